@@ -1,0 +1,170 @@
+"""The cost of each exit of a staged network."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ranet.cost.counting import count_macs, count_paper_ops
+from ranet.errors import UserError
+from ranet.files import written_whole
+from ranet.models.staged import StagedNetwork
+
+Counter = Callable[[Callable[[], Any]], tuple[int, Any]]
+
+
+@dataclass(frozen=True)
+class StageCosts:
+    """Operations of the parts of a staged network for one image: each stage of the backbone, and each head.
+
+    Attributes:
+        backbone: K counts; the first includes the stem.
+        heads: K counts.
+    """
+
+    backbone: tuple[int, ...]
+    heads: tuple[int, ...]
+
+    def cumulative(self) -> list[int]:
+        """Cost of reaching each exit when every earlier head runs, too."""
+        return list(accumulate(b + h for b, h in zip(self.backbone, self.heads, strict=True)))
+
+    def cumulative_without_earlier_heads(self) -> list[int]:
+        """Cost of each exit when it is the only one asked."""
+        return [b + h for b, h in zip(accumulate(self.backbone), self.heads, strict=True)]
+
+
+@dataclass(frozen=True)
+class CostProfile:
+    """What each exit of a network costs for one image.
+
+    MACs are multiply-adds of convolutions and linear layers; paper ops add what the papers' counter adds
+    (``count_paper_ops``). "Cumulative" means all of the backbone up to the exit and all heads up to it. Lazy costs are those of
+    a network that computes at each exit only what this exit needs (MSDNet's ``lazy``); for others they are the same.
+
+    Attributes:
+        image_size: height and width of the image in pixels.
+        parameters: number of trained numbers in the network.
+        heads_can_be_skipped: whether an exit can be asked without running the heads before it.
+        macs, paper_ops, lazy_macs, lazy_paper_ops: the counts of each stage and head.
+    """
+
+    image_size: int
+    parameters: int
+    heads_can_be_skipped: bool
+    macs: StageCosts
+    paper_ops: StageCosts
+    lazy_macs: StageCosts
+    lazy_paper_ops: StageCosts
+
+    @property
+    def num_exits(self) -> int:
+        """Number of exits K."""
+        return len(self.macs.heads)
+
+    @property
+    def macs_per_exit(self) -> list[int]:
+        """Cumulative MACs of each exit, earlier heads included."""
+        return self.macs.cumulative()
+
+    @property
+    def paper_ops_per_exit(self) -> list[int]:
+        """Cumulative paper ops of each exit, earlier heads included."""
+        return self.paper_ops.cumulative()
+
+    @property
+    def lazy_macs_per_exit(self) -> list[int]:
+        """Cumulative MACs of each exit under lazy evaluation, earlier heads included."""
+        return self.lazy_macs.cumulative()
+
+    @property
+    def lazy_paper_ops_per_exit(self) -> list[int]:
+        """Cumulative paper ops of each exit under lazy evaluation, earlier heads included."""
+        return self.lazy_paper_ops.cumulative()
+
+    @property
+    def macs_per_exit_alone(self) -> list[int]:
+        """MACs of each exit when no earlier head runs; where heads build on each other, the same as ``macs_per_exit``."""
+        return self._alone(self.macs)
+
+    @property
+    def paper_ops_per_exit_alone(self) -> list[int]:
+        """Paper ops of each exit when no earlier head runs; see ``macs_per_exit_alone``."""
+        return self._alone(self.paper_ops)
+
+    def per_exit(self, unit: str, lazy: bool = False) -> list[int]:
+        """Cumulative cost of each exit in a unit, "macs" or "paper_ops"."""
+        if unit == "macs":
+            return self.lazy_macs_per_exit if lazy else self.macs_per_exit
+        assert unit == "paper_ops"
+        return self.lazy_paper_ops_per_exit if lazy else self.paper_ops_per_exit
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything, cumulative figures included, as plain numbers and lists."""
+        derived = ("macs_per_exit", "paper_ops_per_exit", "lazy_macs_per_exit", "lazy_paper_ops_per_exit",
+                   "macs_per_exit_alone", "paper_ops_per_exit_alone")  # fmt: skip
+        return {**asdict(self), **{name: getattr(self, name) for name in derived}}
+
+    def save(self, path: str | Path) -> None:
+        """Write ``to_dict()`` as JSON."""
+        with written_whole(path) as partial:
+            partial.write_text(json.dumps(self.to_dict(), indent=1) + "\n")
+
+    def _alone(self, costs: StageCosts) -> list[int]:
+        return costs.cumulative_without_earlier_heads() if self.heads_can_be_skipped else costs.cumulative()
+
+
+def measure_costs(network: StagedNetwork, image_size: int | None = None) -> CostProfile:
+    """Count what each exit of a network costs for one image, by running it on tensors without memory.
+
+    Args:
+        network: any staged network; it is not changed.
+        image_size: height and width of the image in pixels; by default those that the network was built for.
+
+    Raises:
+        UserError: if the network cannot run on images of that size.
+
+    Example:
+        >>> from ranet.models import create_network
+        >>> measure_costs(create_network("msdnet_cifar_budgeted_5")).macs_per_exit
+        [6781184, 14185984, 27244288, 41327616, 58030336]
+    """
+    size = network.image_size if image_size is None else image_size
+    if size < 1:
+        raise UserError(f"image_size={size} must be at least 1.")
+    model = copy.deepcopy(network).to("meta").eval()
+    lazy_model = copy.deepcopy(model)
+    for module in (m for m in model.modules() if hasattr(m, "lazy")):
+        module.lazy = False
+    for module in (m for m in lazy_model.modules() if hasattr(m, "lazy")):
+        module.lazy = True
+    return CostProfile(
+        image_size=size,
+        parameters=sum(p.numel() for p in network.parameters()),
+        heads_can_be_skipped=network.heads_can_be_skipped,
+        macs=_stage_costs(model, size, count_macs),
+        paper_ops=_stage_costs(model, size, count_paper_ops),
+        lazy_macs=_stage_costs(lazy_model, size, count_macs),
+        lazy_paper_ops=_stage_costs(lazy_model, size, count_paper_ops),
+    )
+
+
+def _stage_costs(network: StagedNetwork, image_size: int, count: Counter) -> StageCosts:
+    images = torch.empty(1, 3, image_size, image_size, device="meta")
+    backbone: list[int] = []
+    heads: list[int] = []
+    before_first, state = count(lambda: network.stem(images))
+    logits = None
+    for k in range(network.num_exits):
+        cost, state = count(lambda k=k, state=state: network.advance(k, state))  # type: ignore[misc]
+        backbone.append(cost + (before_first if k == 0 else 0))
+        cost, logits = count(lambda k=k, state=state, logits=logits: network.classify(k, state, logits))  # type: ignore[misc]
+        heads.append(cost)
+    return StageCosts(tuple(backbone), tuple(heads))

@@ -1,0 +1,27 @@
+"""What a user can do wrong, said in one sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class UserError(ValueError):
+    """A mistake of the user's: its message is one sentence that says what is wrong and what to do.
+
+    The commands print the message alone and exit with status 1; everything else that is raised is a fault of the
+    program and keeps its traceback.
+    """
+
+
+def unknown_name(kind: str, name: str, known: Iterable[str]) -> UserError:
+    """The error for a name that nobody knows, with the nearest known names (or all of them, if they are few)."""
+    names = sorted(known)
+    near = get_close_matches(name, names, n=3, cutoff=0.5)
+    if near:
+        hint = f"did you mean {' or '.join(near)}?"
+    elif len(names) <= 12:
+        hint = f"known: {', '.join(names)}."
+    else:
+        hint = f"there are {len(names)}, among them {', '.join(names[:5])}."
+    return UserError(f"Unknown {kind} {name!r}; {hint}")

@@ -1,0 +1,19 @@
+"""Staged networks: the contract, MSDNet, RANet, presets by name and published checkpoints."""
+
+from ranet.models.msdnet import MSDNet
+from ranet.models.public_checkpoints import load_public_checkpoint
+from ranet.models.ranet import RANet
+from ranet.models.registry import Preset, create_network, list_networks, network_preset
+from ranet.models.staged import StagedNetwork, State
+
+__all__ = [
+    "MSDNet",
+    "Preset",
+    "RANet",
+    "StagedNetwork",
+    "State",
+    "create_network",
+    "list_networks",
+    "load_public_checkpoint",
+    "network_preset",
+]

@@ -1,0 +1,93 @@
+"""Networks by name: families (classes) and presets (a family with the options of a published or useful network)."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from typing import Any, TypeVar
+
+from ranet.errors import UserError, unknown_name
+from ranet.models.staged import StagedNetwork
+
+Family = TypeVar("Family", bound=type[StagedNetwork])
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A named network: its family, what it is, and the options that differ from the family's defaults."""
+
+    name: str
+    family: str
+    about: str
+    options: dict[str, Any]
+
+
+_families: dict[str, type[StagedNetwork]] = {}
+_presets: dict[str, Preset] = {}
+
+
+def register_family(name: str) -> Callable[[Family], Family]:
+    """Class decorator: make a staged network known to ``create_network`` under this name."""
+
+    def register(family: Family) -> Family:
+        _families[name] = family
+        return family
+
+    return register
+
+
+def register_network(name: str, family: type[StagedNetwork], about: str, **options: Any) -> None:
+    """Make a preset known to ``create_network`` and, as ``model=name``, to the commands."""
+    family_name = next(known for known, cls in _families.items() if cls is family)
+    _presets[name] = Preset(name, family_name, about, options)
+
+
+def list_networks(pattern: str = "*") -> list[str]:
+    """Names of the presets that match a shell pattern, sorted.
+
+    Example:
+        >>> list_networks("ranet_cifar_b*")
+        ['ranet_cifar_budgeted_1', 'ranet_cifar_budgeted_2', 'ranet_cifar_budgeted_3']
+    """
+    return sorted(name for name in _presets if fnmatch(name, pattern))
+
+
+def network_preset(name: str) -> Preset:
+    """The preset of this name; a family's name gives the family with its default options.
+
+    Raises:
+        UserError: if there is no such preset or family.
+    """
+    if name in _families:
+        return Preset(name, name, f"{_families[name].__name__} with your options", {})
+    if name not in _presets:
+        raise unknown_name("network", name, [*_presets, *_families])
+    return _presets[name]
+
+
+def create_network(name_or_family: str, **options: Any) -> StagedNetwork:
+    """Build a network with fresh weights.
+
+    Args:
+        name_or_family: a preset (``list_networks()``) or a family ("msdnet", "ranet").
+        options: options of the family, which override those of the preset.
+
+    Raises:
+        UserError: if the name or an option is unknown, or no network can be built from the options.
+
+    Example:
+        >>> create_network("ranet_cifar_budgeted_1", num_classes=100).num_exits
+        6
+    """
+    preset = network_preset(name_or_family)
+    family = _families[preset.family]
+    known = list(inspect.signature(family).parameters)
+    for option in options:
+        if option not in known:
+            raise unknown_name(f"option of {preset.family}", option, known)
+    try:
+        return family(**{**preset.options, **options})
+    except TypeError as error:
+        raise UserError(f"{name_or_family} cannot be built from these options: {error}.") from error

@@ -1,0 +1,94 @@
+"""The contract that everything else stands on: a network cut at its exits."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from ranet.models.layers import ExitHead
+
+State = tuple[Tensor, ...]
+
+
+class StagedNetwork(nn.Module, ABC):
+    """A multi-exit network as a chain of stages, each of which ends at an exit.
+
+    With K exits and a batch of B images the network is this loop, and every user of it (training techniques, cost,
+    calibration, early exit, export) walks the same cuts::
+
+        state = network.stem(images)
+        for k in range(network.num_exits):
+            state = network.advance(k, state)
+            logits = network.classify(k, state, previous_logits)
+
+    A state is a flat tuple of tensors with the batch in dimension 0. It holds what head k and the later stages need and
+    nothing else, so an image leaves a batch by ``state = tuple(t[alive] for t in state)``.
+
+    Attributes:
+        num_classes: number of classes C.
+        image_size: height and width in pixels of the images that the network was built for.
+        heads: the K exit heads, each with a ``linear`` layer on its feature vector.
+        heads_can_be_skipped: whether exit k can be answered without running the heads before it.
+    """
+
+    heads_can_be_skipped: bool = True
+
+    def __init__(self, num_classes: int, image_size: int) -> None:
+        super().__init__()
+        self.num_classes = num_classes
+        self.image_size = image_size
+        self.heads = nn.ModuleList()
+
+    @property
+    def num_exits(self) -> int:
+        """Number of exits K."""
+        return len(self.heads)
+
+    @abstractmethod
+    def stem(self, images: Tensor) -> State:
+        """Turn images (B, 3, H, W) into the state that stage 0 starts from."""
+
+    @abstractmethod
+    def advance(self, k: int, state: State) -> State:
+        """Run the backbone from exit k - 1 (or the stem) to exit k."""
+
+    @abstractmethod
+    def features(self, k: int, state: State) -> Tensor:
+        """Return what the linear layer of head k reads, one vector per image: (B, F_k)."""
+
+    def head(self, k: int) -> ExitHead:
+        """Head k, with its type."""
+        return cast(ExitHead, self.heads[k])
+
+    def classify(self, k: int, state: State, previous_logits: Tensor | None = None) -> Tensor:
+        """Return the logits (B, C) of exit k.
+
+        Args:
+            k: index of the exit, from 0.
+            state: what ``advance(k, ...)`` returned.
+            previous_logits: logits (B, C) of exit k - 1, for networks whose heads build on each other; others ignore it.
+        """
+        return self.head(k).linear(self.features(k, state))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the logits of every exit, (K, B, C), for images (B, 3, H, W)."""
+        state = self.stem(images)
+        logits: list[Tensor] = []
+        for k in range(self.num_exits):
+            state = self.advance(k, state)
+            logits.append(self.classify(k, state, logits[-1] if logits else None))
+        return torch.stack(logits)
+
+    def forward_to(self, images: Tensor, k: int) -> Tensor:
+        """Return the logits (B, C) of exit k alone, running no later stage and no earlier head that can be skipped."""
+        state = self.stem(images)
+        previous: Tensor | None = None
+        for j in range(k + 1):
+            state = self.advance(j, state)
+            if j == k or not self.heads_can_be_skipped:
+                previous = self.classify(j, state, previous)
+        assert previous is not None
+        return previous
