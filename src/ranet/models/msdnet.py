@@ -317,8 +317,6 @@ for _step in (4, 6, 7):
     register_network(f"msdnet_imagenet_{_step}", MSDNet, f"published: ImageNet, {_step} layers a block, 5 exits",
                      base=_step, step=_step, **_IMAGENET)  # fmt: skip
 register_network("msdnet_small", MSDNet, "for CPUs: 32-pixel images, 5 exits",
-                 blocks=5, mode="lin_grow", base=1, step=1,
-                 **{**_CIFAR, "channels": 8, "growth": 4})  # fmt: skip
-register_network("msdnet_tiny", MSDNet, "for quick trials: 3 exits",
-                 blocks=3, mode="lin_grow", base=1, step=1,
-                 **{**_CIFAR, "channels": 8, "growth": 2, "growth_factors": (1, 2), "bottleneck_factors": (1, 2)})  # fmt: skip
+                 blocks=5, mode="even", base=2, step=1, **{**_CIFAR, "channels": 12, "growth": 8})  # fmt: skip
+register_network("msdnet_tiny", MSDNet, "for quick trials: 32-pixel images, 4 exits",
+                 blocks=4, mode="even", base=1, step=1, **{**_CIFAR, "channels": 8, "growth": 4})  # fmt: skip

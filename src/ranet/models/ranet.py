@@ -338,7 +338,6 @@ register_network("ranet_imagenet_budgeted_1", RANet, "published: ImageNet budget
 register_network("ranet_imagenet_budgeted_2", RANet, "published: ImageNet budgeted model 2, 8 exits",
                  channels=64, **_IMAGENET)  # fmt: skip
 register_network("ranet_small", RANet, "for CPUs: 32-pixel images, 6 exits",
-                 mode="even", step=2, **_123, **{**_CIFAR, "channels": 8, "growth": 4})  # fmt: skip
-register_network("ranet_tiny", RANet, "for quick trials: 4 exits",
-                 mode="even", step=1, **{**_CIFAR, "channels": 8, "growth": 4, "scale_list": (1, 2),
-                 "growth_factors": (2, 1), "bottleneck_factors": (2, 1)})  # fmt: skip
+                 mode="even", step=1, **_123, **{**_CIFAR, "growth": 8})  # fmt: skip
+register_network("ranet_tiny", RANet, "for quick trials: 32-pixel images, 6 exits",
+                 mode="even", step=1, **_123, **{**_CIFAR, "channels": 4, "growth": 4})  # fmt: skip

@@ -67,6 +67,13 @@ def network_preset(name: str) -> Preset:
     return _presets[name]
 
 
+def option_defaults(name: str) -> dict[str, Any]:
+    """All options of a preset or family with the values that they have when nobody sets them."""
+    preset = network_preset(name)
+    parameters = inspect.signature(_families[preset.family]).parameters
+    return {option: preset.options.get(option, parameter.default) for option, parameter in parameters.items()}
+
+
 def create_network(name_or_family: str, **options: Any) -> StagedNetwork:
     """Build a network with fresh weights.
 

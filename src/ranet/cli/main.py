@@ -1,0 +1,44 @@
+"""The console script: ``ranet VERB [OVERRIDES]``."""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from importlib.util import find_spec
+
+from ranet.errors import unknown_name
+
+VERBS = {
+    "train": "train a network and draw its curves",
+    "calibrate": "solve the exit policy that meets a budget",
+    "evaluate": "measure a trained network, or a policy, on test images",
+    "networks": "list the networks",
+    "costs": "count what each exit of a network costs",
+}
+
+
+def main() -> None:
+    """Run the verb; without one, or with --help, say which there are."""
+    arguments = sys.argv[1:]
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(_help())
+        raise SystemExit(0 if arguments else 2)
+    verb = arguments[0]
+    if verb not in VERBS:
+        print(f"ranet: {unknown_name('verb', verb, VERBS)}", file=sys.stderr)
+        raise SystemExit(2)
+    module = f"ranet.cli.{verb}"
+    spec = find_spec(module)
+    assert spec is not None and spec.origin is not None
+    # The verb's own file takes the place of this script, so that Lightning can start it again for distributed runs.
+    sys.argv = [spec.origin, *arguments[1:]]
+    import_module(module).main()
+
+
+def _help() -> str:
+    width = max(map(len, VERBS))
+    lines = [f"  {verb:<{width}}  {about}" for verb, about in VERBS.items()]
+    return "\n".join(
+        ["usage: ranet VERB [OPTION=VALUE ...]", "", *lines, "",
+         "ranet VERB --help shows a verb's options, ranet VERB --cfg job its whole configuration."]
+    )  # fmt: skip

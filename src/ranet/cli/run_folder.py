@@ -1,0 +1,90 @@
+"""What every run leaves behind beside its results: the configuration, and with what it ran."""
+
+from __future__ import annotations
+
+import json
+import platform
+import subprocess
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning.utilities.rank_zero import rank_zero_only
+
+import ranet
+from ranet.files import written_whole
+
+CONFIG, ENVIRONMENT = "config.yaml", "environment.json"
+_PACKAGES = ("ranet", "torch", "torchvision", "pytorch-lightning", "hydra-core", "omegaconf", "scipy", "torchmetrics",
+             "wandb")  # fmt: skip
+
+
+def run_folder() -> Path:
+    """The folder that Hydra made for this run or job."""
+    return Path(HydraConfig.get().runtime.output_dir)
+
+
+def resolved(config: DictConfig) -> dict[str, Any]:
+    """The configuration as plain values."""
+    values = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    assert isinstance(values, dict)
+    return {str(key): value for key, value in values.items()}
+
+
+@rank_zero_only
+def write_record(folder: Path, config: DictConfig) -> None:
+    """Write the resolved configuration and the environment into a run folder."""
+    with written_whole(folder / CONFIG) as partial:
+        partial.write_text(OmegaConf.to_yaml(config, resolve=True))
+    with written_whole(folder / ENVIRONMENT) as partial:
+        partial.write_text(json.dumps(environment(), indent=1) + "\n")
+
+
+def environment() -> dict[str, Any]:
+    """Command, git revision, versions and hardware of this process."""
+    return {
+        "command": ["ranet", Path(sys.argv[0]).stem, *sys.argv[1:]],
+        "git_revision": git_revision(),
+        "python": platform.python_version(),
+        "packages": {name: _version(name) for name in _PACKAGES},
+        "machine": platform.platform(),
+        "processor": _processor(),
+        "cores": torch.get_num_threads(),
+        "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
+    }
+
+
+def git_revision() -> str | None:
+    """Revision of the checkout that ranet runs from, with "+changes" if it is not clean; None outside a checkout."""
+    folder = Path(ranet.__file__).parent
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        tracked = git("ls-files", "--error-unmatch", str(Path(ranet.__file__).name))
+        changes = git("status", "--porcelain", "--untracked-files=no")
+        return (git("rev-parse", "HEAD") + ("+changes" if changes else "")) if tracked else None
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _processor() -> str:
+    """The processor's name, where the system tells it."""
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor()

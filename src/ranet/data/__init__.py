@@ -1,0 +1,5 @@
+"""Data sets, held-out splits, published transforms and loaders, as one Lightning data module."""
+
+from ranet.data.module import ImageData
+
+__all__ = ["ImageData"]

@@ -1,0 +1,57 @@
+"""Small images that live on the device: no workers, no copies, random crops of a whole batch at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from ranet.data.catalogue import Facts
+from ranet.data.loader import Batch, EpochLoader
+from ranet.data.sampling import EpochSampler
+from ranet.data.sources import TensorSet
+from ranet.data.transforms import Normalise, crop_and_flip
+
+
+class DeviceLoader(EpochLoader):
+    """Batches from a uint8 tensor on the device.
+
+    The augmentation of a sample is a pure function of (seed, epoch, sample): it depends neither on the batch size nor
+    on the number of processes, and CPU and GPU draw alike.
+
+    Args:
+        samples: the images; moved to ``device`` once, here.
+        facts: says the normalisation, the padding and whether images are mirrored.
+        sampler: the order of each epoch; with a seed, images are augmented.
+        device: where the images live and the batches come out.
+    """
+
+    def __init__(self, samples: TensorSet, facts: Facts, sampler: EpochSampler, device: torch.device) -> None:
+        super().__init__(sampler)
+        self.images = samples.images.to(device)
+        self.labels = samples.labels.to(device)
+        self.facts = facts
+        self.normalise = Normalise(facts.mean, facts.std, device)
+
+    def _load(self, batches: list[Tensor]) -> Iterator[Batch]:
+        draws = None if self.sampler.seed is None else self._draw()
+        for batch in batches:
+            batch = batch.to(self.images.device)
+            images = self.images.index_select(0, batch)  # many times as fast as images[batch] on a CPU
+            if draws is not None:
+                top, left, flip = (draw[batch] for draw in draws)
+                images = crop_and_flip(images, top, left, flip, self._padding)
+            yield self.normalise(images), self.labels[batch]
+
+    @property
+    def _padding(self) -> int:
+        assert self.facts.crop_padding is not None, "sets of images of any size have no resident loader"
+        return self.facts.crop_padding
+
+    def _draw(self) -> tuple[Tensor, Tensor, Tensor]:
+        """The window and the mirroring of every sample in this epoch: int64 (N,), int64 (N,), bool (N,)."""
+        generator, count = self.sampler.generator("augmentation"), len(self.labels)
+        top, left = torch.randint(2 * self._padding + 1, (2, count), generator=generator).to(self.images.device)
+        flip = torch.randint(2 if self.facts.flip else 1, (count,), generator=generator).to(self.images.device)
+        return top, left, flip.bool()

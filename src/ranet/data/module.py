@@ -1,0 +1,301 @@
+"""One data module for all data sets."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+
+from ranet.data.catalogue import CATALOGUE, RGB
+from ranet.data.device_loader import DeviceLoader
+from ranet.data.digits import DigitOptions, make_digits
+from ranet.data.loader import EpochLoader
+from ranet.data.sampling import EpochSampler
+from ranet.data.sources import FileSet, TensorSet, download_cifar, list_classes, list_images, load_cifar
+from ranet.data.splits import choose, hold_out
+from ranet.data.transforms import describe_evaluation, evaluation_geometry
+from ranet.data.worker_loader import Transformed, WorkerLoader
+from ranet.errors import UserError, unknown_name
+
+Split = Literal["train", "validation", "test"]
+_LOADERS = ("auto", "device", "workers")
+_MOST_WORKERS = 8
+
+
+class ImageData(pl.LightningDataModule):
+    """A data set of labelled images, split, transformed and loaded as published.
+
+    Every batch is a pair (images float32 (B, 3, H, W) normalised, labels int64 (B,)). What epoch e yields is a pure
+    function of ``seed``, e and the process. The data module deals out the batches to the processes of a distributed
+    run itself, whether or not the trainer has ``use_distributed_sampler``.
+
+    Validation images are held out of the training images and are seen through the evaluation transform only. Test
+    images are the data set's own: for ``imagenet`` and for an ``imagefolder`` without ``test/`` these are ``val/``, as
+    in the papers; an ``imagefolder`` with ``test/`` validates on ``val/``.
+
+    Args:
+        name: ``digits`` (needs no files), ``cifar10``, ``cifar100``, ``imagenet`` or ``imagefolder``.
+        root: the folder that holds ``cifar-10-batches-py``, ``cifar-100-python`` or ``imagenet/``; for ``imagefolder``
+            the one that holds ``train/`` and ``val/``. None is $RANET_DATA, or else ``./data``.
+        batch_size: the training images per batch and process, as in Lightning.
+        eval_batch_size: the validation or test images per batch and process.
+        image_size: the side of the images in pixels; None is the published one (32 or 224). CIFAR has only 32.
+        validation_size: how many training images are held out (an integer) or which share of them (a float below 1);
+            0 is none, None the published number: 5,000 for CIFAR, 50,000 for ImageNet, else a share of 0.1. For
+            ``digits`` it counts source digits. An ``imagefolder`` with ``test/`` takes none.
+        seed: the seed of order and augmentation.
+        split_seed: the seed of the splits (and of the canvases of ``digits``), apart from ``seed`` so that runs with
+            different seeds share their validation set.
+        download: fetch CIFAR if it is not there.
+        loader: ``device`` keeps all images on the device and augments whole batches there; ``workers`` reads and
+            augments in worker processes; ``auto`` is ``device`` for CIFAR and digits and ``workers`` for folders.
+        num_workers: the worker processes of each training process, 0 for none; None is one per CPU core, 8 at most.
+        train_limit: train on this many of the training images, a seeded choice; None is all.
+        min_size: for ``digits``, the smallest side of a digit in pixels.
+        max_size: for ``digits``, the largest side of a digit in pixels.
+        clutter: for ``digits``, the number of fragments of other digits on each canvas.
+        noise: for ``digits``, the amplitude of the noise in grey levels of 255.
+        train_copies: for ``digits``, how often each training digit is placed.
+        eval_copies: for ``digits``, how often each validation and each test digit is placed.
+
+    Attributes:
+        num_classes: the number of classes C.
+        class_names: the names of the classes in the order of the labels.
+        image_size: the side of the images in pixels.
+        mean: the mean of each channel that is subtracted, of pixel values in [0, 1].
+        std: the standard deviation of each channel that is divided by, likewise.
+
+    Raises:
+        UserError: an option has no sense, or none for this data set; the folder of an ``imagefolder`` is missing.
+
+    Example:
+        >>> data = ImageData("digits", batch_size=16, train_copies=1)
+        >>> images, labels = next(iter(data.train_dataloader()))
+        >>> images.shape, labels.shape, data.num_classes
+        (torch.Size([16, 3, 32, 32]), torch.Size([16]), 10)
+    """
+
+    name: str
+
+    def __init__(
+        self,
+        name: str,
+        root: str | Path | None = None,
+        batch_size: int = 64,
+        eval_batch_size: int = 500,
+        image_size: int | None = None,
+        validation_size: int | float | None = None,
+        seed: int = 0,
+        split_seed: int = 0,
+        download: bool = False,
+        loader: str = "auto",
+        num_workers: int | None = None,
+        train_limit: int | None = None,
+        min_size: int | None = None,
+        max_size: int | None = None,
+        clutter: int | None = None,
+        noise: int | None = None,
+        train_copies: int | None = None,
+        eval_copies: int | None = None,
+    ) -> None:
+        super().__init__()
+        if name not in CATALOGUE:
+            raise unknown_name("data set", name, CATALOGUE)
+        if loader not in _LOADERS:
+            raise unknown_name("data loader", loader, _LOADERS)
+        for option, value, least in (
+            ("batch_size", batch_size, 1),
+            ("eval_batch_size", eval_batch_size, 1),
+            ("image_size", image_size, 8),
+            ("num_workers", num_workers, 0),
+            ("train_limit", train_limit, 1),
+        ):
+            if value is not None and (not isinstance(value, int) or value < least):
+                raise UserError(f"data.{option}={value} must be a whole number of at least {least}.")
+        self.name = name
+        self.facts = CATALOGUE[name]
+        self.root = Path(root or os.environ.get("RANET_DATA") or "data")
+        self.batch_size = batch_size
+        self.eval_batch_size = eval_batch_size
+        self.image_size = image_size or self.facts.image_size
+        self._own_validation_size = validation_size
+        self.validation_size = self.facts.validation_size if validation_size is None else validation_size
+        self.seed = seed
+        self.split_seed = split_seed
+        self.download = download
+        self.resident = self.facts.in_memory if loader == "auto" else loader == "device"
+        self.num_workers = num_workers
+        self.train_limit = train_limit
+        self.mean: RGB = self.facts.mean
+        self.std: RGB = self.facts.std
+        placement = {
+            "min_size": min_size,
+            "max_size": max_size,
+            "clutter": clutter,
+            "noise": noise,
+            "train_copies": train_copies,
+            "eval_copies": eval_copies,
+        }
+        given = {option: value for option, value in placement.items() if value is not None}
+        self._refuse_options_without_effect(loader, [*given], root is not None)
+        if name == "digits":
+            self._digit_options = DigitOptions(canvas=self.image_size, **given)
+        # imagefolder's classes are its folders; all other sets know their number without looking.
+        self.num_classes: int = self.facts.num_classes or len(self.class_names)
+
+    def _refuse_options_without_effect(self, loader: str, digit_options: list[str], root_given: bool) -> None:
+        if digit_options and self.name != "digits":
+            raise UserError(f"data.{digit_options[0]} is an option of the data set digits; remove it for {self.name}.")
+        if root_given and self.name == "digits":
+            raise UserError("The data set digits comes with the program and has no data.root; remove it.")
+        if self.download and self.name not in ("cifar10", "cifar100"):
+            raise UserError(f"data.download is for cifar10 and cifar100; {self.name} cannot be downloaded by ranet.")
+        if loader == "device" and not self.facts.in_memory:
+            raise UserError(f"data.loader=device is for cifar10, cifar100 and digits; use workers for {self.name}.")
+        if self.num_workers is not None and self.resident:
+            raise UserError(
+                "data.num_workers has no effect on the device loader; remove it or set data.loader=workers."
+            )
+        if self.name.startswith("cifar") and self.image_size != self.facts.image_size:
+            raise UserError(
+                f"The images of {self.name} are 32 pixels a side; remove data.image_size={self.image_size}."
+            )
+
+    @cached_property
+    def class_names(self) -> list[str]:
+        """The names of the classes in the order of the labels; for folders, the names of the class folders."""
+        if self.facts.class_names is not None:
+            return list(self.facts.class_names)
+        return list_classes(self._folder / "train")
+
+    @property
+    def _folder(self) -> Path:
+        return self.root / "imagenet" if self.name == "imagenet" else self.root
+
+    def prepare_data(self) -> None:
+        """Download what is to be downloaded; Lightning calls this in one process per machine.
+
+        Raises:
+            UserError: the download failed.
+        """
+        if self.download:
+            download_cifar(self.name, self.root)
+
+    def setup(self, stage: str | None = None) -> None:
+        """Load the images of all splits, or list their files, once.
+
+        Raises:
+            UserError: files are missing or damaged, folders do not agree, or a split is larger than the set.
+        """
+        _ = self._samples  # the first access loads them
+
+    @cached_property
+    def _samples(self) -> dict[Split, TensorSet | FileSet]:
+        train: TensorSet | FileSet
+        test: TensorSet | FileSet
+        validation: TensorSet | FileSet | None = None
+        if self.name == "digits":
+            train, validation, test = make_digits(self._digit_options, self.validation_size, self.split_seed)
+        elif self.facts.in_memory:
+            train, test = load_cifar(self.name, self.root)
+        else:
+            train, validation, test = self._list_folders()
+        if validation is None:
+            stay, held_out = hold_out(len(train), self.validation_size, self.split_seed)
+            train, validation = train.subset(stay), train.subset(held_out)
+        if self.train_limit is not None:
+            train = train.subset(choose(len(train), self.train_limit, self.split_seed))
+        return {"train": train, "validation": validation, "test": test}
+
+    def _list_folders(self) -> tuple[FileSet, FileSet | None, FileSet]:
+        """Training, validation (None: to be held out) and test files."""
+        if self.name == "imagenet" and len(self.class_names) != self.num_classes:
+            raise UserError(
+                f"{self._folder / 'train'} holds {len(self.class_names)} classes, not ImageNet's {self.num_classes}; "
+                "use data=imagefolder for other sets."
+            )
+        train, val = (list_images(self._folder / part, self.class_names) for part in ("train", "val"))
+        if self.name == "imagefolder" and (self._folder / "test").is_dir():
+            if self._own_validation_size is not None:
+                raise UserError(
+                    f"{self._folder} has a test folder, so val/ is the validation set and nothing is held out; "
+                    "remove data.validation_size (null)."
+                )
+            return train, val, list_images(self._folder / "test", self.class_names)
+        return train, None, val
+
+    def train_dataloader(self) -> EpochLoader:
+        """The training batches, shuffled and augmented anew in each epoch."""
+        return self._loader("train")
+
+    def val_dataloader(self) -> EpochLoader | list[EpochLoader]:
+        """The validation batches; an empty list, at which Lightning skips validation, if nothing is held out."""
+        return self._loader("validation") if len(self._samples["validation"]) else []
+
+    def test_dataloader(self) -> EpochLoader:
+        """The test batches."""
+        return self._loader("test")
+
+    def _loader(self, split: Split) -> EpochLoader:
+        samples, training = self._samples[split], split == "train"
+        batch_size = self.batch_size if training else self.eval_batch_size
+        rank, world_size, device = 0, 1, torch.device("cpu")
+        if self.trainer is not None:
+            rank, world_size, device = (
+                self.trainer.global_rank,
+                self.trainer.world_size,
+                self.trainer.strategy.root_device,
+            )
+        if len(samples) < world_size or (world_size > 1 and batch_size == 1 and not training):
+            raise UserError(
+                f"{len(samples)} {split} images in batches of {batch_size} cannot be dealt out to {world_size} "
+                "processes; use fewer processes, or a data.eval_batch_size above 1."
+            )
+        sampler = EpochSampler(len(samples), batch_size, self.seed if training else None, rank, world_size)
+        if self.resident:
+            assert isinstance(samples, TensorSet)
+            return DeviceLoader(samples, self.facts, sampler, device)
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        workers = min(_MOST_WORKERS, max(1, cores // world_size)) if self.num_workers is None else self.num_workers
+        return WorkerLoader(samples, self.facts, self.image_size, sampler, device, workers)
+
+    @property
+    def val_sizes(self) -> Tensor | None:
+        """The side in pixels of the digit in each validation image, int64 (N,), in order; None for other sets."""
+        return self._sizes("validation")
+
+    @property
+    def test_sizes(self) -> Tensor | None:
+        """The side in pixels of the digit in each test image, int64 (N,), in order; None for other sets."""
+        return self._sizes("test")
+
+    def _sizes(self, split: Split) -> Tensor | None:
+        samples = self._samples[split]
+        return samples.sizes if isinstance(samples, TensorSet) else None
+
+    def test_images(self, indices: Sequence[int] | Tensor) -> Tensor:
+        """The test images at ``indices`` as the network sees them before normalisation: uint8 (n, 3, H, W)."""
+        geometry = evaluation_geometry(self.facts, self.image_size)
+        dataset = Transformed(self._samples["test"], geometry)
+        return torch.stack([dataset.image(int(index)) for index in indices])
+
+    def fingerprint(self, split: Split) -> str:
+        """Sixteen hexadecimal digits that identify the images and labels of a split and the evaluation transform.
+
+        They are the same wherever the files lie and whatever the batch size, and change with the split. Images in
+        files enter by path and length, not by content.
+        """
+        parts = [
+            self.name,
+            split,
+            self._samples[split].digest(),
+            describe_evaluation(self.facts, self.image_size),
+        ]
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]

@@ -1,0 +1,191 @@
+"""Images as they come from the disk: CIFAR's batch files and folders of classes, with errors that say what to do."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pickle
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torchvision.datasets import CIFAR10, CIFAR100
+from torchvision.datasets.folder import IMG_EXTENSIONS
+
+from ranet.errors import UserError
+
+
+@dataclass(frozen=True)
+class TensorSet:
+    """Images of one size in memory.
+
+    Args:
+        images: uint8 (N, 3, H, W).
+        labels: int64 (N,).
+        sizes: int64 (N,), the size in pixels of the object in each image, where it is known.
+    """
+
+    images: Tensor
+    labels: Tensor
+    sizes: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def subset(self, indices: Tensor) -> TensorSet:
+        """The samples at ``indices``, copied."""
+        sizes = None if self.sizes is None else self.sizes[indices]
+        return TensorSet(self.images[indices], self.labels[indices], sizes)
+
+    def digest(self) -> str:
+        """The sha256 of pixels and labels."""
+        digest = hashlib.sha256(self.labels.numpy().tobytes())
+        digest.update(self.images.contiguous().numpy().data)
+        return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class FileSet:
+    """Images in files, not yet read.
+
+    Args:
+        folder: the folder that holds one folder per class.
+        paths: the files, relative to ``folder``, encoded by the file system's rules. One array and not a million
+            strings, because worker processes copy every string that they touch.
+        labels: int64 (N,).
+    """
+
+    folder: Path
+    paths: NDArray[np.bytes_]
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def path(self, index: int) -> Path:
+        """The file of one sample."""
+        return self.folder / os.fsdecode(self.paths[index])
+
+    def subset(self, indices: Tensor) -> FileSet:
+        """The samples at ``indices``."""
+        return FileSet(self.folder, self.paths[indices.numpy()], self.labels[indices])
+
+    def digest(self) -> str:
+        """The sha256 of relative paths, file lengths and labels: the same wherever the folder lies."""
+        digest = hashlib.sha256(self.labels.numpy().tobytes())
+        for index, path in enumerate(self.paths.tolist()):
+            digest.update(b"%s\0%d\0" % (path, self.path(index).stat().st_size))
+        return digest.hexdigest()
+
+
+_CIFAR = {"cifar10": CIFAR10, "cifar100": CIFAR100}
+
+
+def download_cifar(name: str, root: Path) -> None:
+    """Fetch and unpack the official archive of ``cifar10`` or ``cifar100`` into ``root``, unless it is there.
+
+    Raises:
+        UserError: the download failed.
+    """
+    try:
+        _CIFAR[name](root, download=True)
+    except (OSError, RuntimeError) as error:
+        raise UserError(
+            f"Downloading {name} to {root.absolute()} failed ({error}); check the network, or put "
+            f"{_CIFAR[name].base_folder} there by hand."
+        ) from error
+
+
+def load_cifar(name: str, root: Path) -> tuple[TensorSet, TensorSet]:
+    """CIFAR-10 or CIFAR-100 (Krizhevsky, 2009): 50,000 training and 10,000 test images.
+
+    Args:
+        name: ``cifar10`` or ``cifar100``.
+        root: the folder that holds ``cifar-10-batches-py`` or ``cifar-100-python``.
+
+    Raises:
+        UserError: files are missing or are not the official ones.
+    """
+    kind = _CIFAR[name]
+    folder = root / kind.base_folder
+    if not folder.is_dir():
+        raise UserError(
+            f"There is no {name} at {folder.absolute()}; set data.root or RANET_DATA to the folder that holds "
+            f"{kind.base_folder}, or fetch it with data.download=true."
+        )
+    return _read_cifar(folder, kind.train_list), _read_cifar(folder, kind.test_list)
+
+
+def _read_cifar(folder: Path, files: list[list[str]]) -> TensorSet:
+    images, labels = [], []
+    for name, md5 in files:
+        path = folder / name
+        content = path.read_bytes() if path.is_file() else b""
+        if hashlib.md5(content, usedforsecurity=False).hexdigest() != md5:
+            state = "is missing" if not content else "is damaged (its md5 is wrong)"
+            raise UserError(f"{path.absolute()} {state}; fetch the data set anew with data.download=true.")
+        # Unpickling can run code, but this content has just been found to be the official one.
+        batch = pickle.loads(content, encoding="latin1")
+        images.append(torch.from_numpy(batch["data"]).view(-1, 3, 32, 32))
+        labels += batch["labels"] if "labels" in batch else batch["fine_labels"]
+    return TensorSet(torch.cat(images), torch.tensor(labels))
+
+
+def list_classes(folder: Path) -> list[str]:
+    """The classes of a folder of classes, which are the names of its folders, sorted.
+
+    Raises:
+        UserError: the folder is missing or holds no folder.
+    """
+    if not folder.is_dir():
+        raise UserError(
+            f"There is no folder {folder.absolute()}; set data.root (or RANET_DATA) so that it holds train/ and val/ "
+            "with one folder per class."
+        )
+    classes = sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    if not classes:
+        raise UserError(f"{folder.absolute()} holds no folders; it must hold one folder of images per class.")
+    return classes
+
+
+def list_images(folder: Path, classes: list[str]) -> FileSet:
+    """The image files of a folder of classes, sorted by class and by path.
+
+    Args:
+        folder: the folder that holds one folder per class, for instance ``root/train``.
+        classes: the classes that it must have; their order gives the labels.
+
+    Raises:
+        UserError: the folder is missing, has other classes, or has a class without images.
+    """
+    here = list_classes(folder)
+    if here != classes:
+        odd = sorted(set(here) ^ set(classes))
+        raise UserError(
+            f"{folder.absolute()} and the train folder beside it must have the same classes, but differ in "
+            f"{len(odd)}: {', '.join(odd[:5])}{', ...' if len(odd) > 5 else ''}."
+        )
+    paths: list[bytes] = []
+    labels: list[int] = []
+    for label, name in enumerate(classes):
+        files = sorted(_image_files(folder, name))
+        if not files:
+            raise UserError(
+                f"The class folder {(folder / name).absolute()} holds no image ({', '.join(IMG_EXTENSIONS)}); "
+                "add images or remove the folder."
+            )
+        paths += files
+        labels += [label] * len(files)
+    return FileSet(folder, np.array(paths), torch.tensor(labels))
+
+
+def _image_files(folder: Path, name: str) -> Iterator[bytes]:
+    """All image files below ``folder / name``, relative to ``folder``."""
+    for base, _, files in os.walk(folder / name, followlinks=True):
+        for file in files:
+            if file.lower().endswith(IMG_EXTENSIONS):
+                yield os.fsencode(Path(os.path.relpath(base, folder), file).as_posix())

@@ -1,0 +1,75 @@
+"""Which images are held out: seeded, disjoint, complete."""
+
+from __future__ import annotations
+
+import hashlib
+
+import torch
+from torch import Tensor
+
+from ranet.errors import UserError
+
+
+def derived_seed(*parts: int | str) -> int:
+    """A seed in [0, 2^63) that follows from ``parts``, the same on every machine and in every version.
+
+    Seeds made by adding numbers collide (seed 1 of epoch 2 is seed 2 of epoch 1); a hash of the parts does not.
+
+    Example:
+        >>> derived_seed("split", 0) == derived_seed("split", 0) != derived_seed("split", 1)
+        True
+    """
+    digest = hashlib.sha256("/".join(map(str, parts)).encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1
+
+
+def derived_generator(*parts: int | str) -> torch.Generator:
+    """A CPU generator seeded with :func:`derived_seed`."""
+    return torch.Generator().manual_seed(derived_seed(*parts))
+
+
+def held_out_count(total: int, size: int | float) -> int:
+    """How many of ``total`` samples are held out: ``size`` itself if it is an integer, else that share of them.
+
+    Raises:
+        UserError: nothing would be left to train on, or the size is no count and no share.
+
+    Example:
+        >>> held_out_count(50_000, 5_000), held_out_count(1_000, 0.1), held_out_count(10, 0)
+        (5000, 100, 0)
+    """
+    count = round(total * size) if isinstance(size, float) else size
+    if not isinstance(count, int) or isinstance(size, bool) or not 0 <= count < total:
+        raise UserError(
+            f"data.validation_size={size} cannot be held out of {total} training images; "
+            f"choose a count from 0 to {total - 1} or a share below 1."
+        )
+    return count
+
+
+def hold_out(total: int, size: int | float, seed: int, purpose: str = "validation") -> tuple[Tensor, Tensor]:
+    """Split ``range(total)`` by a seeded permutation.
+
+    Args:
+        total: the number of samples.
+        size: a count or a share to hold out, as in :func:`held_out_count`.
+        seed: the seed of the permutation.
+        purpose: what is held out; splits for different purposes are independent of each other.
+
+    Returns:
+        The indices that stay and the indices that are held out, each ascending, int64: disjoint, together complete.
+    """
+    count = held_out_count(total, size)
+    order = torch.randperm(total, generator=derived_generator("split", purpose, seed))
+    return order[count:].sort().values, order[:count].sort().values
+
+
+def choose(total: int, limit: int, seed: int) -> Tensor:
+    """A seeded choice of ``limit`` indices out of ``range(total)``, ascending, int64.
+
+    Raises:
+        UserError: there are fewer than ``limit``.
+    """
+    if limit > total:
+        raise UserError(f"data.train_limit={limit} is more than the {total} training images; lower or remove it.")
+    return torch.randperm(total, generator=derived_generator("limit", seed))[:limit].sort().values

@@ -1,0 +1,125 @@
+"""Images that worker processes read and transform with torchvision."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, default_collate
+from torchvision.transforms import v2
+
+from ranet.data.catalogue import Facts
+from ranet.data.loader import Batch, EpochLoader
+from ranet.data.sampling import EpochSampler
+from ranet.data.sources import FileSet, TensorSet
+from ranet.data.transforms import Normalise, evaluation_geometry, training_geometry
+from ranet.errors import UserError
+
+# A sample and the seed of its augmentation (0 where nothing is random).
+Draw = tuple[int, int]
+
+
+class Transformed(Dataset[tuple[Tensor, int] | UserError]):
+    """Samples by (index, seed), as uint8 (3, H, W) and label.
+
+    The random transform of a sample depends on its seed alone: not on the worker that draws it, nor on what was drawn
+    before. The global random state stays as it was.
+
+    Args:
+        samples: the images.
+        geometry: what happens to each; from :mod:`ranet.data.transforms`.
+    """
+
+    def __init__(self, samples: TensorSet | FileSet, geometry: v2.Transform) -> None:
+        self.samples = samples
+        self.geometry = geometry
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, draw: Draw) -> tuple[Tensor, int] | UserError:
+        """One sample; an image that cannot be read gives the error as a value, to be raised out of the worker."""
+        index, seed = draw
+        try:
+            return self.image(index, seed), int(self.samples.labels[index])
+        except UserError as error:
+            return error
+
+    def image(self, index: int, seed: int = 0) -> Tensor:
+        """One transformed image, uint8 (3, H, W).
+
+        Raises:
+            UserError: the file cannot be read as an image.
+        """
+        stored = self.samples.images[index] if isinstance(self.samples, TensorSet) else _open(self.samples.path(index))
+        with torch.random.fork_rng(devices=[]):
+            # Not torch.manual_seed, which would also set the seeds of the GPUs.
+            torch.default_generator.manual_seed(seed)
+            return self.geometry(stored)
+
+
+def _open(path: Path) -> Image.Image:
+    try:
+        with Image.open(path) as image:
+            return image.convert("RGB")
+    # What Pillow raises for damaged files, by format.
+    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
+        raise UserError(f"{path} cannot be read as an image ({error}); replace or remove it.") from error
+
+
+def _collate(items: list[tuple[Tensor, int] | UserError]) -> tuple[Tensor, Tensor] | UserError:
+    """A batch, or the first error: raised in a worker it would reach the user as a traceback of several pages."""
+    errors = [item for item in items if isinstance(item, UserError)]
+    return errors[0] if errors else default_collate(items)
+
+
+class WorkerLoader(EpochLoader):
+    """Batches that workers prepare; they are normalised on the device, so that only bytes travel.
+
+    Args:
+        samples: the images.
+        facts: says the augmentation and the normalisation.
+        image_size: the side in pixels of the images that come out.
+        sampler: the order of each epoch; with a seed, images are augmented.
+        device: where the batches come out.
+        num_workers: the worker processes; 0 reads in this one.
+    """
+
+    def __init__(
+        self,
+        samples: TensorSet | FileSet,
+        facts: Facts,
+        image_size: int,
+        sampler: EpochSampler,
+        device: torch.device,
+        num_workers: int,
+    ) -> None:
+        super().__init__(sampler)
+        geometry = evaluation_geometry if sampler.seed is None else training_geometry
+        self.dataset = Transformed(samples, geometry(facts, image_size))
+        self.normalise = Normalise(facts.mean, facts.std, device)
+        self.device = device
+        self.num_workers = num_workers
+
+    def _load(self, batches: list[Tensor]) -> Iterator[Batch]:
+        draws = torch.zeros(len(self.dataset), dtype=torch.int64)
+        if self.sampler.seed is not None:
+            draws.random_(generator=self.sampler.generator("augmentation"))
+        loader = DataLoader(
+            self.dataset,
+            batch_sampler=[list(zip(batch.tolist(), draws[batch].tolist(), strict=True)) for batch in batches],
+            num_workers=self.num_workers,
+            collate_fn=_collate,
+            pin_memory=self.device.type == "cuda",
+            # Workers must not draw their seeds from the global random state: that would change what follows.
+            generator=torch.Generator(),
+        )
+        for loaded in loader:
+            if isinstance(loaded, UserError):
+                raise loaded
+            images, labels = loaded
+            images = images.to(self.device, non_blocking=True)
+            yield self.normalise(images), labels.to(self.device, non_blocking=True)

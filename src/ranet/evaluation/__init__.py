@@ -1,0 +1,26 @@
+"""What scores come to: anytime and budgeted curves, calibration error, tables, figures and reports."""
+
+from ranet.evaluation.anytime import AnytimeCurve, anytime_curve
+from ranet.evaluation.budgeted import BudgetedCurve, budgeted_curve
+from ranet.evaluation.difficulty import DifficultyTable, difficulty_table
+from ranet.evaluation.metrics import calibration_error_per_exit, expected_calibration_error
+from ranet.evaluation.policy_report import PolicyReport, policy_report
+from ranet.evaluation.published import PublishedPoint, published_points
+from ranet.evaluation.report import Report, write_report
+
+__all__ = [
+    "AnytimeCurve",
+    "anytime_curve",
+    "BudgetedCurve",
+    "budgeted_curve",
+    "expected_calibration_error",
+    "calibration_error_per_exit",
+    "DifficultyTable",
+    "difficulty_table",
+    "PublishedPoint",
+    "published_points",
+    "PolicyReport",
+    "policy_report",
+    "Report",
+    "write_report",
+]

@@ -1,0 +1,121 @@
+"""Numbers as tables: CSV files for programs, console tables for people."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from rich.table import Table
+
+from ranet.calibration import PolicyOutcome
+from ranet.evaluation.anytime import AnytimeCurve
+from ranet.evaluation.budgeted import BudgetedCurve
+from ranet.evaluation.units import CostScale
+from ranet.files import written_whole
+
+Row = dict[str, float | int | str]
+
+
+def write_csv(path: str | Path, rows: Sequence[Mapping[str, float | int | str]]) -> None:
+    """Write the rows under the names of the first, whole or not at all; floats have ten significant digits."""
+    with written_whole(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows({name: _cell(value) for name, value in row.items()} for row in rows)
+
+
+def anytime_rows(curve: AnytimeCurve, unit: str) -> list[Row]:
+    """One row for each exit: cost and accuracy."""
+    return [
+        {
+            "exit": k + 1,
+            _with_unit("cost", unit): float(curve.cost[k]),
+            "top1_percent": 100 * float(curve.top1[k]),
+            "top5_percent": 100 * float(curve.top5[k]),
+        }
+        for k in range(len(curve.cost))
+    ]
+
+
+def exit_rows(curve: AnytimeCurve, unit: str, outcome: PolicyOutcome | None = None) -> list[Row]:
+    """One row for each exit: the anytime row, its calibration, and who left there under a policy."""
+    rows = anytime_rows(curve, unit)
+    for k, row in enumerate(rows):
+        row["calibration_error"] = float(curve.calibration_error[k])
+        row["mean_confidence"] = float(curve.confidence[k])
+        if outcome is not None:
+            row["share_percent"] = 100 * float(outcome.exit_shares[k])
+            row["accuracy_of_those_that_left_percent"] = 100 * float(outcome.accuracy_per_exit[k])
+    return rows
+
+
+def budgeted_rows(curve: BudgetedCurve, unit: str) -> list[Row]:
+    """One row for each ratio of the sweep, with the names that the reference's tables have where it has them."""
+    rows = []
+    for i, ratio in enumerate(curve.ratios):
+        row: Row = {
+            "ratio": float(ratio),
+            "val_accuracy_percent": 100 * float(curve.validation_accuracy[i]),
+            "test_accuracy_percent": 100 * float(curve.accuracy[i]),
+            _with_unit("test_mean", unit or "cost"): float(curve.mean_cost[i]),
+        }
+        row |= {f"threshold_{k}": float(value) for k, value in enumerate(curve.thresholds[i], start=1)}
+        row |= {f"share_{k}_percent": 100 * float(value) for k, value in enumerate(curve.exit_shares[i], start=1)}
+        row |= {f"accuracy_{k}_percent": 100 * float(value) for k, value in enumerate(curve.accuracy_per_exit[i], 1)}
+        rows.append(row)
+    return rows
+
+
+def exits_table(
+    curve: AnytimeCurve, unit: str, outcome: PolicyOutcome | None = None, policy_name: str = "the policy given"
+) -> Table:
+    """The exits for the console."""
+    scale = CostScale.of(curve.cost, unit)
+    table = Table(title="Exits", caption=f"cost in {scale.label}")
+    names = ["exit", "cost", "top-1 %", "top-5 %", "ECE"]
+    if outcome is not None:
+        names += ["leave %", "right of them %"]
+        table.caption = f"{table.caption}\nwho leaves: {policy_name}"
+    for name in names:
+        table.add_column(name, justify="right")
+    for k, row in enumerate(exit_rows(curve, unit, outcome)):
+        cells = [str(k + 1), scale.text(curve.cost[k]), f"{row['top1_percent']:.2f}", f"{row['top5_percent']:.2f}"]
+        cells.append(f"{row['calibration_error']:.4f}")
+        if outcome is not None:
+            cells += [percent(outcome.exit_shares[k]), percent(outcome.accuracy_per_exit[k])]
+        table.add_row(*cells)
+    return table
+
+
+def budgeted_table(curve: BudgetedCurve, costs: np.ndarray, unit: str, points: int = 8) -> Table:
+    """Some points of the sweep for the console, evenly spread over the mean cost."""
+    scale = CostScale.of(costs, unit)
+    table = Table(title="Budgeted batch classification", caption=f"cost in {scale.label}")
+    for name in ("ratio", "mean cost", "top-1 %", f"leave at exits 1 to {len(costs)} %"):
+        table.add_column(name, justify="right")
+    wanted = np.linspace(curve.mean_cost.min(), curve.mean_cost.max(), points)
+    nearest = {int(np.abs(curve.mean_cost - cost).argmin()) for cost in wanted}
+    for i in sorted(nearest, key=lambda i: curve.mean_cost[i]):
+        shares = " ".join(f"{100 * share:4.0f}" for share in curve.exit_shares[i])
+        table.add_row(f"{curve.ratios[i]:.3g}", scale.text(curve.mean_cost[i]), percent(curve.accuracy[i]), shares)
+    return table
+
+
+def percent(fraction: float) -> str:
+    """The fraction in percent with two decimals; a dash where there is none.
+
+    Example:
+        >>> percent(0.98765), percent(float("nan"))
+        ('98.77', '-')
+    """
+    return "-" if np.isnan(fraction) else f"{100 * fraction:.2f}"
+
+
+def _with_unit(name: str, unit: str) -> str:
+    return f"{name}_{unit}" if unit else name
+
+
+def _cell(value: float | int | str) -> str:
+    return format(value, ".10g") if isinstance(value, float) else str(value)

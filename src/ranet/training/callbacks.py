@@ -1,0 +1,114 @@
+"""What happens around the training loop: checkpoints, random state, and stopping when the loss is not a number."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Callback, ModelCheckpoint
+from torch import Tensor
+
+from ranet.errors import UserError
+
+BEST, LAST = "best.ckpt", "last.ckpt"
+
+
+class RandomState(Callback):
+    """Puts the state of all random generators into each checkpoint, and back when training goes on from it.
+
+    Order and augmentation of the data do not need it (they follow from seed and epoch); everything else that draws
+    random numbers while training does.
+    """
+
+    def __init__(self) -> None:
+        self._restored: dict[str, Any] | None = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """The states of the generators of PyTorch (CPU and every CUDA device), NumPy and Python."""
+        version, keys, position, has_gauss, cached = np.random.get_state(legacy=True)
+        return {
+            "torch": torch.get_rng_state(),
+            "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+            # Plain types, so that the checkpoint can be read without running code from it.
+            "numpy": [str(version), torch.from_numpy(np.asarray(keys).astype(np.int64)), int(position), int(has_gauss),
+                      float(cached)],
+            "python": list(random.getstate()),
+        }  # fmt: skip
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Keep the states until training starts, so that nothing that is set up in between disturbs them."""
+        self._restored = state_dict
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Put the generators where the checkpoint left them."""
+        if self._restored is None:
+            return
+        torch.set_rng_state(self._restored["torch"])
+        if len(self._restored["cuda"]) == torch.cuda.device_count():
+            torch.cuda.set_rng_state_all(self._restored["cuda"])
+        version, keys, *rest = self._restored["numpy"]
+        np.random.set_state((version, keys.numpy().astype(np.uint32), *rest))
+        version, internal, gauss = self._restored["python"]
+        random.setstate((version, tuple(internal), gauss))
+        self._restored = None
+
+
+class StopAtBadLoss(Callback):
+    """Ends the training with a UserError when the loss is NaN or infinite, before the next checkpoint is written.
+
+    The loss stays on its device; it is looked at every ``every_n_steps`` steps and at the end of each epoch, and the error
+    still names the first bad step.
+    """
+
+    def __init__(self, every_n_steps: int = 50) -> None:
+        self.every_n_steps = every_n_steps
+        self._first_bad: Tensor | None = None
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any,
+                           batch_idx: int) -> None:  # fmt: skip
+        """Remember the first step with a bad loss; look every ``every_n_steps`` steps."""
+        step = trainer.global_step
+        loss = outputs["loss"].detach()
+        if self._first_bad is None:
+            self._first_bad = torch.zeros((), dtype=torch.long, device=loss.device)
+        self._first_bad = torch.where((self._first_bad == 0) & ~loss.isfinite(), step, self._first_bad)
+        if step % self.every_n_steps == 0:
+            self._stop_if_bad(trainer)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Look before the checkpoint of this epoch is written."""
+        self._stop_if_bad(trainer)
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Look before the validation that could pick a checkpoint."""
+        self._stop_if_bad(trainer)
+
+    def _stop_if_bad(self, trainer: pl.Trainer) -> None:
+        step = 0 if self._first_bad is None else int(self._first_bad)
+        if step:
+            raise UserError(
+                f"The loss was not a finite number at step {step} (epoch {trainer.current_epoch}); the checkpoints of the "
+                "epochs before are kept; try a smaller optim.optimizer.lr or a longer warm-up."
+            )
+
+
+def checkpoint_callbacks(folder: str | Path, validates: bool) -> list[Callback]:
+    """Callbacks that write ``last.ckpt`` after every epoch and, with a validation split, ``best.ckpt``.
+
+    The best checkpoint is the one with the highest mean accuracy of all exits on the validation split. Each file is
+    written beside and renamed, so that a killed run leaves whole files.
+    """
+    callbacks: list[Callback] = []
+    if validates:
+        callbacks.append(
+            ModelCheckpoint(folder, Path(BEST).stem, monitor="val/accuracy_mean", mode="max", enable_version_counter=False)
+        )
+    # After the best one, whose state it stores.
+    callbacks.append(
+        ModelCheckpoint(folder, Path(LAST).stem, save_on_train_epoch_end=True, enable_version_counter=False)
+    )
+    return callbacks

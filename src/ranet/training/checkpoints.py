@@ -1,0 +1,90 @@
+"""Reading what training wrote: a run folder or checkpoint file becomes a network."""
+
+from __future__ import annotations
+
+import pickle
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ranet.errors import UserError
+from ranet.models import StagedNetwork, create_network
+from ranet.training.callbacks import BEST, LAST
+
+_PREFIX = "network."
+
+
+@dataclass(frozen=True)
+class TrainedNetwork:
+    """A network with trained weights, and what it was trained with.
+
+    Attributes:
+        network: the network, in evaluation mode on the CPU.
+        recipe: what training stored: "network" (name and options) and "data" (the arguments of its data module).
+        path: the checkpoint file.
+        epoch: number of finished epochs.
+    """
+
+    network: StagedNetwork
+    recipe: dict[str, Any]
+    path: Path
+    epoch: int
+
+
+def find_checkpoint(run: str | Path) -> Path:
+    """The checkpoint that a path means: the file itself, or in a run folder the best one, else the last.
+
+    Raises:
+        UserError: if there is none.
+    """
+    path = Path(run)
+    if path.is_file():
+        return path
+    if not path.is_dir():
+        raise UserError(f"There is no run folder or checkpoint file {path}.")
+    for candidate in (path / "checkpoints" / BEST, path / "checkpoints" / LAST, path / BEST, path / LAST):
+        if candidate.is_file():
+            return candidate
+    raise UserError(f"The folder {path} holds no checkpoint; give the folder of a training run, or a checkpoint file.")
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """Everything in a checkpoint file, as plain values and tensors on the CPU; no code from it is run.
+
+    Raises:
+        UserError: if it is not a checkpoint that can be read.
+    """
+    try:
+        loaded = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, OSError, ValueError, pickle.UnpicklingError) as error:
+        raise UserError(f"{path} is not a checkpoint that can be read: {str(error).splitlines()[0]}") from error
+    if not isinstance(loaded, dict):
+        raise UserError(f"{path} is not a checkpoint: it holds a {type(loaded).__name__}.")
+    return loaded
+
+
+def load_trained(run: str | Path) -> TrainedNetwork:
+    """Build the network of a training run and load its weights.
+
+    Args:
+        run: a run folder (its best checkpoint, else its last) or a checkpoint file.
+
+    Raises:
+        UserError: if there is no such checkpoint, or it was not written by ``ranet train``.
+    """
+    path = find_checkpoint(run)
+    checkpoint = read_checkpoint(path)
+    recipe = checkpoint.get("ranet")
+    if not isinstance(recipe, dict):
+        raise UserError(f"{path} was not written by ranet train; for a published checkpoint say model=... and data=... too.")
+    network = create_network(recipe["network"]["name"], **recipe["network"]["options"])
+    weights: dict[str, Tensor] = {
+        name.removeprefix(_PREFIX): value
+        for name, value in checkpoint["state_dict"].items()
+        if name.startswith(_PREFIX)
+    }
+    network.load_state_dict(weights)
+    return TrainedNetwork(network.eval(), recipe, path, int(checkpoint["epoch"]) + 1)

@@ -1,0 +1,98 @@
+from math import inf, nan
+
+import numpy as np
+import pytest
+
+from ranet.calibration import ExitScores, budget_in_cost, calibrate, evaluate_policy, load_policy
+from ranet.errors import UserError
+
+
+@pytest.mark.parametrize("budget", [1.0e6, 1.1e6, 2.0e6, 3.7e6, 6.0e6, 8.9e6])
+def test_the_mean_cost_meets_the_budget_within_one_image(budget, scores, costs):
+    result = calibrate(scores, costs, budget)
+    one_image = (costs[-1] - costs[0]) / scores.num_images
+    assert budget - one_image <= result.predicted_cost <= budget
+
+
+def test_the_prediction_is_what_the_policy_does_on_validation(scores, costs):
+    result = calibrate(scores, costs, budget=3e6)
+    outcome = evaluate_policy(result.policy, scores, costs)
+    assert result.predicted_cost == outcome.mean_cost
+    assert result.predicted_accuracy == outcome.accuracy
+    np.testing.assert_array_equal(result.exit_shares, outcome.exit_shares)
+
+
+@pytest.mark.parametrize("budget", [9.0e6, 1e9])
+def test_a_budget_for_everything_sends_everybody_to_the_last_exit(budget, scores, costs):
+    result = calibrate(scores, costs, budget)
+    assert result.policy.thresholds == (inf, inf, inf)
+    assert result.ratio == inf
+    assert result.exit_shares.tolist() == [0, 0, 0, 1]
+    assert result.predicted_cost == 9.0e6
+
+
+def test_the_cost_of_the_first_exit_sends_everybody_there(scores, costs):
+    assert calibrate(scores, costs, budget=costs[0]).exit_shares.tolist() == [1, 0, 0, 0]
+
+
+def test_a_budget_reached_exactly_is_spent_exactly(scores, costs):
+    first = calibrate(scores, costs, budget=4e6)
+    assert calibrate(scores, costs, budget=first.predicted_cost).predicted_cost == first.predicted_cost
+
+
+def test_the_saved_policy_knows_its_promise(scores, costs, tmp_path):
+    result = calibrate(scores, costs, budget=3e6, unit="macs", metadata={"network": "msdnet_tiny"})
+    result.policy.save(tmp_path / "policy.json")
+    metadata = load_policy(tmp_path / "policy.json").metadata
+    assert metadata["unit"] == "macs"
+    assert metadata["budget"] == 3e6
+    assert metadata["cost_per_exit"] == costs
+    assert metadata["ratio"] == result.ratio
+    assert metadata["network"] == "msdnet_tiny"
+    assert metadata["predicted"]["cost"] == result.predicted_cost
+    assert metadata["predicted"]["exit_shares"] == result.exit_shares.tolist()
+
+
+def test_crowds_of_equal_confidences_are_solved_too():
+    """Only three distinct confidences: mean costs jump, and the result still keeps within the budget."""
+    rng = np.random.default_rng(0)
+    confidence = rng.choice(np.float32([0.5, 0.9, 1.0]), size=(4, 300))
+    zeros = np.zeros((4, 300), dtype=int)
+    crowded = ExitScores(confidence, zeros, zeros == 0, zeros[0])
+    for budget in np.linspace(1.0, 4.0, 13):
+        assert calibrate(crowded, [1.0, 2.0, 3.0, 4.0], budget).predicted_cost <= budget
+
+
+def test_single_images_and_single_exits_are_solved(scores):
+    one_image = scores.subset([7])
+    assert calibrate(one_image, [1.0, 2.0, 3.0, 4.0], budget=3.5).predicted_cost == 1.0
+    one_exit = ExitScores(scores.confidence[:1], scores.prediction[:1], scores.correct_top5[:1], scores.labels)
+    assert calibrate(one_exit, [2.0], budget=2.0).policy.thresholds == ()
+    with pytest.raises(UserError, match="reachable"):
+        calibrate(one_exit, [2.0], budget=1.0)
+
+
+def test_a_budget_out_of_reach_names_the_range(scores, costs):
+    with pytest.raises(UserError, match=r"500,000 macs; reachable are 1,000,000 macs .* to 9,000,000 macs .* 0\.111"):
+        calibrate(scores, costs, budget=5e5, unit="macs")
+
+
+@pytest.mark.parametrize("budget", [0.0, -1.0, nan, inf])
+def test_a_budget_that_is_no_positive_number_names_the_range(budget, scores, costs):
+    with pytest.raises(UserError, match=r"positive number.*reachable are"):
+        calibrate(scores, costs, budget)
+
+
+def test_an_unknown_family_and_wrong_costs_are_named(scores, costs):
+    with pytest.raises(UserError, match="geometric"):
+        calibrate(scores, costs, budget=3e6, policy="geometrical")
+    with pytest.raises(UserError, match="each of the 4 exits"):
+        calibrate(scores, costs[:3], budget=3e6)
+
+
+def test_a_fraction_is_one_of_the_last_exit():
+    assert budget_in_cost(0.5, "fraction", [1.0, 8.0]) == 4.0
+    assert budget_in_cost(0.5, "ms", [1.0, 8.0]) == 0.5
+    for fraction in (0.0, 1.5, nan):
+        with pytest.raises(UserError, match="fraction"):
+            budget_in_cost(fraction, "fraction", [1.0, 8.0])
