@@ -1,5 +1,37 @@
-"""ranet: networks that can stop early, budgets that say when they should, and a runtime that really stops them."""
+"""ranet: networks that can stop early, and budgets that say when they should."""
 
-from ranet.models import create_network, list_networks, load_public_checkpoint
+from ranet.calibration import (
+    ExitPolicy,
+    ExitScores,
+    calibrate,
+    evaluate_policy,
+    geometric_policy,
+    load_policy,
+)
+from ranet.cost import CostProfile, measure_costs
+from ranet.errors import UserError
+from ranet.models import (
+    StagedNetwork,
+    create_network,
+    list_networks,
+    load_public_checkpoint,
+)
+from ranet.training import MultiExitClassifier, load_trained
 
-__all__ = ["create_network", "list_networks", "load_public_checkpoint"]
+__all__ = [
+    "create_network",
+    "list_networks",
+    "load_public_checkpoint",
+    "load_trained",
+    "StagedNetwork",
+    "MultiExitClassifier",
+    "measure_costs",
+    "CostProfile",
+    "ExitScores",
+    "ExitPolicy",
+    "geometric_policy",
+    "evaluate_policy",
+    "calibrate",
+    "load_policy",
+    "UserError",
+]

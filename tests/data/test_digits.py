@@ -1,4 +1,5 @@
 import hashlib
+from typing import Any
 
 import pytest
 import torch
@@ -18,21 +19,27 @@ def source_digits() -> torch.Tensor:
 
 
 def test_sets_of_the_default_options() -> None:
-    sets = make_digits(DigitOptions(), 0.1, seed=0)
+    options = DigitOptions()
+    sets = make_digits(options, 0.1, seed=0)
     train, validation, test = sets
-    assert (len(train), len(validation), len(test)) == (1213 * 8, 135 * 5, 449 * 5)
+    assert len(train) == 1213 * options.train_copies
+    assert (len(validation), len(test)) == (135 * options.eval_copies, 449 * options.eval_copies)
     for samples in sets:
         assert samples.images.shape == (len(samples), 3, 32, 32)
         assert samples.images.dtype == torch.uint8
         assert samples.sizes is not None
-        assert (samples.sizes.min(), samples.sizes.max()) == (9, 28)
+        assert (samples.sizes.min(), samples.sizes.max()) == (options.min_size, options.max_size)
         assert samples.labels.unique().tolist() == list(range(10))
         assert torch.equal(samples.images[:, 0], samples.images[:, 2])
     pixels = train.images[:, 0].float() / 255
     assert pixels.mean().item() == pytest.approx(CATALOGUE["digits"].mean[0], abs=0.001)
     assert pixels.std().item() == pytest.approx(CATALOGUE["digits"].std[0], abs=0.001)
-    # The same bits on every machine: results and policies refer to these images.
-    assert hashlib.sha256(test.images.numpy().tobytes()).hexdigest()[:16] == "GOLDEN"
+
+
+def test_the_canvases_are_the_same_bits_on_every_machine() -> None:
+    options = DigitOptions(canvas=32, min_size=9, max_size=28, clutter=3, noise=16, train_copies=1, eval_copies=2)
+    validation = make_digits(options, 0.1, seed=0)[1]
+    assert hashlib.sha256(validation.images.numpy().tobytes()).hexdigest()[:16] == "5cfe7b0a3f748a69"
 
 
 def test_no_source_digit_is_in_two_splits(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -97,6 +104,7 @@ def test_none_or_one_digit_held_out(validation_size: int) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        ({"min_size": "small"}, "min_size=small must be a whole number"),
         ({"min_size": 3}, "min_size=3"),
         ({"min_size": 20, "max_size": 10}, "max_size=10"),
         ({"max_size": 33}, "<= 32"),
@@ -106,6 +114,6 @@ def test_none_or_one_digit_held_out(validation_size: int) -> None:
         ({"eval_copies": 0}, "eval_copies=0"),
     ],
 )
-def test_options_that_do_not_fit(options: dict[str, int], message: str) -> None:
+def test_options_that_do_not_fit(options: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         DigitOptions(**options)

@@ -16,24 +16,7 @@ from ranet.data.transforms import (
     training_geometry,
 )
 
-DRAWS = 9 * 9 * 2
-
-
-def unique_pixels() -> torch.Tensor:
-    """A 3x32x32 image in which the position of every pixel can be read: no two pixels are equal, none is black."""
-    number = torch.arange(1, 1025).view(32, 32)
-    return torch.stack([number % 251, number // 251, torch.full_like(number, 7)]).to(torch.uint8)
-
-
-def all_outcomes() -> tuple[torch.Tensor, dict[bytes, int]]:
-    """What torchvision's own operations give for each of the 9 * 9 windows, plain and mirrored."""
-    padded = v2.functional.pad(unique_pixels(), [4])
-    outcomes = []
-    for draw in range(DRAWS):
-        window = v2.functional.crop(padded, draw // 18, draw // 2 % 9, 32, 32)
-        outcomes.append(v2.functional.horizontal_flip(window) if draw % 2 else window)
-    stacked = torch.stack(outcomes)
-    return stacked, {image.numpy().tobytes(): draw for draw, image in enumerate(stacked)}
+from .examples import DRAWS, all_outcomes, unique_pixels
 
 
 def test_every_outcome_is_torchvisions_bit_by_bit() -> None:
@@ -96,9 +79,7 @@ def test_the_published_evaluation_is_the_centre_of_256() -> None:
     assert resized(224) == 256
     image = Image.effect_noise((300, 400), 80).convert("RGB")
     expected = v2.functional.center_crop(v2.functional.resize(image, [256]), [224])
-    assert torch.equal(
-        evaluation_geometry(CATALOGUE["imagenet"], 224)(image), v2.functional.pil_to_tensor(expected)
-    )
+    assert torch.equal(evaluation_geometry(CATALOGUE["imagenet"], 224)(image), v2.functional.pil_to_tensor(expected))
 
 
 def test_evaluation_leaves_small_images_as_they_are() -> None:

@@ -6,11 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from made_up_network import CLASSES, random_scored
 from rich.console import Console
 from torchmetrics.functional.classification import multiclass_accuracy
 
-from ranet.calibration import ExitPolicy, calibrate
+from ranet.calibration import ExitPolicy, ExitScores, calibrate
 from ranet.errors import UserError
 from ranet.evaluation import write_report
 
@@ -27,7 +26,7 @@ def refuse(constant: str) -> None:
     pytest.fail(f"{constant} is no JSON")
 
 
-def test_a_full_report(scored, pictures, tmp_path):
+def test_a_full_report(scored, pictures, class_names, tmp_path):
     output = io.StringIO()
     report = write_report(
         tmp_path / "new" / "folder",
@@ -37,7 +36,7 @@ def test_a_full_report(scored, pictures, tmp_path):
         validation=scored.validation,
         published="CIFAR-10",
         images=pictures,
-        class_names=CLASSES,
+        class_names=class_names,
         sizes=pictures[:, 0, 0, 0],
         title="A network on data",
         console=Console(file=output, width=100),
@@ -97,8 +96,8 @@ def test_the_policy_given_is_the_one_shown(scored, tmp_path):
     np.testing.assert_allclose(read(report.folder / "exits.csv")["share_percent"], shares)
 
 
-def test_a_network_of_one_exit_is_reported_too(tmp_path):
-    one = random_scored(exits=1)
+def test_a_network_of_one_exit_is_reported_too(make_scored, tmp_path):
+    one = make_scored(exits=1)
     report = write_report(tmp_path, one.test, one.costs, "macs", validation=one.validation, console=QUIET)
     assert report.files == ("anytime.csv", "exits.csv", "anytime.png", "report.json")
 
@@ -117,7 +116,7 @@ def test_published_points_stay_away_from_another_unit(scored, tmp_path):
         {"policy": ExitPolicy((0.5,))},
         {"policy": ExitPolicy((0.5,) * 3), "images": [0]},
         {"policy": ExitPolicy((0.5,) * 3), "sizes": [0]},
-        {"validation": random_scored(exits=2).validation},
+        {"validation": ExitScores.from_logits(np.zeros((2, 3, 10)), np.zeros(3))},
     ],
 )
 def test_nothing_is_written_after_a_mistake(wrong, scored, tmp_path):

@@ -4,7 +4,6 @@ import matplotlib as mpl
 import numpy as np
 import pytest
 import torch
-from made_up_network import CLASSES
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 
@@ -17,16 +16,12 @@ from ranet.evaluation.gallery import as_picture, gallery_figure
 from ranet.evaluation.style import save_figure
 
 
-def colors_of(figure: Figure, path: Path) -> set[tuple[int, ...]]:
+def colors_of(figure: Figure, path: Path) -> set[int]:
     """Save the figure, decode it, and say which colours it has."""
     save_figure(figure, path)
-    pixels = (255 * imread(path)).astype(np.uint8).reshape(-1, 4)
-    assert len(pixels) > 500_000, "300 dpi"
-    return {tuple(color) for color in np.unique(pixels[:, :3], axis=0).tolist()}
-
-
-def rgb(color: str) -> tuple[int, ...]:
-    return tuple(round(255 * part) for part in mpl.colors.to_rgb(color))
+    pixels = (255 * imread(path)).round().astype(np.int64)
+    assert pixels.shape[0] * pixels.shape[1] > 500_000, "300 dpi"
+    return set(np.unique(pixels[..., :3] @ [1 << 16, 1 << 8, 1]).tolist())
 
 
 @pytest.fixture
@@ -38,7 +33,7 @@ def test_the_anytime_figure_has_ours_and_both_published_curves(scored, tmp_path)
     curve = anytime_curve(scored.test, scored.costs)
     figure = anytime_figure(curve, "paper_ops", published_points("cifar10"), title="A network on data")
     colors = colors_of(figure, tmp_path / "anytime.png")
-    assert {rgb("#0072B2"), rgb("#D55E00"), rgb("#009E73")} <= colors
+    assert {0x0072B2, 0xD55E00, 0x009E73} <= colors
     (axes,) = figure.axes
     assert axes.get_xlabel() == "cost per image [M multiply-adds (paper ops)]"
     ours = axes.get_lines()[0]
@@ -57,14 +52,21 @@ def test_the_budgeted_figure_has_the_sweep_and_the_budgeted_points(scored, tmp_p
     assert len(lines["published RANet (figure reading)"].get_xdata()) == 9
 
 
-def test_the_legend_hides_nothing(scored):
-    """It stands below the axes, label included."""
-    figure = anytime_figure(anytime_curve(scored.test, scored.costs), "macs", published_points("cifar10"))
-    figure.canvas.draw()
-    legend = figure.legends[0].get_window_extent()
-    assert legend.y1 <= figure.axes[0].get_tightbbox().y0
-    assert legend.x0 >= 0
-    assert legend.x1 <= figure.bbox.x1
+@pytest.mark.parametrize("name", ["ours", "a network with quite a long name"])
+def test_the_legend_hides_nothing(name, scored):
+    """It stands below the axes, their labels included, and within the figure."""
+    curve, anytime = budgeted_curve(*scored), anytime_curve(scored.test, scored.costs)
+    points = published_points("cifar10")
+    for figure in (
+        anytime_figure(anytime, "macs", points, name=name),
+        budgeted_figure(curve, anytime, "macs", points, name=name),
+        shares_figure(curve, scored.costs, "macs"),
+    ):
+        figure.draw_without_rendering()
+        legend = figure.legends[0].get_window_extent()
+        assert legend.y1 <= figure.axes[0].get_tightbbox().y0
+        assert legend.x0 >= 0
+        assert legend.x1 <= figure.bbox.x1
 
 
 def test_shares_fill_the_whole_at_every_budget(scored, tmp_path):
@@ -75,8 +77,8 @@ def test_shares_fill_the_whole_at_every_budget(scored, tmp_path):
     assert len(figure.axes[0].collections) == 4
 
 
-def test_the_gallery_has_a_row_for_each_exit(scored, pictures, policy, tmp_path):
-    figure = gallery_figure(policy, scored.test, pictures, CLASSES, columns=6)
+def test_the_gallery_has_a_row_for_each_exit(scored, pictures, policy, class_names, tmp_path):
+    figure = gallery_figure(policy, scored.test, pictures, class_names, columns=6)
     assert len(colors_of(figure, tmp_path / "gallery.png")) > 1000
     grid = np.array(figure.axes).reshape(4, 6)
     left_at = policy.exits(scored.test)

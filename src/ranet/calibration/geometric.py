@@ -47,8 +47,8 @@ def geometric_quotas(
 
 
 def descending(confidence: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
-    """(K, N) the images of each exit, most confident first."""
-    return np.argsort(-confidence, axis=1)
+    """(K - 1, N) the images of each exit but the last, most confident first."""
+    return np.argsort(-confidence[:-1], axis=1)
 
 
 def geometric_thresholds(
@@ -62,7 +62,7 @@ def geometric_thresholds(
     floor(n q_k)-th. Everybody at or above it has left, ties included. Where floor(n q_k) is 0 or fewer images remain,
     nobody leaves and the threshold is infinite.
 
-    Images are sorted once for each exit; a ratio then only counts who is still there along that order.
+    Images are sorted once for each exit; a ratio then only looks who is still there along that order.
 
     Args:
         confidence: (K, N) on validation.
@@ -84,10 +84,11 @@ def geometric_thresholds(
     thresholds = np.full((len(quotas), exits - 1), np.inf, dtype=np.float32)
     here = np.ones((len(quotas), images), dtype=bool)
     for k in range(exits - 1):
-        rank = np.cumsum(here[:, order[k]], axis=1, dtype=np.int32)
-        position = np.count_nonzero(rank < quotas[:, k, None], axis=1)  # of the quota-th; `images` where fewer remain
-        solved = (quotas[:, k] > 0) & (position < images)
-        thresholds[solved, k] = confidence[k, order[k, position[solved]]]
+        for i in np.flatnonzero(quotas[:, k]):
+            # The places in the order that are still taken; a cumulative sum over all ratios at once is slower.
+            remaining = np.flatnonzero(here[i].take(order[k]))
+            if quotas[i, k] <= len(remaining):
+                thresholds[i, k] = confidence[k, order[k, remaining[quotas[i, k] - 1]]]
         here &= confidence[k] < thresholds[:, k, None]
     return thresholds
 

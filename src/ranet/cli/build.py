@@ -24,6 +24,13 @@ def build(node: DictConfig, **arguments: Any) -> Any:
     return instantiate(node, _convert_="all", **arguments)
 
 
+def plain(node: DictConfig) -> dict[str, Any]:
+    """A node as a dictionary of plain values, interpolations resolved."""
+    values = OmegaConf.to_container(node, resolve=True)
+    assert isinstance(values, dict)
+    return {str(name): value for name, value in values.items()}
+
+
 def build_data(node: DictConfig) -> ImageData:
     """The data module, with its data read and split."""
     data = build(node)
@@ -34,18 +41,16 @@ def build_data(node: DictConfig) -> ImageData:
 
 def network_options(node: DictConfig, data: ImageData) -> dict[str, Any]:
     """The options of the network: those of the configuration, with class count and image size of the data."""
-    options = OmegaConf.to_container(node, resolve=True)
-    assert isinstance(options, dict)
-    plain = {str(option): value for option, value in options.items() if option != "name"}
+    options = {option: value for option, value in plain(node).items() if option != "name"}
     for option, value in (("num_classes", data.num_classes), ("image_size", data.image_size)):
-        if plain[option] is None:
-            plain[option] = value
-    if plain["num_classes"] < data.num_classes:
+        if options[option] is None:
+            options[option] = value
+    if options["num_classes"] < data.num_classes:
         raise UserError(
-            f"model.num_classes={plain['num_classes']} is less than the {data.num_classes} classes of the data; "
+            f"model.num_classes={options['num_classes']} is less than the {data.num_classes} classes of the data; "
             "leave it out to follow the data."
         )
-    return plain
+    return options
 
 
 def build_classifier(config: DictConfig, data: ImageData) -> MultiExitClassifier:
@@ -56,7 +61,7 @@ def build_classifier(config: DictConfig, data: ImageData) -> MultiExitClassifier
         network.compile()
     recipe = {
         "network": {"name": config.model.name, "options": options},
-        "data": OmegaConf.to_container(config.data, resolve=True),
+        "data": plain(config.data),
     }
     return MultiExitClassifier(
         network, build(config.optim.optimizer), build(config.optim.schedule), config.technique.exit_weights, recipe
@@ -89,8 +94,12 @@ def build_loggers(config: DictConfig, folder: Path, resume_step: int | None) -> 
     if mode != "disabled":
         loggers.append(
             WandbLogger(
-                name=config.run_name, save_dir=str(folder), project=config.logger.wandb.project,
-                group=config.logger.wandb.group, mode=mode, config=OmegaConf.to_container(config, resolve=True),
+                name=config.run_name,
+                save_dir=str(folder),
+                project=config.logger.wandb.project,
+                group=config.logger.wandb.group,
+                mode=mode,
+                config=plain(config),
             )
-        )  # fmt: skip
+        )
     return loggers

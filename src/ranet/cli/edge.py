@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import inspect
 import os
 import re
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import hydra
 from hydra.core.config_store import ConfigStore
 from hydra.errors import ConfigCompositionException, HydraException, OverrideParseException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from ranet.errors import UserError, unknown_name
-from ranet.models.registry import create_network, list_networks, network_preset, option_defaults
+from ranet.models.registry import list_networks, option_defaults
 
 Task = Callable[[DictConfig], Any]
 

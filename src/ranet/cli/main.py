@@ -29,7 +29,8 @@ def main() -> None:
         raise SystemExit(2)
     module = f"ranet.cli.{verb}"
     spec = find_spec(module)
-    assert spec is not None and spec.origin is not None
+    assert spec is not None
+    assert spec.origin is not None
     # The verb's own file takes the place of this script, so that Lightning can start it again for distributed runs.
     sys.argv = [spec.origin, *arguments[1:]]
     import_module(module).main()
@@ -39,6 +40,11 @@ def _help() -> str:
     width = max(map(len, VERBS))
     lines = [f"  {verb:<{width}}  {about}" for verb, about in VERBS.items()]
     return "\n".join(
-        ["usage: ranet VERB [OPTION=VALUE ...]", "", *lines, "",
-         "ranet VERB --help shows a verb's options, ranet VERB --cfg job its whole configuration."]
-    )  # fmt: skip
+        [
+            "usage: ranet VERB [OPTION=VALUE ...]",
+            "",
+            *lines,
+            "",
+            "ranet VERB --help shows a verb's options, ranet VERB --cfg job its whole configuration.",
+        ]
+    )

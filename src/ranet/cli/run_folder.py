@@ -19,20 +19,22 @@ import ranet
 from ranet.files import written_whole
 
 CONFIG, ENVIRONMENT = "config.yaml", "environment.json"
-_PACKAGES = ("ranet", "torch", "torchvision", "pytorch-lightning", "hydra-core", "omegaconf", "scipy", "torchmetrics",
-             "wandb")  # fmt: skip
+_PACKAGES = (
+    "ranet",
+    "torch",
+    "torchvision",
+    "pytorch-lightning",
+    "hydra-core",
+    "omegaconf",
+    "scipy",
+    "torchmetrics",
+    "wandb",
+)
 
 
 def run_folder() -> Path:
     """The folder that Hydra made for this run or job."""
     return Path(HydraConfig.get().runtime.output_dir)
-
-
-def resolved(config: DictConfig) -> dict[str, Any]:
-    """The configuration as plain values."""
-    values = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
-    assert isinstance(values, dict)
-    return {str(key): value for key, value in values.items()}
 
 
 @rank_zero_only
@@ -63,7 +65,9 @@ def git_revision() -> str | None:
     folder = Path(ranet.__file__).parent
 
     def git(*arguments: str) -> str:
-        return subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, check=True).stdout.strip()
+        return subprocess.run(
+            ["git", *arguments], cwd=folder, capture_output=True, text=True, check=True
+        ).stdout.strip()
 
     try:
         tracked = git("ls-files", "--error-unmatch", str(Path(ranet.__file__).name))

@@ -5,14 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytorch_lightning as pl
-import torch
 import wandb
 from omegaconf import DictConfig, OmegaConf
 
-from ranet.cli.build import build_classifier, build_data, build_trainer
+from ranet.cli.build import build_classifier, build_data, build_trainer, plain
 from ranet.cli.edge import command
+from ranet.cli.evaluate import report_curves
 from ranet.cli.run_folder import CONFIG, run_folder, write_record
+from ranet.cli.trained import check_unit, evaluation_device
 from ranet.errors import UserError
+from ranet.training import load_trained
 from ranet.training.callbacks import LAST
 from ranet.training.checkpoints import read_checkpoint
 
@@ -23,6 +25,7 @@ _FREE_OPTIONS = ("resume", "evaluate", "unit", "lazy", "logger", "run", "sweep")
 @command("train")
 def main(config: DictConfig) -> None:
     """Train, as the configuration says."""
+    check_unit(config.unit)
     folder = run_folder()
     last = folder / "checkpoints" / LAST
     resume_step = _check_resume(config, folder, last)
@@ -37,9 +40,10 @@ def main(config: DictConfig) -> None:
     finally:
         wandb.finish()
     if config.evaluate and trainer.is_global_zero:
-        from ranet.cli.evaluate import evaluate_run
-
-        evaluate_run(folder, data, folder / "evaluation", unit=config.unit, lazy=config.lazy)
+        trained = load_trained(folder)
+        trained.network.to(evaluation_device())
+        # A data module of its own: the trainer's deals its images out to the processes of a distributed run.
+        report_curves(trained, build_data(config.data), folder / "evaluation", config.unit, config.lazy)
 
 
 def _check_resume(config: DictConfig, folder: Path, last: Path) -> int | None:
@@ -51,10 +55,13 @@ def _check_resume(config: DictConfig, folder: Path, last: Path) -> int | None:
     if not last.exists():
         return None
     if not config.resume:
-        raise UserError(f"{folder} holds a training run already; add resume=true to go on with it, or choose another run=.")
-    before = OmegaConf.load(folder / CONFIG)
-    for option, value in OmegaConf.to_container(config, resolve=True).items():  # type: ignore[union-attr]
-        if option not in _FREE_OPTIONS and OmegaConf.to_container(before).get(option) != value:  # type: ignore[union-attr]
+        raise UserError(
+            f"{folder} holds a training run already; add resume=true to go on with it, or choose another run=."
+        )
+    before = OmegaConf.to_container(OmegaConf.load(folder / CONFIG))
+    assert isinstance(before, dict)
+    for option, value in plain(config).items():
+        if option not in _FREE_OPTIONS and before.get(option) != value:
             raise UserError(f"{folder} was trained with other values of {option}; resume with the same command.")
     return int(read_checkpoint(last)["global_step"])
 

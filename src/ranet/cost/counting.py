@@ -13,8 +13,18 @@ Shape = Sequence[int]
 aten = torch.ops.aten
 
 
-def _convolution(x: Shape, w: Shape, _bias: Any, _stride: Any, _pad: Any, _dilation: Any, transposed: bool, *_: Any,
-                 out_shape: Shape, **__: Any) -> int:  # fmt: skip
+def _convolution(
+    x: Shape,
+    w: Shape,
+    _bias: Any,
+    _stride: Any,
+    _pad: Any,
+    _dilation: Any,
+    transposed: bool,
+    *_: Any,
+    out_shape: Shape,
+    **__: Any,
+) -> int:
     return conv_flop_count(list(x), list(w), list(out_shape), transposed=transposed) // 2
 
 
@@ -35,8 +45,8 @@ def _max_pooling(x: Shape, kernel: Sequence[int], *_: Any, out_shape: Sequence[S
     return math.prod(pooled) * math.prod(kernel)
 
 
-# What the papers' counter adds to the multiply-adds: linear biases, one operation per ReLU element, and the kernel's area
-# per pooled element (for average pooling to one pixel, which PyTorch runs as a mean, that is the size of its input).
+# What the papers' counter adds to the multiply-adds: linear biases, one operation per ReLU element, and the kernel's
+# area per pooled element (for average pooling to one pixel, which PyTorch runs as a mean, the size of its input).
 _PAPER_OPS: dict[Any, Callable[..., int]] = {
     aten.convolution: _convolution,
     aten.mm: _matrix_product,
@@ -51,8 +61,8 @@ _PAPER_OPS: dict[Any, Callable[..., int]] = {
 def count_macs(run: Callable[[], Any]) -> tuple[int, Any]:
     """Multiply-adds of the convolutions and matrix products in a call, and what the call returned.
 
-    The formulas are those of ``torch.utils.flop_counter``, which counts 2 for each multiply-add. The call must not run under
-    ``torch.inference_mode``, where that counter sees nothing.
+    The formulas are those of ``torch.utils.flop_counter``, which counts 2 for each multiply-add. The call must not run
+    under ``torch.inference_mode``, where that counter sees nothing.
     """
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         result = run()
@@ -62,8 +72,8 @@ def count_macs(run: Callable[[], Any]) -> tuple[int, Any]:
 def count_paper_ops(run: Callable[[], Any]) -> tuple[int, Any]:
     """Operations of a call as the MSDNet and RANet papers count them ("FLOPs" there), and what the call returned.
 
-    Multiply-adds, plus the biases of linear layers, one for each element that passes a ReLU, and the kernel's area for each
-    pooled element; batch normalisation, concatenation, resizing and biases of convolutions count nothing.
+    Multiply-adds, plus the biases of linear layers, one for each element that passes a ReLU, and the kernel's area for
+    each pooled element; batch normalisation, concatenation, resizing and biases of convolutions count nothing.
     """
     with torch.no_grad(), FlopCounterMode(display=False, custom_mapping=_PAPER_OPS) as counter:
         result = run()

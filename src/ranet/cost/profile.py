@@ -46,8 +46,9 @@ class CostProfile:
     """What each exit of a network costs for one image.
 
     MACs are multiply-adds of convolutions and linear layers; paper ops add what the papers' counter adds
-    (``count_paper_ops``). "Cumulative" means all of the backbone up to the exit and all heads up to it. Lazy costs are those of
-    a network that computes at each exit only what this exit needs (MSDNet's ``lazy``); for others they are the same.
+    (``count_paper_ops``). "Cumulative" means all of the backbone up to the exit and all heads up to it. Lazy costs are
+    those of a network that computes at each exit only what this exit needs (MSDNet's ``lazy``); for others they are the
+    same.
 
     Attributes:
         image_size: height and width of the image in pixels.
@@ -91,7 +92,7 @@ class CostProfile:
 
     @property
     def macs_per_exit_alone(self) -> list[int]:
-        """MACs of each exit when no earlier head runs; where heads build on each other, the same as ``macs_per_exit``."""
+        """MACs of each exit when no earlier head runs; ``macs_per_exit`` where heads build on each other."""
         return self._alone(self.macs)
 
     @property
@@ -108,8 +109,14 @@ class CostProfile:
 
     def to_dict(self) -> dict[str, Any]:
         """Everything, cumulative figures included, as plain numbers and lists."""
-        derived = ("macs_per_exit", "paper_ops_per_exit", "lazy_macs_per_exit", "lazy_paper_ops_per_exit",
-                   "macs_per_exit_alone", "paper_ops_per_exit_alone")  # fmt: skip
+        derived = (
+            "macs_per_exit",
+            "paper_ops_per_exit",
+            "lazy_macs_per_exit",
+            "lazy_paper_ops_per_exit",
+            "macs_per_exit_alone",
+            "paper_ops_per_exit_alone",
+        )
         return {**asdict(self), **{name: getattr(self, name) for name in derived}}
 
     def save(self, path: str | Path) -> None:
@@ -140,20 +147,24 @@ def measure_costs(network: StagedNetwork, image_size: int | None = None) -> Cost
     if size < 1:
         raise UserError(f"image_size={size} must be at least 1.")
     model = copy.deepcopy(network).to("meta").eval()
-    lazy_model = copy.deepcopy(model)
-    for module in (m for m in model.modules() if hasattr(m, "lazy")):
-        module.lazy = False
-    for module in (m for m in lazy_model.modules() if hasattr(m, "lazy")):
-        module.lazy = True
+    whole, lazy = _with_laziness(model, False), _with_laziness(model, True)
     return CostProfile(
         image_size=size,
         parameters=sum(p.numel() for p in network.parameters()),
         heads_can_be_skipped=network.heads_can_be_skipped,
-        macs=_stage_costs(model, size, count_macs),
-        paper_ops=_stage_costs(model, size, count_paper_ops),
-        lazy_macs=_stage_costs(lazy_model, size, count_macs),
-        lazy_paper_ops=_stage_costs(lazy_model, size, count_paper_ops),
+        macs=_stage_costs(whole, size, count_macs),
+        paper_ops=_stage_costs(whole, size, count_paper_ops),
+        lazy_macs=_stage_costs(lazy, size, count_macs),
+        lazy_paper_ops=_stage_costs(lazy, size, count_paper_ops),
     )
+
+
+def _with_laziness(network: StagedNetwork, lazy: bool) -> StagedNetwork:
+    network = copy.deepcopy(network)
+    for module in network.modules():
+        if hasattr(module, "lazy"):
+            setattr(module, "lazy", lazy)  # noqa: B010 (an attribute that only some networks have)
+    return network
 
 
 def _stage_costs(network: StagedNetwork, image_size: int, count: Counter) -> StageCosts:

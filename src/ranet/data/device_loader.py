@@ -36,8 +36,11 @@ class DeviceLoader(EpochLoader):
 
     def _load(self, batches: list[Tensor]) -> Iterator[Batch]:
         draws = None if self.sampler.seed is None else self._draw()
-        for batch in batches:
-            batch = batch.to(self.images.device)
+        if not batches:
+            return
+        # All indices of the epoch at once: a transfer per batch would make the CPU wait for the GPU each time.
+        indices = torch.cat(batches).to(self.images.device)
+        for batch in indices.split([len(batch) for batch in batches]):
             images = self.images.index_select(0, batch)  # many times as fast as images[batch] on a CPU
             if draws is not None:
                 top, left, flip = (draw[batch] for draw in draws)

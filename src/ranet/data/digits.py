@@ -48,6 +48,9 @@ class DigitOptions:
     eval_copies: int = 5
 
     def __post_init__(self) -> None:
+        for option, value in vars(self).items():
+            if not isinstance(value, int):
+                raise UserError(f"data.{option}={value} must be a whole number.")
         if not 4 <= self.min_size <= self.max_size <= self.canvas:
             raise UserError(
                 f"data.min_size={self.min_size} and data.max_size={self.max_size} do not fit: "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import warnings
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -237,7 +238,11 @@ class ImageData(pl.LightningDataModule):
 
     def val_dataloader(self) -> EpochLoader | list[EpochLoader]:
         """The validation batches; an empty list, at which Lightning skips validation, if nothing is held out."""
-        return self._loader("validation") if len(self._samples["validation"]) else []
+        if len(self._samples["validation"]):
+            return self._loader("validation")
+        # Lightning asks whether this was the intention; validation_size=0 says so.
+        warnings.filterwarnings("ignore", message="Total length of `list` across ranks is zero")
+        return []
 
     def test_dataloader(self) -> EpochLoader:
         """The test batches."""
@@ -248,11 +253,8 @@ class ImageData(pl.LightningDataModule):
         batch_size = self.batch_size if training else self.eval_batch_size
         rank, world_size, device = 0, 1, torch.device("cpu")
         if self.trainer is not None:
-            rank, world_size, device = (
-                self.trainer.global_rank,
-                self.trainer.world_size,
-                self.trainer.strategy.root_device,
-            )
+            rank, world_size = self.trainer.global_rank, self.trainer.world_size
+            device = self.trainer.strategy.root_device
         if len(samples) < world_size or (world_size > 1 and batch_size == 1 and not training):
             raise UserError(
                 f"{len(samples)} {split} images in batches of {batch_size} cannot be dealt out to {world_size} "
@@ -282,8 +284,7 @@ class ImageData(pl.LightningDataModule):
 
     def test_images(self, indices: Sequence[int] | Tensor) -> Tensor:
         """The test images at ``indices`` as the network sees them before normalisation: uint8 (n, 3, H, W)."""
-        geometry = evaluation_geometry(self.facts, self.image_size)
-        dataset = Transformed(self._samples["test"], geometry)
+        dataset = Transformed(self._samples["test"], evaluation_geometry(self.facts, self.image_size))
         return torch.stack([dataset.image(int(index)) for index in indices])
 
     def fingerprint(self, split: Split) -> str:
@@ -292,10 +293,6 @@ class ImageData(pl.LightningDataModule):
         They are the same wherever the files lie and whatever the batch size, and change with the split. Images in
         files enter by path and length, not by content.
         """
-        parts = [
-            self.name,
-            split,
-            self._samples[split].digest(),
-            describe_evaluation(self.facts, self.image_size),
-        ]
+        transform = describe_evaluation(self.facts, self.image_size)
+        parts = [self.name, split, self._samples[split].digest(), transform]
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]

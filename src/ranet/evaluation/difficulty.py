@@ -84,7 +84,7 @@ def difficulty_figure(
 ) -> Figure:
     """Where the images of each size leave, what they cost, and how many are right, in three panels."""
     scale = CostScale.of(costs, unit)
-    figure = new_figure(PAGE, 2.6)
+    figure = new_figure(PAGE, 3.0)
     set_title(figure, title)
     left, middle, right = figure.subplots(1, 3, width_ratios=[1.2, 1, 1])
     x = np.arange(len(table.low))

@@ -41,12 +41,12 @@ class PolicyReport:
     budget: float
     images: int
 
-    def table(self) -> Table:
-        """The comparison for the console."""
+    def table(self, seen_on: str = "seen") -> Table:
+        """The comparison for the console; the second column is called as the caller says, such as "on test"."""
         scale = CostScale.of(self.cost_per_exit, self.unit)
         budget = "" if np.isnan(self.budget) else f"\nbudget {scale.text(self.budget)}"
-        table = Table(title="The policy: promised and seen", caption=f"cost in {scale.label}{budget}")
-        for name in ("", "promised", "seen"):
+        table = Table(title="The policy: promise and truth", caption=f"cost in {scale.label}{budget}")
+        for name in ("", "promised", seen_on):
             table.add_column(name, justify="right")
         promised, seen = self.promised, self.seen
         cost = "-" if np.isnan(promised.mean_cost) else scale.text(promised.mean_cost)

@@ -48,7 +48,7 @@ STYLE: Any = {
     "legend.handlelength": 1.8,
     "lines.linewidth": 1.3,
     "lines.markersize": 4,
-    "figure.dpi": 100,
+    "figure.dpi": 300,
     "savefig.dpi": 300,
     "figure.constrained_layout.use": True,
 }
@@ -74,9 +74,13 @@ def set_title(of: Axes | Figure, title: str) -> None:
 
 
 def legend_below(figure: Figure, axes: Axes, columns: int = 2) -> None:
-    """Put the legend below the axes, where it cannot hide a point."""
+    """Put the legend below the axes, where it cannot hide a point, in at most so many columns as fit the width."""
     handles, labels = axes.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=columns, columnspacing=1.2)
+    for ncols in range(columns, 0, -1):
+        legend = figure.legend(handles, labels, loc="outside lower center", ncols=ncols, columnspacing=1.2)
+        if ncols == 1 or legend.get_window_extent().width <= figure.bbox.width:
+            break
+        legend.remove()
 
 
 def minor_grid(axes: Axes) -> None:

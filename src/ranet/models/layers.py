@@ -52,8 +52,8 @@ class DenseUnit(nn.Module):
 class ExitHead(nn.Module):
     """An exit: two strided 3x3 convolutions and average pooling give a vector, a linear layer the logits.
 
-    The published heads pool a 2x2 map into one pixel; here the pooling adapts to whatever map is left, which is the same
-    thing for the published input sizes.
+    The published heads pool a 2x2 map into one pixel; here the pooling adapts to whatever map is left, which is the
+    same thing for the published input sizes.
 
     Args:
         in_channels: channels of the map that the head reads.
@@ -91,7 +91,7 @@ class ImageNetStem(nn.Sequential):
 
 
 def first_layer(out_channels: int, style: Style) -> nn.Module:
-    """The layer that reads the image: Conv3x3-BN-ReLU for "cifar", ``ImageNetStem`` (4x smaller maps) for "imagenet"."""
+    """The layer that reads the image: Conv3x3-BN-ReLU for "cifar", ``ImageNetStem`` (a quarter of the size) else."""
     return ConvNormReLU(3, out_channels, kernel=3) if style == "cifar" else ImageNetStem(out_channels)
 
 

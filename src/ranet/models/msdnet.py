@@ -23,7 +23,7 @@ from ranet.models.layers import (
 from ranet.models.registry import register_family, register_network
 from ranet.models.staged import StagedNetwork, State
 
-# Scale 0 is the finest. A map is named by (step, scale): step 0 is the stem, each layer and each transition is one step.
+# Scale 0 is the finest. A map is named by (step, scale): step 0 is the stem, each layer or transition is one step.
 Map = tuple[int, int]
 
 
@@ -71,12 +71,18 @@ def layer_shapes(layers: int, scales: int, prune: str) -> list[LayerShape]:
 class MSDLayer(nn.Module):
     """One dense layer over all kept scales.
 
-    At scale s it appends growth[s] channels: half of them from the next finer scale, strided, where that scale is read by
-    this layer, and all of them from scale s itself where it is not.
+    At scale s it appends growth * growth_factors[s] channels: half of them from the next finer scale, strided, where
+    the layer reads that scale, and all of them from scale s itself where it does not.
     """
 
-    def __init__(self, width: int, shape: LayerShape, growth: int, growth_factors: Sequence[int],
-                 bottleneck_factors: Sequence[int]) -> None:  # fmt: skip
+    def __init__(
+        self,
+        width: int,
+        shape: LayerShape,
+        growth: int,
+        growth_factors: Sequence[int],
+        bottleneck_factors: Sequence[int],
+    ) -> None:
         super().__init__()
         self.own = nn.ModuleDict()
         self.finer = nn.ModuleDict()
@@ -147,8 +153,8 @@ class MSDNet(StagedNetwork):
         bottleneck_factors: bottleneck widths per scale, in units of a unit's output.
         reduction: what a transition keeps of the width.
         prune: how finer scales are dropped along the network, "max" (published) or "min" (``layer_shapes``).
-        lazy: at exit k compute only what that exit needs, and what is missing of the finer scales when the image goes on.
-            The logits are the same; an image that leaves early costs less. May be switched at any time.
+        lazy: at exit k compute only what that exit needs, and the rest of the finer scales when the image goes on. The
+            logits are the same; an image that leaves early costs less. May be switched at any time.
         stem: "cifar" or "imagenet"; by default that of the published networks for images of this size.
         head: likewise.
 
@@ -261,7 +267,7 @@ class MSDNet(StagedNetwork):
         return plan
 
     def _layout(self, plan: list[list[Map]]) -> list[list[int]]:
-        """The scales that the state holds at each cut: before block 0, after block 0, ... (the head's is always there)."""
+        """The scales that the state holds at each cut: before block 0, after block 0, ...; always the head's."""
         layouts = [list(range(len(self.base)))]
         for k in range(len(plan)):
             later = [m for maps in plan[k + 1 :] for m in maps]
@@ -280,7 +286,8 @@ def _checked_layers(blocks: int, mode: str, base: int, step: int, scales: int, p
     per_block = layers_per_block(blocks, mode, base, step)
     if sum(per_block) < scales:
         raise UserError(
-            f"{sum(per_block)} layers cannot work on {scales} scales; use more blocks or layers, or fewer growth_factors."
+            f"{sum(per_block)} layers cannot work on {scales} scales; use more blocks or layers, or fewer "
+            "growth_factors."
         )
     return per_block
 

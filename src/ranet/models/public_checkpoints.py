@@ -22,9 +22,7 @@ _UNIT = {"0": "bottleneck.conv", "1": "bottleneck.norm", "3": "conv.conv", "4": 
 _BASIC = {"0": "conv", "1": "norm"}
 
 
-def load_public_checkpoint(
-    network: StagedNetwork, checkpoint: str | Path | Mapping[str, Any]
-) -> StagedNetwork:
+def load_public_checkpoint(network: StagedNetwork, checkpoint: str | Path | Mapping[str, Any]) -> StagedNetwork:
     """Load a checkpoint with the parameter names of the public MSDNet or RANet code into a network.
 
     Args:
@@ -89,7 +87,9 @@ def _our_name(network: nn.Module, name: str) -> str:
 
 
 def _msdnet_name(network: MSDNet, name: str) -> str:
-    match = re.fullmatch(r"blocks\.(\d+)\.(\d+)\.(?:layers\.(\d+)\.conv_(normal|down)|m\.(\d+))\.net\.(\d)\.(\w+)", name)
+    match = re.fullmatch(
+        r"blocks\.(\d+)\.(\d+)\.(?:layers\.(\d+)\.conv_(normal|down)|m\.(\d+))\.net\.(\d)\.(\w+)", name
+    )
     if match is None:
         return name
     block, index, layer_scale, source, transition_scale, part, leaf = match.groups()
@@ -97,7 +97,7 @@ def _msdnet_name(network: MSDNet, name: str) -> str:
     position = int(index) - (1 if block == "0" else 0)
     kept = int(layer_scale if transition_scale is None else transition_scale)
     try:
-        scale = network.blocks[int(block)][position].scales[kept]  # type: ignore[index, union-attr]
+        scale = network.blocks[int(block)][position].scales[kept]  # type: ignore[index]
     except IndexError:
         return name
     place = f"blocks.{block}.{position}"

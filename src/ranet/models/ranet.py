@@ -34,13 +34,14 @@ class BlockShape:
     strides: bool
 
 
-def block_shapes(sub_network: int, counts: Sequence[int], scale_list: Sequence[int], mode: str,
-                 step: int) -> list[BlockShape]:  # fmt: skip
+def block_shapes(
+    sub_network: int, counts: Sequence[int], scale_list: Sequence[int], mode: str, step: int
+) -> list[BlockShape]:
     """The blocks n = 1..n_i of sub-network i.
 
-    Transitions divide the sub-network into ``scale`` equal parts: block n ends with one iff n = floor(j * n_i / scale) for
-    some j in 1..scale - 1. Strides bring the map down to the lowest resolution: block n has one iff n is among the last
-    scale - 1 entries of [0, n_0, n_1, ..., n_{i-1}].
+    Transitions divide the sub-network into ``scale`` equal parts: block n ends with one iff n = floor(j * n_i / scale)
+    for some j in 1..scale - 1. Strides bring the map down to the lowest resolution: block n has one iff n is among
+    the last scale - 1 entries of [0, n_0, n_1, ..., n_{i-1}].
     """
     count, scale = counts[sub_network], scale_list[sub_network]
     transitions = {j * count // scale for j in range(1, scale)}
@@ -55,8 +56,8 @@ def block_shapes(sub_network: int, counts: Sequence[int], scale_list: Sequence[i
 class Handed:
     """What a block hands to the next sub-network: its dense states, as channel prefixes of one or two maps.
 
-    Dense state l = 0..L has widths[l] channels. State L is the block's last dense map; where the last layer strides, the
-    states before it have the larger size and are prefixes of the second map.
+    Dense state l = 0..L has widths[l] channels. State L is the block's last dense map; where the last layer strides,
+    the states before it have the larger size and are prefixes of the second map.
     """
 
     widths: Sequence[int]
@@ -79,8 +80,9 @@ class Handed:
 class PlainBlock(nn.Module):
     """A dense block, followed by a transition where its shape says so."""
 
-    def __init__(self, in_channels: int, shape: BlockShape, growth: int, bottleneck_factor: int,
-                 reduction: float) -> None:  # fmt: skip
+    def __init__(
+        self, in_channels: int, shape: BlockShape, growth: int, bottleneck_factor: int, reduction: float
+    ) -> None:
         super().__init__()
         self.strides = False
         self.widths = [in_channels + layer * growth for layer in range(shape.layers + 1)]
@@ -106,8 +108,17 @@ class FusionBlock(nn.Module):
     Of the ``growth`` channels that each layer appends, floor(compress * growth) come from the lower resolution.
     """
 
-    def __init__(self, in_channels: int, low_widths: Sequence[int], shape: BlockShape, growth: int,
-                 bottleneck_factor: int, low_bottleneck_factor: int, compress: float, reduction: float) -> None:  # fmt: skip
+    def __init__(
+        self,
+        in_channels: int,
+        low_widths: Sequence[int],
+        shape: BlockShape,
+        growth: int,
+        bottleneck_factor: int,
+        low_bottleneck_factor: int,
+        compress: float,
+        reduction: float,
+    ) -> None:
         super().__init__()
         self.strides = shape.strides
         self.widths = [in_channels + layer * growth for layer in range(shape.layers + 1)]
@@ -119,12 +130,16 @@ class FusionBlock(nn.Module):
                 "sub-network's growth factor times compress_factor must be at least 1, and less than the growth; "
                 "use a larger growth."
             )
-        self.low = nn.ModuleList(DenseUnit(low_widths[l], fused, low_bottleneck_factor) for l in range(shape.layers))
+        self.low = nn.ModuleList(DenseUnit(low_widths[i], fused, low_bottleneck_factor) for i in range(shape.layers))
         self.own = nn.ModuleList(
-            DenseUnit(self.widths[l], growth - fused, bottleneck_factor,
-                      stride=2 if shape.strides and l == shape.layers - 1 else 1)
-            for l in range(shape.layers)
-        )  # fmt: skip
+            DenseUnit(
+                self.widths[i],
+                growth - fused,
+                bottleneck_factor,
+                stride=2 if shape.strides and i == shape.layers - 1 else 1,
+            )
+            for i in range(shape.layers)
+        )
         self.append = ConvNormReLU(low_widths[-1], appended, kernel=1)
         self.transition = _transition(self.widths[-1] + appended, reduction) if shape.transition else None
 
@@ -156,7 +171,7 @@ def _transition(channels: int, reduction: float) -> ConvNormReLU:
 
 @dataclass(frozen=True)
 class Stage:
-    """What lies between two exits: blocks first..last (from 0) of one sub-network, and what the state holds after it."""
+    """What lies between two exits: blocks first..last (from 0) of one sub-network."""
 
     sub_network: int
     first: int
@@ -172,8 +187,8 @@ class RANet(StagedNetwork):
         image_size: height and width of the images in pixels.
         channels: width of the base features; sub-network i starts with channels * growth_factors[i] channels.
         growth: channels that a layer appends, times growth_factors[i].
-        scale_list: resolution of each sub-network, lowest first: 1 is the lowest, each further value doubles it, an equal
-            value repeats it.
+        scale_list: resolution of each sub-network, lowest first: 1 is the lowest, each further value doubles it, an
+            equal value repeats it.
         growth_factors: one factor per sub-network.
         bottleneck_factors: bottleneck widths per sub-network, in units of a unit's output.
         mode: layers of block n: "even", step in each; "lg", n * step.
@@ -233,8 +248,16 @@ class RANet(StagedNetwork):
                 block: PlainBlock | FusionBlock
                 if i > 0 and n < counts[i - 1]:
                     low = cast("PlainBlock | FusionBlock", cast(nn.ModuleList, self.sub_networks[i - 1])[n])
-                    block = FusionBlock(width, low.widths, shape, own_growth, bottleneck_factors[i],
-                                        bottleneck_factors[i - 1], compress_factor, reduction)  # fmt: skip
+                    block = FusionBlock(
+                        width,
+                        low.widths,
+                        shape,
+                        own_growth,
+                        bottleneck_factors[i],
+                        bottleneck_factors[i - 1],
+                        compress_factor,
+                        reduction,
+                    )
                 else:
                     block = PlainBlock(width, shape, own_growth, bottleneck_factors[i], reduction)
                     first_plain = i == 0 or n == counts[i - 1]
@@ -255,8 +278,8 @@ class RANet(StagedNetwork):
     def advance(self, k: int, state: State) -> State:
         """Run the blocks between exit k - 1 and exit k.
 
-        The state holds the base features of the later sub-networks, what the finished blocks of this sub-network hand to
-        the next one, and last the map that the head reads.
+        The state holds the base features of the later sub-networks, what the finished blocks of this sub-network hand
+        to the next one, and last the map that the head reads.
         """
         stage = self.stages[k]
         if stage.first > 0:  # inside a sub-network
@@ -285,7 +308,7 @@ class RANet(StagedNetwork):
         return cast("PlainBlock | FusionBlock", cast(nn.ModuleList, self.sub_networks[sub_network])[n])
 
     def _unpack(self, sub_network: int, finished: int, state: State) -> tuple[State, list[Handed], Tensor]:
-        """Take a state apart: base features of later sub-networks, what the finished blocks handed on, the head's map."""
+        """Take a state apart: later sub-networks' base features, what finished blocks handed on, the head's map."""
         later = len(self.sub_networks) - 1 - sub_network
         maps = iter(state[later:])
         handed: list[Handed] = []
@@ -297,8 +320,17 @@ class RANet(StagedNetwork):
         return state[:later], handed, state[-1]
 
 
-def _check(scale_list: Sequence[int], growth_factors: Sequence[int], bottleneck_factors: Sequence[int], mode: str,
-           step: int, blocks: int, block_step: int, channels: int, growth: int) -> None:  # fmt: skip
+def _check(
+    scale_list: Sequence[int],
+    growth_factors: Sequence[int],
+    bottleneck_factors: Sequence[int],
+    mode: str,
+    step: int,
+    blocks: int,
+    block_step: int,
+    channels: int,
+    growth: int,
+) -> None:
     if mode not in ("even", "lg"):
         raise unknown_name("mode", mode, ["even", "lg"])
     if not len(scale_list) == len(growth_factors) == len(bottleneck_factors) or not scale_list:

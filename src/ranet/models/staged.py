@@ -69,7 +69,7 @@ class StagedNetwork(nn.Module, ABC):
         Args:
             k: index of the exit, from 0.
             state: what ``advance(k, ...)`` returned.
-            previous_logits: logits (B, C) of exit k - 1, for networks whose heads build on each other; others ignore it.
+            previous_logits: logits (B, C) of exit k - 1, for networks whose heads build on each other.
         """
         return self.head(k).linear(self.features(k, state))
 

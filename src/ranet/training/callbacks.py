@@ -34,10 +34,15 @@ class RandomState(Callback):
             "torch": torch.get_rng_state(),
             "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
             # Plain types, so that the checkpoint can be read without running code from it.
-            "numpy": [str(version), torch.from_numpy(np.asarray(keys).astype(np.int64)), int(position), int(has_gauss),
-                      float(cached)],
+            "numpy": [
+                str(version),
+                torch.from_numpy(np.asarray(keys).astype(np.int64)),
+                int(position),
+                int(has_gauss),
+                float(cached),
+            ],
             "python": list(random.getstate()),
-        }  # fmt: skip
+        }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Keep the states until training starts, so that nothing that is set up in between disturbs them."""
@@ -60,16 +65,17 @@ class RandomState(Callback):
 class StopAtBadLoss(Callback):
     """Ends the training with a UserError when the loss is NaN or infinite, before the next checkpoint is written.
 
-    The loss stays on its device; it is looked at every ``every_n_steps`` steps and at the end of each epoch, and the error
-    still names the first bad step.
+    The loss stays on its device; it is looked at every ``every_n_steps`` steps and at the end of each epoch, and the
+    error still names the first bad step.
     """
 
     def __init__(self, every_n_steps: int = 50) -> None:
         self.every_n_steps = every_n_steps
         self._first_bad: Tensor | None = None
 
-    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any,
-                           batch_idx: int) -> None:  # fmt: skip
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
         """Remember the first step with a bad loss; look every ``every_n_steps`` steps."""
         step = trainer.global_step
         loss = outputs["loss"].detach()
@@ -91,8 +97,8 @@ class StopAtBadLoss(Callback):
         step = 0 if self._first_bad is None else int(self._first_bad)
         if step:
             raise UserError(
-                f"The loss was not a finite number at step {step} (epoch {trainer.current_epoch}); the checkpoints of the "
-                "epochs before are kept; try a smaller optim.optimizer.lr or a longer warm-up."
+                f"The loss was not a finite number at step {step} (epoch {trainer.current_epoch}); the checkpoints of "
+                "the epochs before are kept; try a smaller optim.optimizer.lr or a longer warm-up."
             )
 
 
@@ -105,7 +111,9 @@ def checkpoint_callbacks(folder: str | Path, validates: bool) -> list[Callback]:
     callbacks: list[Callback] = []
     if validates:
         callbacks.append(
-            ModelCheckpoint(folder, Path(BEST).stem, monitor="val/accuracy_mean", mode="max", enable_version_counter=False)
+            ModelCheckpoint(
+                folder, Path(BEST).stem, monitor="val/accuracy_mean", mode="max", enable_version_counter=False
+            )
         )
     # After the best one, whose state it stores.
     callbacks.append(

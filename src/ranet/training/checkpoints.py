@@ -79,7 +79,9 @@ def load_trained(run: str | Path) -> TrainedNetwork:
     checkpoint = read_checkpoint(path)
     recipe = checkpoint.get("ranet")
     if not isinstance(recipe, dict):
-        raise UserError(f"{path} was not written by ranet train; for a published checkpoint say model=... and data=... too.")
+        raise UserError(
+            f"{path} was not written by ranet train; for a published checkpoint say model=... and data=... too."
+        )
     network = create_network(recipe["network"]["name"], **recipe["network"]["options"])
     weights: dict[str, Tensor] = {
         name.removeprefix(_PREFIX): value

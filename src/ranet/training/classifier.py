@@ -83,8 +83,11 @@ class MultiExitClassifier(pl.LightningModule):
         logits = self(images)
         loss = multi_exit_loss(logits, labels, self.exit_weights)
         # Lightning keeps the mean over the epoch in the loop's state, so that a resumed run logs the same numbers.
-        self.log(f"{split}/loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=len(labels), sync_dist=True)
+        self.log(
+            f"{split}/loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=len(labels), sync_dist=True
+        )
         for exit_logits, accuracy in zip(logits.detach(), accuracies, strict=True):
+            assert isinstance(accuracy, Metric)
             accuracy.update(exit_logits, labels)
         return loss
 
@@ -110,7 +113,9 @@ class MultiExitClassifier(pl.LightningModule):
         optimizer = self._make_optimizer(self.network.parameters())
         epochs, steps = self.trainer.max_epochs, int(self.trainer.estimated_stepping_batches)
         if epochs is None or epochs < 1:
-            raise UserError("trainer.max_epochs must be at least 1: the learning-rate schedule is laid over all epochs.")
+            raise UserError(
+                "trainer.max_epochs must be at least 1: the learning-rate schedule is laid over all epochs."
+            )
         schedule = self._make_schedule(optimizer, epochs, steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 

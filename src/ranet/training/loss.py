@@ -20,8 +20,8 @@ def exit_cross_entropies(logits: Tensor, labels: Tensor) -> Tensor:
         (K,) losses.
 
     Example:
-        >>> exit_cross_entropies(torch.zeros(3, 2, 10), torch.tensor([0, 9])).tolist() == [torch.tensor(10.0).log().item()] * 3
-        True
+        >>> exit_cross_entropies(torch.zeros(3, 2, 10), torch.tensor([0, 9]))  # ln 10
+        tensor([2.3026, 2.3026, 2.3026])
     """
     exits, batch, classes = logits.shape
     losses = F.cross_entropy(logits.float().reshape(-1, classes), labels.repeat(exits), reduction="none")
@@ -29,7 +29,7 @@ def exit_cross_entropies(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def multi_exit_loss(logits: Tensor, labels: Tensor, exit_weights: Sequence[float] | None = None) -> Tensor:
-    """Sum over exits of weight * cross-entropy; all weights are 1 in the papers (MSDNet, section 4; RANet, section 3.2).
+    """Sum over exits of weight * cross-entropy; all weights are 1 in the papers (MSDNet, section 4).
 
     Args:
         logits: (K, B, C).

@@ -35,6 +35,6 @@ class MetricsLog(CSVLogger):
         with kept.open(newline="") as file:
             rows = [row for row in csv.DictReader(file) if int(row["step"]) <= resume_step]
         log = self.experiment
-        log.metrics = [{key: value for key, value in row.items() if value != ""} for row in rows]  # type: ignore[misc]
+        log.metrics = [{key: value for key, value in row.items() if value != ""} for row in rows]
         log.save()
         kept.unlink()

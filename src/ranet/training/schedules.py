@@ -15,8 +15,9 @@ from ranet.errors import UserError
 Schedule = Callable[[Optimizer, int, int], LambdaLR]
 
 
-def step_schedule(optimizer: Optimizer, epochs: int, steps: int, milestones: Sequence[float],
-                  factor: float = 0.1) -> LambdaLR:  # fmt: skip
+def step_schedule(
+    optimizer: Optimizer, epochs: int, steps: int, milestones: Sequence[float], factor: float = 0.1
+) -> LambdaLR:
     """Multiply the rate by ``factor`` at each milestone, a share of the training run at which an epoch begins.
 
     The papers: milestones 1/2 and 3/4 of 300 epochs on CIFAR, 1/3 and 2/3 of 90 epochs on ImageNet.
@@ -38,8 +39,9 @@ def step_schedule(optimizer: Optimizer, epochs: int, steps: int, milestones: Seq
     return LambdaLR(optimizer, lambda step: factor ** bisect_right(starts, step))
 
 
-def cosine_schedule(optimizer: Optimizer, epochs: int, steps: int, warmup_epochs: float = 0.0,
-                    final_factor: float = 0.0) -> LambdaLR:  # fmt: skip
+def cosine_schedule(
+    optimizer: Optimizer, epochs: int, steps: int, warmup_epochs: float = 0.0, final_factor: float = 0.0
+) -> LambdaLR:
     """Rise linearly over the first ``warmup_epochs``, then fall along half a cosine to ``final_factor`` of the rate.
 
     Loshchilov & Hutter, "SGDR", ICLR 2017 (without restarts), with the warm-up of Goyal et al., 2017.
@@ -55,7 +57,9 @@ def cosine_schedule(optimizer: Optimizer, epochs: int, steps: int, warmup_epochs
         UserError: if the warm-up is not shorter than the training.
     """
     if not 0 <= warmup_epochs < epochs:
-        raise UserError(f"warmup_epochs={warmup_epochs} must be at least 0 and less than the {epochs} epochs of training.")
+        raise UserError(
+            f"warmup_epochs={warmup_epochs} must be at least 0 and less than the {epochs} epochs of training."
+        )
     warmup = round(warmup_epochs * steps / epochs)
 
     def rate(step: int) -> float:

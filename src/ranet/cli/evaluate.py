@@ -1,0 +1,91 @@
+"""ranet evaluate: the curves of a trained network, or what a policy does, on test images."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from omegaconf import DictConfig
+from rich.console import Console
+
+from ranet.calibration import ExitScores, load_policy
+from ranet.cli.edge import command
+from ranet.cli.run_folder import run_folder, write_record
+from ranet.cli.trained import check_unit, load_network_and_data
+from ranet.cost import measure_costs
+from ranet.data import ImageData
+from ranet.evaluation import policy_report, published_points, write_report
+from ranet.training import TrainedNetwork
+
+_DATA_TITLES = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "imagenet": "ImageNet", "digits": "cluttered digits"}
+
+
+@command("evaluate")
+def main(config: DictConfig) -> None:
+    """Evaluate, as the configuration says."""
+    check_unit(config.unit)
+    policy = None if config.policy is None else load_policy(config.policy)
+    trained, data = load_network_and_data(config)
+    if policy is not None:
+        policy.require_exits(trained.network.num_exits)
+    folder = run_folder()
+    write_record(folder, config)
+    if policy is None:
+        report_curves(trained, data, folder, config.unit, config.lazy)
+        return
+    report = policy_report(policy, score(trained, data, "test", folder))
+    report.write(folder)
+    console = Console()
+    console.print(report.table())
+    console.print(f"Written to {folder}", soft_wrap=True, markup=False)
+
+
+def report_curves(trained: TrainedNetwork, data: ImageData, folder: Path, unit: str, lazy: bool) -> None:
+    """Score test and validation images and write tables and figures into the folder."""
+    test = score(trained, data, "test", folder)
+    validation = score(trained, data, "validation", folder) if len(data.val_dataloader()) else None
+    profile = measure_costs(trained.network, data.image_size)
+    profile.save(folder / "costs.json")
+    known = {point.data for point in published_points()}
+    title = f"{trained.recipe['network']['name']} on {_DATA_TITLES.get(data.name, data.root.resolve().name)}"
+    report = write_report(
+        folder,
+        test,
+        profile.per_exit(unit, lazy),
+        f"lazy_{unit}" if lazy else unit,
+        validation=validation,
+        published=data.name if data.name in known else None,
+        images=_TestPictures(data, test.num_images),
+        class_names=data.class_names,
+        sizes=None if data.test_sizes is None else data.test_sizes.numpy(),
+        size_name="size of the digit in pixels",
+        title=title,
+    )
+    for file in report.files:
+        if file.endswith(".png"):
+            print(f"  figure: {folder / file}")
+
+
+def score(trained: TrainedNetwork, data: ImageData, split: str, folder: Path) -> ExitScores:
+    """Score a split on the network's device, and keep the scores in the folder."""
+    loader = data.test_dataloader() if split == "test" else data.val_dataloader()
+    assert not isinstance(loader, list), "there are no validation images"
+    scores = ExitScores.collect(trained.network, loader)
+    scores.save(folder / f"scores_{split}.npz")
+    return scores
+
+
+@dataclass(frozen=True)
+class _TestPictures:
+    """The test images, read one by one when a figure needs them."""
+
+    data: ImageData
+    count: int
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        return self.data.test_images(torch.tensor([index]))[0].numpy()

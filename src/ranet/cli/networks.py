@@ -1,0 +1,24 @@
+"""ranet networks: the networks by name."""
+
+from __future__ import annotations
+
+from omegaconf import DictConfig
+from rich.console import Console
+from rich.table import Table
+
+from ranet.cli.edge import command
+from ranet.errors import unknown_name
+from ranet.models import list_networks, network_preset
+
+
+@command("networks")
+def main(config: DictConfig) -> None:
+    """Print the names that match the pattern, and what they are."""
+    names = list_networks(config.pattern)
+    if not names:
+        raise unknown_name("network", config.pattern, list_networks())
+    table = Table("name", "family", "what it is", box=None)
+    for name in names:
+        preset = network_preset(name)
+        table.add_row(name, preset.family, preset.about)
+    Console().print(table)

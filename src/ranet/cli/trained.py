@@ -1,0 +1,79 @@
+"""What ranet evaluate and ranet calibrate start from: a trained network, and the data that it is measured on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+
+from ranet.cli.build import build_data, network_options, plain
+from ranet.data import ImageData
+from ranet.errors import UserError, unknown_name
+from ranet.models import create_network, load_public_checkpoint
+from ranet.models.staged import StagedNetwork
+from ranet.training import TrainedNetwork, find_checkpoint, load_trained
+from ranet.training.checkpoints import read_checkpoint
+
+UNITS = ("macs", "paper_ops")
+
+
+def load_network_and_data(config: DictConfig) -> tuple[TrainedNetwork, ImageData]:
+    """The network of ``checkpoint``, on the device to use, and its data or those that ``data`` says.
+
+    Raises:
+        UserError: if there is no such checkpoint, or network, checkpoint and data do not belong together.
+    """
+    if config.model.name is None:
+        trained = load_trained(config.checkpoint)
+        data = build_data(data_as_trained(config.data, trained.recipe["data"]))
+    else:
+        data, trained = _load_public(config)
+    if data.num_classes != trained.network.num_classes:
+        raise UserError(
+            f"The network tells {trained.network.num_classes} classes apart and {data.name} has {data.num_classes}; "
+            "evaluate it on the data it was trained for."
+        )
+    trained.network.to(evaluation_device())
+    return trained, data
+
+
+def data_as_trained(overrides: DictConfig, trained: dict[str, Any]) -> DictConfig:
+    """The data configuration of a training run, with the values that are set now; or the whole group chosen now."""
+    if "_target_" in overrides:
+        return overrides
+    values = plain(overrides)
+    # A data set without files has no root to be moved.
+    moved = {name: value for name, value in values.items() if value is not None and (name != "root" or name in trained)}
+    merged: dict[str, Any] = {**trained, **moved}
+    return OmegaConf.create(merged)
+
+
+def evaluation_device() -> torch.device:
+    """The first GPU, or the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def check_unit(unit: str, *others: str) -> None:
+    """Refuse a unit that is not known."""
+    if unit not in (*UNITS, *others):
+        raise unknown_name("unit", unit, (*UNITS, *others))
+
+
+def _load_public(config: DictConfig) -> tuple[ImageData, TrainedNetwork]:
+    path = find_checkpoint(config.checkpoint)
+    if path.suffix != ".safetensors" and "ranet" in read_checkpoint(path):
+        raise UserError(f"{path} was written by ranet train and knows its network; leave out model=.")
+    if "_target_" not in config.data:
+        raise UserError(
+            "A published checkpoint does not say what it was trained on; add data=cifar10 or another data set."
+        )
+    data = build_data(config.data)
+    options = network_options(config.model, data)
+    network: StagedNetwork = create_network(config.model.name, **options)
+    load_public_checkpoint(network, path)
+    recipe = {
+        "network": {"name": config.model.name, "options": options},
+        "data": plain(config.data),
+    }
+    return data, TrainedNetwork(network.eval(), recipe, path, epoch=0)
