@@ -47,5 +47,5 @@ def main(config: DictConfig) -> None:
     path = Path(config.output) if config.output else folder / "policy.json"
     result.policy.save(path)
     console = Console()
-    console.print(policy_report(result.policy, scores).table())
+    console.print(policy_report(result.policy, scores).table(seen_on="on validation"))
     console.print(f"Policy written to {path}", soft_wrap=True, markup=False)

@@ -3,7 +3,7 @@
 from ranet.models.msdnet import MSDNet
 from ranet.models.public_checkpoints import load_public_checkpoint
 from ranet.models.ranet import RANet
-from ranet.models.registry import Preset, create_network, list_networks, network_preset
+from ranet.models.registry import Preset, create_network, list_families, list_networks, network_preset
 from ranet.models.staged import StagedNetwork, State
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "StagedNetwork",
     "State",
     "create_network",
+    "list_families",
     "list_networks",
     "load_public_checkpoint",
     "network_preset",

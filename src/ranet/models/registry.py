@@ -54,6 +54,16 @@ def list_networks(pattern: str = "*") -> list[str]:
     return sorted(name for name in _presets if fnmatch(name, pattern))
 
 
+def list_families() -> list[str]:
+    """Names of the families, sorted.
+
+    Example:
+        >>> list_families()
+        ['msdnet', 'ranet']
+    """
+    return sorted(_families)
+
+
 def network_preset(name: str) -> Preset:
     """The preset of this name; a family's name gives the family with its default options.
 
