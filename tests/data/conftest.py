@@ -10,29 +10,22 @@ import pytest
 from PIL import Image
 
 
-def _shared_data() -> Path:
-    for folder in Path(__file__).resolve().parents:
-        if (folder / "shared" / "data" / "restore_cifar.py").is_file():
-            return folder / "shared" / "data"
-    pytest.skip("shared/data with the real CIFAR and Imagenette is not beside this checkout")
-
-
 @pytest.fixture(scope="session")
-def cifar_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def cifar_root(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The official CIFAR-10 and CIFAR-100 files."""
     root = tmp_path_factory.mktemp("cifar")
-    script = _shared_data() / "restore_cifar.py"
+    script = shared / "data" / "restore_cifar.py"
     folders = ["cifar-10-batches-py", "cifar-100-python"]
     subprocess.run([sys.executable, script, root, *folders], check=True, capture_output=True)
     return root
 
 
 @pytest.fixture(scope="session")
-def imagenette(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def imagenette(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three classes of Imagenette with twelve training and four validation images each: real WebP."""
     root = tmp_path_factory.mktemp("imagenette")
     wanted, kept = {"train": 12, "val": 4}, {}
-    with tarfile.open(_shared_data() / "imagenette-160.tar") as tar:
+    with tarfile.open(shared / "data" / "imagenette-160.tar") as tar:
         for member in tar:
             parts = Path(member.name).parts
             if not member.isfile() or len(parts) != 4:

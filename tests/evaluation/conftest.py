@@ -16,23 +16,15 @@ class Scored(NamedTuple):
     costs: np.ndarray
 
 
-def fixture_folder() -> Path:
-    """The folder of reference answers; they are not part of the repository."""
-    for parent in Path(__file__).resolve().parents:
-        if (parent / "shared" / "fixtures").is_dir():
-            return parent / "shared" / "fixtures"
-    pytest.skip("the reference scores (shared/fixtures) are not on this machine")
-
-
 @pytest.fixture(scope="session")
-def reference_csv() -> Path:
+def reference_csv(shared: Path) -> Path:
     """The reference procedure's 39 points for `reference`."""
-    return fixture_folder() / "msdnet_cifar10_budgeted.csv"
+    return shared / "fixtures" / "msdnet_cifar10_budgeted.csv"
 
 
 @pytest.fixture(scope="session")
-def reference_logits() -> dict[str, np.ndarray]:
-    with np.load(fixture_folder() / "msdnet_cifar10_scores.npz") as file:
+def reference_logits(shared: Path) -> dict[str, np.ndarray]:
+    with np.load(shared / "fixtures" / "msdnet_cifar10_scores.npz") as file:
         return dict(file)
 
 

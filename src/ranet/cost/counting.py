@@ -1,80 +1,91 @@
-"""Counting operations by running: MACs, and the operations that the papers count."""
+"""Counting operations by running: multiply-adds, and the operations that the papers count."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode, conv_flop_count, mm_flop
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
 
-Shape = Sequence[int]
+Result = TypeVar("Result")
 aten = torch.ops.aten
 
 
-def _convolution(
-    x: Shape,
-    w: Shape,
-    _bias: Any,
-    _stride: Any,
-    _pad: Any,
-    _dilation: Any,
-    transposed: bool,
-    *_: Any,
-    out_shape: Shape,
-    **__: Any,
-) -> int:
-    return conv_flop_count(list(x), list(w), list(out_shape), transposed=transposed) // 2
+def _bias_of_linear(arguments: Sequence[Any], out: Tensor) -> int:
+    return out.numel()
 
 
-def _matrix_product(a: Shape, b: Shape, *_: Any, out_shape: Any = None, **__: Any) -> int:
-    return mm_flop(a, b) // 2
+def _input_elements(arguments: Sequence[Any], out: Any) -> int:
+    return arguments[0].numel()
 
 
-def _linear_with_bias(bias: Shape, a: Shape, b: Shape, *_: Any, out_shape: Shape, **__: Any) -> int:
-    return mm_flop(a, b) // 2 + math.prod(out_shape)
-
-
-def _one_per_element(x: Shape, *_: Any, out_shape: Any = None, **__: Any) -> int:
-    return math.prod(x)
-
-
-def _max_pooling(x: Shape, kernel: Sequence[int], *_: Any, out_shape: Sequence[Shape], **__: Any) -> int:
-    pooled = out_shape[0]  # values and indices
-    return math.prod(pooled) * math.prod(kernel)
+def _kernel_per_pooled_element(arguments: Sequence[Any], out: Sequence[Tensor]) -> int:
+    pooled, _indices = out
+    return pooled.numel() * math.prod(arguments[1])
 
 
 # What the papers' counter adds to the multiply-adds: linear biases, one operation per ReLU element, and the kernel's
 # area per pooled element (for average pooling to one pixel, which PyTorch runs as a mean, the size of its input).
-_PAPER_OPS: dict[Any, Callable[..., int]] = {
-    aten.convolution: _convolution,
-    aten.mm: _matrix_product,
-    aten.addmm: _linear_with_bias,
-    aten.relu: _one_per_element,
-    aten.relu_: _one_per_element,
-    aten.mean: _one_per_element,
-    aten.max_pool2d_with_indices: _max_pooling,
+_PAPER_EXTRAS: dict[Any, Callable[[Sequence[Any], Any], int]] = {
+    aten.addmm: _bias_of_linear,
+    aten.relu: _input_elements,
+    aten.relu_: _input_elements,
+    aten.mean: _input_elements,
+    aten.max_pool2d_with_indices: _kernel_per_pooled_element,
 }
 
 
-def count_macs(run: Callable[[], Any]) -> tuple[int, Any]:
-    """Multiply-adds of the convolutions and matrix products in a call, and what the call returned.
+@dataclass
+class Operations:
+    """Operations of a call.
 
-    The formulas are those of ``torch.utils.flop_counter``, which counts 2 for each multiply-add. The call must not run
-    under ``torch.inference_mode``, where that counter sees nothing.
+    Attributes:
+        macs: multiply-adds of convolutions and matrix products.
+        paper_ops: what the MSDNet and RANet papers call FLOPs: the multiply-adds, plus the biases of linear layers, one
+            for each element that passes a ReLU, and the kernel's area for each pooled element; batch normalisation,
+            concatenation, resizing and biases of convolutions count nothing.
     """
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        result = run()
-    return counter.get_total_flops() // 2, result
+
+    macs: int = 0
+    paper_ops: int = 0
 
 
-def count_paper_ops(run: Callable[[], Any]) -> tuple[int, Any]:
-    """Operations of a call as the MSDNet and RANet papers count them ("FLOPs" there), and what the call returned.
+class _Counter(TorchDispatchMode):
+    """Adds up every operator that passes, with PyTorch's formulas for multiply-adds (which count 2 for each)."""
 
-    Multiply-adds, plus the biases of linear layers, one for each element that passes a ReLU, and the kernel's area for
-    each pooled element; batch normalisation, concatenation, resizing and biases of convolutions count nothing.
+    def __init__(self) -> None:
+        super().__init__()
+        self.counted = Operations()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        operator = func.overloadpacket
+        if operator is aten.native_batch_norm and args[0].is_meta:
+            # It costs nothing and keeps the shape, but would take most of the time: without data it runs in Python.
+            return args[0], args[0].new_empty(0), args[0].new_empty(0)
+        out = func(*args, **kwargs)
+        if operator in flop_registry:
+            macs = flop_registry[operator](*args, **kwargs, out_val=out) // 2
+            self.counted.macs += macs
+            self.counted.paper_ops += macs
+        if operator in _PAPER_EXTRAS:
+            self.counted.paper_ops += _PAPER_EXTRAS[operator](args, out)
+        return out
+
+
+def count_operations(run: Callable[[], Result]) -> tuple[Operations, Result]:
+    """Run a call and count its operations; return them and what the call returned.
+
+    Example:
+        >>> linear = torch.nn.Linear(100, 10)
+        >>> count_operations(lambda: linear(torch.zeros(1, 100)))[0]
+        Operations(macs=1000, paper_ops=1010)
     """
-    with torch.no_grad(), FlopCounterMode(display=False, custom_mapping=_PAPER_OPS) as counter:
+    with torch.no_grad(), _Counter() as counter:
         result = run()
-    return counter.get_total_flops(), result
+    return counter.counted, result

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
-from ranet.cost.counting import count_macs, count_paper_ops
+from ranet.cost.counting import Operations, count_operations
 from ranet.errors import UserError
 from ranet.files import written_whole
 from ranet.models.staged import StagedNetwork
-
-Counter = Callable[[Callable[[], Any]], tuple[int, Any]]
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class CostProfile:
     """What each exit of a network costs for one image.
 
     MACs are multiply-adds of convolutions and linear layers; paper ops add what the papers' counter adds
-    (``count_paper_ops``). "Cumulative" means all of the backbone up to the exit and all heads up to it. Lazy costs are
+    (``Operations``). "Cumulative" means all of the backbone up to the exit and all heads up to it. Lazy costs are
     those of a network that computes at each exit only what this exit needs (MSDNet's ``lazy``); for others they are the
     same.
 
@@ -146,36 +146,47 @@ def measure_costs(network: StagedNetwork, image_size: int | None = None) -> Cost
     size = network.image_size if image_size is None else image_size
     if size < 1:
         raise UserError(f"image_size={size} must be at least 1.")
-    model = copy.deepcopy(network).to("meta").eval()
-    whole, lazy = _with_laziness(model, False), _with_laziness(model, True)
+    model = _without_data(network).eval()
+    switches = [module for module in model.modules() if hasattr(module, "lazy")]
+    macs, paper_ops = _stage_costs(model, size, switches, lazy=False)
+    lazy_macs, lazy_paper_ops = _stage_costs(model, size, switches, lazy=True) if switches else (macs, paper_ops)
     return CostProfile(
         image_size=size,
         parameters=sum(p.numel() for p in network.parameters()),
         heads_can_be_skipped=network.heads_can_be_skipped,
-        macs=_stage_costs(whole, size, count_macs),
-        paper_ops=_stage_costs(whole, size, count_paper_ops),
-        lazy_macs=_stage_costs(lazy, size, count_macs),
-        lazy_paper_ops=_stage_costs(lazy, size, count_paper_ops),
+        macs=macs,
+        paper_ops=paper_ops,
+        lazy_macs=lazy_macs,
+        lazy_paper_ops=lazy_paper_ops,
     )
 
 
-def _with_laziness(network: StagedNetwork, lazy: bool) -> StagedNetwork:
-    network = copy.deepcopy(network)
-    for module in network.modules():
-        if hasattr(module, "lazy"):
-            setattr(module, "lazy", lazy)  # noqa: B010 (an attribute that only some networks have)
-    return network
+def _without_data(network: StagedNetwork) -> StagedNetwork:
+    """A copy of the network on the meta device, made without copying its weights."""
+    memo: dict[int, Any] = {id(p): nn.Parameter(p.to("meta"), requires_grad=False) for p in network.parameters()}
+    memo.update({id(b): b.to("meta") for b in network.buffers()})
+    return copy.deepcopy(network, memo)
 
 
-def _stage_costs(network: StagedNetwork, image_size: int, count: Counter) -> StageCosts:
+def _stage_costs(
+    network: StagedNetwork, image_size: int, switches: Sequence[nn.Module], lazy: bool
+) -> tuple[StageCosts, StageCosts]:
+    """MACs and paper ops of each stage and head."""
+    for module in switches:
+        setattr(module, "lazy", lazy)  # noqa: B010 (an attribute that only some modules have)
     images = torch.empty(1, 3, image_size, image_size, device="meta")
-    backbone: list[int] = []
-    heads: list[int] = []
-    before_first, state = count(lambda: network.stem(images))
+    stem, state = count_operations(lambda: network.stem(images))
+    backbone: list[Operations] = []
+    heads: list[Operations] = []
     logits = None
     for k in range(network.num_exits):
-        cost, state = count(lambda k=k, state=state: network.advance(k, state))  # type: ignore[misc]
-        backbone.append(cost + (before_first if k == 0 else 0))
-        cost, logits = count(lambda k=k, state=state, logits=logits: network.classify(k, state, logits))  # type: ignore[misc]
-        heads.append(cost)
-    return StageCosts(tuple(backbone), tuple(heads))
+        counted, state = count_operations(partial(network.advance, k, state))
+        backbone.append(counted)
+        counted, logits = count_operations(partial(network.classify, k, state, logits))
+        heads.append(counted)
+    backbone[0] = Operations(stem.macs + backbone[0].macs, stem.paper_ops + backbone[0].paper_ops)
+    return _by_name("macs", backbone, heads), _by_name("paper_ops", backbone, heads)
+
+
+def _by_name(name: str, backbone: Sequence[Operations], heads: Sequence[Operations]) -> StageCosts:
+    return StageCosts(tuple(getattr(ops, name) for ops in backbone), tuple(getattr(ops, name) for ops in heads))

@@ -325,5 +325,5 @@ for _step in (4, 6, 7):
                      base=_step, step=_step, **_IMAGENET)  # fmt: skip
 register_network("msdnet_small", MSDNet, "for CPUs: 32-pixel images, 5 exits",
                  blocks=5, mode="even", base=2, step=1, **{**_CIFAR, "channels": 12, "growth": 8})  # fmt: skip
-register_network("msdnet_tiny", MSDNet, "for quick trials: 32-pixel images, 4 exits",
-                 blocks=4, mode="even", base=1, step=1, **{**_CIFAR, "channels": 8, "growth": 4})  # fmt: skip
+register_network("msdnet_tiny", MSDNet, "for quick trials: 32-pixel images, 5 exits",
+                 blocks=5, mode="even", base=1, step=1, **{**_CIFAR, "channels": 4, "growth": 4})  # fmt: skip

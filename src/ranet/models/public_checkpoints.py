@@ -62,7 +62,7 @@ def _state_dict(checkpoint: str | Path | Mapping[str, Any]) -> dict[str, Tensor]
         try:
             loaded = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
         except (RuntimeError, EOFError, SafetensorError, pickle.UnpicklingError) as error:
-            raise UserError(f"{path} is not a checkpoint that can be read: {str(error).splitlines()[0]}") from error
+            raise UserError(f"{path} is not a checkpoint that can be read ({type(error).__name__}).") from error
     if isinstance(loaded, Mapping) and isinstance(loaded.get("state_dict"), Mapping):
         loaded = loaded["state_dict"]
     if not isinstance(loaded, Mapping) or not all(isinstance(value, Tensor) for value in loaded.values()):

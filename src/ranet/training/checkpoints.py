@@ -60,7 +60,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     try:
         loaded = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, EOFError, OSError, ValueError, pickle.UnpicklingError) as error:
-        raise UserError(f"{path} is not a checkpoint that can be read: {str(error).splitlines()[0]}") from error
+        raise UserError(f"{path} is not a checkpoint that can be read ({type(error).__name__}).") from error
     if not isinstance(loaded, dict):
         raise UserError(f"{path} is not a checkpoint: it holds a {type(loaded).__name__}.")
     return loaded
