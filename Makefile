@@ -1,0 +1,51 @@
+# Every target sets up what it needs in .venv; PYTHON chooses the interpreter that makes it.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test test-all lint typecheck format bench clean
+
+help: ## show this
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: $(STAMP) ## set up a virtual environment in .venv
+
+$(STAMP): setup.cfg pyproject.toml
+	@echo "== Setting up a virtual environment in $(VENV) (PyTorch is large: some minutes the first time)"
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable ".[test,lint]"
+	@touch $@
+
+demo: $(STAMP) ## train a small RANet on digits and draw both its curves (about 3 minutes)
+	@echo "== Training a small RANet on cluttered handwritten digits, then drawing its curves"
+	$(BIN)/ranet train +experiment=demo run=runs/demo resume=true
+	@echo "== Look at runs/demo/evaluation/anytime.png and runs/demo/evaluation/budgeted.png"
+
+test: $(STAMP) ## the tests (under 10 minutes)
+	@echo "== Running the tests"
+	$(BIN)/python -m pytest
+
+test-all: $(STAMP) ## the tests, slow ones too
+	@echo "== Running all tests, slow ones too"
+	$(BIN)/python -m pytest -m ""
+
+lint: $(STAMP) ## style, formatting and imports
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+typecheck: $(STAMP) ## types
+	$(BIN)/mypy
+
+format: $(STAMP) ## put the code into the agreed format
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(STAMP) ## how long things take on this machine
+	$(BIN)/python -m benchmarks
+
+clean: ## remove what was built; runs and data stay
+	rm -rf $(VENV) build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,91 @@
+"""How long the parts take on this machine: the threshold sweep, counting costs, the data loader, a training step."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch.utils.benchmark import Measurement, Timer
+
+from ranet import ExitScores, calibrate, create_network, measure_costs
+from ranet.cli.run_folder import environment
+from ranet.data import ImageData
+from ranet.evaluation import budgeted_curve
+from ranet.training import multi_exit_loss
+
+# The published networks whose training step is timed, with the papers' batch.
+NETWORKS = ("msdnet_cifar_budgeted_5", "ranet_cifar_budgeted_1")
+BATCH = 64
+
+
+def timed(about: str, statement: str, **names: object) -> tuple[str, Measurement]:
+    """Time a statement for at least a second, after a warm-up."""
+    timer = Timer(statement, globals=names, num_threads=torch.get_num_threads())
+    timer.timeit(1)
+    return about, timer.blocked_autorange(min_run_time=1.0)
+
+
+def random_scores(exits: int, images: int, seed: int) -> ExitScores:
+    """Scores of a network that gets better from exit to exit."""
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(10, size=images)
+    logits = rng.normal(size=(exits, images, 10)).astype(np.float32)
+    logits[:, np.arange(images), labels] += np.linspace(1, 4, exits, dtype=np.float32)[:, None]
+    return ExitScores.from_logits(logits, labels)
+
+
+def thresholds() -> list[tuple[str, Measurement]]:
+    """The papers' sweep of 39 ratios over 5 exits, and a budget solved at the sizes of CIFAR and ImageNet."""
+    validation, test = random_scores(5, 5_000, 0), random_scores(5, 10_000, 1)
+    costs = [7e6, 14e6, 27e6, 41e6, 58e6]
+    large, large_costs = random_scores(10, 50_000, 2), np.linspace(0.3e9, 3e9, 10)
+    sweep = "budgeted_curve(validation, test, costs)"
+    solve = "calibrate(scores, costs, budget)"
+    return [
+        timed("sweep of 39 ratios, 5 exits x (5,000 + 10,000) images", sweep, budgeted_curve=budgeted_curve,
+              validation=validation, test=test, costs=costs),
+        timed("one budget, 5 exits x 5,000 images", solve, calibrate=calibrate, scores=validation, costs=costs,
+              budget=20e6),
+        timed("one budget, 10 exits x 50,000 images", solve, calibrate=calibrate, scores=large, costs=large_costs,
+              budget=1e9),
+    ]  # fmt: skip
+
+
+def data() -> list[tuple[str, Measurement]]:
+    """An epoch of the device-resident loader, with augmentation."""
+    loader = ImageData("digits", batch_size=BATCH).train_dataloader()
+    return [timed(f"device loader, {len(loader)} batches of {BATCH}", "for batch in loader: pass", loader=loader)]
+
+
+def networks() -> list[tuple[str, Measurement]]:
+    """Counting the costs of a network, and its training step in float32."""
+    rows = []
+    for name in NETWORKS:
+        network = create_network(name).train()
+        rows.append(timed(f"{name}: counting its costs", "measure(network)", measure=measure_costs, network=network))
+        optimizer = torch.optim.SGD(network.parameters(), lr=0.01, momentum=0.9)
+        images, labels = torch.randn(BATCH, 3, 32, 32), torch.randint(10, (BATCH,))
+
+        def step(network=network, optimizer=optimizer, images=images, labels=labels) -> None:  # noqa: ANN001
+            multi_exit_loss(network(images), labels).backward()
+            optimizer.step()
+            optimizer.zero_grad()
+
+        rows.append(timed(f"{name}: training step, batch {BATCH}, float32", "step()", step=step))
+    return rows
+
+
+def main() -> None:
+    """Print every measurement with its spread, and what machine it is of."""
+    machine = environment()
+    table = Table("what", "median ms", "spread ms (IQR)", "runs", title="ranet benchmarks")
+    for about, measured in [*thresholds(), *data(), *networks()]:
+        table.add_row(about, f"{1e3 * measured.median:.2f}", f"{1e3 * measured.iqr:.2f}", str(len(measured.times)))
+    console = Console(width=120)
+    console.print(table)
+    console.print(f"{machine['processor']}, {machine['cores']} threads, torch {machine['packages']['torch']}")
+
+
+if __name__ == "__main__":
+    main()
