@@ -1,5 +1,6 @@
 """Staged networks: the contract, MSDNet, RANet, presets by name and published checkpoints."""
 
+from ranet.models import presets as presets
 from ranet.models.msdnet import MSDNet
 from ranet.models.public_checkpoints import load_public_checkpoint
 from ranet.models.ranet import RANet

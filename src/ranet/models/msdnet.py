@@ -20,7 +20,7 @@ from ranet.models.layers import (
     first_layer,
     initialise,
 )
-from ranet.models.registry import register_family, register_network
+from ranet.models.registry import register_family
 from ranet.models.staged import StagedNetwork, State
 
 # Scale 0 is the finest. A map is named by (step, scale): step 0 is the stem, each layer or transition is one step.
@@ -306,24 +306,3 @@ def _check_widths(growth: int, growth_factors: Sequence[int], bottleneck_factors
             f"A layer would append {odd[0]} channels at a coarser scale, half of them from each of two sources; "
             "use an even growth or even growth_factors."
         )
-
-
-_CIFAR = {"num_classes": 10, "image_size": 32, "channels": 16, "growth": 6,
-          "growth_factors": (1, 2, 4), "bottleneck_factors": (1, 2, 4)}  # fmt: skip
-_IMAGENET = {"num_classes": 1000, "image_size": 224, "channels": 32, "growth": 16, "mode": "even", "blocks": 5,
-             "growth_factors": (1, 2, 4, 4), "bottleneck_factors": (1, 2, 4, 4)}  # fmt: skip
-
-register_network("msdnet_cifar_anytime", MSDNet, "published: CIFAR anytime, 10 exits",
-                 blocks=10, mode="even", base=4, step=2, **_CIFAR)  # fmt: skip
-register_network("msdnet_cifar_anytime_7", MSDNet, "published: CIFAR anytime, 7 exits",
-                 blocks=7, mode="even", base=4, step=2, **_CIFAR)  # fmt: skip
-for _blocks in (4, 5, 6, 7, 8):
-    register_network(f"msdnet_cifar_budgeted_{_blocks}", MSDNet, f"published: CIFAR budgeted, {_blocks} exits",
-                     blocks=_blocks, mode="lin_grow", base=1, step=1, **_CIFAR)  # fmt: skip
-for _step in (4, 6, 7):
-    register_network(f"msdnet_imagenet_{_step}", MSDNet, f"published: ImageNet, {_step} layers a block, 5 exits",
-                     base=_step, step=_step, **_IMAGENET)  # fmt: skip
-register_network("msdnet_small", MSDNet, "for CPUs: 32-pixel images, 5 exits",
-                 blocks=5, mode="even", base=2, step=1, **{**_CIFAR, "channels": 12, "growth": 8})  # fmt: skip
-register_network("msdnet_tiny", MSDNet, "for quick trials: 32-pixel images, 5 exits",
-                 blocks=5, mode="even", base=1, step=1, **{**_CIFAR, "channels": 4, "growth": 4})  # fmt: skip

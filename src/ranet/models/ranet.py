@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import cast
 
 from torch import Tensor, nn
 
@@ -21,7 +21,7 @@ from ranet.models.layers import (
     initialise,
     resize_like,
 )
-from ranet.models.registry import register_family, register_network
+from ranet.models.registry import register_family
 from ranet.models.staged import StagedNetwork, State
 
 
@@ -346,30 +346,3 @@ def _check(
     rises = [scale_list[i] - scale_list[i - 1] for i in range(1, len(scale_list))]
     if scale_list[0] != 1 or any(rise not in (0, 1) for rise in rises):
         raise UserError(f"scale_list={list(scale_list)} must start at 1 and each value must repeat or add 1.")
-
-
-_CIFAR: dict[str, Any] = {"num_classes": 10, "image_size": 32, "channels": 16, "growth": 6}
-_IMAGENET: dict[str, Any] = {"num_classes": 1000, "image_size": 224, "growth": 16, "mode": "even", "step": 8,
-                             "scale_list": (1, 2, 3, 4), "growth_factors": (4, 2, 2, 1),
-                             "bottleneck_factors": (4, 2, 2, 1)}  # fmt: skip
-_1233: dict[str, Any] = {"scale_list": (1, 2, 3, 3), "growth_factors": (4, 2, 1, 1), "bottleneck_factors": (4, 2, 1, 1)}
-_1223: dict[str, Any] = {"scale_list": (1, 2, 2, 3), "growth_factors": (4, 2, 2, 1), "bottleneck_factors": (4, 2, 2, 1)}
-_123: dict[str, Any] = {"scale_list": (1, 2, 3), "growth_factors": (4, 2, 1), "bottleneck_factors": (4, 2, 1)}
-
-register_network("ranet_cifar_anytime", RANet, "published: CIFAR anytime, 8 exits",
-                 mode="even", step=4, **_1233, **_CIFAR)  # fmt: skip
-register_network("ranet_cifar_budgeted_1", RANet, "published: CIFAR budgeted model 1, 6 exits",
-                 mode="lg", step=2, **_123, **_CIFAR)  # fmt: skip
-register_network("ranet_cifar_budgeted_2", RANet, "published: CIFAR budgeted model 2, 8 exits",
-                 mode="lg", step=2, **_1223, **_CIFAR)  # fmt: skip
-register_network("ranet_cifar_budgeted_3", RANet, "published: CIFAR budgeted model 3, 8 exits",
-                 mode="lg", step=2, **_1233, **_CIFAR)  # fmt: skip
-register_network("ranet_imagenet_anytime", RANet, "published: ImageNet anytime, 8 exits", channels=64, **_IMAGENET)
-register_network("ranet_imagenet_budgeted_1", RANet, "published: ImageNet budgeted model 1, 8 exits",
-                 channels=32, **_IMAGENET)  # fmt: skip
-register_network("ranet_imagenet_budgeted_2", RANet, "published: ImageNet budgeted model 2, 8 exits",
-                 channels=64, **_IMAGENET)  # fmt: skip
-register_network("ranet_small", RANet, "for CPUs: 32-pixel images, 6 exits",
-                 mode="even", step=1, **_123, **{**_CIFAR, "growth": 8})  # fmt: skip
-register_network("ranet_tiny", RANet, "for quick trials: 32-pixel images, 6 exits",
-                 mode="even", step=1, **_123, **{**_CIFAR, "channels": 4, "growth": 4})  # fmt: skip
