@@ -1,23 +1,11 @@
 """Image folders, small and real."""
 
-import subprocess
-import sys
 import tarfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
-
-
-@pytest.fixture(scope="session")
-def cifar_root(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The official CIFAR-10 and CIFAR-100 files."""
-    root = tmp_path_factory.mktemp("cifar")
-    script = shared / "data" / "restore_cifar.py"
-    folders = ["cifar-10-batches-py", "cifar-100-python"]
-    subprocess.run([sys.executable, script, root, *folders], check=True, capture_output=True)
-    return root
 
 
 @pytest.fixture(scope="session")

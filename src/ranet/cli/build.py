@@ -2,26 +2,52 @@
 
 from __future__ import annotations
 
+import logging
+import warnings
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+import wandb
+from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.callbacks import Callback, LearningRateMonitor, RichProgressBar
 from pytorch_lightning.loggers import Logger, WandbLogger
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from ranet.data import ImageData
 from ranet.errors import UserError, unknown_name
 from ranet.models import StagedNetwork, create_network
-from ranet.training import MetricsLog, MultiExitClassifier, RandomState, StopAtBadLoss, checkpoint_callbacks
+from ranet.training import (
+    MetricsLog,
+    MultiExitClassifier,
+    RandomState,
+    StopAtBadLoss,
+    WholeFiles,
+    checkpoint_callbacks,
+)
 
 _WANDB_MODES = ("offline", "online", "disabled")
 
 
-def build(node: DictConfig, **arguments: Any) -> Any:
-    """Instantiate a node, with plain lists and dictionaries as arguments."""
-    return instantiate(node, _convert_="all", **arguments)
+def build(name: str, node: DictConfig, **arguments: Any) -> Any:
+    """Instantiate the node of this name in the configuration, with plain lists and dictionaries as arguments.
+
+    Raises:
+        UserError: if the options do not fit what they are for.
+    """
+    if "_target_" not in node:
+        raise UserError(f"{name} does not say what to build; choose one of the group with {name}=NAME.")
+    try:
+        return instantiate(node, _convert_="all", **arguments)
+    except InstantiationException as error:
+        cause = error.__cause__ or error
+        if isinstance(cause, UserError):
+            raise cause from error
+        if isinstance(cause, TypeError | ValueError | ImportError | MisconfigurationException | InstantiationException):
+            raise UserError(f"The options of {name} cannot be used: {' '.join(str(cause).split())}") from error
+        raise
 
 
 def plain(node: DictConfig) -> dict[str, Any]:
@@ -33,7 +59,7 @@ def plain(node: DictConfig) -> dict[str, Any]:
 
 def build_data(node: DictConfig) -> ImageData:
     """The data module, with its data read and split."""
-    data = build(node)
+    data: ImageData = build("data", node)
     data.prepare_data()
     data.setup()
     return data
@@ -41,6 +67,8 @@ def build_data(node: DictConfig) -> ImageData:
 
 def network_options(node: DictConfig, data: ImageData) -> dict[str, Any]:
     """The options of the network: those of the configuration, with class count and image size of the data."""
+    if node.name is None:
+        raise UserError("model=as_trained goes with a checkpoint; choose the network with model=NAME.")
     options = {option: value for option, value in plain(node).items() if option != "name"}
     for option, value in (("num_classes", data.num_classes), ("image_size", data.image_size)):
         if options[option] is None:
@@ -63,21 +91,35 @@ def build_classifier(config: DictConfig, data: ImageData) -> MultiExitClassifier
         "network": {"name": config.model.name, "options": options},
         "data": plain(config.data),
     }
+    optim, technique = config.optim, plain(config.technique)
     return MultiExitClassifier(
-        network, build(config.optim.optimizer), build(config.optim.schedule), config.technique.exit_weights, recipe
+        network,
+        build("optim.optimizer", optim.optimizer),
+        build("optim.schedule", optim.schedule),
+        technique["exit_weights"],
+        recipe,
     )
 
 
 def build_trainer(config: DictConfig, folder: Path, validates: bool, resume_step: int | None) -> pl.Trainer:
     """The Lightning trainer, with checkpoints, logs and a progress bar."""
+    epochs = config.trainer.max_epochs
+    if not isinstance(epochs, int) or epochs < 1:
+        raise UserError(
+            f"trainer.max_epochs={epochs} must be a whole number of at least 1: the learning-rate schedule is laid "
+            "over all epochs."
+        )
+    _keep_lightning_quiet()
     callbacks: list[Callback] = [StopAtBadLoss(), RandomState(), LearningRateMonitor("epoch")]
     if config.trainer.enable_progress_bar:
         callbacks.append(RichProgressBar(leave=True))
     callbacks += checkpoint_callbacks(folder / "checkpoints", validates)
     trainer: pl.Trainer = build(
+        "trainer",
         config.trainer,
         default_root_dir=str(folder),
         callbacks=callbacks,
+        plugins=[WholeFiles()],
         logger=build_loggers(config, folder, resume_step),
         use_distributed_sampler=False,  # our loaders do it themselves
         num_sanity_val_steps=0,
@@ -85,12 +127,27 @@ def build_trainer(config: DictConfig, folder: Path, validates: bool, resume_step
     return trainer
 
 
+def _keep_lightning_quiet() -> None:
+    """Drop Lightning's notices that tell the user nothing about this run."""
+    # What hardware was found, advertisements, and that the last epoch was the last.
+    logging.getLogger("pytorch_lightning.utilities.rank_zero").setLevel(logging.WARNING)
+    for notice in (
+        "Experiment logs directory",  # holds the rest of the run, too, and MetricsLog keeps its rows
+        "Checkpoint directory .* exists and is not empty",  # that of the run that goes on
+        "The number of training batches",  # we log each epoch, not every so many steps
+        r"`isinstance\(treespec",  # Lightning's own use of PyTorch
+    ):
+        warnings.filterwarnings("ignore", message=notice)
+
+
 def build_loggers(config: DictConfig, folder: Path, resume_step: int | None) -> list[Logger]:
     """CSV always; wandb unless it is disabled."""
     loggers: list[Logger] = [MetricsLog(folder, resume_step)]
-    mode = config.logger.wandb.mode
+    mode = OmegaConf.select(config, "logger.wandb.mode")
     if mode not in _WANDB_MODES:
         raise unknown_name("logger.wandb.mode", str(mode), _WANDB_MODES)
+    if mode == "online":
+        _log_in()
     if mode != "disabled":
         loggers.append(
             WandbLogger(
@@ -103,3 +160,11 @@ def build_loggers(config: DictConfig, folder: Path, resume_step: int | None) -> 
             )
         )
     return loggers
+
+
+def _log_in() -> None:
+    """Ask wandb for the user before anything is written."""
+    try:
+        wandb.login()
+    except wandb.errors.Error as error:
+        raise UserError(f"wandb does not let you in: {' '.join(str(error).split())}") from error

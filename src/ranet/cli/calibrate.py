@@ -34,8 +34,7 @@ def main(config: DictConfig) -> None:
     costs = measure_costs(trained.network, data.image_size).per_exit(unit, config.lazy)
     absolute = budget_in_cost(budget, config.unit, costs)
 
-    folder = run_folder()
-    scores = score(trained, data, "validation", folder)
+    scores = score(trained, data, "validation")
     metadata = {
         "network": trained.recipe["network"],
         "checkpoint": str(trained.path.resolve()),
@@ -43,9 +42,11 @@ def main(config: DictConfig) -> None:
         "validation": data.fingerprint("validation"),
     }
     result = calibrate(scores, costs, absolute, unit=f"lazy_{unit}" if config.lazy else unit, metadata=metadata)
-    write_record(folder, config)
+    folder = run_folder()
     path = Path(config.output) if config.output else folder / "policy.json"
     result.policy.save(path)
+    write_record(folder, config)
+    scores.save(folder / "scores_validation.npz")
     console = Console()
     console.print(policy_report(result.policy, scores).table(seen_on="on validation"))
     console.print(f"Policy written to {path}", soft_wrap=True, markup=False)

@@ -11,27 +11,31 @@ from typing import Any, NoReturn
 import hydra
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import ConfigCompositionException, InstantiationException, OverrideParseException
+from hydra.errors import ConfigCompositionException, OverrideParseException
 from hydra.types import RunMode
 from omegaconf import DictConfig
-from omegaconf.errors import InterpolationResolutionError, MissingMandatoryValue
+from omegaconf.errors import InterpolationResolutionError, MissingMandatoryValue, OmegaConfBaseException
 
 from ranet.errors import UserError, unknown_name
 from ranet.models.registry import list_families, list_networks, option_defaults
 
 Task = Callable[[DictConfig], Any]
 
+_SWITCHES = ("resume", "compile", "evaluate", "lazy")
+
 
 def command(config_name: str) -> Callable[[Task], Callable[[], None]]:
     """Make a function of a composed configuration a command with Hydra's overrides and multirun.
 
-    A ``UserError`` ends the command with its sentence on standard error and status 1; an override that does not fit the
-    configuration with status 2. Any other error is a fault of the program and keeps its traceback.
+    A ``UserError``, or a file that the system does not let us read or write, ends the command with its sentence on
+    standard error and status 1; an override that does not fit the configuration with status 2. Any other error is a
+    fault of the program and keeps its traceback.
     """
 
     def decorate(task: Task) -> Callable[[], None]:
         def guarded(config: DictConfig) -> Any:
             try:
+                _check_switches(config)
                 return task(config)
             except Exception as error:
                 # In a sweep the other jobs go on, and Hydra says at the end which of them failed.
@@ -66,10 +70,10 @@ def register_model_group() -> None:
 
 def _leave_if_said(error: Exception) -> None:
     """Leave with a sentence if the error is the user's; return if it is a fault of the program."""
-    if isinstance(error, InstantiationException) and isinstance(error.__cause__, UserError):
-        error = error.__cause__
     if isinstance(error, UserError):
         _leave(str(error), 1)
+    if isinstance(error, OSError) and error.filename is not None:
+        _leave(f"{error.strerror}: {error.filename}.", 1)
     if isinstance(error, MissingMandatoryValue):
         _leave(f"{error.full_key} is needed: add {error.full_key}=VALUE.", 2)
     if isinstance(error, ConfigCompositionException | OverrideParseException | InterpolationResolutionError):
@@ -88,5 +92,21 @@ def _sentence(error: Exception) -> str:
         group, name = match.groups()
         return str(unknown_name(group, name, re.findall(r"^\t(\S+)$", message, flags=re.MULTILINE)))
     if match := re.search(r"Could not override '([^']+)'", message):
-        return f"There is no option {match.group(1)}; ranet VERB --cfg job shows them all."
+        group, _, option = match.group(1).rpartition(".")
+        return str(unknown_name(f"option of {group}" if group else "option", option, _options_beside(error)))
     return f"The options cannot be used: {message.strip().splitlines()[0]}"
+
+
+def _options_beside(error: Exception) -> list[str]:
+    """The options that are there where the override looked for one."""
+    cause = error.__cause__
+    if not isinstance(cause, OmegaConfBaseException) or not isinstance(cause.parent_node, DictConfig):
+        return []
+    return [str(name) for name in cause.parent_node if not str(name).startswith("_")]
+
+
+def _check_switches(config: DictConfig) -> None:
+    """Refuse a word where true or false is meant: Python takes every word for true."""
+    for switch in _SWITCHES:
+        if switch in config and not isinstance(config[switch], bool):
+            raise UserError(f"{switch}={config[switch]} must be true or false.")

@@ -31,11 +31,14 @@ def main(config: DictConfig) -> None:
     if policy is not None:
         policy.require_exits(trained.network.num_exits)
     folder = run_folder()
-    write_record(folder, config)
     if policy is None:
+        write_record(folder, config)
         report_curves(trained, data, folder, config.unit, config.lazy)
         return
-    report = policy_report(policy, score(trained, data, "test", folder))
+    scores = score(trained, data, "test")
+    report = policy_report(policy, scores)
+    write_record(folder, config)
+    scores.save(folder / "scores_test.npz")
     report.write(folder)
     console = Console()
     console.print(report.table())
@@ -44,8 +47,12 @@ def main(config: DictConfig) -> None:
 
 def report_curves(trained: TrainedNetwork, data: ImageData, folder: Path, unit: str, lazy: bool) -> None:
     """Score test and validation images and write tables and figures into the folder."""
-    test = score(trained, data, "test", folder)
-    validation = score(trained, data, "validation", folder) if len(data.val_dataloader()) else None
+    test = score(trained, data, "test")
+    test.save(folder / "scores_test.npz")
+    validation = None
+    if len(data.val_dataloader()):
+        validation = score(trained, data, "validation")
+        validation.save(folder / "scores_validation.npz")
     profile = measure_costs(trained.network, data.image_size)
     profile.save(folder / "costs.json")
     known = {point.data for point in published_points()}
@@ -68,13 +75,11 @@ def report_curves(trained: TrainedNetwork, data: ImageData, folder: Path, unit: 
             print(f"  figure: {folder / file}")
 
 
-def score(trained: TrainedNetwork, data: ImageData, split: str, folder: Path) -> ExitScores:
-    """Score a split on the network's device, and keep the scores in the folder."""
+def score(trained: TrainedNetwork, data: ImageData, split: str) -> ExitScores:
+    """Score a split, "test" or "validation", on the network's device."""
     loader = data.test_dataloader() if split == "test" else data.val_dataloader()
     assert not isinstance(loader, list), "there are no validation images"
-    scores = ExitScores.collect(trained.network, loader)
-    scores.save(folder / f"scores_{split}.npz")
-    return scores
+    return ExitScores.collect(trained.network, loader)
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,9 @@ def main() -> None:
     assert spec is not None
     assert spec.origin is not None
     # The verb's own file takes the place of this script, so that Lightning can start it again for distributed runs.
-    sys.argv = [spec.origin, *arguments[1:]]
+    # Hydra wants the flag of a sweep before all options.
+    sweep = [flag for flag in arguments[1:] if flag in ("-m", "--multirun")]
+    sys.argv = [spec.origin, *sweep, *(argument for argument in arguments[1:] if argument not in sweep)]
     import_module(module).main()
 
 

@@ -14,9 +14,10 @@ from ranet.models import list_networks, network_preset
 @command("networks")
 def main(config: DictConfig) -> None:
     """Print the names that match the pattern, and what they are."""
-    names = list_networks(config.pattern)
+    pattern = str(config.pattern)
+    names = list_networks(pattern)
     if not names:
-        raise unknown_name("network", config.pattern, list_networks())
+        raise unknown_name("network", pattern, list_networks())
     table = Table("name", "family", "what it is", box=None)
     for name in names:
         preset = network_preset(name)

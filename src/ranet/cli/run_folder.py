@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import platform
 import subprocess
-import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -47,9 +46,10 @@ def write_record(folder: Path, config: DictConfig) -> None:
 
 
 def environment() -> dict[str, Any]:
-    """Command, git revision, versions and hardware of this process."""
+    """Command (in a sweep that of the job), git revision, versions and hardware of this process."""
+    hydra = HydraConfig.get()
     return {
-        "command": ["ranet", Path(sys.argv[0]).stem, *sys.argv[1:]],
+        "command": ["ranet", hydra.job.config_name, *hydra.overrides.task],
         "git_revision": git_revision(),
         "python": platform.python_version(),
         "packages": {name: _version(name) for name in _PACKAGES},

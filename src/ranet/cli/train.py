@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytorch_lightning as pl
 import wandb
-from omegaconf import DictConfig, OmegaConf
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig
+from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
-from ranet.cli.build import build_classifier, build_data, build_trainer, plain
+from ranet.cli.build import build_classifier, build_data, build_trainer
 from ranet.cli.edge import command
 from ranet.cli.evaluate import report_curves
-from ranet.cli.run_folder import CONFIG, run_folder, write_record
+from ranet.cli.resume import resume_step
+from ranet.cli.run_folder import run_folder, write_record
 from ranet.cli.trained import check_unit, evaluation_device
 from ranet.errors import UserError
 from ranet.training import load_trained
-from ranet.training.callbacks import LAST
-from ranet.training.checkpoints import read_checkpoint
-
-# What may differ between a run and its resumption.
-_FREE_OPTIONS = ("resume", "evaluate", "unit", "lazy", "logger", "run", "sweep")
+from ranet.training.saving import LAST
 
 
 @command("train")
@@ -28,15 +26,21 @@ def main(config: DictConfig) -> None:
     check_unit(config.unit)
     folder = run_folder()
     last = folder / "checkpoints" / LAST
-    resume_step = _check_resume(config, folder, last)
+    step = resume_step(config, folder, last)
 
+    if not isinstance(config.seed, int) or not 0 <= config.seed < 2**32:
+        raise UserError(f"seed={config.seed} must be a whole number from 0 to {2**32 - 1}.")
     pl.seed_everything(config.seed, workers=True, verbose=False)
     data = build_data(config.data)
     classifier = build_classifier(config, data)
+    trainer = build_trainer(config, folder, validates=len(data.val_dataloader()) > 0, resume_step=step)
+    _refuse_distributed_sweep(trainer)
+    classifier.make_optimization(config.trainer.max_epochs)  # whose options are refused before anything is written
     write_record(folder, config)
-    trainer = build_trainer(config, folder, validates=len(data.val_dataloader()) > 0, resume_step=resume_step)
+    beginning = "from the start" if step is None else f"from step {step}"
+    rank_zero_only(print)(f"Training {config.run_name} {beginning} in {folder}")
     try:
-        trainer.fit(classifier, datamodule=data, ckpt_path=last if resume_step is not None else None, weights_only=True)
+        trainer.fit(classifier, datamodule=data, ckpt_path=None if step is None else last, weights_only=True)
     finally:
         wandb.finish()
     if config.evaluate and trainer.is_global_zero:
@@ -46,24 +50,16 @@ def main(config: DictConfig) -> None:
         report_curves(trained, build_data(config.data), folder / "evaluation", config.unit, config.lazy)
 
 
-def _check_resume(config: DictConfig, folder: Path, last: Path) -> int | None:
-    """The step that a run goes on from, or None for a new run.
-
-    Raises:
-        UserError: if the folder holds a run that would be overwritten, or one with another configuration.
-    """
-    if not last.exists():
-        return None
-    if not config.resume:
+def _refuse_distributed_sweep(trainer: pl.Trainer) -> None:
+    """Refuse what would hang: Lightning starts the other processes once, with the command line of the whole sweep."""
+    if HydraConfig.get().mode is not RunMode.MULTIRUN or trainer.world_size == 1:
+        return
+    environment = getattr(trainer.strategy, "cluster_environment", None)
+    if environment is None or not environment.creates_processes_externally:
         raise UserError(
-            f"{folder} holds a training run already; add resume=true to go on with it, or choose another run=."
+            "A sweep (-m) cannot start the processes of distributed runs; use trainer.devices=1, one command for each "
+            "run, or hydra/launcher=submitit_slurm."
         )
-    before = OmegaConf.to_container(OmegaConf.load(folder / CONFIG))
-    assert isinstance(before, dict)
-    for option, value in plain(config).items():
-        if option not in _FREE_OPTIONS and before.get(option) != value:
-            raise UserError(f"{folder} was trained with other values of {option}; resume with the same command.")
-    return int(read_checkpoint(last)["global_step"])
 
 
 if __name__ == "__main__":  # Lightning starts the other processes of a distributed run this way

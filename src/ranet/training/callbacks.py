@@ -1,20 +1,17 @@
-"""What happens around the training loop: checkpoints, random state, and stopping when the loss is not a number."""
+"""What happens around the training loop: random state, and stopping when the loss is not a number."""
 
 from __future__ import annotations
 
 import random
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import Callback, ModelCheckpoint
+from pytorch_lightning.callbacks import Callback
 from torch import Tensor
 
 from ranet.errors import UserError
-
-BEST, LAST = "best.ckpt", "last.ckpt"
 
 
 class RandomState(Callback):
@@ -62,11 +59,15 @@ class RandomState(Callback):
         self._restored = None
 
 
+_NEVER = torch.iinfo(torch.long).max
+
+
 class StopAtBadLoss(Callback):
     """Ends the training with a UserError when the loss is NaN or infinite, before the next checkpoint is written.
 
     The loss stays on its device; it is looked at every ``every_n_steps`` steps and at the end of each epoch, and the
-    error still names the first bad step.
+    error still names the first step with a bad loss, or after which the loss on the validation images is bad. In a
+    distributed run all processes stop together.
     """
 
     def __init__(self, every_n_steps: int = 50) -> None:
@@ -77,46 +78,45 @@ class StopAtBadLoss(Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Remember the first step with a bad loss; look every ``every_n_steps`` steps."""
-        step = trainer.global_step
-        loss = outputs["loss"].detach()
-        if self._first_bad is None:
-            self._first_bad = torch.zeros((), dtype=torch.long, device=loss.device)
-        self._first_bad = torch.where((self._first_bad == 0) & ~loss.isfinite(), step, self._first_bad)
-        if step % self.every_n_steps == 0:
+        self._remember(trainer.global_step, outputs["loss"])
+        if trainer.global_step % self.every_n_steps == 0:
             self._stop_if_bad(trainer)
 
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Look before the checkpoint of this epoch is written."""
+    def on_validation_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Remember the step if the weights that it led to give a bad loss: no training loss has seen them yet."""
+        self._remember(trainer.global_step, outputs)
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Look before the best checkpoint is chosen."""
         self._stop_if_bad(trainer)
 
-    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Look before the validation that could pick a checkpoint."""
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Look before the last checkpoint is written."""
         self._stop_if_bad(trainer)
+
+    def _remember(self, step: int, loss: Tensor) -> None:
+        loss = loss.detach()
+        if self._first_bad is None:
+            self._first_bad = torch.full((), _NEVER, device=loss.device)
+        bad = torch.where(loss.isfinite(), _NEVER, step)
+        self._first_bad = torch.minimum(self._first_bad, bad)
 
     def _stop_if_bad(self, trainer: pl.Trainer) -> None:
-        step = 0 if self._first_bad is None else int(self._first_bad)
-        if step:
+        assert self._first_bad is not None, "no step was taken"
+        step = int(trainer.strategy.reduce(self._first_bad, reduce_op="min"))
+        if step < _NEVER:
+            kept = (
+                "the checkpoints of the epochs before are kept" if trainer.current_epoch else "there is no checkpoint"
+            )
             raise UserError(
-                f"The loss was not a finite number at step {step} (epoch {trainer.current_epoch}); the checkpoints of "
-                "the epochs before are kept; try a smaller optim.optimizer.lr or a longer warm-up."
+                f"The loss was not a finite number at step {step} (epoch {trainer.current_epoch}); {kept}; "
+                "try a smaller optim.optimizer.lr or a longer warm-up."
             )
-
-
-def checkpoint_callbacks(folder: str | Path, validates: bool) -> list[Callback]:
-    """Callbacks that write ``last.ckpt`` after every epoch and, with a validation split, ``best.ckpt``.
-
-    The best checkpoint is the one with the highest mean accuracy of all exits on the validation split. Each file is
-    written beside and renamed, so that a killed run leaves whole files.
-    """
-    callbacks: list[Callback] = []
-    if validates:
-        callbacks.append(
-            ModelCheckpoint(
-                folder, Path(BEST).stem, monitor="val/accuracy_mean", mode="max", enable_version_counter=False
-            )
-        )
-    # After the best one, whose state it stores.
-    callbacks.append(
-        ModelCheckpoint(folder, Path(LAST).stem, save_on_train_epoch_end=True, enable_version_counter=False)
-    )
-    return callbacks

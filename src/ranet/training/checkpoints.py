@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from torch import Tensor
 
 from ranet.errors import UserError
 from ranet.models import StagedNetwork, create_network
-from ranet.training.callbacks import BEST, LAST
+from ranet.training.saving import BEST, LAST
 
 _PREFIX = "network."
 
@@ -59,7 +58,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     """
     try:
         loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, OSError, ValueError, pickle.UnpicklingError) as error:
+    except Exception as error:  # bytes that are no checkpoint can raise anything
         raise UserError(f"{path} is not a checkpoint that can be read ({type(error).__name__}).") from error
     if not isinstance(loaded, dict):
         raise UserError(f"{path} is not a checkpoint: it holds a {type(loaded).__name__}.")
@@ -88,5 +87,8 @@ def load_trained(run: str | Path) -> TrainedNetwork:
         for name, value in checkpoint["state_dict"].items()
         if name.startswith(_PREFIX)
     }
-    network.load_state_dict(weights)
+    try:
+        network.load_state_dict(weights)
+    except RuntimeError as error:
+        raise UserError(f"The weights in {path} are of another network than the options beside them.") from error
     return TrainedNetwork(network.eval(), recipe, path, int(checkpoint["epoch"]) + 1)

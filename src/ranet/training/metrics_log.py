@@ -16,7 +16,7 @@ class MetricsLog(CSVLogger):
 
     Args:
         folder: the run folder.
-        resume_step: keep the rows up to this training step, of the run that is being resumed; without it, start anew.
+        resume_step: keep the rows of the steps before this one, at which the run is resumed; without it, start anew.
     """
 
     def __init__(self, folder: str | Path, resume_step: int | None = None) -> None:
@@ -33,7 +33,7 @@ class MetricsLog(CSVLogger):
         if not kept.exists():
             return
         with kept.open(newline="") as file:
-            rows = [row for row in csv.DictReader(file) if int(row["step"]) <= resume_step]
+            rows = [row for row in csv.DictReader(file) if int(row["step"]) < resume_step]
         log = self.experiment
         log.metrics = [{key: value for key, value in row.items() if value != ""} for row in rows]
         log.save()

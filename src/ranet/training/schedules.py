@@ -20,6 +20,8 @@ def step_schedule(
 ) -> LambdaLR:
     """Multiply the rate by ``factor`` at each milestone, a share of the training run at which an epoch begins.
 
+    The first epoch always has the base rate.
+
     The papers: milestones 1/2 and 3/4 of 300 epochs on CIFAR, 1/3 and 2/3 of 90 epochs on ImageNet.
 
     Args:
@@ -35,7 +37,7 @@ def step_schedule(
     if list(milestones) != sorted(milestones) or not all(0 < share < 1 for share in milestones):
         raise UserError(f"milestones={list(milestones)} must be increasing shares of the training, between 0 and 1.")
     per_epoch = max(1, steps // max(1, epochs))
-    starts = [round(share * epochs) * per_epoch for share in milestones]
+    starts = [max(1, round(share * epochs)) * per_epoch for share in milestones]
     return LambdaLR(optimizer, lambda step: factor ** bisect_right(starts, step))
 
 

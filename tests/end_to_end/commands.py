@@ -1,0 +1,93 @@
+"""The console script, in this process (its imports take seconds) or in one of its own."""
+
+import contextlib
+import io
+import logging
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from ranet.cli.main import main
+
+#: A training run of about a second: three steps on digits.
+SHORT = [
+    "data.train_copies=1",
+    "data.eval_copies=1",
+    "data.train_limit=96",
+    "data.batch_size=32",
+    "trainer.max_epochs=1",
+    "trainer.enable_progress_bar=false",
+    "logger.wandb.mode=disabled",
+]
+#: A network of two exits that takes milliseconds.
+SMALL = [
+    "model=msdnet",
+    "model.blocks=2",
+    "model.base=1",
+    "model.step=1",
+    "model.channels=4",
+    "model.growth=2",
+    "model.growth_factors=[1,2]",
+    "model.bottleneck_factors=[1,2]",
+]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    status: int
+    out: str
+    err: str
+
+
+def ranet(*arguments: str | Path, folder: Path) -> Outcome:
+    """Type ``ranet ARGUMENTS`` in a folder; an error with a traceback comes out of here."""
+    out, err, status = io.StringIO(), io.StringIO(), 0
+    log = logging.getLogger()
+    handlers, level = log.handlers[:], log.level
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+    ):
+        patch.chdir(folder)
+        patch.setattr(sys, "argv", ["ranet", *map(str, arguments)])
+        patch.delenv("RANET_DATA", raising=False)
+        environment = dict(os.environ)
+        try:
+            main()
+        except SystemExit as end:
+            status = int(end.code or 0)
+        finally:
+            os.environ.clear()
+            os.environ.update(environment)
+            log.handlers[:], log.level = handlers, level
+    return Outcome(status, out.getvalue(), err.getvalue())
+
+
+def train(*arguments: str | Path, folder: Path) -> Outcome:
+    """Type ``ranet train`` with the options of a short run."""
+    outcome = ranet("train", *SHORT, *arguments, folder=folder)
+    assert outcome.status == 0, outcome.err
+    return outcome
+
+
+def start(*arguments: str | Path, folder: Path, threads: int = 1) -> subprocess.Popen[str]:
+    """Start ``ranet ARGUMENTS`` in a process of its own."""
+    return subprocess.Popen(
+        [Path(sys.executable).with_name("ranet"), *map(str, arguments)],
+        cwd=folder,
+        env={**os.environ, "OMP_NUM_THREADS": str(threads)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    """All files of a folder but those that Hydra itself writes before a command begins."""
+    files = {str(file.relative_to(folder)): file for file in sorted(folder.rglob("*")) if file.is_file()}
+    return {name: file.read_bytes() for name, file in files.items() if ".hydra" not in file.parts}

@@ -1,0 +1,105 @@
+"""The README's commands and code, run as they stand there (with fewer and smaller steps where they train)."""
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ranet.cli.main import main
+
+ROOT = Path(__file__).resolve().parents[2]
+README = (ROOT / "README.md").read_text()
+COMMANDS = [line for block in re.findall(r"```bash\n(.*?)```", README, re.DOTALL) for line in block.splitlines()]
+# What makes a training short; every other word of the command stays.
+SHORT = [
+    "trainer.max_epochs=1",
+    "data.train_limit=24",
+    "trainer.enable_progress_bar=false",
+    "logger.wandb.mode=disabled",
+]
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """A user's folder of photographs, of sizes as they come."""
+    rng = np.random.default_rng(0)
+    for split, count in (("train", 30), ("val", 8)):
+        for label, name in enumerate(("cats", "dogs")):
+            folder = tmp_path / "photos" / split / name
+            folder.mkdir(parents=True)
+            for i in range(count):
+                pixels = rng.integers(0, 128, (70 + i, 90, 3), dtype=np.uint8) + np.uint8(100 * label)
+                Image.fromarray(pixels).save(folder / f"{i}.png")
+    return tmp_path
+
+
+def words(command: str, cifar: Path) -> list[str]:
+    """The command's words, shortened where it trains, with data in place of a download."""
+    program, *arguments = shlex.split(command)
+    assert program == "ranet"
+    if arguments[0] == "train":
+        arguments += SHORT
+        if "optim=cosine" in arguments:
+            arguments.append("optim.schedule.warmup_epochs=0")
+        else:  # only the first run is measured afterwards
+            arguments.append("evaluate=false")
+    return [f"data.root={cifar}" if word == "data.download=true" else word for word in arguments]
+
+
+def test_the_commands_of_the_readme_work_one_after_the_other(
+    photos: Path, cifar_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(photos)
+    assert len(COMMANDS) >= 9
+    for command in COMMANDS:
+        monkeypatch.setattr(sys, "argv", ["ranet", *words(command, cifar_root)])
+        main()
+    assert (photos / "runs" / "photos" / "evaluation" / "budgeted.png").exists()
+    assert (photos / "policy.json").exists()
+
+
+def test_the_python_of_the_readme_works() -> None:
+    names: dict[str, object] = {}
+    blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    assert len(blocks) == 2
+    for block in blocks:
+        exec(block, names)
+    costs = names["costs"].macs_per_exit  # type: ignore[attr-defined]
+    assert f"# {costs}" in README
+
+
+def test_what_the_readme_points_to_is_there() -> None:
+    for target in re.findall(r"\]\(([^)#]+)\)", README):
+        assert target.startswith("https://") or (ROOT / target).exists(), target
+
+
+@pytest.mark.parametrize(
+    "target", ["help", "install", "demo", "test", "test-all", "lint", "typecheck", "format", "bench", "clean"]
+)
+def test_make_knows_its_targets(target: str) -> None:
+    listed = subprocess.run(["make", "help"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    assert re.search(rf"^  make {target} ", listed, re.MULTILINE)
+    subprocess.run(["make", "--dry-run", target], cwd=ROOT, check=True, capture_output=True)
+
+
+@pytest.mark.slow
+def test_make_demo_works_twice_on_a_fresh_clone_and_gives_what_it_promises(tmp_path: Path) -> None:
+    clone = tmp_path / "clone"
+    subprocess.run(["git", "clone", "--quiet", ROOT, clone], check=True)
+    for _ in range(2):
+        subprocess.run(["make", "demo", f"PYTHON={sys.executable}"], cwd=clone, check=True)
+    folder = clone / "runs" / "demo" / "evaluation"
+    top1 = [float(row.split(",")[2]) for row in (folder / "anytime.csv").read_text().splitlines()[1:]]
+    assert top1[-1] > 95
+    assert top1[0] < top1[-1] - 3
+    cost = [float(row.split(",")[1]) for row in (folder / "anytime.csv").read_text().splitlines()[1:]]
+    header, *rows = [row.split(",") for row in (folder / "budgeted.csv").read_text().splitlines()]
+    cheap = [float(row[header.index("test_accuracy_percent")]) for row in rows
+             if float(row[header.index("test_mean_paper_ops")]) <= cost[-1] / 2]  # fmt: skip
+    assert max(cheap) > top1[-1] - 1
+    assert all((folder / name).stat().st_size > 10_000 for name in ("anytime.png", "budgeted.png"))

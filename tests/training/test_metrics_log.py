@@ -1,0 +1,67 @@
+from pathlib import Path
+
+import pytest
+
+from ranet.training import MetricsLog
+
+from .examples import rows
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """The log of a run that was killed in its second epoch, after the checkpoint at step 4."""
+    log = MetricsLog(tmp_path)
+    for step, metrics in [(0, {"lr": 0.1}), (3, {"train/loss": 2.5}), (4, {"lr": 0.2}), (6, {"train/loss": 9.0})]:
+        log.log_metrics(metrics, step)
+        log.save()
+    return tmp_path
+
+
+KEPT = [
+    {"lr": "0.1", "step": "0", "train/loss": ""},
+    {"lr": "", "step": "3", "train/loss": "2.5"},
+]
+
+
+def test_a_resumed_log_keeps_the_rows_before_its_step(folder: Path) -> None:
+    log = MetricsLog(folder, resume_step=4)
+    assert rows(folder) == KEPT
+    log.log_metrics({"lr": 0.2, "more": 1.0}, 4)
+    log.save()
+    *before, last = rows(folder)
+    assert before == [{**row, "more": ""} for row in KEPT]
+    assert last == {"lr": "0.2", "more": "1.0", "step": "4", "train/loss": ""}
+
+
+def test_a_new_log_starts_anew(folder: Path) -> None:
+    log = MetricsLog(folder)
+    log.log_metrics({"lr": 0.3}, 0)
+    log.save()
+    assert rows(folder) == [{"lr": "0.3", "step": "0"}]
+
+
+class Killed(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("where", ["before it saves", "while it saves", "after it saved"])
+def test_a_log_that_is_killed_while_it_resumes_can_resume(
+    folder: Path, where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = "lightning_fabric.loggers.csv_logs._ExperimentWriter"
+
+    def killed(self: object, *_: object) -> None:
+        if where == "while it saves":
+            (folder / "metrics.csv").write_text("lr,step,train/lo")
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        if where == "after it saved":
+            patch.setattr("pathlib.Path.unlink", killed)
+        else:
+            patch.setattr(f"{writer}.save", killed)
+        with pytest.raises(Killed):
+            MetricsLog(folder, resume_step=4)
+    MetricsLog(folder, resume_step=4)
+    assert rows(folder) == KEPT
+    assert [file.name for file in folder.iterdir()] == ["metrics.csv"]
