@@ -67,7 +67,7 @@ def networks() -> list[tuple[str, Measurement]]:
         optimizer = torch.optim.SGD(network.parameters(), lr=0.01, momentum=0.9)
         images, labels = torch.randn(BATCH, 3, 32, 32), torch.randint(10, (BATCH,))
 
-        def step(network=network, optimizer=optimizer, images=images, labels=labels) -> None:  # noqa: ANN001
+        def step(network=network, optimizer=optimizer, images=images, labels=labels) -> None:
             multi_exit_loss(network(images), labels).backward()
             optimizer.step()
             optimizer.zero_grad()
@@ -84,7 +84,7 @@ def main() -> None:
         table.add_row(about, f"{1e3 * measured.median:.2f}", f"{1e3 * measured.iqr:.2f}", str(len(measured.times)))
     console = Console(width=120)
     console.print(table)
-    console.print(f"{machine['processor']}, {machine['cores']} threads, torch {machine['packages']['torch']}")
+    console.print(f"{machine['processor']}, {machine['threads']} threads, torch {machine['packages']['torch']}")
 
 
 if __name__ == "__main__":

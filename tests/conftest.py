@@ -5,6 +5,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+
+# Small networks are no faster on several threads, and much slower where the machine has other things to do.
+torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

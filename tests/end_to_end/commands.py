@@ -20,6 +20,7 @@ SHORT = [
     "data.train_limit=96",
     "data.batch_size=32",
     "trainer.max_epochs=1",
+    "trainer.accelerator=cpu",
     "trainer.enable_progress_bar=false",
     "logger.wandb.mode=disabled",
 ]
@@ -88,6 +89,6 @@ def start(*arguments: str | Path, folder: Path, threads: int = 1) -> subprocess.
 
 
 def content(folder: Path) -> dict[str, bytes]:
-    """All files of a folder but those that Hydra itself writes before a command begins."""
+    """All files of a folder."""
     files = {str(file.relative_to(folder)): file for file in sorted(folder.rglob("*")) if file.is_file()}
-    return {name: file.read_bytes() for name, file in files.items() if ".hydra" not in file.parts}
+    return {name: file.read_bytes() for name, file in files.items()}

@@ -54,7 +54,7 @@ def test_the_other_jobs_go_on_when_one_fails(tmp_path: Path) -> None:
 
 
 def test_a_sweep_of_distributed_runs_is_refused(tmp_path: Path) -> None:
-    options = ["trainer.devices=2", "trainer.accelerator=cpu", "seed=0,1", "logger.wandb.mode=disabled"]
+    options = ["trainer.devices=2", "seed=0,1", "logger.wandb.mode=disabled"]
     outcome = ranet("train", "-m", *SWEEP, *SMALL, *options, folder=tmp_path)
     assert outcome.status == 1
     assert outcome.err.splitlines()[-1].startswith("ranet: A sweep (-m) cannot start the processes of distributed runs")

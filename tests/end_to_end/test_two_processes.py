@@ -19,7 +19,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("ddp")
     run = start(
         *("train", *SHORT, *SMALL, "data.train_limit=64", "data.batch_size=32", "run=run"),
-        *("trainer.devices=2", "trainer.strategy=ddp", "trainer.accelerator=cpu", "optim.optimizer.weight_decay=0"),
+        *("trainer.devices=2", "trainer.strategy=ddp", "optim.optimizer.weight_decay=0"),
         *("logger.wandb.mode=offline", "seed=5"),
         folder=folder,
     )

@@ -41,21 +41,22 @@ def write_record(folder: Path, config: DictConfig) -> None:
     """Write the resolved configuration and the environment into a run folder."""
     with written_whole(folder / CONFIG) as partial:
         partial.write_text(OmegaConf.to_yaml(config, resolve=True))
+    hydra = HydraConfig.get()
+    # In a sweep, the command that gives this job alone.
+    record = {"command": ["ranet", hydra.job.config_name, *hydra.overrides.task], **environment()}
     with written_whole(folder / ENVIRONMENT) as partial:
-        partial.write_text(json.dumps(environment(), indent=1) + "\n")
+        partial.write_text(json.dumps(record, indent=1) + "\n")
 
 
 def environment() -> dict[str, Any]:
-    """Command (in a sweep that of the job), git revision, versions and hardware of this process."""
-    hydra = HydraConfig.get()
+    """Git revision, versions and hardware of this process."""
     return {
-        "command": ["ranet", hydra.job.config_name, *hydra.overrides.task],
         "git_revision": git_revision(),
         "python": platform.python_version(),
         "packages": {name: _version(name) for name in _PACKAGES},
         "machine": platform.platform(),
         "processor": _processor(),
-        "cores": torch.get_num_threads(),
+        "threads": torch.get_num_threads(),
         "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
     }
 
