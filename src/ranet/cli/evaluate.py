@@ -17,6 +17,7 @@ from ranet.cli.trained import check_unit, load_network_and_data
 from ranet.cost import measure_costs
 from ranet.data import ImageData
 from ranet.evaluation import policy_report, published_points, write_report
+from ranet.models import is_published
 from ranet.training import TrainedNetwork
 
 _DATA_TITLES = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "imagenet": "ImageNet", "digits": "cluttered digits"}
@@ -55,7 +56,6 @@ def report_curves(trained: TrainedNetwork, data: ImageData, folder: Path, unit: 
         validation.save(folder / "scores_validation.npz")
     profile = measure_costs(trained.network, data.image_size)
     profile.save(folder / "costs.json")
-    known = {point.data for point in published_points()}
     title = f"{trained.recipe['network']['name']} on {_DATA_TITLES.get(data.name, data.root.resolve().name)}"
     report = write_report(
         folder,
@@ -63,7 +63,7 @@ def report_curves(trained: TrainedNetwork, data: ImageData, folder: Path, unit: 
         profile.per_exit(unit, lazy),
         f"lazy_{unit}" if lazy else unit,
         validation=validation,
-        published=data.name if data.name in known else None,
+        published=_published(trained, data),
         images=_TestPictures(data, test.num_images),
         class_names=data.class_names,
         sizes=None if data.test_sizes is None else data.test_sizes.numpy(),
@@ -80,6 +80,14 @@ def score(trained: TrainedNetwork, data: ImageData, split: str) -> ExitScores:
     loader = data.test_dataloader() if split == "test" else data.val_dataloader()
     assert not isinstance(loader, list), "there are no validation images"
     return ExitScores.collect(trained.network, loader)
+
+
+def _published(trained: TrainedNetwork, data: ImageData) -> str | None:
+    """The data set whose published points belong beside this network's: those of the papers' own configurations."""
+    if data.name not in {point.data for point in published_points()}:
+        return None
+    network = trained.recipe["network"]
+    return data.name if is_published(network["name"], network["options"]) else None
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from ranet.models import presets as presets
 from ranet.models.msdnet import MSDNet
 from ranet.models.public_checkpoints import load_public_checkpoint
 from ranet.models.ranet import RANet
-from ranet.models.registry import Preset, create_network, list_families, list_networks, network_preset
+from ranet.models.registry import Preset, create_network, is_published, list_families, list_networks, network_preset
 from ranet.models.staged import StagedNetwork, State
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "StagedNetwork",
     "State",
     "create_network",
+    "is_published",
     "list_families",
     "list_networks",
     "load_public_checkpoint",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from typing import Any, TypeVar
@@ -22,6 +22,11 @@ class Preset:
     family: str
     about: str
     options: dict[str, Any]
+
+    @property
+    def published(self) -> bool:
+        """Whether it is a network of the papers."""
+        return self.about.startswith("published")
 
 
 _families: dict[str, type[StagedNetwork]] = {}
@@ -82,6 +87,20 @@ def option_defaults(name: str) -> dict[str, Any]:
     preset = network_preset(name)
     parameters = inspect.signature(_families[preset.family]).parameters
     return {option: preset.options.get(option, parameter.default) for option, parameter in parameters.items()}
+
+
+def is_published(name: str, options: Mapping[str, Any]) -> bool:
+    """Whether a network is one of the papers' for any class count: a published preset with no option changed.
+
+    Example:
+        >>> is_published("ranet_cifar_anytime", {"num_classes": 100, "growth": 6})
+        True
+        >>> is_published("ranet_cifar_anytime", {"num_classes": 100, "growth": 8})
+        False
+    """
+    usual = {**option_defaults(name), "num_classes": options.get("num_classes")}
+    plain = {option: tuple(value) if isinstance(value, list) else value for option, value in options.items()}
+    return network_preset(name).published and all(usual[option] == value for option, value in plain.items())
 
 
 def create_network(name_or_family: str, **options: Any) -> StagedNetwork:
