@@ -96,7 +96,7 @@ def test_make_demo_works_twice_on_a_fresh_clone_and_gives_what_it_promises(tmp_p
     folder = clone / "runs" / "demo" / "evaluation"
     top1 = [float(row.split(",")[2]) for row in (folder / "anytime.csv").read_text().splitlines()[1:]]
     assert top1[-1] > 95
-    assert top1[0] < top1[-1] - 3
+    assert top1[0] < top1[-1] - 2
     cost = [float(row.split(",")[1]) for row in (folder / "anytime.csv").read_text().splitlines()[1:]]
     header, *rows = [row.split(",") for row in (folder / "budgeted.csv").read_text().splitlines()]
     cheap = [float(row[header.index("test_accuracy_percent")]) for row in rows
