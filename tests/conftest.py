@@ -2,10 +2,18 @@
 
 import subprocess
 import sys
+import zlib
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from omegaconf import OmegaConf
+
+from ranet.calibration import ExitScores
+from ranet.cost import CostProfile, StageCosts
 
 # Small networks are no faster on several threads, and much slower where the machine has other things to do.
 torch.set_num_threads(1)
@@ -27,3 +35,47 @@ def cifar_root(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folders = ["cifar-10-batches-py", "cifar-100-python"]
     subprocess.run([sys.executable, script, root, *folders], check=True, capture_output=True)
     return root
+
+
+def random_scores(exits: int, images: int, seed: int, labels: np.ndarray) -> ExitScores:
+    """Scores that get better from exit to exit, and differ from seed to seed."""
+    rng = np.random.default_rng(seed)
+    logits = rng.normal(size=(exits, images, 10)).astype(np.float32)
+    logits[:, np.arange(images), labels] += np.linspace(1.0, 3.0, exits)[:, None] * rng.uniform(0.0, 2.0, size=images)
+    return ExitScores.from_logits(logits, labels)
+
+
+@pytest.fixture(scope="session")
+def write_run() -> Callable[..., Path]:
+    """Make the folder of a finished run with made-up scores; options are dotted names."""
+
+    def write(
+        folder: Path,
+        seed: int = 0,
+        *,
+        exits: int = 3,
+        images: int = 40,
+        first_cost: int = 1_000_000,
+        validation: bool = True,
+        **options: Any,
+    ) -> Path:
+        config = {"seed": seed, "data": {"name": "digits", "seed": seed}, "trainer": {"max_epochs": 1}}
+        config = OmegaConf.create({**config, "model": {"name": "ranet_tiny"}, "run": str(folder)})
+        for name, value in options.items():
+            OmegaConf.update(config, name, value)
+        evaluation = folder / "evaluation"
+        evaluation.mkdir(parents=True)
+        OmegaConf.save(config, folder / "config.yaml")
+        (folder / "environment.json").write_text('{"git_revision": "0123abc"}')
+        labels = np.random.default_rng(0).integers(10, size=images)
+        number = zlib.crc32(f"{folder.name} {seed}".encode())  # each run has scores of its own
+        random_scores(exits, images, number, labels).save(evaluation / "scores_test.npz")
+        if validation:
+            random_scores(exits, images, number + 1, labels).save(evaluation / "scores_validation.npz")
+        macs = StageCosts((first_cost - 1000,) * exits, (1000,) * exits)
+        paper = StageCosts((first_cost,) * exits, (1000,) * exits)
+        CostProfile(32, 1, True, macs, paper, macs, paper).save(evaluation / "costs.json")
+        (evaluation / "report.json").write_text("{}")
+        return folder
+
+    return write

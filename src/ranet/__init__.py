@@ -11,12 +11,13 @@ from ranet.calibration import (
 from ranet.cost import CostProfile, measure_costs
 from ranet.errors import UserError
 from ranet.models import (
+    InlineCollaboration,
     StagedNetwork,
     create_network,
     list_networks,
     load_public_checkpoint,
 )
-from ranet.training import MultiExitClassifier, load_trained
+from ranet.training import MultiExitClassifier, distillation_loss, forward_in_stages, load_trained
 
 __all__ = [
     "create_network",
@@ -24,6 +25,9 @@ __all__ = [
     "load_public_checkpoint",
     "load_trained",
     "StagedNetwork",
+    "InlineCollaboration",
+    "forward_in_stages",
+    "distillation_loss",
     "MultiExitClassifier",
     "measure_costs",
     "CostProfile",

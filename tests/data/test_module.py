@@ -263,7 +263,7 @@ def test_configuration(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch)
     assert (data.name, data.seed, data.split_seed) == (name, 7, 0)
     # The files say the published values, which are the defaults.
     default = ImageData(name)
-    for option in ("image_size", "validation_size", "resident", "num_workers", "root"):
+    for option in ("image_size", "validation_size", "resident", "num_workers", "root", "erasing"):
         assert getattr(data, option) in (getattr(default, option), folder), option
     if name == "digits":
         assert data._digit_options == default._digit_options

@@ -59,7 +59,7 @@ CASES: dict[str, tuple[int, str]] = {
     "train optim.optimizer._target_=torch.optim.Foo": (1, "The options of optim.optimizer cannot be used"),
     "train optim.schedule.milestones=[150]": (1, "milestones=.150. must be increasing shares"),
     "train optim=cosine": (1, "warmup_epochs=1 must be .* less than the 1 epochs"),
-    "train technique.exit_weights=[1,2]": (1, "exit_weights has 2 weights, but the network has 6 exits"),
+    "train optim.exit_weights=[1,2]": (1, "exit_weights has 2 weights, but the network has 6 exits"),
     "train logger.wandb.mode=sometimes": (1, "Unknown logger.wandb.mode 'sometimes'"),
     # data
     "train data=cifar10 data.root=nowhere": (1, "data.root .*data.download=true"),
@@ -145,6 +145,7 @@ def test_a_mistake_has_no_traceback_in_a_process_of_its_own(tmp_path: Path) -> N
         (["--help"], 0, "usage: ranet VERB"),
         (["train", "--help"], 0, "exit_weights"),
         (["calibrate", "--help"], 0, "budget: ???"),
+        (["compare", "--help"], 0, "usage: ranet compare RUN_OR_SWEEP_FOLDER"),
         (["train", "--cfg", "job"], 0, "milestones:"),
     ],
 )

@@ -54,7 +54,7 @@ def test_an_experiment_is_found_from_any_directory(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", [*list_networks(), "msdnet", "ranet"])
 def test_every_network_is_a_choice_of_the_group_model(name: str) -> None:
     config = composed(f"model={name}")
-    assert config.model.name == config.run_name.removeprefix("digits_").removesuffix("_seed0") == name
+    assert config.model.name == config.run_name.removeprefix("digits_").removesuffix("_plain_seed0") == name
     own = {option for option in config.model if option != "name"}
     assert own == set(inspect.signature(type(create_network("msdnet" if "msdnet" in name else "ranet"))).parameters)
 
@@ -86,10 +86,10 @@ def test_every_option_is_used() -> None:
                 assert name in parameters, full
             elif not target:
                 checked += 1
-                read = re.search(rf"config(\.\w+)*\.{name}\b|[\"']([\w.]+\.)?{name}[\"']", code)
-                assert read or f"${{{name}}}" in yaml, full
+                read = re.search(rf"\b(config|optim|augmentation)(\.\w+)*\.{name}\b|[\"']([\w.]+\.)?{name}[\"']", code)
+                assert read or re.search(rf"\$\{{(oc\.select:)?([\w.]+\.)?{name}[,}}]", yaml), full
 
-    for verb in ("train", "calibrate", "evaluate", "networks", "costs"):
+    for verb in ("train", "calibrate", "evaluate", "compare", "networks", "costs"):
         top = OmegaConf.load(CONF / f"{verb}.yaml")
         assert isinstance(top, DictConfig)
         check(OmegaConf.masked_copy(top, [key for key in top if key not in ("defaults", "hydra")]), verb)

@@ -87,7 +87,7 @@ class TestAKilledRun:
             ("trainer.max_epochs=5", "was trained with trainer.max_epochs=3, not 5"),
             ("model.growth=4", "was trained with model.growth=2, not 4"),
             ("optim.schedule.final_factor=0.1", "was trained with optim.schedule.final_factor=0.0, not 0.1"),
-            ("technique.exit_weights=[1,2]", "was trained with technique.exit_weights=None, not [1, 2]"),
+            ("optim.exit_weights=[1,2]", "was trained with optim.exit_weights=None, not [1, 2]"),
         ],
     )
     def test_it_is_not_resumed_as_another_run(self, killed: Path, option: str, message: str) -> None:
@@ -102,7 +102,7 @@ class TestAKilledRun:
         shutil.copytree(killed, tmp_path / "run")
         outcome = ranet("train", *RUN, "resume=true", folder=tmp_path)
         assert outcome.status == 0, outcome.err
-        assert "Training digits_msdnet_seed0 from step 100 in" in outcome.out
+        assert "Training digits_msdnet_plain_seed0 from step 100 in" in outcome.out
         assert rows(tmp_path / "run") == rows(whole)
         for name in ("last.ckpt", "best.ckpt"):
             ours, theirs = read(tmp_path / "run" / "checkpoints" / name), read(whole / "checkpoints" / name)

@@ -49,7 +49,7 @@ def test_a_compiled_network_trains_and_is_stored_as_it_is(tmp_path: Path) -> Non
 
 
 def test_an_exit_of_weight_0_is_not_trained(tmp_path: Path) -> None:
-    train(*ALONE, "technique.exit_weights=[1,0]", "optim.optimizer.weight_decay=0", folder=tmp_path)
+    train(*ALONE, "optim.exit_weights=[1,0]", "optim.optimizer.weight_decay=0", folder=tmp_path)
     checkpoint = torch.load(tmp_path / "results" / "checkpoints" / "last.ckpt", weights_only=True)
     names = [name for name, _ in ranet.load_trained(tmp_path / "results").network.named_parameters()]
     (optimizer,) = checkpoint["optimizer_states"]

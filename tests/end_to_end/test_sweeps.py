@@ -43,7 +43,7 @@ def test_a_sweep_runs_side_by_side(tmp_path: Path) -> None:
 
 def test_the_other_jobs_go_on_when_one_fails(tmp_path: Path) -> None:
     outcome = ranet(
-        *("train", "-m", *SWEEP, *SMALL, "technique.exit_weights=[1],[1,1]", "logger.wandb.mode=disabled"),
+        *("train", "-m", *SWEEP, *SMALL, "optim.exit_weights=[1],[1,1]", "logger.wandb.mode=disabled"),
         folder=tmp_path,
     )
     assert outcome.status == 1

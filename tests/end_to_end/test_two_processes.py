@@ -25,7 +25,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     out, err = run.communicate(timeout=300)
     assert run.returncode == 0, err
-    assert out.count("Training digits_msdnet_seed5") == 1
+    assert out.count("Training digits_msdnet_plain_seed5") == 1
     assert out.count("figure: ") == 5
     assert "sync_dist" not in err
     return folder

@@ -10,8 +10,10 @@ from pytorch_lightning.callbacks import Callback
 from torch import Tensor, nn
 
 from ranet.errors import UserError
+from ranet.models import InlineCollaboration
+from ranet.training.teachers import LastExit
 
-from .examples import small_classifier, small_data, small_trainer
+from .examples import small_classifier, small_data, small_network, small_trainer
 
 
 class Witness(Callback):
@@ -27,7 +29,7 @@ class Witness(Callback):
     def on_train_batch_start(self, trainer: pl.Trainer, module: pl.LightningModule, batch: Any, index: int) -> None:
         self.labels.append(batch[1].clone())
         for layer in module.modules():
-            if isinstance(layer, nn.BatchNorm2d):
+            if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d):
                 layer.eval()
 
     def on_before_optimizer_step(self, trainer: pl.Trainer, module: pl.LightningModule, optimizer: Any) -> None:
@@ -43,11 +45,13 @@ class BadLossInRank1(Callback):
 
 
 def train(folder: Path, processes: int) -> Witness:
-    """Two epochs of two steps, of 32 and 28 images in all processes together."""
+    """Two epochs of two steps, of 32 and 28 images in all processes together, with all three techniques."""
     witness = Witness()
     strategy = "ddp" if processes > 1 else "auto"
     trainer = small_trainer(folder, 2, witness, devices=processes, strategy=strategy)
-    trainer.fit(small_classifier(), datamodule=small_data(batch_size=32 // processes))
+    network = InlineCollaboration(small_network())
+    classifier = small_classifier(network, equilibrium="all", teacher=LastExit())
+    trainer.fit(classifier, datamodule=small_data(batch_size=32 // processes))
     return witness
 
 

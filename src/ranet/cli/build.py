@@ -18,13 +18,17 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from ranet.data import ImageData
 from ranet.errors import UserError, unknown_name
-from ranet.models import StagedNetwork, create_network
+from ranet.models import StagedNetwork
 from ranet.training import (
+    AveragedWeights,
+    BatchMixing,
     MetricsLog,
     MultiExitClassifier,
     RandomState,
     StopAtBadLoss,
+    Technique,
     WholeFiles,
+    build_network,
     checkpoint_callbacks,
 )
 
@@ -81,23 +85,47 @@ def network_options(node: DictConfig, data: ImageData) -> dict[str, Any]:
     return options
 
 
-def build_classifier(config: DictConfig, data: ImageData) -> MultiExitClassifier:
-    """The Lightning module around a fresh network."""
-    options = network_options(config.model, data)
-    network: StagedNetwork = create_network(config.model.name, **options)
-    if config.compile:
-        network.compile()
-    recipe = {
-        "network": {"name": config.model.name, "options": options},
-        "data": plain(config.data),
-    }
-    optim, technique = config.optim, plain(config.technique)
+def build_network_recipe(config: DictConfig, technique: Technique, data: ImageData) -> dict[str, Any]:
+    """What ``ranet.training.build_network`` makes the network of."""
+    recipe = {"name": config.model.name, "options": network_options(config.model, data)}
+    return {**recipe, "collaboration": {"detach": technique.detach}} if technique.collaboration else recipe
+
+
+def build_technique(node: DictConfig) -> Technique:
+    """The techniques to train with, which go together."""
+    technique: Technique = build("technique", node)
+    return technique
+
+
+def build_classifier(
+    config: DictConfig, technique: Technique, data: ImageData, first_stage: StagedNetwork | None = None
+) -> MultiExitClassifier:
+    """The Lightning module around a fresh network, or for a second stage around the network of the first."""
+    recipe = build_network_recipe(config, technique, data)
+    if first_stage is None:
+        network = build_network(recipe)
+        teacher = technique.make_teacher(network)
+    else:
+        network, teacher = technique.second_stage(first_stage)
+    technique.check_network(network)
+    optim, augmentation = config.optim, config.optim.augmentation
+    mixing = BatchMixing(network.num_classes, augmentation.mixup, augmentation.cutmix, augmentation.mixing_probability)
     return MultiExitClassifier(
         network,
         build("optim.optimizer", optim.optimizer),
         build("optim.schedule", optim.schedule),
-        technique["exit_weights"],
-        recipe,
+        exit_weights=plain(optim)["exit_weights"],
+        label_smoothing=optim.label_smoothing,
+        mixing=mixing if mixing.enabled else None,
+        equilibrium=technique.gradient_equilibrium if first_stage is None else None,
+        teacher=teacher,
+        temperature=technique.temperature,
+        gamma=technique.gamma,
+        teach_last=technique.teach_last,
+        freeze_backbone=first_stage is not None,
+        decay_norm_and_bias=optim.decay_norm_and_bias,
+        compile=config.compile,
+        recipe={"network": recipe, "data": plain(config.data)},
     )
 
 
@@ -113,6 +141,8 @@ def build_trainer(config: DictConfig, folder: Path, validates: bool, resume_step
     callbacks: list[Callback] = [StopAtBadLoss(), RandomState(), LearningRateMonitor("epoch")]
     if config.trainer.enable_progress_bar:
         callbacks.append(RichProgressBar(leave=True))
+    if config.optim.ema.decay is not None:
+        callbacks.append(AveragedWeights(config.optim.ema.decay))
     callbacks += checkpoint_callbacks(folder / "checkpoints", validates)
     trainer: pl.Trainer = build(
         "trainer",
@@ -136,6 +166,7 @@ def _keep_lightning_quiet() -> None:
         "Checkpoint directory .* exists and is not empty",  # that of the run that goes on
         "The number of training batches",  # we log each epoch, not every so many steps
         r"`isinstance\(treespec",  # Lightning's own use of PyTorch
+        r"Found \d+ module\(s\) in eval mode",  # a frozen backbone is
     ):
         warnings.filterwarnings("ignore", message=notice)
 

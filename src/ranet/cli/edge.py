@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import takewhile
+from pathlib import Path
 from typing import Any, NoReturn
 
 import hydra
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.errors import ConfigCompositionException, OverrideParseException
 from hydra.types import RunMode
 from omegaconf import DictConfig
@@ -24,8 +27,10 @@ Task = Callable[[DictConfig], Any]
 _SWITCHES = ("resume", "compile", "evaluate", "lazy")
 
 
-def command(config_name: str) -> Callable[[Task], Callable[[], None]]:
+def command(config_name: str, positional: str | None = None) -> Callable[[Task], Callable[[], None]]:
     """Make a function of a composed configuration a command with Hydra's overrides and multirun.
+
+    Words that are not options go into the option ``positional``, if the command has one; see `folders_as_option`.
 
     A ``UserError``, or a file that the system does not let us read or write, ends the command with its sentence on
     standard error and status 1; an override that does not fit the configuration with status 2. Any other error is a
@@ -49,6 +54,8 @@ def command(config_name: str) -> Callable[[Task], Callable[[], None]]:
             os.environ["HYDRA_FULL_ERROR"] = "1"
             entry = hydra.main(version_base="1.3", config_path="pkg://ranet.conf", config_name=config_name)
             try:
+                if positional is not None:
+                    sys.argv[1:] = folders_as_option(sys.argv[1:], positional)
                 entry(guarded)()
             except Exception as error:
                 _leave_if_said(error)
@@ -66,6 +73,30 @@ def register_model_group() -> None:
         # Class count and image size follow the data unless they are set.
         node = {"name": name, **option_defaults(name), "num_classes": None, "image_size": None}
         store.store(group="model", name=name, node=node)
+
+
+def folders_as_option(arguments: Sequence[str], option: str) -> list[str]:
+    """Gather the folders among the arguments before the first flag into one option, as Hydra wants it.
+
+    A word is a folder unless it is NAME=VALUE; and it is one even then if there is such a folder, as Hydra's own sweeps
+    make them.
+
+    Raises:
+        UserError: if the option is there, too.
+
+    Example:
+        >>> folders_as_option(["runs/a", "runs/the second, longer", "unit=macs", "--cfg", "job"], "runs")
+        ["runs=['runs/a','runs/the second, longer']", 'unit=macs', '--cfg', 'job']
+    """
+    words = list(takewhile(lambda word: not word.startswith("-"), arguments))
+    folders = [word for word in words if "=" not in word or Path(word).is_dir()]
+    if not folders:
+        return list(arguments)
+    options = [word for word in words if word not in folders]
+    if any(word.startswith(f"{option}=") for word in options):
+        raise UserError(f"Say the folders either alone or as {option}=[FOLDER,...], not both.")
+    quoted = ",".join(QuotedString(folder, Quote.single).with_quotes() for folder in folders)
+    return [f"{option}=[{quoted}]", *options, *arguments[len(words) :]]
 
 
 def _leave_if_said(error: Exception) -> None:

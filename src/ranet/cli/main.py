@@ -12,6 +12,7 @@ VERBS = {
     "train": "train a network and draw its curves",
     "calibrate": "solve the exit policy that meets a budget",
     "evaluate": "measure a trained network, or a policy, on test images",
+    "compare": "compare finished runs: mean and spread over seeds",
     "networks": "list the networks",
     "costs": "count what each exit of a network costs",
 }

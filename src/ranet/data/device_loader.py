@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ranet.data.catalogue import Facts
+from ranet.data.erasing import Erasing
 from ranet.data.loader import Batch, EpochLoader
 from ranet.data.sampling import EpochSampler
 from ranet.data.sources import TensorSet
@@ -25,10 +26,18 @@ class DeviceLoader(EpochLoader):
         facts: says the normalisation, the padding and whether images are mirrored.
         sampler: the order of each epoch; with a seed, images are augmented.
         device: where the images live and the batches come out.
+        erasing: what is erased from training images; None is nothing.
     """
 
-    def __init__(self, samples: TensorSet, facts: Facts, sampler: EpochSampler, device: torch.device) -> None:
-        super().__init__(sampler)
+    def __init__(
+        self,
+        samples: TensorSet,
+        facts: Facts,
+        sampler: EpochSampler,
+        device: torch.device,
+        erasing: Erasing | None = None,
+    ) -> None:
+        super().__init__(sampler, device, erasing)
         self.images = samples.images.to(device)
         self.labels = samples.labels.to(device)
         self.facts = facts

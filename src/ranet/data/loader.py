@@ -6,8 +6,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import Any
 
+import torch
 from torch import Tensor
 
+from ranet.data.erasing import Erasing, erase
 from ranet.data.sampling import EpochSampler
 
 Batch = tuple[Tensor, Tensor]
@@ -21,10 +23,15 @@ class EpochLoader(ABC):
 
     Args:
         sampler: the order of each epoch; with a seed, images are augmented.
+        device: where the batches come out.
+        erasing: what is erased from training images after they were normalised, on their device and alike in all
+            loaders; None is nothing.
     """
 
-    def __init__(self, sampler: EpochSampler) -> None:
+    def __init__(self, sampler: EpochSampler, device: torch.device, erasing: Erasing | None = None) -> None:
         self.sampler = sampler
+        self.device = device
+        self.erasing = erasing
         self.batch_sampler = None  # Lightning reads it beside the sampler when it asks whether the order is shuffled
         self._given = 0
         self._skip = 0
@@ -39,9 +46,22 @@ class EpochLoader(ABC):
         until the first batch is taken.
         """
         self._given, self._skip = self._skip, 0
-        for batch in self._load(self.sampler.batches()[self._given :]):
+        batches = self.sampler.batches()[self._given :]
+        for batch in self._erased(self._load(batches), batches):
             self._given += 1
             yield batch
+
+    def _erased(self, loaded: Iterator[Batch], batches: list[Tensor]) -> Iterator[Batch]:
+        """The loaded batches with their rectangles erased: a pure function of (seed, epoch, sample)."""
+        if self.erasing is None or not batches:
+            yield from loaded
+            return
+        # Draws of their own, so that crops and flips are the same with and without them. All rectangles of the epoch
+        # at once: a transfer per batch would make the CPU wait for the GPU each time.
+        drawn = self.erasing.draw(self.sampler.count, self.sampler.generator("erasing"))
+        boxes = drawn[torch.cat(batches)].to(self.device).split([len(batch) for batch in batches])
+        for (images, labels), erased in zip(loaded, boxes, strict=True):
+            yield erase(images, erased), labels
 
     @abstractmethod
     def _load(self, batches: list[Tensor]) -> Iterator[Batch]:

@@ -17,6 +17,7 @@ from torch import Tensor
 from ranet.data.catalogue import CATALOGUE, RGB
 from ranet.data.device_loader import DeviceLoader
 from ranet.data.digits import DigitOptions, make_digits
+from ranet.data.erasing import Erasing
 from ranet.data.loader import EpochLoader
 from ranet.data.sampling import EpochSampler
 from ranet.data.sources import FileSet, TensorSet, download_cifar, list_classes, list_images, load_cifar
@@ -59,6 +60,8 @@ class ImageData(pl.LightningDataModule):
             augments in worker processes; ``auto`` is ``device`` for CIFAR and digits and ``workers`` for folders.
         num_workers: the worker processes of each training process, 0 for none; None is one per CPU core, 8 at most.
         train_limit: train on this many of the training images, a seeded choice; None is all.
+        erasing: the probability with which a random rectangle of a training image is erased (random erasing).
+        cutout: the side in pixels of a square that is erased from each training image (cutout); 0 is none.
         min_size: for ``digits``, the smallest side of a digit in pixels.
         max_size: for ``digits``, the largest side of a digit in pixels.
         clutter: for ``digits``, the number of fragments of other digits on each canvas.
@@ -99,6 +102,8 @@ class ImageData(pl.LightningDataModule):
         loader: str = "auto",
         num_workers: int | None = None,
         train_limit: int | None = None,
+        erasing: float = 0.0,
+        cutout: int = 0,
         min_size: int | None = None,
         max_size: int | None = None,
         clutter: int | None = None,
@@ -134,6 +139,7 @@ class ImageData(pl.LightningDataModule):
         self.resident = self.facts.in_memory if loader == "auto" else loader == "device"
         self.num_workers = num_workers
         self.train_limit = train_limit
+        self.erasing = Erasing(erasing, cutout, self.image_size)
         self.mean: RGB = self.facts.mean
         self.std: RGB = self.facts.std
         placement = {
@@ -261,12 +267,13 @@ class ImageData(pl.LightningDataModule):
                 "processes; use fewer processes, or a data.eval_batch_size above 1."
             )
         sampler = EpochSampler(len(samples), batch_size, self.seed if training else None, rank, world_size)
+        erasing = self.erasing if training and self.erasing.enabled else None
         if self.resident:
             assert isinstance(samples, TensorSet)
-            return DeviceLoader(samples, self.facts, sampler, device)
+            return DeviceLoader(samples, self.facts, sampler, device, erasing)
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         workers = min(_MOST_WORKERS, max(1, cores // world_size)) if self.num_workers is None else self.num_workers
-        return WorkerLoader(samples, self.facts, self.image_size, sampler, device, workers)
+        return WorkerLoader(samples, self.facts, self.image_size, sampler, device, workers, erasing)
 
     @property
     def val_sizes(self) -> Tensor | None:

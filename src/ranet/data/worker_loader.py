@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader, Dataset, default_collate
 from torchvision.transforms import v2
 
 from ranet.data.catalogue import Facts
+from ranet.data.erasing import Erasing
 from ranet.data.loader import Batch, EpochLoader
 from ranet.data.sampling import EpochSampler
 from ranet.data.sources import FileSet, TensorSet
@@ -86,6 +87,7 @@ class WorkerLoader(EpochLoader):
         sampler: the order of each epoch; with a seed, images are augmented.
         device: where the batches come out.
         num_workers: the worker processes; 0 reads in this one.
+        erasing: what is erased from training images, on the device; None is nothing.
     """
 
     def __init__(
@@ -96,12 +98,12 @@ class WorkerLoader(EpochLoader):
         sampler: EpochSampler,
         device: torch.device,
         num_workers: int,
+        erasing: Erasing | None = None,
     ) -> None:
-        super().__init__(sampler)
+        super().__init__(sampler, device, erasing)
         geometry = evaluation_geometry if sampler.seed is None else training_geometry
         self.dataset = Transformed(samples, geometry(facts, image_size))
         self.normalise = Normalise(facts.mean, facts.std, device)
-        self.device = device
         self.num_workers = num_workers
 
     def _load(self, batches: list[Tensor]) -> Iterator[Batch]:

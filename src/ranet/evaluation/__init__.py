@@ -1,8 +1,11 @@
-"""What scores come to: anytime and budgeted curves, calibration error, tables, figures and reports."""
+"""What scores come to: anytime and budgeted curves, calibration error, tables, figures, reports and comparisons."""
 
 from ranet.evaluation.anytime import AnytimeCurve, anytime_curve
 from ranet.evaluation.budgeted import BudgetedCurve, budgeted_curve
+from ranet.evaluation.comparison import Comparison, compare
+from ranet.evaluation.comparison_report import write_comparison
 from ranet.evaluation.difficulty import DifficultyTable, difficulty_table
+from ranet.evaluation.finished_runs import FinishedRun, find_runs, read_run
 from ranet.evaluation.metrics import calibration_error_per_exit, expected_calibration_error
 from ranet.evaluation.policy_report import PolicyReport, policy_report
 from ranet.evaluation.published import PublishedPoint, published_points
@@ -23,4 +26,10 @@ __all__ = [
     "policy_report",
     "Report",
     "write_report",
+    "FinishedRun",
+    "find_runs",
+    "read_run",
+    "Comparison",
+    "compare",
+    "write_comparison",
 ]

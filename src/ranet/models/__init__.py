@@ -1,6 +1,7 @@
 """Staged networks: the contract, MSDNet, RANet, presets by name and published checkpoints."""
 
 from ranet.models import presets as presets
+from ranet.models.collaboration import InlineCollaboration
 from ranet.models.msdnet import MSDNet
 from ranet.models.public_checkpoints import load_public_checkpoint
 from ranet.models.ranet import RANet
@@ -8,6 +9,7 @@ from ranet.models.registry import Preset, create_network, is_published, list_fam
 from ranet.models.staged import StagedNetwork, State
 
 __all__ = [
+    "InlineCollaboration",
     "MSDNet",
     "Preset",
     "RANet",

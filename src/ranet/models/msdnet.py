@@ -181,6 +181,7 @@ class MSDNet(StagedNetwork):
         head: str | None = None,
     ) -> None:
         super().__init__(num_classes, image_size)
+        self.heads = nn.ModuleList()
         scales = len(growth_factors)
         per_block = _checked_layers(blocks, mode, base, step, scales, prune)
         _check_widths(growth, growth_factors, bottleneck_factors)

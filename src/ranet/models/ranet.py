@@ -223,6 +223,7 @@ class RANet(StagedNetwork):
         head: str | None = None,
     ) -> None:
         super().__init__(num_classes, image_size)
+        self.heads = nn.ModuleList()
         _check(scale_list, growth_factors, bottleneck_factors, mode, step, blocks, block_step, channels, growth)
         stem_style = choose_style("stem", stem, image_size)
         head_style = choose_style("head", head, image_size)

@@ -25,7 +25,8 @@ class StagedNetwork(nn.Module, ABC):
             logits = network.classify(k, state, previous_logits)
 
     A state is a flat tuple of tensors with the batch in dimension 0. It holds what head k and the later stages need and
-    nothing else, so an image leaves a batch by ``state = tuple(t[alive] for t in state)``.
+    nothing else, so an image leaves a batch by ``state = tuple(t[alive] for t in state)``. Its last tensor is the map
+    that head k reads.
 
     Attributes:
         num_classes: number of classes C.
@@ -34,13 +35,13 @@ class StagedNetwork(nn.Module, ABC):
         heads_can_be_skipped: whether exit k can be answered without running the heads before it.
     """
 
+    heads: nn.ModuleList
     heads_can_be_skipped: bool = True
 
     def __init__(self, num_classes: int, image_size: int) -> None:
         super().__init__()
         self.num_classes = num_classes
         self.image_size = image_size
-        self.heads = nn.ModuleList()
 
     @property
     def num_exits(self) -> int:
@@ -62,6 +63,10 @@ class StagedNetwork(nn.Module, ABC):
     def head(self, k: int) -> ExitHead:
         """Head k, with its type."""
         return cast(ExitHead, self.heads[k])
+
+    def after_features(self) -> list[nn.Module]:
+        """The modules that turn the features into logits: what is left to train when the backbone is frozen."""
+        return [self.head(k).linear for k in range(self.num_exits)]
 
     def classify(self, k: int, state: State, previous_logits: Tensor | None = None) -> Tensor:
         """Return the logits (B, C) of exit k.

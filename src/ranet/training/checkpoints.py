@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ranet.errors import UserError
-from ranet.models import StagedNetwork, create_network
+from ranet.models import InlineCollaboration, StagedNetwork, create_network
 from ranet.training.saving import BEST, LAST
 
 _PREFIX = "network."
@@ -22,7 +23,8 @@ class TrainedNetwork:
 
     Attributes:
         network: the network, in evaluation mode on the CPU.
-        recipe: what training stored: "network" (name and options) and "data" (the arguments of its data module).
+        recipe: what training stored: "network" (name, options and, where its exits collaborate, "collaboration" with
+            the arguments of ``InlineCollaboration``) and "data" (the arguments of its data module).
         path: the checkpoint file.
         epoch: number of finished epochs.
     """
@@ -65,6 +67,21 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     return loaded
 
 
+def build_network(recipe: Mapping[str, Any]) -> StagedNetwork:
+    """The network that a recipe describes, with fresh weights.
+
+    Args:
+        recipe: "name" and "options", as ``create_network`` takes them, and, for a network whose exits collaborate,
+            "collaboration" with the arguments of ``InlineCollaboration``.
+
+    Raises:
+        UserError: if no network can be built from it.
+    """
+    network = create_network(recipe["name"], **recipe["options"])
+    collaboration = recipe.get("collaboration")
+    return network if collaboration is None else InlineCollaboration(network, **collaboration)
+
+
 def load_trained(run: str | Path) -> TrainedNetwork:
     """Build the network of a training run and load its weights.
 
@@ -81,7 +98,7 @@ def load_trained(run: str | Path) -> TrainedNetwork:
         raise UserError(
             f"{path} was not written by ranet train; for a published checkpoint say model=... and data=... too."
         )
-    network = create_network(recipe["network"]["name"], **recipe["network"]["options"])
+    network = build_network(recipe["network"])
     weights: dict[str, Tensor] = {
         name.removeprefix(_PREFIX): value
         for name, value in checkpoint["state_dict"].items()

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import pytorch_lightning as pl
+import torch
 from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -14,17 +15,23 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from ranet.errors import UserError
 from ranet.models.staged import StagedNetwork
+from ranet.training.distillation import distillation_loss
 from ranet.training.epoch_metrics import EpochMetrics
+from ranet.training.gradient_equilibrium import Equilibrium, logits_and_last_state
 from ranet.training.loss import multi_exit_loss
+from ranet.training.parameter_groups import parameter_groups
 from ranet.training.schedules import Schedule
+from ranet.training.teachers import Teacher
 
-#: Turns parameters into an optimizer.
-OptimizerFactory = Callable[[Iterable[nn.Parameter]], Optimizer]
+#: Turns parameters, or groups of them, into an optimizer.
+OptimizerFactory = Callable[[list[nn.Parameter] | list[dict[str, Any]]], Optimizer]
+#: Turns images (B, 3, H, W) and labels (B,) into mixed images and the probabilities of their classes (B, C).
+Mixing = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 Made = TypeVar("Made")
 
 
 class MultiExitClassifier(pl.LightningModule):
-    """Trains all exits of a staged network together on the weighted sum of their cross-entropies.
+    """Trains all exits of a staged network together on the weighted sum of their cross-entropies, or with a teacher.
 
     Logs, per epoch: ``train/loss``, ``train/accuracy_exit1`` ... ``train/accuracy_exitK``, the same under ``val/``, and
     ``val/accuracy_mean``, the mean over the exits, by which the best checkpoint is chosen.
@@ -34,11 +41,21 @@ class MultiExitClassifier(pl.LightningModule):
         optimizer: makes the optimizer from the parameters.
         schedule: makes the learning-rate schedule from the optimizer, the number of epochs and the number of steps.
         exit_weights: K weights of the exits' losses, none below 0, or None for the plain sum.
+        label_smoothing: share of the training labels that is spread evenly over all classes.
+        mixing: changes each training batch and its labels (mixup, cutmix); None leaves them alone. The accuracy on
+            training images is then that of the label with the larger share.
+        equilibrium: see ``forward_in_stages``.
+        teacher: gives the logits that the exits learn from (``distillation_loss``); None for labels alone.
+        temperature, gamma, teach_last: see ``distillation_loss``.
+        freeze_backbone: train what comes after the features only; the rest keeps its weights and the statistics of its
+            batch normalisation to the last bit.
+        decay_norm_and_bias: whether the optimizer's weight decay holds for normalisation layers and biases, too.
+        compile: run the network through ``torch.compile``.
         recipe: what to store with each checkpoint so that it can be used without the command that made it; see
             ``ranet.training.checkpoints``.
 
     Raises:
-        UserError: if the weights are not one number for each exit.
+        UserError: if the weights are not one number for each exit, or the label smoothing is no share.
     """
 
     def __init__(
@@ -47,36 +64,87 @@ class MultiExitClassifier(pl.LightningModule):
         optimizer: OptimizerFactory,
         schedule: Schedule,
         exit_weights: Sequence[float] | None = None,
+        label_smoothing: float = 0.0,
+        mixing: Mixing | None = None,
+        equilibrium: Equilibrium | None = None,
+        teacher: Teacher | None = None,
+        temperature: float = 3.0,
+        gamma: float = 0.5,
+        teach_last: bool = False,
+        freeze_backbone: bool = False,
+        decay_norm_and_bias: bool = True,
+        compile: bool = False,
         recipe: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
         if exit_weights is not None:
             _check_exit_weights(exit_weights, network.num_exits)
+        if not isinstance(label_smoothing, int | float) or not 0 <= label_smoothing < 1:
+            raise UserError(f"label_smoothing={label_smoothing} must be at least 0 and less than 1.")
         self.network = network
+        self.teacher = teacher
         self.exit_weights = exit_weights
+        self.label_smoothing = label_smoothing
+        self.mixing = mixing
+        self.equilibrium = equilibrium
+        self.temperature = temperature
+        self.gamma = gamma
+        self.teach_last = teach_last
+        self.freeze_backbone = freeze_backbone
+        self.decay_norm_and_bias = decay_norm_and_bias
         self.recipe = recipe
         self._make_optimizer = optimizer
         self._make_schedule = schedule
+        self._run = torch.compile(logits_and_last_state) if compile else logits_and_last_state
         self._train_metrics = EpochMetrics("train", network.num_exits, network.num_classes)
         self._val_metrics = EpochMetrics("val", network.num_exits, network.num_classes)
+        if freeze_backbone:
+            network.requires_grad_(False)
+            for module in network.after_features():
+                module.requires_grad_(True)
+        self.train()
+
+    def train(self, mode: bool = True) -> MultiExitClassifier:
+        """Set training mode, in which a frozen backbone stays in evaluation mode."""
+        super().train(mode)
+        if mode and self.freeze_backbone:
+            self.network.eval()
+            for module in self.network.after_features():
+                module.train()
+        return self
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the logits of every exit, (K, B, C)."""
-        return self.network(images)
+        return self._run(self.network, images, None)[0]
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> Tensor:
         """Return the loss of a batch of images (B, 3, H, W) and labels (B,)."""
-        return self._step(batch, self._train_metrics)
+        images, labels = batch
+        if self.mixing is not None:
+            images, labels = self.mixing(images, labels)
+        logits, last_state = self._run(self.network, images, self.equilibrium)
+        if self.teacher is None:
+            loss = multi_exit_loss(logits, labels, self.exit_weights, self.label_smoothing)
+        else:
+            loss = distillation_loss(
+                logits,
+                self.teacher(self.network, images, logits, last_state),
+                labels,
+                self.temperature,
+                self.gamma,
+                self.teach_last,
+                self.exit_weights,
+                self.label_smoothing,
+            )
+        self._train_metrics.update(loss, logits, labels if labels.ndim == 1 else labels.argmax(dim=1))
+        return loss
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> Tensor:
-        """Return the loss of a batch of validation images."""
-        return self._step(batch, self._val_metrics)
-
-    def _step(self, batch: tuple[Tensor, Tensor], metrics: EpochMetrics) -> Tensor:
+        """Return the weighted sum of the exits' cross-entropies of a batch of validation images."""
         images, labels = batch
         logits = self(images)
         loss = multi_exit_loss(logits, labels, self.exit_weights)
-        metrics.update(loss, logits, labels)
+        self._val_metrics.update(loss, logits, labels)
         return loss
 
     def on_train_epoch_end(self) -> None:
@@ -104,7 +172,7 @@ class MultiExitClassifier(pl.LightningModule):
         Raises:
             UserError: if one of them cannot be made from its options.
         """
-        optimizer = _make("optimizer", self._make_optimizer, self.network.parameters())
+        optimizer = _make("optimizer", self._make_optimizer, parameter_groups(self.network, self.decay_norm_and_bias))
         return optimizer, _make("schedule", self._make_schedule, optimizer, epochs, steps or epochs)
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:

@@ -9,12 +9,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def exit_cross_entropies(logits: Tensor, labels: Tensor) -> Tensor:
-    """Mean cross-entropy of each exit, in nats, computed in float32 whatever the precision of the logits.
+def exit_cross_entropies(logits: Tensor, labels: Tensor, label_smoothing: float = 0.0) -> Tensor:
+    """Mean cross-entropy of each exit, in nats, computed in float32 where the logits are of less precision.
 
     Args:
         logits: (K, B, C).
-        labels: (B,) class indices.
+        labels: class indices (B,), or probabilities (B, C).
+        label_smoothing: share of the labels that is spread evenly over all classes (Szegedy et al., CVPR 2016).
 
     Returns:
         (K,) losses.
@@ -24,19 +25,34 @@ def exit_cross_entropies(logits: Tensor, labels: Tensor) -> Tensor:
         tensor([2.3026, 2.3026, 2.3026])
     """
     exits, batch, classes = logits.shape
-    losses = F.cross_entropy(logits.float().reshape(-1, classes), labels.repeat(exits), reduction="none")
+    targets = labels.repeat(exits, *[1] * (labels.ndim - 1))
+    losses = F.cross_entropy(
+        at_least_float32(logits).reshape(-1, classes), targets, reduction="none", label_smoothing=label_smoothing
+    )
     return losses.view(exits, batch).mean(dim=1)
 
 
-def multi_exit_loss(logits: Tensor, labels: Tensor, exit_weights: Sequence[float] | None = None) -> Tensor:
+def at_least_float32(values: Tensor) -> Tensor:
+    """The values in float32, or in the precision that they have where it is higher."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))
+
+
+def weighted_sum(losses: Tensor, exit_weights: Sequence[float] | None) -> Tensor:
+    """Sum over exits of weight * loss, for losses (K,) and K weights; None weighs all by 1."""
+    if exit_weights is None:
+        return losses.sum()
+    return losses @ torch.as_tensor(exit_weights, dtype=losses.dtype, device=losses.device)
+
+
+def multi_exit_loss(
+    logits: Tensor, labels: Tensor, exit_weights: Sequence[float] | None = None, label_smoothing: float = 0.0
+) -> Tensor:
     """Sum over exits of weight * cross-entropy; all weights are 1 in the papers (MSDNet, section 4).
 
     Args:
         logits: (K, B, C).
-        labels: (B,) class indices.
+        labels: class indices (B,), or probabilities (B, C).
         exit_weights: K weights, or None for the plain sum.
+        label_smoothing: see ``exit_cross_entropies``.
     """
-    losses = exit_cross_entropies(logits, labels)
-    if exit_weights is None:
-        return losses.sum()
-    return losses @ torch.as_tensor(exit_weights, dtype=losses.dtype, device=losses.device)
+    return weighted_sum(exit_cross_entropies(logits, labels, label_smoothing), exit_weights)

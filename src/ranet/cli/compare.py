@@ -1,0 +1,57 @@
+"""ranet compare: what finished runs come to over their seeds."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from omegaconf import DictConfig, ListConfig
+from rich.console import Console
+
+from ranet.cli.edge import command
+from ranet.cli.run_folder import write_record
+from ranet.cli.trained import check_unit
+from ranet.errors import UserError
+from ranet.evaluation import compare, find_runs, read_run, write_comparison
+from ranet.evaluation.comparison_tables import budget_sheets, exit_sheets
+from ranet.evaluation.finished_runs import evaluate_command
+
+BUDGETS_SHOWN = 8
+
+
+@command("compare", positional="runs")
+def main(config: DictConfig) -> None:
+    """Compare, as the configuration says."""
+    check_unit(config.unit)
+    if isinstance(config.budgets, bool) or not isinstance(config.budgets, int) or config.budgets < 2:
+        raise UserError(f"budgets={config.budgets} must be a whole number of at least 2.")
+    unit = f"lazy_{config.unit}" if config.lazy else config.unit
+    folders = _names(config.runs)
+    found = find_runs(folders)
+    unfinished = [f"{run} is not evaluated and left out: {evaluate_command(run)}" for run in found.unfinished]
+    if not found.finished:
+        raise UserError("; ".join([f"There is no finished run in {', '.join(folders)}", *unfinished]) + ".")
+    comparison = compare(
+        [read_run(folder, unit) for folder in found.finished],
+        unit,
+        keys=None if config.groups is None else _names(config.groups),
+        baseline=None if config.baseline is None else str(config.baseline),
+        budgets=config.budgets,
+    )
+
+    comparison = replace(comparison, notes=(*(f"{line}." for line in unfinished), *comparison.notes))
+
+    output = Path(config.output)
+    write_comparison(output, comparison, folders)
+    write_record(output, config)
+    console = Console()
+    for sheet in (*exit_sheets(comparison), *budget_sheets(comparison, BUDGETS_SHOWN)):
+        console.print(sheet.table())
+    for note in comparison.notes:
+        console.print(f"Note: {note}", soft_wrap=True, markup=False)
+    console.print(f"Written to {output}", soft_wrap=True, markup=False)
+
+
+def _names(value: object) -> list[str]:
+    """A list of names, also where only one is said."""
+    return [str(name) for name in value] if isinstance(value, ListConfig) else [str(value)]

@@ -1,0 +1,76 @@
+"""One stage of training, from its beginning or from its last checkpoint, in a folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytorch_lightning as pl
+import wandb
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig
+from pytorch_lightning.utilities.rank_zero import rank_zero_only
+
+from ranet.cli.build import build_classifier, build_data, build_trainer
+from ranet.cli.resume import resume_step
+from ranet.cli.run_folder import write_record
+from ranet.errors import UserError
+from ranet.models import StagedNetwork
+from ranet.training import Technique
+from ranet.training.saving import LAST
+
+
+def fit(
+    config: DictConfig,
+    technique: Technique,
+    folder: Path,
+    first_stage: StagedNetwork | None = None,
+    record: DictConfig | None = None,
+) -> None:
+    """Train, and leave checkpoints, metrics and the record of the run in the folder.
+
+    Args:
+        config: of the stage.
+        technique: to train with.
+        folder: of the stage.
+        first_stage: for a second stage, the network of the first.
+        record: the configuration to write, where it is not that of the stage.
+
+    Raises:
+        UserError: if something does not fit; then nothing is written.
+    """
+    record = config if record is None else record
+    last = folder / "checkpoints" / LAST
+    step = resume_step(record, folder, last)
+    pl.seed_everything(config.seed, workers=True, verbose=False)
+    data = build_data(config.data)
+    classifier = build_classifier(config, technique, data, first_stage)
+    trainer = build_trainer(config, folder, validates=len(data.val_dataloader()) > 0, resume_step=step)
+    _refuse_second_launch(trainer, technique)
+    classifier.make_optimization(config.trainer.max_epochs)  # whose options are refused before anything is written
+    write_record(folder, record)
+    beginning = "from the start" if step is None else f"from step {step}"
+    rank_zero_only(print)(f"Training {config.run_name} {beginning} in {folder}")
+    try:
+        trainer.fit(classifier, datamodule=data, ckpt_path=None if step is None else last, weights_only=True)
+    finally:
+        wandb.finish()
+
+
+def _refuse_second_launch(trainer: pl.Trainer, technique: Technique) -> None:
+    """Refuse what would hang: Lightning starts the other processes once, with the whole command line."""
+    sweep = HydraConfig.get().mode is RunMode.MULTIRUN
+    if trainer.world_size == 1 or not (sweep or technique.stages == 2):
+        return
+    environment = getattr(trainer.strategy, "cluster_environment", None)
+    if environment is not None and environment.creates_processes_externally:
+        return
+    if sweep:
+        raise UserError(
+            "A sweep (-m) cannot start the processes of distributed runs; use trainer.devices=1, one command for each "
+            "run, or hydra/launcher=submitit_slurm."
+        )
+    raise UserError(
+        "The second stage cannot start the processes of a distributed run again; start them from outside (torchrun, "
+        "Slurm), or train the first stage with technique=ge and name it in technique.first_stage_run."
+    )

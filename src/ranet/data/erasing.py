@@ -1,0 +1,111 @@
+"""Rectangles that are erased from training images: random erasing and cutout, for a whole epoch and a whole batch."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ranet.errors import UserError
+
+# The defaults of torchvision's RandomErasing, whose distribution this is (Zhong et al. erase up to 0.4).
+_AREA = (0.02, 0.33)
+_ASPECT = (0.3, 3.3)
+_ATTEMPTS = 10
+
+
+@dataclass(frozen=True)
+class Erasing:
+    """Which rectangles are erased from each training image, all drawn for an epoch at once.
+
+    Random erasing (Zhong et al., AAAI 2020) erases one rectangle from some of the images: its area is uniform from 2 %
+    to 33 % of the image, its height over its width log-uniform from 0.3 to 3.3, and it lies within the image. Shapes
+    that do not fit are drawn again, ten times at most, as in torchvision's ``RandomErasing``. Cutout (DeVries & Taylor,
+    2017) erases from every image a square around a pixel chosen uniformly; what is outside of the image is cut off.
+
+    Args:
+        probability: the probability with which random erasing erases a rectangle of an image; 0 is off.
+        cutout: the side in pixels of the square; 0 is off.
+        image_size: the side in pixels of the images.
+
+    Raises:
+        UserError: if a value is out of its range.
+    """
+
+    probability: float
+    cutout: int
+    image_size: int
+
+    def __post_init__(self) -> None:
+        number = isinstance(self.probability, int | float) and not isinstance(self.probability, bool)
+        if not number or not 0 <= self.probability <= 1:
+            raise UserError(f"data.erasing={self.probability} must be a probability from 0 to 1.")
+        whole = isinstance(self.cutout, int) and not isinstance(self.cutout, bool)
+        if not whole or not 0 <= self.cutout <= self.image_size:
+            raise UserError(
+                f"data.cutout={self.cutout} must be a whole number of pixels from 0 to {self.image_size}, "
+                "the side of the images."
+            )
+
+    @property
+    def enabled(self) -> bool:
+        """Whether anything is ever erased."""
+        return self.probability > 0 or self.cutout > 0
+
+    def draw(self, count: int, generator: torch.Generator) -> Tensor:
+        """Draw the rectangles of ``count`` images.
+
+        Returns:
+            int64 (count, R, 4) on the CPU: first row, first column, row after the last, column after the last of each
+            of the R = 0, 1 or 2 rectangles of an image; an empty one where nothing is erased.
+        """
+        kinds = []
+        if self.probability > 0:
+            kinds.append(self._draw_random(count, generator))
+        if self.cutout > 0:
+            kinds.append(self._draw_squares(count, generator))
+        return torch.stack(kinds, dim=1) if kinds else torch.zeros(count, 0, 4, dtype=torch.int64)
+
+    def _draw_random(self, count: int, generator: torch.Generator) -> Tensor:
+        """The rectangles of random erasing, (count, 4)."""
+        size, boxes = self.image_size, torch.zeros(count, 4, dtype=torch.int64)
+
+        def uniform(number: int) -> Tensor:
+            # In double precision, so that the rounding below does not depend on how a processor takes roots.
+            return torch.rand(number, generator=generator, dtype=torch.float64)
+
+        waiting = (uniform(count) < self.probability).nonzero().squeeze(1)
+        low, high = math.log(_ASPECT[0]), math.log(_ASPECT[1])
+        for _ in range(_ATTEMPTS):
+            area = size**2 * (_AREA[0] + (_AREA[1] - _AREA[0]) * uniform(len(waiting)))
+            aspect = (low + (high - low) * uniform(len(waiting))).exp()
+            height, width = ((area * ratio).sqrt().round().long() for ratio in (aspect, 1 / aspect))
+            top, left = ((uniform(len(waiting)) * (size - side + 1)).floor().long() for side in (height, width))
+            fits = (height < size) & (width < size)
+            boxes[waiting[fits]] = torch.stack([top, left, top + height, left + width], dim=1)[fits]
+            waiting = waiting[~fits]
+        return boxes
+
+    def _draw_squares(self, count: int, generator: torch.Generator) -> Tensor:
+        """The squares of cutout, (count, 4)."""
+        begin = torch.randint(self.image_size, (count, 2), generator=generator) - self.cutout // 2
+        return torch.cat([begin, begin + self.cutout], dim=1).clamp(0, self.image_size)
+
+
+def erase(images: Tensor, boxes: Tensor) -> Tensor:
+    """Fill rectangles with 0, which after normalisation is the mean colour of the data set.
+
+    Args:
+        images: float (B, C, H, W), normalised; changed in place.
+        boxes: int64 (B, R, 4), as :meth:`Erasing.draw` gives them, on the device of the images.
+
+    Returns:
+        The images.
+    """
+    top, left, bottom, right = boxes.unsqueeze(-1).unbind(2)
+    row, column = (torch.arange(length, device=images.device) for length in images.shape[2:])
+    rows, columns = (top <= row) & (row < bottom), (left <= column) & (column < right)
+    inside = (rows.unsqueeze(3) & columns.unsqueeze(2)).any(1, keepdim=True)
+    return images.masked_fill_(inside, 0.0)

@@ -1,0 +1,107 @@
+"""Inline Subnetwork Collaboration: each exit builds on the logits of the one before (Li et al., ICCV 2019)."""
+
+from __future__ import annotations
+
+import math
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ranet.errors import UserError
+from ranet.models.staged import StagedNetwork, State
+
+
+class CollaborationLink(nn.Module):
+    """What exit k + 1 makes of the logits of exit k: a term of its own logits.
+
+    The paper's exit is ``Linear(2 * F -> C)(cat[features, m])`` with ``m = ReLU(BN(Linear(C -> F)(logits)))``. A linear
+    layer on a concatenation is the sum of two: the exit's own one on its features, and this one on m.
+
+    Args:
+        num_classes: number of classes C.
+        features: length F of the feature vector of exit k + 1.
+    """
+
+    def __init__(self, num_classes: int, features: int) -> None:
+        super().__init__()
+        self.expand = nn.Linear(num_classes, features)
+        self.norm = nn.BatchNorm1d(features)
+        self.linear = nn.Linear(features, num_classes, bias=False)
+        # As half of a layer with 2 * F inputs would be.
+        bound = 1 / math.sqrt(2 * features)
+        nn.init.uniform_(self.linear.weight, -bound, bound)
+
+    def forward(self, previous_logits: Tensor) -> Tensor:
+        """Map the logits (B, C) of the exit before to what is added to the logits of this one, (B, C)."""
+        return self.linear(F.relu(self.norm(self.expand(previous_logits))))
+
+
+class InlineCollaboration(StagedNetwork):
+    """A staged network whose exits use the predictions of the exits before them.
+
+    Exit 0 answers as in the network; every later exit adds to its own logits a learned function of the logits of the
+    exit before (``CollaborationLink``). So no head can be skipped any more. Source: Li et al., "Improved Techniques
+    for Training Adaptive Deep Networks", ICCV 2019, section 3.2 (with ``detach``; its code trains without).
+
+    Args:
+        network: any staged network of at least two exits; it becomes a part of this one, with its weights.
+        detach: keep the losses of later exits from training the earlier heads through their logits.
+
+    Raises:
+        UserError: if the network has one exit, or its exits collaborate already.
+
+    Example:
+        >>> from ranet.models import create_network
+        >>> network = InlineCollaboration(create_network("msdnet_cifar_budgeted_5", num_classes=100))
+        >>> sum(p.numel() for module in network.after_features() for p in module.parameters())
+        168436
+    """
+
+    heads_can_be_skipped = False
+
+    def __init__(self, network: StagedNetwork, detach: bool = True) -> None:
+        super().__init__(network.num_classes, network.image_size)
+        if isinstance(network, InlineCollaboration):
+            raise UserError("The exits of this network collaborate already; wrap the network inside it.")
+        if network.num_exits < 2:
+            raise UserError("Collaboration is between exits, and this network has one; use a network of two or more.")
+        self.network = network
+        self.detach = detach
+        self.links = nn.ModuleList(
+            CollaborationLink(network.num_classes, network.head(k).linear.in_features)
+            for k in range(1, network.num_exits)
+        )
+
+    @property
+    def heads(self) -> nn.ModuleList:  # type: ignore[override]  # of the network inside, where they stay
+        """The K exit heads."""
+        return self.network.heads
+
+    def stem(self, images: Tensor) -> State:
+        """Return the stem's state, as the network inside does."""
+        return self.network.stem(images)
+
+    def advance(self, k: int, state: State) -> State:
+        """Run the backbone to exit k, as the network inside does."""
+        return self.network.advance(k, state)
+
+    def features(self, k: int, state: State) -> Tensor:
+        """Return the features of head k, as the network inside does: (B, F_k)."""
+        return self.network.features(k, state)
+
+    def classify(self, k: int, state: State, previous_logits: Tensor | None = None) -> Tensor:
+        """Return the logits (B, C) of exit k, from its features and the logits of exit k - 1.
+
+        Raises:
+            ValueError: if k > 0 and there are no previous logits.
+        """
+        logits = self.network.classify(k, state)
+        if k == 0:
+            return logits
+        if previous_logits is None:
+            raise ValueError(f"Exit {k} collaborates with exit {k - 1}: give its logits as previous_logits.")
+        return logits + self.links[k - 1](previous_logits.detach() if self.detach else previous_logits)
+
+    def after_features(self) -> list[nn.Module]:
+        """The linear layers of the heads, and the links between them."""
+        return [*super().after_features(), *self.links]

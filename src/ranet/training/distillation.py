@@ -1,0 +1,92 @@
+"""One-for-all distillation: the last exit, or another network, teaches the exits (Li et al., ICCV 2019)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ranet.errors import UserError
+from ranet.training.loss import at_least_float32, exit_cross_entropies, weighted_sum
+
+
+def exit_divergences(logits: Tensor, teacher_logits: Tensor, temperature: float) -> Tensor:
+    """Kullback-Leibler divergence of each exit from the teacher at a temperature, in nats, meaned over the images.
+
+    ``KL(softmax(t / T) || softmax(z / T))``, summed over the classes. Computed in float32 at least.
+
+    Args:
+        logits: (K, B, C).
+        teacher_logits: (B, C).
+        temperature: T > 0.
+
+    Returns:
+        (K,) divergences.
+
+    Example:
+        >>> exit_divergences(torch.tensor([[[0.0, 0.0]], [[2.0, 0.0]]]), torch.tensor([[2.0, 0.0]]), temperature=1.0)
+        tensor([0.3278, 0.0000])
+    """
+    student = F.log_softmax(at_least_float32(logits) / temperature, dim=-1)
+    teacher = F.log_softmax(at_least_float32(teacher_logits) / temperature, dim=-1).expand_as(student)
+    return F.kl_div(student, teacher, reduction="none", log_target=True).sum(dim=-1).mean(dim=1)
+
+
+def distillation_loss(
+    logits: Tensor,
+    teacher_logits: Tensor,
+    labels: Tensor,
+    temperature: float = 3.0,
+    gamma: float = 0.5,
+    teach_last: bool = False,
+    exit_weights: Sequence[float] | None = None,
+    label_smoothing: float = 0.0,
+) -> Tensor:
+    """The one-for-all objective: every exit but the last learns from the labels and from a teacher.
+
+    ``CE(z_last, y) + sum_{k < last} [(1 - gamma) * CE(z_k, y) + gamma * T^2 * KL(softmax(t / T) || softmax(z_k / T))]``
+
+    Both terms are means over the images, so gamma weighs the same whatever the batch size and the number of classes.
+    (The authors' code divides the divergence by the number of classes too; its gamma means something else.) No gradient
+    goes to the teacher. Source: Li et al., "Improved Techniques for Training Adaptive Deep Networks", ICCV 2019,
+    section 3.3; Hinton et al., 2015.
+
+    Args:
+        logits: (K, B, C).
+        teacher_logits: (B, C); for a network that teaches itself, those of its last exit.
+        labels: class indices (B,), or probabilities (B, C).
+        temperature: T > 0.
+        gamma: the teacher's share, from 0 (the plain sum) to 1.
+        teach_last: whether the last exit learns from the teacher, too: for one that knows more than it.
+        exit_weights: K weights of the exits' terms, or None for 1.
+        label_smoothing: see ``exit_cross_entropies``.
+
+    Returns:
+        The loss, a scalar.
+
+    Raises:
+        UserError: if temperature or gamma are out of range, or the teacher's logits are not (B, C).
+    """
+    check_distillation(temperature, gamma)
+    if teacher_logits.shape != logits.shape[1:]:
+        raise UserError(
+            f"The teacher's logits have the shape {tuple(teacher_logits.shape)}, but those of an exit "
+            f"{tuple(logits.shape[1:])}; both are (images, classes)."
+        )
+    cross_entropies = exit_cross_entropies(logits, labels, label_smoothing)
+    divergences = exit_divergences(logits, teacher_logits.detach(), temperature)
+    share = torch.full_like(cross_entropies, gamma)
+    if not teach_last:
+        share[-1] = 0
+    return weighted_sum((1 - share) * cross_entropies + share * temperature**2 * divergences, exit_weights)
+
+
+def check_distillation(temperature: float, gamma: float) -> None:
+    """Refuse a temperature that is not positive, and a gamma that is no share."""
+    if not 0 < temperature < math.inf:
+        raise UserError(f"temperature={temperature} must be a positive number.")
+    if not 0 <= gamma <= 1:
+        raise UserError(f"gamma={gamma} must be from 0 to 1.")

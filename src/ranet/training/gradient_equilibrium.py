@@ -1,0 +1,99 @@
+"""Gradient Equilibrium: every block receives the mean of its exits' gradients, not their sum (Li et al., ICCV 2019)."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from ranet.errors import unknown_name
+from ranet.models.staged import StagedNetwork, State
+
+Equilibrium = Literal["all", "coarsest"]
+
+
+class _RescaledGradient(torch.autograd.Function):
+    """The identity, whose gradient is multiplied by a factor. Nothing is stored for the backward pass but the factor."""
+
+    @staticmethod
+    def forward(x: Tensor, factor: float) -> Tensor:
+        return x.view_as(x)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, float], output: Tensor) -> None:
+        ctx.factor = inputs[1]
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        return gradients[0] * ctx.factor, None
+
+
+def rescale_gradient(x: Tensor, factor: float) -> Tensor:
+    """Return x, and multiply its gradient by the factor on the way back.
+
+    Example:
+        >>> x = torch.tensor(2.0, requires_grad=True)
+        >>> (rescale_gradient(x, 0.25) ** 2).backward()
+        >>> x.grad  # a quarter of 2 * x
+        tensor(1.)
+    """
+    return _RescaledGradient.apply(x, factor)
+
+
+def forward_in_stages(network: StagedNetwork, images: Tensor, equilibrium: Equilibrium | None = None) -> Tensor:
+    """Run a network stage by stage, with the gradients of its exits in equilibrium.
+
+    Each of the K exits sends a gradient into the backbone before it, so that the first block would receive K of them.
+    Here block k = 0 .. K - 1 receives ``(g_k + (K - k - 1) * g_{k+1}) / (K - k)``, with g_k that of its own head and
+    g_{k+1} that of the next block's output: along the chain, the mean of the gradients of the exits downstream. The
+    heads receive theirs in full, and no value of the forward pass changes. Source: Li et al., "Improved Techniques for
+    Training Adaptive Deep Networks", ICCV 2019, section 3.1.
+
+    Args:
+        network: any staged network.
+        images: (B, 3, H, W).
+        equilibrium: "all" rescales every tensor of the state, which makes the mean exact; "coarsest" only the map that
+            the head reads (in MSDNet the coarsest scale), as the authors' code does; None leaves the gradients alone.
+
+    Returns:
+        The logits of every exit, (K, B, C).
+
+    Raises:
+        UserError: if the equilibrium is none of these.
+
+    Example:
+        >>> from ranet.models import create_network
+        >>> network = create_network("ranet_tiny")
+        >>> forward_in_stages(network, torch.randn(2, 3, 32, 32), equilibrium="all").shape
+        torch.Size([6, 2, 10])
+    """
+    return logits_and_last_state(network, images, equilibrium)[0]
+
+
+def logits_and_last_state(
+    network: StagedNetwork, images: Tensor, equilibrium: Equilibrium | None
+) -> tuple[Tensor, State]:
+    """``forward_in_stages``, and the state at the last exit."""
+    if equilibrium not in ("all", "coarsest", None):
+        raise unknown_name("equilibrium", str(equilibrium), ["all", "coarsest"])
+    exits = network.num_exits
+    state = network.stem(images)
+    logits: list[Tensor] = []
+    for k in range(exits):
+        state = network.advance(k, state)
+        left = exits - k  # exits from here on
+        head_state = _rescaled(state, 1 / left, equilibrium)
+        logits.append(network.classify(k, head_state, logits[-1] if logits else None))
+        if left > 1:
+            state = _rescaled(state, (left - 1) / left, equilibrium)
+    return torch.stack(logits), state
+
+
+def _rescaled(state: State, factor: float, equilibrium: Equilibrium | None) -> State:
+    """The state with the gradients of the tensors that take part in the equilibrium multiplied by the factor."""
+    if equilibrium is None or factor == 1 or not torch.is_grad_enabled():
+        return state
+    if equilibrium == "coarsest":
+        return (*state[:-1], rescale_gradient(state[-1], factor))
+    return tuple(rescale_gradient(tensor, factor) for tensor in state)

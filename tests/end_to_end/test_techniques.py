@@ -1,0 +1,240 @@
+"""Every technique from the command line, on both networks; two stages, stopped and gone on with."""
+
+import csv
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+from torch import Tensor
+from torchvision.models import get_model
+
+import ranet
+from ranet.models import create_network
+
+from .commands import SMALL, content, train
+from .commands import ranet as command
+from .test_configuration import CONF
+
+TECHNIQUES = sorted(path.stem for path in (CONF / "technique").glob("*.yaml"))
+COLLABORATING = {"isc", "isc_ofa", "ge_isc_ofa", "imta_two_stage"}
+NETWORKS = {"msdnet": SMALL, "ranet": ["model=ranet_tiny", "model.blocks=1", "model.block_step=1"]}
+TWO_STAGES = [*SMALL, "technique=imta_two_stage", "trainer.max_epochs=3", "evaluate=false", "run=run"]
+
+
+def state(checkpoint: Path) -> dict[str, Tensor]:
+    return torch.load(checkpoint, weights_only=True)["state_dict"]
+
+
+def test_all_the_techniques_are_there() -> None:
+    assert {"plain", "ge", "isc", "ofa", "ge_isc_ofa", "imta_two_stage"} <= set(TECHNIQUES)
+
+
+@pytest.mark.parametrize("model", NETWORKS)
+@pytest.mark.parametrize("technique", TECHNIQUES)
+def test_a_technique_trains_and_what_it_trained_is_evaluated_and_calibrated(
+    technique: str, model: str, tmp_path: Path
+) -> None:
+    train(*NETWORKS[model], f"technique={technique}", "trainer.max_epochs=2", "run=run", folder=tmp_path)
+    trained = ranet.load_trained(tmp_path / "run")
+    collaborates = technique in COLLABORATING
+    assert isinstance(trained.network, ranet.InlineCollaboration) == collaborates
+    costs = json.loads((tmp_path / "run" / "evaluation" / "costs.json").read_text())
+    assert costs["heads_can_be_skipped"] != collaborates
+    assert costs["macs_per_exit"] == ranet.measure_costs(trained.network).macs_per_exit
+    outcome = command(
+        *("calibrate", "checkpoint=run", "budget=0.9", "unit=fraction", "output=policy.json"), folder=tmp_path
+    )
+    assert outcome.status == 0, outcome.err
+    outcome = command("evaluate", "checkpoint=run", "policy=policy.json", "run=seen", folder=tmp_path)
+    assert outcome.status == 0, outcome.err
+
+
+def test_each_technique_learns_something_else(tmp_path: Path) -> None:
+    learned = {}
+    for technique in TECHNIQUES:
+        train(*SMALL, f"technique={technique}", "trainer.max_epochs=2", "evaluate=false", f"run={technique}",
+              folder=tmp_path)  # fmt: skip
+        weights = state(tmp_path / technique / "checkpoints" / "last.ckpt")
+        prefix = "network.network." if technique in COLLABORATING else "network."
+        learned[technique] = torch.cat([weights[f"{prefix}heads.{k}.linear.weight"].flatten() for k in range(2)])
+    for one in TECHNIQUES:
+        for other in TECHNIQUES:
+            assert one == other or not torch.equal(learned[one], learned[other]), (one, other)
+
+
+@pytest.fixture(scope="module")
+def two_stages(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("two_stages")
+    train(*TWO_STAGES, folder=folder)
+    return folder / "run"
+
+
+class TestTwoStages:
+    def test_the_frozen_backbone_is_as_the_first_stage_left_it(self, two_stages: Path) -> None:
+        first = state(two_stages / "stage1" / "checkpoints" / "best.ckpt")
+        second = state(two_stages / "checkpoints" / "last.ckpt")
+        frozen = trained = 0
+        for name, value in first.items():
+            if not name.startswith("network."):
+                continue
+            now = second[name.replace("network.", "network.network.", 1)]
+            if ".linear." in name:
+                trained += not torch.equal(value, now)
+            else:
+                assert torch.equal(value, now), name
+                frozen += 1
+        assert any("running_mean" in name for name in first)
+        assert trained == 4  # weight and bias of two heads
+        assert frozen > 50
+        last_linear = {name: value for name, value in first.items() if "heads.1.linear" in name}
+        assert len(last_linear) == 2
+        for name, value in last_linear.items():
+            assert torch.equal(second[f"teacher.linear.{name.rsplit('.', 1)[1]}"], value), "the teacher stays"
+
+    def test_the_stages_share_the_epochs_and_each_is_a_run(self, two_stages: Path) -> None:
+        assert OmegaConf.load(two_stages / "config.yaml").trainer.max_epochs == 3
+        assert OmegaConf.load(two_stages / "stage1" / "config.yaml").trainer.max_epochs == 2
+        for folder, epochs in ((two_stages / "stage1", 2), (two_stages, 1)):
+            with (folder / "metrics.csv").open(newline="") as file:
+                assert sum(bool(row["val/loss"]) for row in csv.DictReader(file)) == epochs
+        assert not isinstance(ranet.load_trained(two_stages / "stage1").network, ranet.InlineCollaboration)
+
+    @pytest.mark.parametrize("stopped_in", ["first", "between", "second"])
+    def test_each_stage_goes_on_where_it_was_stopped(
+        self, stopped_in: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, two_stages: Path
+    ) -> None:
+        """Stopped after a checkpoint: the steps since then are lost, and done again."""
+        options = [*TWO_STAGES, "technique.first_stage_share=0.5", "trainer.max_epochs=4"]
+        (tmp_path / "whole").mkdir()
+        (tmp_path / "stopped").mkdir()
+        train(*options, folder=tmp_path / "whole")
+
+        seen = 0
+
+        def stop(self: Any, *_: Any) -> None:
+            nonlocal seen
+            seen += 1  # the beginning of an epoch, the first stage's and then the second's
+            if seen == {"first": 2, "between": 3, "second": 4}[stopped_in]:
+                raise _StoppedError
+
+        with monkeypatch.context() as patch:
+            patch.setattr("ranet.training.RandomState.on_train_epoch_start", stop)
+            with pytest.raises(_StoppedError):
+                train(*options, folder=tmp_path / "stopped")
+        assert (tmp_path / "stopped/run/checkpoints/last.ckpt").exists() == (stopped_in == "second")
+        train(*options, "resume=true", folder=tmp_path / "stopped")
+        for name in ("stage1/checkpoints/last.ckpt", "checkpoints/last.ckpt", "checkpoints/best.ckpt"):
+            whole, gone_on = state(tmp_path / "whole/run" / name), state(tmp_path / "stopped/run" / name)
+            assert list(whole) == list(gone_on)
+            for weight, value in whole.items():
+                assert torch.equal(gone_on[weight], value), (name, weight)
+
+    def test_a_finished_run_can_be_the_first_stage(self, two_stages: Path, tmp_path: Path) -> None:
+        train(*TWO_STAGES, f"technique.first_stage_run={two_stages / 'stage1'}", folder=tmp_path)
+        assert not (tmp_path / "run" / "stage1").exists()
+        first = state(two_stages / "stage1" / "checkpoints" / "best.ckpt")
+        second = state(tmp_path / "run" / "checkpoints" / "last.ckpt")
+        assert torch.equal(second["network.network.base.0.conv.weight"], first["network.base.0.conv.weight"])
+
+    def test_a_missing_first_stage_is_said_before_anything_starts(self, two_stages: Path, tmp_path: Path) -> None:
+        shutil.copytree(two_stages, tmp_path / "run")
+        shutil.rmtree(tmp_path / "run" / "stage1")
+        before = content(tmp_path)
+        for arguments, message in (
+            (["resume=true"], "The first stage is missing"),
+            ([], "holds a training run already; add resume=true"),
+            (["run=new", "technique.first_stage_run=nowhere"], "The first stage is missing: There is no run folder"),
+            (["run=new", f"technique.first_stage_run={tmp_path / 'run'}"], "is of another network than model=msdnet"),
+            (["run=new", "trainer.max_epochs=1"], "trainer.max_epochs=1 must be at least 2"),
+        ):
+            outcome = command("train", *_short(*TWO_STAGES, *arguments), folder=tmp_path)
+            assert outcome.status == 1
+            assert message in outcome.err
+            assert outcome.err.count("\n") == 1
+            assert content(tmp_path) == before
+
+
+class _StoppedError(Exception):
+    pass
+
+
+def _short(*options: str) -> list[str]:
+    from .commands import SHORT
+
+    said = {option.split("=")[0] for option in options}
+    return [*(option for option in SHORT if option.split("=")[0] not in said), *options]
+
+
+class TestTeachers:
+    def test_a_run_teaches_and_stays_as_it_is(self, two_stages: Path, tmp_path: Path) -> None:
+        before = content(two_stages)
+        options = [*SMALL, "technique=ofa", "evaluate=false"]
+        train(*options, "run=itself", folder=tmp_path)
+        train(*options, f"technique.teacher={two_stages}", "technique.teach_last=true", "run=taught", folder=tmp_path)
+        assert content(two_stages) == before
+        itself, taught = (state(tmp_path / run / "checkpoints" / "last.ckpt") for run in ("itself", "taught"))
+        assert list(itself) == list(taught), "the teacher is not stored"
+        assert not torch.equal(itself["network.heads.1.linear.weight"], taught["network.heads.1.linear.weight"])
+
+    def test_a_torchvision_classifier_teaches(self, tmp_path: Path) -> None:
+        torch.save(get_model("squeezenet1_1", num_classes=10).state_dict(), tmp_path / "weights.pth")
+        train(
+            *(*SMALL, "technique=ofa", "technique.teacher=torchvision/squeezenet1_1"),
+            *("technique.teacher_weights=weights.pth", "evaluate=false", "run=run"),
+            folder=tmp_path,
+        )
+        assert not any("teacher" in name for name in state(tmp_path / "run" / "checkpoints" / "last.ckpt"))
+
+    def test_one_that_does_not_fit_is_refused(self, two_stages: Path, tmp_path: Path) -> None:
+        torch.save(get_model("squeezenet1_1", num_classes=3).state_dict(), tmp_path / "three.pth")
+        torch.save(create_network("msdnet_tiny").state_dict(), tmp_path / "msdnet.pth")
+        before = content(tmp_path)
+        squeezenet = "technique.teacher=torchvision/squeezenet1_1"
+        for options, message in (
+            ([f"technique.teacher={two_stages}", "model.num_classes=20"], "tells 10 classes apart and the network 20"),
+            (["technique.teacher=nowhere"], "There is no run folder or checkpoint file nowhere"),
+            ([squeezenet, "technique.teacher_weights=three.pth"], "tells 3 classes apart and the network 10"),
+            ([squeezenet, "technique.teacher_weights=msdnet.pth"], "are not those of torchvision's squeezenet1_1"),
+            ([squeezenet, "technique.teacher_weights=IMAGENET1K_V9"], "did you mean IMAGENET1K_V1"),
+            ([squeezenet], "A teacher must have been trained"),
+            (["technique.teacher=torchvision/squeezenet"], "did you mean squeezenet1_"),
+            ([f"technique.teacher={two_stages}", "technique.teacher_weights=three.pth"], "is for torchvision's"),
+        ):
+            outcome = command("train", *_short(*SMALL, "technique=ofa", *options, "run=run"), folder=tmp_path)
+            assert outcome.status == 1
+            assert message in outcome.err, outcome.err
+            assert content(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("technique.equilibrium=coarse", "Unknown technique.equilibrium 'coarse'; did you mean coarsest"),
+        ("technique.collaboration=perhaps", "technique.collaboration=perhaps must be true or false"),
+        ("technique=ofa technique.gamma=2", "gamma=2 must be from 0 to 1"),
+        ("technique=ofa technique.temperature=0", "temperature=0 must be a positive number"),
+        ("technique=ofa technique.teach_last=true", "The last exit cannot teach itself"),
+        ("technique.teach_last=true", "teacher_weights and teach_last need a technique.teacher"),
+        ("technique.teacher=first_stage", "teacher=first_stage needs two stages"),
+        ("technique=ofa technique.stages=2", "teacher=last_exit excludes two stages"),
+        ("technique.stages=2", "A second stage without collaboration or a teacher"),
+        ("technique.stages=3", "technique.stages=3 must be 1 or 2"),
+        ("technique=ge technique.first_stage_run=run", "first_stage_run needs two stages"),
+        ("technique=imta_two_stage technique.first_stage_share=1", "must be between 0 and 1"),
+        ("technique=ge model=msdnet_tiny model.blocks=1 model.base=3", "this network has one"),
+        (
+            "technique=imta_two_stage trainer.max_epochs=4 optim=cosine optim.schedule.warmup_epochs=2",
+            "warmup_epochs=2",
+        ),
+    ],
+)
+def test_techniques_that_do_not_go_together_are_refused(options: str, message: str, tmp_path: Path) -> None:
+    outcome = command("train", *_short(*options.split(), "run=run"), folder=tmp_path)
+    assert outcome.status == 1, outcome.err
+    assert message in outcome.err
+    assert outcome.err.count("\n") == 1
+    assert not content(tmp_path)
