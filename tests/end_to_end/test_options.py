@@ -91,3 +91,15 @@ def test_costs_are_printed_and_written(tmp_path: Path) -> None:
     assert f"{expected.parameters:,} parameters" in outcome.out
     assert json.loads((tmp_path / "costs.json").read_text()) == json.loads(json.dumps(expected.to_dict()))
     assert [file.name for file in tmp_path.iterdir()] == ["costs.json"]
+
+
+def test_costs_with_collaboration_know_that_no_head_can_be_skipped(tmp_path: Path) -> None:
+    outcome = command("costs", "model=msdnet_tiny", "collaboration=true", "output=costs.json", folder=tmp_path)
+    assert outcome.status == 0
+    assert "msdnet_tiny with collaboration" in outcome.out
+    costs = json.loads((tmp_path / "costs.json").read_text())
+    assert not costs["heads_can_be_skipped"]
+    assert costs["macs_per_exit_alone"] == costs["macs_per_exit"]
+    plain = ranet.measure_costs(ranet.create_network("msdnet_tiny"))
+    links = [2 * 10 * 128 * k for k in range(plain.num_exits)]  # two linear layers a link, of 10 classes and 128 features
+    assert [a - b for a, b in zip(costs["macs_per_exit"], plain.macs_per_exit, strict=True)] == links

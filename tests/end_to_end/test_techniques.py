@@ -15,7 +15,7 @@ from torchvision.models import get_model
 import ranet
 from ranet.models import create_network
 
-from .commands import SMALL, content, train
+from .commands import SHORT, SMALL, content, train
 from .commands import ranet as command
 from .test_configuration import CONF
 
@@ -163,8 +163,7 @@ class _StoppedError(Exception):
 
 
 def _short(*options: str) -> list[str]:
-    from .commands import SHORT
-
+    """The options of a short run, but for those that are said."""
     said = {option.split("=")[0] for option in options}
     return [*(option for option in SHORT if option.split("=")[0] not in said), *options]
 

@@ -10,7 +10,7 @@ from ranet.cli.build import plain
 from ranet.cli.edge import command
 from ranet.cost import CostProfile, measure_costs
 from ranet.errors import UserError
-from ranet.models import create_network
+from ranet.models import InlineCollaboration, create_network
 
 
 @command("costs")
@@ -24,6 +24,9 @@ def main(config: DictConfig) -> None:
         raise UserError(f"image_size={config.image_size} must be a whole number of pixels.")
     # Class count and image size are those of the preset where they are not set.
     network = create_network(name, **{option: value for option, value in options.items() if value is not None})
+    if config.collaboration:
+        network = InlineCollaboration(network)
+        name += " with collaboration"
     profile = measure_costs(network, config.image_size)
     Console().print(_table(name, profile))
     if config.output is not None:

@@ -96,8 +96,8 @@ class MultiExitClassifier(pl.LightningModule):
         self._make_optimizer = optimizer
         self._make_schedule = schedule
         self._run = torch.compile(logits_and_last_state) if compile else logits_and_last_state
-        self._train_metrics = EpochMetrics("train", network.num_exits, network.num_classes)
-        self._val_metrics = EpochMetrics("val", network.num_exits, network.num_classes)
+        self._train_metrics = EpochMetrics("train", network.num_exits)
+        self._val_metrics = EpochMetrics("val", network.num_exits)
         if freeze_backbone:
             network.requires_grad_(False)
             for module in network.after_features():

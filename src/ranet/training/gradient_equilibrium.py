@@ -14,7 +14,7 @@ Equilibrium = Literal["all", "coarsest"]
 
 
 class _RescaledGradient(torch.autograd.Function):
-    """The identity, whose gradient is multiplied by a factor. Nothing is stored for the backward pass but the factor."""
+    """The identity, whose gradient is multiplied by a factor. Only the factor is stored for the backward pass."""
 
     @staticmethod
     def forward(x: Tensor, factor: float) -> Tensor:
