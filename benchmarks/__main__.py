@@ -2,21 +2,42 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
 import numpy as np
 import torch
 from rich.console import Console
 from rich.table import Table
+from torch.optim import SGD
 from torch.utils.benchmark import Measurement, Timer
 
-from ranet import ExitScores, calibrate, create_network, measure_costs
+from ranet import (
+    ExitScores,
+    InlineCollaboration,
+    MultiExitClassifier,
+    StagedNetwork,
+    calibrate,
+    create_network,
+    list_networks,
+    measure_costs,
+)
 from ranet.cli.run_folder import environment
 from ranet.data import ImageData
 from ranet.evaluation import budgeted_curve
-from ranet.training import multi_exit_loss
+from ranet.training import step_schedule
+from ranet.training.teachers import LastExit
 
-# The published networks whose training step is timed, with the papers' batch.
-NETWORKS = ("msdnet_cifar_budgeted_5", "ranet_cifar_budgeted_1")
-BATCH = 64
+BATCH = 64  # of the papers on CIFAR
+WITH_TECHNIQUES = ("msdnet_cifar_budgeted_5", "ranet_cifar_budgeted_1")
+TECHNIQUES: dict[str, dict[str, Any]] = {
+    "equilibrium": {"equilibrium": "all"},
+    "collaboration": {"collaboration": True},
+    "distillation": {"teacher": LastExit()},
+    "all three": {"equilibrium": "all", "collaboration": True, "teacher": LastExit()},
+    "frozen backbone, collaboration": {"collaboration": True, "freeze_backbone": True},
+}
 
 
 def timed(about: str, statement: str, **names: object) -> tuple[str, Measurement]:
@@ -59,27 +80,46 @@ def data() -> list[tuple[str, Measurement]]:
 
 
 def networks() -> list[tuple[str, Measurement]]:
-    """Counting the costs of a network, and its training step in float32."""
+    """Counting the costs of a network, and its training step in float32; for two of them with each technique."""
     rows = []
-    for name in NETWORKS:
-        network = create_network(name).train()
+    for name in list_networks("*_cifar_*"):
+        network = create_network(name)
         rows.append(timed(f"{name}: counting its costs", "measure(network)", measure=measure_costs, network=network))
-        optimizer = torch.optim.SGD(network.parameters(), lr=0.01, momentum=0.9)
-        images, labels = torch.randn(BATCH, 3, 32, 32), torch.randint(10, (BATCH,))
-
-        def step(network=network, optimizer=optimizer, images=images, labels=labels) -> None:
-            multi_exit_loss(network(images), labels).backward()
-            optimizer.step()
-            optimizer.zero_grad()
-
-        rows.append(timed(f"{name}: training step, batch {BATCH}, float32", "step()", step=step))
+        rows.append(timed(f"{name}: training step", "step()", step=training_step(network)))
+        if name in WITH_TECHNIQUES:
+            rows += [
+                timed(f"{name}: training step, {about}", "step()", step=training_step(create_network(name), **options))
+                for about, options in TECHNIQUES.items()
+            ]
     return rows
+
+
+def training_step(network: StagedNetwork, collaboration: bool = False, **options: Any) -> Callable[[], None]:
+    """A step on one batch, as ``ranet train`` takes it: loss, backward pass, SGD and metrics."""
+    optimizer, schedule = partial(SGD, lr=0.01, momentum=0.9), partial(step_schedule, milestones=[0.5])
+    network = InlineCollaboration(network) if collaboration else network
+    classifier = MultiExitClassifier(network, optimizer, schedule, **options)
+    sgd, _ = classifier.make_optimization(epochs=1)
+    batch = torch.randn(BATCH, 3, 32, 32), torch.randint(10, (BATCH,))
+
+    def step() -> None:
+        classifier.training_step(batch, 0).backward()
+        sgd.step()
+        sgd.zero_grad()
+
+    return step
 
 
 def main() -> None:
     """Print every measurement with its spread, and what machine it is of."""
     machine = environment()
-    table = Table("what", "median ms", "spread ms (IQR)", "runs", title="ranet benchmarks")
+    table = Table(
+        "what",
+        "median ms",
+        "spread ms (IQR)",
+        "runs",
+        title=f"ranet benchmarks: float32, training with batches of {BATCH}",
+    )
     for about, measured in [*thresholds(), *data(), *networks()]:
         table.add_row(about, f"{1e3 * measured.median:.2f}", f"{1e3 * measured.iqr:.2f}", str(len(measured.times)))
     console = Console(width=120)

@@ -50,6 +50,13 @@ CASES: dict[str, tuple[int, str]] = {
     "costs image_size=big": (1, "image_size=big must be a whole number"),
     # values
     "train seed=one": (1, "seed=one must be a whole number"),
+    "train compile=yes": (1, "Unknown compile 'yes'"),
+    "train compile=reduce_overhead": (1, "Unknown compile 'reduce_overhead'; did you mean reduce-overhead"),
+    "train channels_last=maybe": (1, "channels_last=maybe must be true or false"),
+    "train optim.label_smoothing=1": (1, "label_smoothing=1 must be at least 0 and less than 1"),
+    "train optim.ema.decay=1": (1, "optim.ema.decay=1 must be above 0 and below 1"),
+    "train optim.augmentation.mixup=-1": (1, "optim.augmentation.mixup=-1 must be 0 .off. or a positive number"),
+    "train optim.decay_norm_and_bias=never": (1, "optim.decay_norm_and_bias=never must be true or false"),
     "train evaluate=flase": (1, "evaluate=flase must be true or false"),
     "train unit=flops": (1, "Unknown unit 'flops'"),
     "train trainer.max_epochs=0": (1, "trainer.max_epochs=0 must be a whole number of at least 1"),

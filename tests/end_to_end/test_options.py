@@ -48,6 +48,16 @@ def test_a_compiled_network_trains_and_is_stored_as_it_is(tmp_path: Path) -> Non
         torch.testing.assert_close(compiled[name], value, rtol=1e-3, atol=1e-3, msg=name)
 
 
+def test_channels_last_is_the_same_training(tmp_path: Path) -> None:
+    for place in ("false", "true"):
+        (tmp_path / place).mkdir()
+        train(*ALONE, f"channels_last={place}", "optim.optimizer.lr=0.01", folder=tmp_path / place)
+    usual, last = weights(tmp_path / "false"), weights(tmp_path / "true")
+    assert last["network.blocks.0.0.own.0.conv.conv.weight"].is_contiguous(memory_format=torch.channels_last)
+    for name, value in usual.items():
+        torch.testing.assert_close(last[name], value, rtol=1e-3, atol=1e-4, msg=name)
+
+
 def test_an_exit_of_weight_0_is_not_trained(tmp_path: Path) -> None:
     train(*ALONE, "optim.exit_weights=[1,0]", "optim.optimizer.weight_decay=0", folder=tmp_path)
     checkpoint = torch.load(tmp_path / "results" / "checkpoints" / "last.ckpt", weights_only=True)
@@ -101,5 +111,7 @@ def test_costs_with_collaboration_know_that_no_head_can_be_skipped(tmp_path: Pat
     assert not costs["heads_can_be_skipped"]
     assert costs["macs_per_exit_alone"] == costs["macs_per_exit"]
     plain = ranet.measure_costs(ranet.create_network("msdnet_tiny"))
-    links = [2 * 10 * 128 * k for k in range(plain.num_exits)]  # two linear layers a link, of 10 classes and 128 features
+    links = [
+        2 * 10 * 128 * k for k in range(plain.num_exits)
+    ]  # two linear layers a link, of 10 classes and 128 features
     assert [a - b for a, b in zip(costs["macs_per_exit"], plain.macs_per_exit, strict=True)] == links

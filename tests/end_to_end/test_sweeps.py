@@ -10,7 +10,9 @@ SWEEP = [*SHORT, "data.train_limit=32", "evaluate=false", "logger.wandb.mode=off
 
 def check(jobs: list[Path], expected: list[tuple[str, int]]) -> None:
     """Each job has its own folder with its own configuration, results and wandb run."""
-    assert [job.name for job in jobs] == [f"{i}_digits_{name}_plain_seed{seed}" for i, (name, seed) in enumerate(expected)]
+    assert [job.name for job in jobs] == [
+        f"{i}_digits_{name}_plain_seed{seed}" for i, (name, seed) in enumerate(expected)
+    ]
     for job, (name, seed) in zip(jobs, expected, strict=True):
         config = OmegaConf.load(job / "config.yaml")
         assert (config.model.name, config.seed) == (name, seed)

@@ -32,6 +32,7 @@ from ranet.training import (
     checkpoint_callbacks,
 )
 
+_COMPILER_MODES = ("reduce-overhead", "max-autotune")
 _WANDB_MODES = ("offline", "online", "disabled")
 
 
@@ -108,6 +109,8 @@ def build_classifier(
     else:
         network, teacher = technique.second_stage(first_stage)
     technique.check_network(network)
+    if not isinstance(config.compile, bool) and config.compile not in _COMPILER_MODES:
+        raise unknown_name("compile", str(config.compile), ["true", "false", *_COMPILER_MODES])
     optim, augmentation = config.optim, config.optim.augmentation
     mixing = BatchMixing(network.num_classes, augmentation.mixup, augmentation.cutmix, augmentation.mixing_probability)
     return MultiExitClassifier(
@@ -125,6 +128,7 @@ def build_classifier(
         freeze_backbone=first_stage is not None,
         decay_norm_and_bias=optim.decay_norm_and_bias,
         compile=config.compile,
+        channels_last=config.channels_last,
         recipe={"network": recipe, "data": plain(config.data)},
     )
 

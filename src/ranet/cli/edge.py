@@ -24,7 +24,7 @@ from ranet.models.registry import list_families, list_networks, option_defaults
 
 Task = Callable[[DictConfig], Any]
 
-_SWITCHES = ("resume", "compile", "evaluate", "lazy", "collaboration")
+_SWITCHES = ("resume", "channels_last", "evaluate", "lazy", "collaboration")
 
 
 def command(config_name: str, positional: str | None = None) -> Callable[[Task], Callable[[], None]]:

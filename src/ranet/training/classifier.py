@@ -50,7 +50,9 @@ class MultiExitClassifier(pl.LightningModule):
         freeze_backbone: train what comes after the features only; the rest keeps its weights and the statistics of its
             batch normalisation to the last bit.
         decay_norm_and_bias: whether the optimizer's weight decay holds for normalisation layers and biases, too.
-        compile: run the network through ``torch.compile``.
+        compile: run the network through ``torch.compile``: True, or the name of one of its modes ("reduce-overhead"
+            records CUDA graphs).
+        channels_last: keep images and weights with the channels next to each other in memory.
         recipe: what to store with each checkpoint so that it can be used without the command that made it; see
             ``ranet.training.checkpoints``.
 
@@ -73,7 +75,8 @@ class MultiExitClassifier(pl.LightningModule):
         teach_last: bool = False,
         freeze_backbone: bool = False,
         decay_norm_and_bias: bool = True,
-        compile: bool = False,
+        compile: bool | str = False,
+        channels_last: bool = False,
         recipe: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
@@ -95,7 +98,11 @@ class MultiExitClassifier(pl.LightningModule):
         self.recipe = recipe
         self._make_optimizer = optimizer
         self._make_schedule = schedule
-        self._run = torch.compile(logits_and_last_state) if compile else logits_and_last_state
+        self._memory_format = torch.channels_last if channels_last else torch.contiguous_format
+        network.to(memory_format=self._memory_format)
+        self._run = logits_and_last_state
+        if compile:
+            self._run = torch.compile(logits_and_last_state, mode=None if compile is True else compile)
         self._train_metrics = EpochMetrics("train", network.num_exits)
         self._val_metrics = EpochMetrics("val", network.num_exits)
         if freeze_backbone:
@@ -115,13 +122,14 @@ class MultiExitClassifier(pl.LightningModule):
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the logits of every exit, (K, B, C)."""
-        return self._run(self.network, images, None)[0]
+        return self._run(self.network, images.contiguous(memory_format=self._memory_format), None)[0]
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> Tensor:
         """Return the loss of a batch of images (B, 3, H, W) and labels (B,)."""
         images, labels = batch
         if self.mixing is not None:
             images, labels = self.mixing(images, labels)
+        images = images.contiguous(memory_format=self._memory_format)
         logits, last_state = self._run(self.network, images, self.equilibrium)
         if self.teacher is None:
             loss = multi_exit_loss(logits, labels, self.exit_weights, self.label_smoothing)
