@@ -2,8 +2,9 @@
 
     python -m benchmarks.training [NETWORK] [STEPS]
 
-On a GPU the enemy is the launching of small kernels: half precision, channels_last, compilation and CUDA graphs are added
-one by one, and each is taken away from all together. On a CPU only the first two are tried: compiling takes minutes.
+On a GPU the enemy is the launching of small kernels: half precision, channels_last, compilation and CUDA graphs are
+added one by one, and each is taken away from all together. On a CPU only the first two are tried: compiling takes
+minutes.
 """
 
 from __future__ import annotations
