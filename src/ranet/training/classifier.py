@@ -71,7 +71,7 @@ class MultiExitClassifier(pl.LightningModule):
         equilibrium: Equilibrium | None = None,
         teacher: Teacher | None = None,
         temperature: float = 3.0,
-        gamma: float = 0.5,
+        gamma: float = 0.3,
         teach_last: bool = False,
         freeze_backbone: bool = False,
         decay_norm_and_bias: bool = True,

@@ -40,7 +40,7 @@ def distillation_loss(
     teacher_logits: Tensor,
     labels: Tensor,
     temperature: float = 3.0,
-    gamma: float = 0.5,
+    gamma: float = 0.3,
     teach_last: bool = False,
     exit_weights: Sequence[float] | None = None,
     label_smoothing: float = 0.0,

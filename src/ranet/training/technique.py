@@ -44,7 +44,7 @@ class Technique:
     teacher: str | None = None
     teacher_weights: str | None = None
     temperature: float = 3.0
-    gamma: float = 0.5
+    gamma: float = 0.3
     teach_last: bool = False
     stages: int = 1
     first_stage_share: float = 0.5
