@@ -46,7 +46,9 @@ def words(command: str, cifar: Path) -> list[str]:
         arguments += SHORT
         if "optim=cosine" in arguments:
             arguments.append("optim.schedule.warmup_epochs=0")
-        else:  # only the first run is measured afterwards
+        elif "-m" in arguments:
+            arguments += ["data.train_copies=1", "data.eval_copies=1"]
+        else:  # is not measured afterwards
             arguments.append("evaluate=false")
     return [f"data.root={cifar}" if word == "data.download=true" else word for word in arguments]
 
@@ -61,12 +63,13 @@ def test_the_commands_of_the_readme_work_one_after_the_other(
         main()
     assert (photos / "runs" / "photos" / "evaluation" / "budgeted.png").exists()
     assert (photos / "policy.json").exists()
+    assert (photos / "comparison" / "comparison.png").exists()
 
 
 def test_the_python_of_the_readme_works() -> None:
     names: dict[str, object] = {}
     blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    assert len(blocks) == 2
+    assert len(blocks) == 3
     for block in blocks:
         exec(block, names)
     costs = names["costs"].macs_per_exit  # type: ignore[attr-defined]

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ranet.errors import UserError, unknown_name
+from ranet.models.pointwise import PointwiseConv2d
 
 Style = Literal["cifar", "imagenet"]
 
@@ -24,7 +25,11 @@ class ConvNormReLU(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int, kernel: int, stride: int = 1) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(in_channels, out_channels, kernel, stride, padding=kernel // 2, bias=False)
+        self.conv = (
+            PointwiseConv2d(in_channels, out_channels)
+            if kernel == stride == 1
+            else nn.Conv2d(in_channels, out_channels, kernel, stride, padding=kernel // 2, bias=False)
+        )
         self.norm = nn.BatchNorm2d(out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
