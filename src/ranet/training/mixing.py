@@ -50,9 +50,9 @@ class BatchMixing:
         self.num_classes = num_classes
         choices: list[v2.Transform] = []
         if mixup:
-            choices.append(v2.MixUp(alpha=mixup, num_classes=num_classes))
+            choices.append(v2.MixUp(alpha=float(mixup), num_classes=num_classes))
         if cutmix:
-            choices.append(v2.CutMix(alpha=cutmix, num_classes=num_classes))
+            choices.append(v2.CutMix(alpha=float(cutmix), num_classes=num_classes))
         self._mix = v2.RandomApply([v2.RandomChoice(choices)], p=probability) if choices and probability else None
 
     @property
