@@ -17,6 +17,7 @@ from ranet.cli.run_folder import write_record
 from ranet.errors import UserError
 from ranet.models import StagedNetwork
 from ranet.training import Technique
+from ranet.training.process_memory import keep_freed_memory
 from ranet.training.saving import LAST
 
 
@@ -51,6 +52,8 @@ def fit(
     write_record(folder, record)
     beginning = "from the start" if step is None else f"from step {step}"
     rank_zero_only(print)(f"Training {config.run_name} {beginning} in {folder}")
+    if trainer.strategy.root_device.type == "cpu":
+        keep_freed_memory()
     try:
         trainer.fit(classifier, datamodule=data, ckpt_path=None if step is None else last, weights_only=True)
     finally:
