@@ -2,8 +2,8 @@
 
     python -m benchmarks.training [NETWORK] [STEPS]
 
-The measures are added one by one, and each is taken away from all together, every time in a process of its own. On a CPU
-they are what ``ranet train`` does there anyway (1x1 convolutions as matrix products, freed memory kept, a fused
+The measures are added one by one, and each is taken away from all together, every time in a process of its own. On a
+CPU they are what ``ranet train`` does there anyway (1x1 convolutions as matrix products, freed memory kept, a fused
 optimizer), half precision and channels_last. On a GPU, where the enemy is the launching of small kernels: the fused
 optimizer, half precision, channels_last, compilation and CUDA graphs.
 """

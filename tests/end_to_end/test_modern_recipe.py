@@ -1,4 +1,4 @@
-"""The modern recipe from the command line: each of its parts changes what is learned, and all go with all techniques."""
+"""The modern recipe from the command line: each part changes what is learned, and all go with the techniques."""
 
 from pathlib import Path
 
