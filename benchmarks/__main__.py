@@ -27,6 +27,7 @@ from ranet.cli.run_folder import environment
 from ranet.data import ImageData
 from ranet.evaluation import budgeted_curve
 from ranet.training import step_schedule
+from ranet.training.process_memory import keep_freed_memory
 from ranet.training.teachers import LastExit
 
 BATCH = 64  # of the papers on CIFAR
@@ -96,7 +97,7 @@ def networks() -> list[tuple[str, Measurement]]:
 
 def training_step(network: StagedNetwork, collaboration: bool = False, **options: Any) -> Callable[[], None]:
     """A step on one batch, as ``ranet train`` takes it: loss, backward pass, SGD and metrics."""
-    optimizer, schedule = partial(SGD, lr=0.01, momentum=0.9), partial(step_schedule, milestones=[0.5])
+    optimizer, schedule = partial(SGD, lr=0.01, momentum=0.9, fused=True), partial(step_schedule, milestones=[0.5])
     network = InlineCollaboration(network) if collaboration else network
     classifier = MultiExitClassifier(network, optimizer, schedule, **options)
     sgd, _ = classifier.make_optimization(epochs=1)
@@ -113,6 +114,7 @@ def training_step(network: StagedNetwork, collaboration: bool = False, **options
 def main() -> None:
     """Print every measurement with its spread, and what machine it is of."""
     machine = environment()
+    keep_freed_memory()  # as ranet train does
     table = Table(
         "what",
         "median ms",

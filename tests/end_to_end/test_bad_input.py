@@ -82,6 +82,7 @@ CASES: dict[str, tuple[int, str]] = {
     "train data.image_size=8 data.min_size=4 data.max_size=6": (1, "Images of 8 pixels are too small"),
     "train model.num_classes=5": (1, "model.num_classes=5 is less than the 10 classes"),
     # checkpoints
+    "evaluate checkpoint=good run=good": (1, "good holds the record of ranet train; choose another folder"),
     "evaluate checkpoint=nowhere": (1, "There is no run folder or checkpoint file nowhere"),
     "evaluate checkpoint=empty": (1, "The folder empty holds no checkpoint"),
     "evaluate checkpoint=empty.ckpt": (1, "is not a checkpoint that can be read"),

@@ -98,7 +98,7 @@ def test_by_default_the_results_lie_in_a_folder_of_their_own(write_run: WriteRun
 def test_groups_baseline_and_what_was_left_out_are_said(runs: Path, tmp_path: Path) -> None:
     words = ["technique=ge", "plain, it's [a] name", "partly", "groups=[model.name]", f"output={tmp_path}"]
     outcome = compare(*words, folder=runs)
-    note = "partly/0 is not evaluated and left out: ranet evaluate checkpoint=partly/0 run=partly/0/evaluation."
+    note = "left out: go on with it (resume=true), or ranet evaluate checkpoint=partly/0 run=partly/0/evaluation."
     page = (tmp_path / "comparison.md").read_text()
     for said in (outcome.out, page):
         assert note in said
@@ -126,7 +126,7 @@ def test_a_sweep_that_ranet_trained(tmp_path: Path) -> None:
 BAD: dict[str, tuple[int, str]] = {
     "nowhere": (1, "There is no folder nowhere"),
     "empty": (1, "There is no finished run in empty"),
-    "begun": (1, "no finished run in begun; begun is not evaluated .*: ranet evaluate checkpoint=begun"),
+    "begun": (1, "no finished run in begun; begun is not evaluated .*, or ranet evaluate checkpoint=begun"),
     "technique=ge again": (1, "technique=ge/1 and again are both seed 1 of the group 'ge'; a seed counts once"),
     "technique=ge cifar": (1, "cannot be compared: the one was tested on digits, the other on cifar10"),
     "technique=ge damaged": (1, "evaluation in damaged/evaluation cannot be used: .*ranet evaluate checkpoint=damaged"),

@@ -142,13 +142,20 @@ class TestTwoStages:
 
     def test_a_missing_first_stage_is_said_before_anything_starts(self, two_stages: Path, tmp_path: Path) -> None:
         shutil.copytree(two_stages, tmp_path / "run")
-        shutil.rmtree(tmp_path / "run" / "stage1")
+        shutil.move(tmp_path / "run" / "stage1", tmp_path / "killed")
+        last = torch.load(tmp_path / "killed" / "checkpoints" / "last.ckpt", weights_only=True)
+        torch.save({**last, "epoch": 0}, tmp_path / "killed" / "checkpoints" / "last.ckpt")
         before = content(tmp_path)
         for arguments, message in (
             (["resume=true"], "The first stage is missing"),
             ([], "holds a training run already; add resume=true"),
             (["run=new", "technique.first_stage_run=nowhere"], "The first stage is missing: There is no run folder"),
             (["run=new", f"technique.first_stage_run={tmp_path / 'run'}"], "is of another network than model=msdnet"),
+            (
+                ["run=new", f"technique.first_stage_run={two_stages / 'stage1'}", "data.split_seed=7"],
+                "was trained with data.split_seed=0, not 7: it may have learned from images that are held out now",
+            ),
+            (["run=new", f"technique.first_stage_run={tmp_path / 'killed'}"], "has had 1 of its 2 epochs"),
             (["run=new", "trainer.max_epochs=1"], "trainer.max_epochs=1 must be at least 2"),
         ):
             outcome = command("train", *_short(*TWO_STAGES, *arguments), folder=tmp_path)
@@ -191,13 +198,21 @@ class TestTeachers:
     def test_one_that_does_not_fit_is_refused(self, two_stages: Path, tmp_path: Path) -> None:
         torch.save(get_model("squeezenet1_1", num_classes=3).state_dict(), tmp_path / "three.pth")
         torch.save(create_network("msdnet_tiny").state_dict(), tmp_path / "msdnet.pth")
+        torch.save({"model": get_model("squeezenet1_1").state_dict(), "epoch": 3}, tmp_path / "training.pth")
+        torch.save(get_model("vit_b_32", num_classes=10).state_dict(), tmp_path / "vit.pth")
         before = content(tmp_path)
         squeezenet = "technique.teacher=torchvision/squeezenet1_1"
         for options, message in (
             ([f"technique.teacher={two_stages}", "model.num_classes=20"], "tells 10 classes apart and the network 20"),
             (["technique.teacher=nowhere"], "There is no run folder or checkpoint file nowhere"),
-            ([squeezenet, "technique.teacher_weights=three.pth"], "tells 3 classes apart and the network 10"),
-            ([squeezenet, "technique.teacher_weights=msdnet.pth"], "are not those of torchvision's squeezenet1_1"),
+            ([squeezenet, "technique.teacher_weights=three.pth"], "squeezenet1_1 with 10 classes"),
+            ([squeezenet, "technique.teacher_weights=msdnet.pth"], "not the state dictionary of torchvision's"),
+            ([squeezenet, "technique.teacher_weights=training.pth"], "not the state dictionary of torchvision's"),
+            (["technique.teacher=last-exit"], "A teacher is last_exit, first_stage, torchvision/NAME, a run folder"),
+            (
+                ["technique.teacher=torchvision/vit_b_32", "technique.teacher_weights=vit.pth"],
+                "cannot see images of 32 pixels: Wrong image height! Expected 224",
+            ),
             ([squeezenet, "technique.teacher_weights=IMAGENET1K_V9"], "did you mean IMAGENET1K_V1"),
             ([squeezenet], "A teacher must have been trained"),
             (["technique.teacher=torchvision/squeezenet"], "did you mean squeezenet1_"),
@@ -210,8 +225,44 @@ class TestTeachers:
 
 
 @pytest.mark.parametrize(
+    ("technique", "option"),
+    [
+        ("ofa", "technique.gamma=0.9"),
+        ("ofa", "technique.temperature=1"),
+        ("isc", "technique.detach=false"),
+        ("ge", "technique.equilibrium=coarsest"),
+    ],
+)
+def test_each_option_of_a_technique_changes_what_is_learned(technique: str, option: str, tmp_path: Path) -> None:
+    learned = []
+    for options in ([], [option]):
+        run = f"run={len(options)}"
+        train(*SMALL, f"technique={technique}", *options, "evaluate=false", run, folder=tmp_path)
+        weights = state(tmp_path / run.removeprefix("run=") / "checkpoints" / "last.ckpt")
+        learned.append(torch.cat([v.flatten().double() for name, v in weights.items() if name.endswith("weight")]))
+    assert not torch.equal(*learned)
+    if "detach" in option:
+        network = ranet.load_trained(tmp_path / "1").network
+        assert isinstance(network, ranet.InlineCollaboration)
+        assert not network.detach
+
+
+def test_the_last_exit_learns_from_another_network_only_where_it_is_told_to(two_stages: Path, tmp_path: Path) -> None:
+    learned = {}
+    for option in ("true", "false"):
+        teach = f"technique.teach_last={option}"
+        train(*SMALL, "technique=ofa", f"technique.teacher={two_stages}", teach, "evaluate=false",
+              f"run=taught_{option}", folder=tmp_path)  # fmt: skip
+        learned[option] = state(tmp_path / f"taught_{option}" / "checkpoints" / "last.ckpt")[
+            "network.heads.1.linear.weight"
+        ]
+    assert not torch.equal(learned["true"], learned["false"])
+
+
+@pytest.mark.parametrize(
     ("options", "message"),
     [
+        ("technique=isc data.batch_size=1", "Collaboration normalises over the images of a batch"),
         ("technique.equilibrium=coarse", "Unknown technique.equilibrium 'coarse'; did you mean coarsest"),
         ("technique.collaboration=perhaps", "technique.collaboration=perhaps must be true or false"),
         ("technique=ofa technique.gamma=2", "gamma=2 must be from 0 to 1"),

@@ -31,6 +31,21 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def test_two_stages_train_in_two_processes_and_go_on_between_them(tmp_path: Path) -> None:
+    options = [
+        *("train", *SHORT, *SMALL, "data.train_limit=64", "technique=imta_two_stage", "evaluate=false", "run=run"),
+        *("trainer.devices=2", "trainer.strategy=ddp", "trainer.max_epochs=2"),
+    ]
+    for resume in ("resume=false", "resume=true"):
+        run = start(*options, resume, folder=tmp_path)
+        _, err = run.communicate(timeout=300)
+        assert run.returncode == 0, err
+        assert (tmp_path / "run" / "stage1" / "checkpoints" / "last.ckpt").exists()
+        last = tmp_path / "run" / "checkpoints" / "last.ckpt"
+        assert torch.load(last, weights_only=True)["epoch"] == 0
+        last.unlink()
+
+
 def test_only_one_process_writes(folder: Path) -> None:
     assert [path.name for path in folder.iterdir()] == ["run"], "the other process made a folder of its own"
     files = content(folder / "run")

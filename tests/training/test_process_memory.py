@@ -16,16 +16,21 @@ def faults():
         torch.ones(16 * 2**20 // 4)
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
+faults()
+before = faults()
 print(keep_freed_memory())
 faults()
-print(faults())
+print(before, faults())
 """
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc's malloc")
 def test_freed_memory_is_used_again() -> None:
     out = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=True).stdout.split()
-    if out[0] == "False":
+    if "False" in out[:1]:
         pytest.skip("not glibc")
-    pages_of_one = 16 * 2**20 // 4096
-    assert int(out[1]) < pages_of_one  # of 20 tensors
+    before, after = map(int, out[1:])
+    pages = 20 * 16 * 2**20 // 4096
+    if before < pages // 2:
+        pytest.skip("this system fetches large pages")
+    assert after < pages // 20

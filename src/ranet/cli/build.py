@@ -109,6 +109,8 @@ def build_classifier(
     else:
         network, teacher = technique.second_stage(first_stage)
     technique.check_network(network)
+    if technique.collaboration and data.batch_size < 2:
+        raise UserError("Collaboration normalises over the images of a batch; use a data.batch_size of 2 or more.")
     if not isinstance(config.compile, bool) and config.compile not in _COMPILER_MODES:
         raise unknown_name("compile", str(config.compile), ["true", "false", *_COMPILER_MODES])
     optim, augmentation = config.optim, config.optim.augmentation

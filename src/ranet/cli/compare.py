@@ -28,7 +28,10 @@ def main(config: DictConfig) -> None:
     unit = f"lazy_{config.unit}" if config.lazy else config.unit
     folders = _names(config.runs)
     found = find_runs(folders)
-    unfinished = [f"{run} is not evaluated and left out: {evaluate_command(run)}" for run in found.unfinished]
+    unfinished = [
+        f"{run} is not evaluated and left out: go on with it (resume=true), or {evaluate_command(run)}"
+        for run in found.unfinished
+    ]
     if not found.finished:
         raise UserError("; ".join([f"There is no finished run in {', '.join(folders)}", *unfinished]) + ".")
     comparison = compare(
@@ -42,8 +45,8 @@ def main(config: DictConfig) -> None:
     comparison = replace(comparison, notes=(*(f"{line}." for line in unfinished), *comparison.notes))
 
     output = Path(config.output)
-    write_comparison(output, comparison, folders)
     write_record(output, config)
+    write_comparison(output, comparison, folders)
     console = Console()
     for sheet in (*exit_sheets(comparison), *budget_sheets(comparison, BUDGETS_SHOWN)):
         console.print(sheet.table())

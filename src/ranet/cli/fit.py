@@ -47,7 +47,7 @@ def fit(
     data = build_data(config.data)
     classifier = build_classifier(config, technique, data, first_stage)
     trainer = build_trainer(config, folder, validates=len(data.val_dataloader()) > 0, resume_step=step)
-    _refuse_second_launch(trainer, technique)
+    _refuse_distributed_sweep(trainer)
     classifier.make_optimization(config.trainer.max_epochs)  # whose options are refused before anything is written
     write_record(folder, record)
     beginning = "from the start" if step is None else f"from step {step}"
@@ -60,20 +60,13 @@ def fit(
         wandb.finish()
 
 
-def _refuse_second_launch(trainer: pl.Trainer, technique: Technique) -> None:
-    """Refuse what would hang: Lightning starts the other processes once, with the whole command line."""
-    sweep = HydraConfig.get().mode is RunMode.MULTIRUN
-    if trainer.world_size == 1 or not (sweep or technique.stages == 2):
+def _refuse_distributed_sweep(trainer: pl.Trainer) -> None:
+    """Refuse what would hang: Lightning starts the other processes once, with the command line of the whole sweep."""
+    if HydraConfig.get().mode is not RunMode.MULTIRUN or trainer.world_size == 1:
         return
     environment = getattr(trainer.strategy, "cluster_environment", None)
-    if environment is not None and environment.creates_processes_externally:
-        return
-    if sweep:
+    if environment is None or not environment.creates_processes_externally:
         raise UserError(
             "A sweep (-m) cannot start the processes of distributed runs; use trainer.devices=1, one command for each "
             "run, or hydra/launcher=submitit_slurm."
         )
-    raise UserError(
-        "The second stage cannot start the processes of a distributed run again; start them from outside (torchrun, "
-        "Slurm), or train the first stage with technique=ge and name it in technique.first_stage_run."
-    )

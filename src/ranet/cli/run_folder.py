@@ -15,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 import ranet
+from ranet.errors import UserError
 from ranet.files import written_whole
 
 CONFIG, ENVIRONMENT = "config.yaml", "environment.json"
@@ -38,7 +39,12 @@ def run_folder() -> Path:
 
 @rank_zero_only
 def write_record(folder: Path, config: DictConfig) -> None:
-    """Write the resolved configuration and the environment into a run folder."""
+    """Write the resolved configuration and the environment into a run folder.
+
+    Raises:
+        UserError: if they would replace those of another command, such as the training of what is evaluated.
+    """
+    _refuse_record_of_another(folder)
     with written_whole(folder / CONFIG) as partial:
         partial.write_text(OmegaConf.to_yaml(config, resolve=True))
     hydra = HydraConfig.get()
@@ -46,6 +52,15 @@ def write_record(folder: Path, config: DictConfig) -> None:
     record = {"command": ["ranet", hydra.job.config_name, *hydra.overrides.task], **environment()}
     with written_whole(folder / ENVIRONMENT) as partial:
         partial.write_text(json.dumps(record, indent=1) + "\n")
+
+
+def _refuse_record_of_another(folder: Path) -> None:
+    try:
+        verb = json.loads((folder / ENVIRONMENT).read_text())["command"][1]
+    except (OSError, ValueError, LookupError, TypeError):
+        return  # nothing there that could be lost
+    if verb != HydraConfig.get().job.config_name:
+        raise UserError(f"{folder} holds the record of ranet {verb}; choose another folder for the results.")
 
 
 def environment() -> dict[str, Any]:

@@ -8,9 +8,10 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from ranet.cli.build import build_classifier, build_data, network_options
+from ranet.cli.build import build_classifier, build_data, network_options, plain
 from ranet.cli.fit import fit
 from ranet.cli.resume import resume_step
+from ranet.cli.run_folder import CONFIG
 from ranet.errors import UserError
 from ranet.models import StagedNetwork
 from ranet.training import Technique, find_checkpoint, load_trained
@@ -19,6 +20,8 @@ from ranet.training.saving import LAST
 
 #: Folder of the first stage in that of the run: a run of its own, with checkpoints, metrics and record.
 FIRST_STAGE = "stage1"
+# What decides which images are held out.
+_SPLIT = ("name", "image_size", "validation_size", "split_seed")
 
 
 def fit_two_stages(config: DictConfig, technique: Technique, folder: Path) -> None:
@@ -96,4 +99,18 @@ def _finished(config: DictConfig, run: str) -> StagedNetwork:
             f"The first stage {run} is of another network than model={config.model.name} with its options; say the "
             "same model, and train it without collaboration."
         )
+    for option in _SPLIT:
+        before, now = trained.recipe["data"].get(option), plain(config.data).get(option)
+        if before != now:
+            raise UserError(
+                f"The first stage {run} was trained with data.{option}={before}, not {now}: it may have learned from "
+                "images that are held out now; use the same data and split."
+            )
+    record, last = Path(run) / CONFIG, Path(run) / "checkpoints" / LAST
+    if record.exists() and last.exists():
+        wanted, had = OmegaConf.load(record).trainer.max_epochs, int(read_checkpoint(last)["epoch"]) + 1
+        if had < wanted:
+            raise UserError(
+                f"The first stage {run} has had {had} of its {wanted} epochs; go on with it first (resume=true)."
+            )
     return trained.network

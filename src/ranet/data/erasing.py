@@ -41,11 +41,11 @@ class Erasing:
     def __post_init__(self) -> None:
         number = isinstance(self.probability, int | float) and not isinstance(self.probability, bool)
         if not number or not 0 <= self.probability <= 1:
-            raise UserError(f"data.erasing={self.probability} must be a probability from 0 to 1.")
+            raise UserError(f"erasing={self.probability} must be a probability from 0 to 1.")
         whole = isinstance(self.cutout, int) and not isinstance(self.cutout, bool)
         if not whole or not 0 <= self.cutout <= self.image_size:
             raise UserError(
-                f"data.cutout={self.cutout} must be a whole number of pixels from 0 to {self.image_size}, "
+                f"cutout={self.cutout} must be a whole number of pixels from 0 to {self.image_size}, "
                 "the side of the images."
             )
 

@@ -170,6 +170,9 @@ def compare(
     check_same_images(runs)
     found, notes = _groups(runs, keys)
     groups = _baseline_first(found, baseline)
+    for group in groups[1:]:
+        if not group.runs.keys() & groups[0].runs.keys():
+            notes.append(f"No run of {group.label} has a partner of the same seed in {groups[0].label}.")
     at_exits = _points(groups, {run.folder: _at_exits(run) for run in runs})
 
     swept = [run for run in runs if run.validation is not None and run.test.num_exits > 1]
@@ -250,11 +253,15 @@ def _groups(runs: Sequence[FinishedRun], keys: Sequence[str] | None) -> tuple[li
     notes = []
     if grouping.pooled:
         notes.append(f"Runs are pooled that differ in {_list(grouping.pooled)}.")
+    # Where the seed alone tells the runs of each group apart, it pairs them, too: a pooled option can be one that only
+    # one of the methods has.
+    seeds = [[runs[number].seed for number in members] for members in grouping.members]
+    paired_by = () if all(len(set(of_group)) == len(of_group) for of_group in seeds) else grouping.pooled
     groups = []
     for label, members, details in zip(grouping.labels, grouping.members, grouping.details, strict=True):
         by_pair: dict[Pair, FinishedRun] = {}
         for run in (runs[number] for number in members):
-            pair = (run.seed, *(run.options.get(option) for option in grouping.pooled))
+            pair = (run.seed, *(run.options.get(option) for option in paired_by))
             if pair in by_pair:
                 # A repetition is no new sample: n would say too much, and the standard deviation too little.
                 raise UserError(

@@ -167,8 +167,8 @@ def _difference_sheets(
         return []
     title = f"{title}: difference to {comparison.baseline}"
     caption = (
-        "Top-1 in percentage points, mean ± standard deviation over n pairs of runs of the same seed [95 % t-interval "
-        "of the mean, each for itself]."
+        "Top-1 in percentage points, mean ± standard deviation over n pairs of runs of the same seed (and pooled "
+        "options) [95 % t-interval of the mean, each for itself]."
     )
     compared = [point for point in points if point.group != comparison.baseline]
     return [_sheet(title, caption, names, comparison, compared, places, first, _difference_text, _pairs)]

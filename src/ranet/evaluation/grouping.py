@@ -16,6 +16,7 @@ NO_METHOD = (
     "run",
     "sweep",
     "run_name",
+    "technique.first_stage_run",
     "logger",
     "data.root",
     "data.download",
@@ -25,6 +26,7 @@ NO_METHOD = (
     "trainer.accelerator",
     "trainer.deterministic",
     "compile",
+    "channels_last",
     # what happens around the training
     "resume",
     "evaluate",

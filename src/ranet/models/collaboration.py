@@ -27,7 +27,7 @@ class CollaborationLink(nn.Module):
         self.expand = nn.Linear(num_classes, features)
         self.norm = nn.BatchNorm1d(features)
         self.linear = nn.Linear(features, num_classes, bias=False)
-        # As half of a layer with 2 * F inputs would be.
+        # As in a layer with 2 * F inputs; the exit's own half keeps the weights that it has.
         bound = 1 / math.sqrt(2 * features)
         nn.init.uniform_(self.linear.weight, -bound, bound)
 

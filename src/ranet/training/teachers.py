@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import copy
-import pickle
 from pathlib import Path
-from typing import Any
 
 import torch
 import torchvision
@@ -13,7 +11,7 @@ from torch import Tensor, nn
 
 from ranet.errors import UserError, unknown_name
 from ranet.models import StagedNetwork, State
-from ranet.training.checkpoints import load_trained
+from ranet.training.checkpoints import load_trained, read_checkpoint
 
 TORCHVISION = "torchvision/"
 
@@ -98,16 +96,22 @@ def load_teacher(source: str, num_classes: int, image_size: int, weights: str | 
         UserError: if there is no such network, its weights do not fit, or it tells another number of classes apart.
     """
     if source.startswith(TORCHVISION):
-        network = _torchvision_classifier(source.removeprefix(TORCHVISION), weights)
+        network = _torchvision_classifier(source.removeprefix(TORCHVISION), num_classes, weights)
         try:
             with torch.no_grad():
                 classes = network(torch.zeros(1, 3, image_size, image_size)).shape[-1]
-        except RuntimeError as error:
-            raise UserError(f"The teacher {source} cannot see images of {image_size} pixels.") from error
+        except (RuntimeError, AssertionError, ValueError) as error:
+            raise UserError(f"The teacher {source} cannot see images of {image_size} pixels: {error}") from error
     else:
         if weights is not None:
             raise UserError("teacher_weights is for torchvision's classifiers; a run has its own weights.")
-        staged = load_trained(source).network
+        try:
+            staged = load_trained(source).network
+        except UserError as error:
+            raise UserError(
+                f"The teacher cannot be loaded: {error} A teacher is last_exit, first_stage, torchvision/NAME, a run "
+                "folder or a checkpoint."
+            ) from error
         network, classes = staged, staged.num_classes
     if classes != num_classes:
         raise UserError(
@@ -117,7 +121,7 @@ def load_teacher(source: str, num_classes: int, image_size: int, weights: str | 
     return FrozenNetwork(network)
 
 
-def _torchvision_classifier(name: str, weights: str | None) -> nn.Module:
+def _torchvision_classifier(name: str, num_classes: int, weights: str | None) -> nn.Module:
     known = torchvision.models.list_models(module=torchvision.models)
     if name not in known:
         raise unknown_name("classifier of torchvision", name, known)
@@ -126,21 +130,19 @@ def _torchvision_classifier(name: str, weights: str | None) -> nn.Module:
             f"A teacher must have been trained: add teacher_weights with a file of {name}'s weights, or the name of "
             "published ones."
         )
-    published = torchvision.models.get_model_weights(name).__members__
     if not Path(weights).is_file():
+        published = torchvision.models.get_model_weights(name).__members__
         if weights not in published:
             raise unknown_name(f"file or published weights of {name}", weights, list(published))
-        return torchvision.models.get_model(name, weights=weights).eval()
+        try:
+            return torchvision.models.get_model(name, weights=weights).eval()
+        except (OSError, RuntimeError) as error:  # no network, or a damaged file
+            raise UserError(f"The weights {weights} of {name} cannot be downloaded: {error}.") from error
+    network = torchvision.models.get_model(name, num_classes=num_classes)
     try:
-        loaded: Any = torch.load(weights, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        raise UserError(f"{weights} is not a file of weights that can be read ({type(error).__name__}).") from error
-    # The last vector of a classifier is the bias of its last layer, one number for each class.
-    vectors = [value for value in loaded.values() if value.ndim == 1] if isinstance(loaded, dict) else []
-    classes = len(vectors[-1]) if vectors else 0
-    try:
-        network = torchvision.models.get_model(name, num_classes=classes)
-        network.load_state_dict(loaded)
-    except (RuntimeError, TypeError, ValueError, AttributeError) as error:
-        raise UserError(f"The weights in {weights} are not those of torchvision's {name}.") from error
+        network.load_state_dict(read_checkpoint(Path(weights)))
+    except (RuntimeError, TypeError) as error:
+        raise UserError(
+            f"The weights in {weights} are not the state dictionary of torchvision's {name} with {num_classes} classes."
+        ) from error
     return network.eval()

@@ -23,11 +23,13 @@ class Technique:
         name: for tables and figures.
         equilibrium: "all", "coarsest" or "off" (``forward_in_stages``).
         collaboration: whether the exits collaborate (``InlineCollaboration``).
-        detach: see there.
+        detach: whether later exits' losses are kept from training earlier heads through their logits.
         teacher: None for no distillation; "last_exit", the network's own; "first_stage", the last exit of the first of
-            two stages; else what ``load_teacher`` takes.
-        teacher_weights: see there.
-        temperature, gamma, teach_last: see ``distillation_loss``.
+            two stages; a run folder, a checkpoint or "torchvision/NAME" (``load_teacher``).
+        teacher_weights: file or published name of a torchvision classifier's weights.
+        temperature: of the softmax of teacher and exits (``distillation_loss``).
+        gamma: the teacher's share of an exit's loss.
+        teach_last: whether the last exit learns from the teacher, too.
         stages: 1, or 2: the first trains the network without collaboration and distillation; the second freezes its
             backbone and trains new linear layers and the links between them.
         first_stage_share: share of the epochs that the first of two stages has.
