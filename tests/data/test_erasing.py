@@ -196,15 +196,15 @@ def test_only_training_images_are_erased(loader: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"erasing": -0.1}, "data.erasing=-0.1 must be a probability"),
-        ({"erasing": 1.5}, "data.erasing=1.5"),
-        ({"erasing": math.nan}, "data.erasing=nan"),
-        ({"erasing": "often"}, "data.erasing=often"),
-        ({"erasing": True}, "data.erasing=True"),
-        ({"cutout": -1}, "data.cutout=-1 must be a whole number of pixels from 0 to 32"),
-        ({"cutout": 33}, "data.cutout=33"),
-        ({"cutout": 0.5}, "data.cutout=0.5"),
-        ({"cutout": None}, "data.cutout=None"),
+        ({"erasing": -0.1}, "erasing=-0.1 must be a probability"),
+        ({"erasing": 1.5}, "erasing=1.5"),
+        ({"erasing": math.nan}, "erasing=nan"),
+        ({"erasing": "often"}, "erasing=often"),
+        ({"erasing": True}, "erasing=True"),
+        ({"cutout": -1}, "cutout=-1 must be a whole number of pixels from 0 to 32"),
+        ({"cutout": 33}, "cutout=33"),
+        ({"cutout": 0.5}, "cutout=0.5"),
+        ({"cutout": None}, "cutout=None"),
     ],
 )
 def test_bad_values_are_named(options: dict[str, Any], message: str) -> None:
