@@ -66,7 +66,7 @@ def write_run() -> Callable[..., Path]:
         evaluation = folder / "evaluation"
         evaluation.mkdir(parents=True)
         OmegaConf.save(config, folder / "config.yaml")
-        (folder / "environment.json").write_text('{"git_revision": "0123abc"}')
+        (folder / "environment.json").write_text('{"command": ["ranet", "train"], "git_revision": "0123abc"}')
         labels = np.random.default_rng(0).integers(10, size=images)
         number = zlib.crc32(f"{folder.name} {seed}".encode())  # each run has scores of its own
         random_scores(exits, images, number, labels).save(evaluation / "scores_test.npz")

@@ -132,6 +132,7 @@ BAD: dict[str, tuple[int, str]] = {
     "technique=ge damaged": (1, "evaluation in damaged/evaluation cannot be used: .*ranet evaluate checkpoint=damaged"),
     "technique=ge baseline=gee": (1, "Unknown group 'gee'; did you mean ge"),
     "technique=ge groups=[technique.nam]": (1, "Unknown option to group by 'technique.nam'; did you mean technique"),
+    "technique=ge output=again": (1, "again holds the record of ranet train; choose another folder for the results"),
     "technique=ge budgets=1": (1, "budgets=1 must be a whole number of at least 2"),
     "technique=ge unit=flops": (1, "Unknown unit 'flops'"),
     "technique=ge lazy=perhaps": (1, "lazy=perhaps must be true or false"),

@@ -406,6 +406,23 @@ def test_pooled_runs_are_paired_by_what_was_pooled(write_run: WriteRun, tmp_path
 # Tables and figure
 
 
+def test_an_option_that_one_method_has_does_not_part_the_pairs(write_run: WriteRun, tmp_path: Path) -> None:
+    for seed in (0, 1, 2):
+        write_run(tmp_path / f"plain_{seed}", seed, **{"technique.name": "plain", "technique.teacher": None})
+        taught = {"technique.name": "ofa", "technique.teacher": f"runs/teacher_{seed}"}
+        write_run(tmp_path / f"ofa_{seed}", seed, **taught)
+    by_name = compare(read(tmp_path), UNIT, keys=["technique.name"], budgets=2)
+    assert by_name.notes == ("Runs are pooled that differ in technique.teacher.",)
+    assert {point.difference.n for point in by_name.exits if point.difference} == {3}
+
+
+def test_groups_without_a_common_seed_are_said(write_run: WriteRun, tmp_path: Path) -> None:
+    write_run(tmp_path / "plain", 0, **{"technique.name": "plain"})
+    write_run(tmp_path / "ge", 1, **{"technique.name": "ge"})
+    notes = compare(read(tmp_path), UNIT, budgets=2).notes
+    assert notes == ("No run of ge has a partner of the same seed in plain.",)
+
+
 def test_rows_leave_the_baseline_s_difference_empty(comparison: Comparison) -> None:
     for rows in (exit_comparison_rows(comparison), budget_comparison_rows(comparison)):
         for row in rows:
