@@ -5,10 +5,10 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-all lint typecheck format bench clean
+.PHONY: help install demo test test-all lint typecheck format bench bench-training clean
 
 help: ## show this
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: $(STAMP) ## set up a virtual environment in .venv
 
@@ -45,6 +45,9 @@ format: $(STAMP) ## put the code into the agreed format
 
 bench: $(STAMP) ## how long things take on this machine
 	$(BIN)/python -m benchmarks
+
+bench-training: $(STAMP) ## what each measure against slow training gives, on the GPU or processor of this machine
+	$(BIN)/python -m benchmarks.training
 
 clean: ## remove what was built; runs and data stay
 	rm -rf $(VENV) build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage

@@ -82,7 +82,8 @@ def test_what_the_readme_points_to_is_there() -> None:
 
 
 @pytest.mark.parametrize(
-    "target", ["help", "install", "demo", "test", "test-all", "lint", "typecheck", "format", "bench", "clean"]
+    "target",
+    ["help", "install", "demo", "test", "test-all", "lint", "typecheck", "format", "bench", "bench-training", "clean"],
 )
 def test_make_knows_its_targets(target: str) -> None:
     listed = subprocess.run(["make", "help"], cwd=ROOT, check=True, capture_output=True, text=True).stdout

@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from ranet.cli.build import build_classifier, build_data, network_options, plain
 from ranet.cli.fit import fit
 from ranet.cli.resume import resume_step
-from ranet.cli.run_folder import CONFIG
+from ranet.cli.run_folder import CONFIG, write_record
 from ranet.errors import UserError
 from ranet.models import StagedNetwork
 from ranet.training import Technique, find_checkpoint, load_trained
@@ -51,6 +51,7 @@ def fit_two_stages(config: DictConfig, technique: Technique, folder: Path) -> No
                 "put it back, or choose another run=."
             )
         _check_second_stage(second, technique)
+        write_record(folder, config)  # so that what lies in the folder is known to belong to one run of two stages
         fit(first, first_technique, own)
     fit(second, technique, folder, load_trained(own).network, record=config)
 
