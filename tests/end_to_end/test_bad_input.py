@@ -97,6 +97,7 @@ CASES: dict[str, tuple[int, str]] = {
     "calibrate checkpoint=good budget=cheap": (1, "budget=cheap must be a number"),
     "calibrate checkpoint=good budget=1e3": (1, r"reachable are [\d,]+ macs .* to [\d,]+ macs"),
     "calibrate checkpoint=good budget=0.01 unit=fraction": (1, "reachable are .* to 1 as a fraction"),
+    "calibrate checkpoint=good budget=0.9 unit=fraction run=good output=p.json": (1, "the record of ranet train"),
     "calibrate checkpoint=good budget=nan": (1, "must be a positive number, not nan; reachable are"),
     "calibrate checkpoint=good budget=0.5 unit=fractions": (1, "Unknown unit 'fractions'; did you mean fraction"),
     "calibrate checkpoint=without_validation budget=0.9 unit=fraction": (1, "data.validation_size=0"),

@@ -9,7 +9,7 @@ from omegaconf import DictConfig, ListConfig
 from rich.console import Console
 
 from ranet.cli.edge import command
-from ranet.cli.run_folder import write_record
+from ranet.cli.run_folder import refuse_record_of_another, write_record
 from ranet.cli.trained import check_unit
 from ranet.errors import UserError
 from ranet.evaluation import compare, find_runs, read_run, write_comparison
@@ -25,6 +25,8 @@ def main(config: DictConfig) -> None:
     check_unit(config.unit)
     if isinstance(config.budgets, bool) or not isinstance(config.budgets, int) or config.budgets < 2:
         raise UserError(f"budgets={config.budgets} must be a whole number of at least 2.")
+    output = Path(config.output)
+    refuse_record_of_another(output)
     unit = f"lazy_{config.unit}" if config.lazy else config.unit
     folders = _names(config.runs)
     found = find_runs(folders)
@@ -44,7 +46,6 @@ def main(config: DictConfig) -> None:
 
     comparison = replace(comparison, notes=(*(f"{line}." for line in unfinished), *comparison.notes))
 
-    output = Path(config.output)
     write_record(output, config)
     write_comparison(output, comparison, folders)
     console = Console()

@@ -33,18 +33,19 @@ _PACKAGES = (
 
 
 def run_folder() -> Path:
-    """The folder that Hydra made for this run or job."""
-    return Path(HydraConfig.get().runtime.output_dir)
+    """The folder that Hydra made for this run or job.
+
+    Raises:
+        UserError: if it holds the record of another command, such as the training of what is to be evaluated.
+    """
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    refuse_record_of_another(folder)
+    return folder
 
 
 @rank_zero_only
 def write_record(folder: Path, config: DictConfig) -> None:
-    """Write the resolved configuration and the environment into a run folder.
-
-    Raises:
-        UserError: if they would replace those of another command, such as the training of what is evaluated.
-    """
-    _refuse_record_of_another(folder)
+    """Write the resolved configuration and the environment into a run folder."""
     with written_whole(folder / CONFIG) as partial:
         partial.write_text(OmegaConf.to_yaml(config, resolve=True))
     hydra = HydraConfig.get()
@@ -54,7 +55,12 @@ def write_record(folder: Path, config: DictConfig) -> None:
         partial.write_text(json.dumps(record, indent=1) + "\n")
 
 
-def _refuse_record_of_another(folder: Path) -> None:
+def refuse_record_of_another(folder: Path) -> None:
+    """Refuse a folder whose configuration and environment were written by another command, and would be lost.
+
+    Raises:
+        UserError: if so.
+    """
     try:
         verb = json.loads((folder / ENVIRONMENT).read_text())["command"][1]
     except (OSError, ValueError, LookupError, TypeError):
