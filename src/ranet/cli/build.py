@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from ranet.training import (
     WholeFiles,
     build_network,
     checkpoint_callbacks,
+    distillation_loss,
 )
 
 _COMPILER_MODES = ("reduce-overhead", "max-autotune")
@@ -92,12 +94,6 @@ def build_network_recipe(config: DictConfig, technique: Technique, data: ImageDa
     return {**recipe, "collaboration": {"detach": technique.detach}} if technique.collaboration else recipe
 
 
-def build_technique(node: DictConfig) -> Technique:
-    """The techniques to train with, which go together."""
-    technique: Technique = build("technique", node)
-    return technique
-
-
 def build_classifier(
     config: DictConfig, technique: Technique, data: ImageData, first_stage: StagedNetwork | None = None
 ) -> MultiExitClassifier:
@@ -124,9 +120,12 @@ def build_classifier(
         mixing=mixing if mixing.enabled else None,
         equilibrium=technique.gradient_equilibrium if first_stage is None else None,
         teacher=teacher,
-        temperature=technique.temperature,
-        gamma=technique.gamma,
-        teach_last=technique.teach_last,
+        distillation=partial(
+            distillation_loss,
+            temperature=technique.temperature,
+            gamma=technique.gamma,
+            teach_last=technique.teach_last,
+        ),
         freeze_backbone=first_stage is not None,
         decay_norm_and_bias=optim.decay_norm_and_bias,
         compile=config.compile,

@@ -7,7 +7,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
-from ranet.cli.build import build_data, build_technique
+from ranet.cli.build import build, build_data
 from ranet.cli.edge import command
 from ranet.cli.evaluate import report_curves
 from ranet.cli.fit import fit
@@ -15,7 +15,7 @@ from ranet.cli.run_folder import run_folder
 from ranet.cli.trained import check_unit, evaluation_device
 from ranet.cli.two_stages import fit_two_stages
 from ranet.errors import UserError
-from ranet.training import load_trained
+from ranet.training import Technique, load_trained
 
 
 @command("train")
@@ -24,7 +24,7 @@ def main(config: DictConfig) -> None:
     check_unit(config.unit)
     if not isinstance(config.seed, int) or not 0 <= config.seed < 2**32:
         raise UserError(f"seed={config.seed} must be a whole number from 0 to {2**32 - 1}.")
-    technique = build_technique(config.technique)
+    technique: Technique = build("technique", config.technique)
     folder = run_folder()
     if technique.stages == 1:
         fit(config, technique, folder)

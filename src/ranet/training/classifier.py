@@ -45,8 +45,8 @@ class MultiExitClassifier(pl.LightningModule):
         mixing: changes each training batch and its labels (mixup, cutmix); None leaves them alone. The accuracy on
             training images is then that of the label with the larger share.
         equilibrium: see ``forward_in_stages``.
-        teacher: gives the logits that the exits learn from (``distillation_loss``); None for labels alone.
-        temperature, gamma, teach_last: see ``distillation_loss``.
+        teacher: gives the logits that the exits learn from, too; None for labels alone.
+        distillation: the loss with a teacher, ``distillation_loss`` with the options that are not its defaults.
         freeze_backbone: train what comes after the features only; the rest keeps its weights and the statistics of its
             batch normalisation to the last bit.
         decay_norm_and_bias: whether the optimizer's weight decay holds for normalisation layers and biases, too.
@@ -70,9 +70,7 @@ class MultiExitClassifier(pl.LightningModule):
         mixing: Mixing | None = None,
         equilibrium: Equilibrium | None = None,
         teacher: Teacher | None = None,
-        temperature: float = 3.0,
-        gamma: float = 0.3,
-        teach_last: bool = False,
+        distillation: Callable[..., Tensor] = distillation_loss,
         freeze_backbone: bool = False,
         decay_norm_and_bias: bool = True,
         compile: bool | str = False,
@@ -90,9 +88,7 @@ class MultiExitClassifier(pl.LightningModule):
         self.label_smoothing = label_smoothing
         self.mixing = mixing
         self.equilibrium = equilibrium
-        self.temperature = temperature
-        self.gamma = gamma
-        self.teach_last = teach_last
+        self._distillation_loss = distillation
         self.freeze_backbone = freeze_backbone
         self.decay_norm_and_bias = decay_norm_and_bias
         self.recipe = recipe
@@ -134,15 +130,12 @@ class MultiExitClassifier(pl.LightningModule):
         if self.teacher is None:
             loss = multi_exit_loss(logits, labels, self.exit_weights, self.label_smoothing)
         else:
-            loss = distillation_loss(
+            loss = self._distillation_loss(
                 logits,
                 self.teacher(self.network, images, logits, last_state),
                 labels,
-                self.temperature,
-                self.gamma,
-                self.teach_last,
-                self.exit_weights,
-                self.label_smoothing,
+                exit_weights=self.exit_weights,
+                label_smoothing=self.label_smoothing,
             )
         self._train_metrics.update(loss, logits, labels if labels.ndim == 1 else labels.argmax(dim=1))
         return loss

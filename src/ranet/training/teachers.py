@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from abc import ABC, abstractmethod
 from pathlib import Path
 
 import torch
@@ -16,9 +17,10 @@ from ranet.training.checkpoints import load_trained, read_checkpoint
 TORCHVISION = "torchvision/"
 
 
-class Teacher(nn.Module):
+class Teacher(nn.Module, ABC):
     """Gives the logits that the exits of a network are to learn from."""
 
+    @abstractmethod
     def forward(self, network: StagedNetwork, images: Tensor, logits: Tensor, last_state: State) -> Tensor:
         """Return the teacher's logits (B, C).
 
@@ -28,7 +30,6 @@ class Teacher(nn.Module):
             logits: of the network's exits, (K, B, C).
             last_state: the network's state at its last exit.
         """
-        raise NotImplementedError
 
 
 class LastExit(Teacher):
