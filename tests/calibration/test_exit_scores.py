@@ -112,7 +112,7 @@ def test_save_and_load(scores, tmp_path):
         (torch.zeros(2, 0, 10), torch.zeros(0), "nothing to score"),
         (torch.zeros(2, 4, 10), torch.full((4,), 10), r"must lie in 0\.\.9"),
         (torch.zeros(2, 4, 10), torch.full((4,), -1), r"must lie in 0\.\.9"),
-        (torch.full((2, 4, 10), torch.nan), torch.zeros(4), "no numbers for 4 of 4 images"),
+        (torch.full((2, 4, 10), torch.nan), torch.zeros(4), "not a finite number for 4 of 4 images"),
     ],
 )
 def test_mistakes_in_logits_are_named(logits, labels, message):
@@ -145,5 +145,5 @@ def test_a_wrong_score_file_is_named(content, tmp_path):
 
 def test_another_npz_is_no_score_file(tmp_path):
     np.savez(tmp_path / "other.npz", logits=np.zeros(3))
-    with pytest.raises(UserError, match="no file of exit scores"):
+    with pytest.raises(UserError, match="logits must be numbers in 3 dimensions"):
         ExitScores.load(tmp_path / "other.npz")

@@ -3,8 +3,9 @@
 from ranet.calibration.geometric import PAPER_RATIOS, geometric_policy, geometric_thresholds
 from ranet.calibration.outcome import PolicyOutcome, evaluate_policy, evaluate_thresholds
 from ranet.calibration.policies import ExitPolicy, load_policy
+from ranet.calibration.promise import Calibration
 from ranet.calibration.scores import ExitScores
-from ranet.calibration.solve import Calibration, budget_in_cost, calibrate
+from ranet.calibration.solve import budget_in_cost, calibrate
 
 __all__ = [
     "ExitScores",

@@ -12,23 +12,22 @@ from typing import Any, NoReturn
 import numpy as np
 import numpy.typing as npt
 
-from ranet.calibration.scores import ExitScores
+from ranet.calibration.scores import SCORES, ExitScores, same_temperatures
 from ranet.calibration.strict_json import plain, strict_json
 from ranet.errors import UserError
 from ranet.files import written_whole
 
 FORMAT = "ranet exit policy"
 VERSION = 1
-SCORES = ("confidence",)
 
 
 def first_exits(
-    confidence: npt.NDArray[np.float32], thresholds: Sequence[float] | npt.NDArray[np.floating]
+    scores: npt.NDArray[np.float32], thresholds: Sequence[float] | npt.NDArray[np.floating]
 ) -> npt.NDArray[np.int64]:
-    """The first exit k at which confidence[k] >= thresholds[k]; the last exit takes who has not left before.
+    """The first exit k at which scores[k] >= thresholds[k]; the last exit takes who has not left before.
 
     Args:
-        confidence: (K, N).
+        scores: (K, N), more is surer.
         thresholds: (K - 1,); infinity where nobody leaves.
 
     Returns:
@@ -38,8 +37,8 @@ def first_exits(
         >>> first_exits(np.float32([[0.9, 0.2, 0.2], [0.9, 0.7, 0.6], [1.0, 1.0, 1.0]]), [0.8, 0.7])
         array([0, 1, 2])
     """
-    leaves = np.ones(confidence.shape, dtype=bool)
-    leaves[:-1] = confidence[:-1] >= np.asarray(thresholds, dtype=np.float32)[:, None]
+    leaves = np.ones(scores.shape, dtype=bool)
+    leaves[:-1] = scores[:-1] >= np.asarray(thresholds, dtype=np.float32)[:, None]
     return leaves.argmax(axis=0)
 
 
@@ -51,10 +50,16 @@ class ExitPolicy:
     float32 graph in an exported network agree about every image, ties included.
 
     Attributes:
-        thresholds: one for each exit but the last; infinity where nobody leaves.
-        score: what is compared; "confidence" is the largest softmax probability.
+        thresholds: one for each exit but the last; infinity where nobody leaves, minus infinity where everybody does.
+        score: what is compared, more is surer: "confidence" is the largest softmax probability, "margin" this minus
+            the second largest, "entropy" the negative entropy of the softmax in nats, "patience" how many exits in a
+            row predict this class, plus a fraction for the confidence (`patience_scores`).
+        temperatures: one for each exit, what its logits are divided by before the softmax; None is 1.
         metadata: where the policy comes from and what it promises (JSON values): `calibrate` puts in the unit, the
             budget, the cost per exit, and the cost, accuracy and exit shares that validation predicts.
+
+    Raises:
+        UserError: if these are not thresholds, a score, and temperatures.
 
     Example:
         >>> policy = ExitPolicy((0.75, float("inf")))
@@ -64,6 +69,7 @@ class ExitPolicy:
 
     thresholds: tuple[float, ...]
     score: str = "confidence"
+    temperatures: tuple[float, ...] | None = None
     metadata: dict[str, Any] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
@@ -73,8 +79,21 @@ class ExitPolicy:
             raise UserError(f"Thresholds must be one number for each exit but the last, not {self.thresholds}.")
         if self.score not in SCORES:
             raise UserError(f"An exit policy compares one of {', '.join(SCORES)}, not {self.score!r}.")
+        if self.temperatures is not None:
+            given = tuple(float(value) for value in self.temperatures)
+            if len(given) != len(rounded) + 1 or not all(0 < value < inf for value in given):
+                raise UserError(f"There must be one positive temperature for each exit, not {self.temperatures}.")
+            object.__setattr__(self, "temperatures", given)
         object.__setattr__(self, "thresholds", tuple(rounded.tolist()))
         object.__setattr__(self, "metadata", plain(self.metadata))
+
+    @classmethod
+    def only(cls, exit: int, num_exits: int, **metadata: Any) -> ExitPolicy:
+        """The policy by which everybody leaves at one exit, 0..K-1, however unsure."""
+        if not 0 <= exit < num_exits:
+            raise UserError(f"There is no exit {exit + 1} among {num_exits}.")
+        thresholds = (inf,) * exit + (-inf,) * (num_exits - 1 - exit)
+        return cls(thresholds, metadata=metadata)
 
     @property
     def num_exits(self) -> int:
@@ -93,10 +112,19 @@ class ExitPolicy:
         """(N,) the index of the exit at which each image leaves.
 
         Raises:
-            UserError: if the scores are of a network with another number of exits.
+            UserError: if the scores are of a network with another number of exits, of other temperatures, or lack what
+                the policy compares.
         """
+        return first_exits(self.compared(scores), self.thresholds)
+
+    def compared(self, scores: ExitScores) -> npt.NDArray[np.float32]:
+        """(K, N) what is compared with the thresholds; raises as `exits`."""
         self.require_exits(scores.num_exits)
-        return first_exits(scores.confidence, self.thresholds)
+        if not same_temperatures(self.temperatures, scores.temperatures):
+            raise UserError(
+                "The policy and the scores are of different temperatures: score the images with those of the policy."
+            )
+        return scores.score(self.score)
 
     def save(self, path: str | Path) -> None:
         """Write the policy as strict JSON, whole or not at all; an infinite threshold is written as null."""

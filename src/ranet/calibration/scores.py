@@ -2,58 +2,54 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from ranet.calibration.answers import Answers, patience_scores, score_logits
+from ranet.calibration.score_files import read_score_arrays
 from ranet.errors import UserError
 from ranet.files import written_whole
 
-TOP = 5
+Array = npt.NDArray[Any]
+
+PER_EXIT = ("confidence", "margin", "entropy", "prediction", "correct_top5", "correct")
+MEANINGS = {
+    "margin": "margins (the largest softmax probability minus the second)",
+    "entropy": "entropies of the softmax",
+    "prediction": "predicted classes",
+    "correct_top5": "top-5 correctness",
+    "correct": "top-1 correctness: they are of images without labels",
+    "labels": "labels: they are of images without them",
+    "logits": "logits: they were not kept",
+}
+SCORES = ("confidence", "margin", "entropy", "patience")
 
 
-def score_logits(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Confidence, prediction and top-5 correctness of one exit.
-
-    The confidence is the largest softmax probability, computed in float32 whatever the precision of the logits, and the
-    prediction is the class that has it (Huang et al., "Multi-Scale Dense Networks", ICLR 2018, section 5).
-
-    Args:
-        logits: (N, C).
-        labels: (N,) class indices.
-
-    Returns:
-        confidence (N,) float32, prediction (N,) int64, and (N,) whether the label is among the min(5, C) largest.
-
-    Example:
-        >>> confidence, prediction, top5 = score_logits(torch.tensor([[0.0, 0.0], [0.0, 9.0]]), torch.tensor([0, 0]))
-        >>> [round(float(c), 4) for c in confidence], prediction[1].item(), top5.tolist()
-        ([0.5, 0.9999], 1, [True, True])
-    """
-    logits = logits.float()
-    confidence, prediction = logits.softmax(dim=-1).max(dim=-1)
-    nearest = logits.topk(min(TOP, logits.shape[-1]), dim=-1).indices
-    return confidence, prediction, (nearest == labels[:, None]).any(dim=-1)
-
-
-@dataclass(frozen=True, eq=False)
 class ExitScores:
     """What every exit says about every image, as (K exits, N images) arrays.
 
-    Logits are not kept: 50,000 ImageNet images at 8 exits take 7 MB here instead of 1.6 GB.
+    Logits are not kept unless asked: 50,000 ImageNet images at 8 exits take 12 MB here instead of 1.6 GB. Scores of
+    networks that live elsewhere can be made of whatever is known; what is not given is refused by name when asked for.
 
-    Attributes:
-        confidence: (K, N) float32, the largest softmax probability.
-        prediction: (K, N) int64, the class that has it.
-        correct_top5: (K, N) bool, whether the label is among the five most probable classes.
-        labels: (N,) int64.
+    Args:
+        confidence: (K, N), the largest softmax probability.
+        prediction: (K, N), the class that has it.
+        correct_top5: (K, N), whether the label is among the five most probable classes.
+        labels: (N,).
+        correct: (K, N), whether the prediction is the label, for whom knows this alone; follows from the others.
+        margin: (K, N), the largest softmax probability minus the second.
+        entropy: (K, N), the *negative* entropy of the softmax in nats, so that here, too, more is surer.
+        logits: (K, N, C), where they were kept.
+        temperatures: (K,), what the logits of each exit were divided by before the softmax; None is 1.
+
+    Raises:
+        UserError: if there are no images, shapes do not agree, or a score is no finite number.
 
     Example:
         >>> scores = ExitScores.from_logits(torch.tensor([[[4.0, 0.0]], [[0.0, 4.0]]]), torch.tensor([1]))
@@ -61,14 +57,70 @@ class ExitScores:
         (2, 1, [[False], [True]])
     """
 
-    confidence: npt.NDArray[np.float32]
-    prediction: npt.NDArray[np.int64]
-    correct_top5: npt.NDArray[np.bool_]
-    labels: npt.NDArray[np.int64]
+    def __init__(
+        self,
+        confidence: npt.ArrayLike,
+        prediction: npt.ArrayLike | None = None,
+        correct_top5: npt.ArrayLike | None = None,
+        labels: npt.ArrayLike | None = None,
+        *,
+        correct: npt.ArrayLike | None = None,
+        margin: npt.ArrayLike | None = None,
+        entropy: npt.ArrayLike | None = None,
+        logits: npt.ArrayLike | None = None,
+        temperatures: npt.ArrayLike | None = None,
+    ) -> None:
+        given = {
+            "confidence": (confidence, np.float32),
+            "margin": (margin, np.float32),
+            "entropy": (entropy, np.float32),
+            "prediction": (prediction, np.int64),
+            "correct_top5": (correct_top5, np.bool_),
+            "correct": (correct, np.bool_),
+            "labels": (labels, np.int64),
+            "logits": (logits, None),
+        }
+        self._arrays: dict[str, Array] = {
+            name: np.asarray(value, dtype=dtype) for name, (value, dtype) in given.items() if value is not None
+        }
+        if "prediction" in self._arrays and "labels" in self._arrays and self.prediction.ndim == 2:
+            self._arrays["correct"] = self.prediction == self.labels
+        self.temperatures = None if temperatures is None else np.asarray(temperatures, dtype=np.float64)
+        self._check()
 
-    def __post_init__(self) -> None:
-        if 0 in self.confidence.shape:
+    def _check(self) -> None:
+        shape = self.confidence.shape
+        if len(shape) != 2:
+            raise UserError(f"Scores must be (exits, images), these are {shape}.")
+        if 0 in shape:
             raise UserError("There are no images to score; check the split or the selection.")
+        expected = {**dict.fromkeys(PER_EXIT, shape), "labels": shape[1:]}
+        for name, array in self._arrays.items():
+            if name in expected and array.shape != expected[name]:
+                raise UserError(f"The scores have {name} of shape {array.shape} beside a confidence of {shape}.")
+            if array.dtype.kind == "f" and not np.isfinite(array).all():
+                bad = int((~np.isfinite(array)).reshape(*shape, -1).any(axis=(0, 2)).sum())
+                raise UserError(
+                    f"The {name} is not a finite number for {bad} of {shape[1]} images: the network has diverged, or "
+                    "its weights or the scores are damaged."
+                )
+        if self.temperatures is not None and (
+            self.temperatures.shape != shape[:1]
+            or not (np.isfinite(self.temperatures).all() and (self.temperatures > 0).all())
+        ):
+            raise UserError(f"There must be one positive temperature for each of the {shape[0]} exits.")
+
+    def __repr__(self) -> str:
+        return f"ExitScores({self.num_exits} exits, {self.num_images} images: {', '.join(self._arrays)})"
+
+    def has(self, name: str) -> bool:
+        """Whether there are confidence, margin, entropy, prediction, correct, correct_top5, labels or logits."""
+        return name in self._arrays
+
+    def _get(self, name: str) -> Array:
+        if name not in self._arrays:
+            raise UserError(f"These scores have no {MEANINGS[name]}.")
+        return self._arrays[name]
 
     @property
     def num_exits(self) -> int:
@@ -81,26 +133,89 @@ class ExitScores:
         return self.confidence.shape[1]
 
     @property
+    def confidence(self) -> npt.NDArray[np.float32]:
+        """(K, N), the largest softmax probability."""
+        return self._arrays["confidence"]
+
+    @property
+    def margin(self) -> npt.NDArray[np.float32]:
+        """(K, N), the largest softmax probability minus the second."""
+        return self._get("margin")
+
+    @property
+    def entropy(self) -> npt.NDArray[np.float32]:
+        """(K, N), the negative entropy of the softmax in nats: 0 is certainty, -log(C) knows nothing."""
+        return self._get("entropy")
+
+    @property
+    def prediction(self) -> npt.NDArray[np.int64]:
+        """(K, N), the most probable class."""
+        return self._get("prediction")
+
+    @property
+    def correct_top5(self) -> npt.NDArray[np.bool_]:
+        """(K, N), whether the label is among the five most probable classes."""
+        return self._get("correct_top5")
+
+    @property
     def correct(self) -> npt.NDArray[np.bool_]:
         """(K, N), whether the prediction is the label."""
-        return self.prediction == self.labels
+        return self._get("correct")
+
+    @property
+    def labels(self) -> npt.NDArray[np.int64]:
+        """(N,), class indices."""
+        return self._get("labels")
+
+    @property
+    def logits(self) -> Array:
+        """(K, N, C), where they were kept."""
+        return self._get("logits")
+
+    @property
+    def patience(self) -> npt.NDArray[np.float32]:
+        """(K, N), how many exits in a row agree, and a fraction for the confidence; see `patience_scores`."""
+        return patience_scores(self.prediction, self.confidence)
+
+    def score(self, name: str) -> npt.NDArray[np.float32]:
+        """(K, N), the score of this name that policies compare: more is surer.
+
+        Raises:
+            UserError: for an unknown name, or one that is not known of these images.
+        """
+        if name not in SCORES:
+            raise UserError(f"An exit policy compares one of {', '.join(SCORES)}, not {name!r}.")
+        scores: npt.NDArray[np.float32] = getattr(self, name)
+        return scores
 
     @classmethod
-    def from_logits(cls, logits: Tensor | npt.ArrayLike, labels: Tensor | npt.ArrayLike) -> ExitScores:
+    def from_logits(
+        cls,
+        logits: Tensor | npt.ArrayLike,
+        labels: Tensor | npt.ArrayLike | None = None,
+        *,
+        temperatures: npt.ArrayLike | None = None,
+        keep_logits: bool = False,
+    ) -> ExitScores:
         """Score the logits of all exits.
 
         Args:
             logits: (K, N, C), of any floating precision.
-            labels: (N,) class indices.
+            labels: (N,) class indices; None where they are not known.
+            temperatures: (K,), what the logits of each exit are divided by; None is 1.
+            keep_logits: whether the scores hold them, too.
 
         Raises:
             UserError: for other shapes, no images, labels outside 0..C-1, or logits that are not numbers.
         """
-        logits, labels = torch.as_tensor(logits).detach(), torch.as_tensor(labels)
-        _check_shapes(logits, labels)
-        labels = labels.to(logits.device, torch.int64)
-        # One exit at a time: the softmax of all exits at once would double the memory of the largest array there is.
-        return cls._from_exits([[score_logits(of_exit, labels) for of_exit in logits]], [labels], logits.shape[-1])
+        logits = torch.as_tensor(logits).detach()
+        labels = None if labels is None else torch.as_tensor(labels).to(logits.device, torch.int64)
+        return cls._join(
+            [_score_batch(logits, labels, temperatures)],
+            logits.shape[-1],
+            temperatures,
+            [logits] if keep_logits else None,
+        )
 
     @classmethod
     def collect(
@@ -108,6 +223,10 @@ class ExitScores:
         network: nn.Module,
         batches: Iterable[tuple[Tensor, Tensor]],
         device: torch.device | str | None = None,
+        *,
+        temperatures: npt.ArrayLike | None = None,
+        keep_logits: bool = False,
+        labelled: bool = True,
     ) -> ExitScores:
         """Score a data set in one pass that holds O(K N) memory: the logits of a batch are dropped with the batch.
 
@@ -116,6 +235,9 @@ class ExitScores:
                 mode is as before afterwards.
             batches: (images, labels) pairs, for instance a DataLoader that does not shuffle.
             device: where to run; by default where the network's parameters are.
+            temperatures: (K,), what the logits of each exit are divided by; None is 1.
+            keep_logits: whether the scores hold the logits, which takes O(K N C) memory.
+            labelled: false where the labels in the batches mean nothing.
 
         Raises:
             UserError: if there is no batch, and as for `from_logits`.
@@ -123,96 +245,122 @@ class ExitScores:
         if device is None:
             device = next((p.device for p in network.parameters()), torch.device("cpu"))
         modes = [(module, module.training) for module in network.modules()]
-        scored, seen, num_classes = [], [], 0
+        scored, kept, num_classes = [], [], 0
         try:
             network.eval()
             with torch.no_grad():
                 for images, labels in batches:
                     logits = network(images.to(device, non_blocking=True))
-                    labels = labels.to(device, torch.int64, non_blocking=True)
-                    _check_shapes(logits, labels)
-                    scored.append([score_logits(of_exit, labels) for of_exit in logits])
-                    seen.append(labels)
+                    known = labels.to(device, torch.int64, non_blocking=True) if labelled else None
+                    scored.append(_score_batch(logits, known, temperatures))
                     num_classes = logits.shape[-1]
+                    if keep_logits:
+                        kept.append(logits.cpu())
         finally:
             for module, training in modes:
                 module.training = training
         if not scored:
             raise UserError("There are no images to score: the loader gave no batch; check the split and drop_last.")
-        # Only here are scores moved to the host, so that a GPU does not wait after every batch.
-        return cls._from_exits(scored, seen, num_classes)
+        return cls._join(scored, num_classes, temperatures, kept if keep_logits else None)
 
     @classmethod
-    def _from_exits(
-        cls, batches: Sequence[Sequence[tuple[Tensor, Tensor, Tensor]]], labels: Sequence[Tensor], num_classes: int
+    def _join(
+        cls,
+        scored: Sequence[Mapping[str, Tensor]],
+        num_classes: int,
+        temperatures: npt.ArrayLike | None,
+        logits: Sequence[Tensor] | None,
     ) -> ExitScores:
-        """Join [batch][exit](confidence, prediction, top5) along the images, stack the exits, and check the values."""
-        confidence, prediction, top5 = (
-            torch.cat([torch.stack([of_exit[i] for of_exit in batch]) for batch in batches], dim=1).cpu().numpy()
-            for i in range(3)
-        )
-        scores = cls(confidence, prediction, top5, torch.cat(list(labels)).cpu().numpy())
-        if np.isnan(confidence).any():
-            bad = int(np.isnan(confidence).any(axis=0).sum())
-            raise UserError(
-                f"The network gives logits that are no numbers for {bad} of {scores.num_images} images: it has "
-                "diverged or its weights are damaged; use another checkpoint."
-            )
-        low, high = int(scores.labels.min()), int(scores.labels.max())
-        if low < 0 or high >= num_classes:
-            raise UserError(
-                f"Labels must lie in 0..{num_classes - 1} for logits of {num_classes} classes, these lie in "
-                f"{low}..{high}: score the network on the data set that it was built for."
-            )
-        return scores
+        """Join scored batches along the images, and check the labels."""
+        # Only here are scores moved to the host, so that a GPU does not wait after every batch.
+        joined: dict[str, Any] = {
+            name: torch.cat([batch[name] for batch in scored], dim=-1).cpu().numpy() for name in scored[0]
+        }
+        if logits is not None:
+            joined["logits"] = torch.cat(list(logits), dim=1).cpu().numpy()
+        if "labels" in joined:
+            low, high = int(joined["labels"].min()), int(joined["labels"].max())
+            if low < 0 or high >= num_classes:
+                raise UserError(
+                    f"Labels must lie in 0..{num_classes - 1} for logits of {num_classes} classes, these lie in "
+                    f"{low}..{high}: score the network on the data set that it was built for."
+                )
+        return cls(**joined, temperatures=temperatures)
 
     @classmethod
     def concatenate(cls, parts: Sequence[ExitScores]) -> ExitScores:
-        """Join the images of several scores of the same network, in order."""
+        """Join the images of several scores of the same network, in order; what not all of them have is left out.
+
+        Raises:
+            UserError: if there are none, or they differ in the number of exits or the temperatures.
+        """
         if len({part.num_exits for part in parts}) != 1:
             raise UserError("Only scores of the same number of exits can be joined, and at least one is needed.")
-        return cls(
-            confidence=np.concatenate([part.confidence for part in parts], axis=1),
-            prediction=np.concatenate([part.prediction for part in parts], axis=1),
-            correct_top5=np.concatenate([part.correct_top5 for part in parts], axis=1),
-            labels=np.concatenate([part.labels for part in parts]),
-        )
+        first = parts[0]
+        if any(not same_temperatures(part.temperatures, first.temperatures) for part in parts):
+            raise UserError("Only scores of the same temperatures can be joined.")
+        shared: Any = {
+            name: np.concatenate([part._arrays[name] for part in parts], axis=int(array.ndim > 1))
+            for name, array in first._arrays.items()
+            if all(part.has(name) for part in parts)
+        }
+        return cls(**shared, temperatures=first.temperatures)
 
     def subset(self, images: npt.ArrayLike | slice) -> ExitScores:
         """The scores of some images, chosen by indices, a mask or a slice."""
         chosen: Any = images if isinstance(images, slice) else np.asarray(images)
-        return ExitScores(
-            self.confidence[:, chosen], self.prediction[:, chosen], self.correct_top5[:, chosen], self.labels[chosen]
-        )
+        part: Any = {
+            name: array[chosen] if array.ndim == 1 else array[:, chosen] for name, array in self._arrays.items()
+        }
+        return ExitScores(**part, temperatures=self.temperatures)
 
     def save(self, path: str | Path) -> None:
         """Write the scores to one compressed .npz file, whole or not at all."""
+        arrays: Any = dict(self._arrays)
+        if self.temperatures is not None:
+            arrays["temperatures"] = self.temperatures
         # Through a handle, because np.savez appends ".npz" to a name that lacks it.
         with written_whole(path) as partial, partial.open("wb") as file:
-            np.savez_compressed(file, **{field.name: getattr(self, field.name) for field in fields(self)})
+            np.savez_compressed(file, **arrays)
 
     @classmethod
     def load(cls, path: str | Path) -> ExitScores:
-        """Read what `save` wrote.
+        """Read what `save` wrote, or arrays of the same names from anywhere; `read_score_arrays` says which.
 
         Raises:
-            UserError: if the file is missing or is not one of exit scores.
+            UserError: if the file is missing, is not one of exit scores, or its arrays do not go together.
         """
+        arrays: dict[str, Any] = read_score_arrays(path)
         try:
-            with np.load(path, allow_pickle=False) as file:
-                scores = cls(**{field.name: file[field.name] for field in fields(cls)})
-        except FileNotFoundError as error:
-            raise UserError(f"There is no score file {str(path)!r}.") from error
-        except (KeyError, TypeError, ValueError, EOFError, BadZipFile) as error:
-            raise UserError(f"{str(path)!r} is no file of exit scores; write one with ExitScores.save.") from error
-        return scores
+            if "confidence" in arrays:
+                return cls(**arrays)
+            temperatures = arrays.get("temperatures")
+            return cls.from_logits(arrays["logits"], arrays.get("labels"), temperatures=temperatures)
+        except UserError as error:
+            raise UserError(f"{str(path)!r}: {error}") from error
 
 
-def _check_shapes(logits: Tensor, labels: Tensor) -> None:
-    if logits.ndim != 3 or labels.ndim != 1 or logits.shape[1] != labels.shape[0]:
+def same_temperatures(one: npt.ArrayLike | None, other: npt.ArrayLike | None) -> bool:
+    """Whether two sets of temperatures are the same; None is 1 for every exit."""
+    if one is None or other is None:
+        return all(values is None or bool((np.asarray(values) == 1).all()) for values in (one, other))
+    return np.array_equal(np.asarray(one), np.asarray(other))
+
+
+def _score_batch(logits: Tensor, labels: Tensor | None, temperatures: npt.ArrayLike | None) -> dict[str, Tensor]:
+    """The scores of a batch by name, on its device: (K, B), and the labels (B,)."""
+    if logits.ndim != 3 or (labels is not None and (labels.ndim != 1 or logits.shape[1] != labels.shape[0])):
+        of_labels = "" if labels is None else f" and {tuple(labels.shape)}"
         raise UserError(
-            f"Logits must be (exits, images, classes) and labels (images,), these are {tuple(logits.shape)} and "
-            f"{tuple(labels.shape)}."
+            f"Logits must be (exits, images, classes) and labels (images,), these are {tuple(logits.shape)}{of_labels}."
         )
     if 0 in logits.shape:
         raise UserError(f"There is nothing to score: the logits are {tuple(logits.shape)} (exits, images, classes).")
+    each = [1.0] * len(logits) if temperatures is None else np.asarray(temperatures, dtype=np.float64).tolist()
+    if len(each) != len(logits):
+        raise UserError(f"There must be one temperature for each of the {len(logits)} exits, there are {len(each)}.")
+    # One exit at a time: the softmax of all exits at once would double the memory of the largest array there is.
+    answers = [score_logits(of_exit, labels, t) for of_exit, t in zip(logits, each, strict=True)]
+    names = [name for name in Answers._fields if getattr(answers[0], name) is not None]
+    scored = {name: torch.stack([getattr(answer, name) for answer in answers]) for name in names}
+    return scored if labels is None else {**scored, "labels": labels}

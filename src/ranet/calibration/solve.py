@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from math import exp, inf, log
 from typing import Any
 
@@ -13,7 +12,7 @@ from scipy.optimize import bisect
 
 from ranet.calibration.geometric import descending, geometric_thresholds
 from ranet.calibration.outcome import checked_costs, evaluate_thresholds
-from ranet.calibration.policies import ExitPolicy
+from ranet.calibration.promise import Calibration, promise
 from ranet.calibration.scores import ExitScores
 from ranet.errors import UserError, unknown_name
 
@@ -21,25 +20,6 @@ POLICIES = ("geometric",)
 GRID = 64
 SMALLEST_RATIO = 1e-18  # q_1 rounds to 1 in float64: everybody leaves at the first exit
 RESOLUTION = 1e-13  # of the log ratio; two quotas that change nearer than this change together
-
-
-@dataclass(frozen=True, eq=False)
-class Calibration:
-    """A policy and what it promises.
-
-    Attributes:
-        policy: ready to save; its metadata repeat what stands here.
-        ratio: of the geometric series; infinite if everybody goes to the last exit.
-        predicted_cost: the mean cost on validation, at most the budget.
-        predicted_accuracy: top-1 on validation, a fraction.
-        exit_shares: (K,) on validation.
-    """
-
-    policy: ExitPolicy
-    ratio: float
-    predicted_cost: float
-    predicted_accuracy: float
-    exit_shares: npt.NDArray[np.float64]
 
 
 def calibrate(
@@ -83,25 +63,16 @@ def calibrate(
     if solution is None:
         raise UserError(f"No {policy} policy has a mean cost of {_number(budget, unit)}; {_reachable(costs, unit)}.")
     ratio, thresholds = solution
-    outcome = evaluate_thresholds(thresholds[None], scores, costs)[0]
-    solved = ExitPolicy(
-        tuple(thresholds.tolist()),
-        metadata={
-            "policy": policy,
-            "ratio": ratio,
-            "unit": unit,
-            "budget": budget,
-            "cost_per_exit": costs,
-            "predicted": {
-                "cost": outcome.mean_cost,
-                "accuracy": outcome.accuracy,
-                "exit_shares": outcome.exit_shares,
-            },
-            "validation_images": scores.num_images,
-            **(metadata or {}),
-        },
+    return promise(
+        thresholds,
+        scores,
+        costs,
+        family=policy,
+        parameters={"ratio": ratio},
+        unit=unit,
+        budget=budget,
+        metadata=metadata,
     )
-    return Calibration(solved, ratio, outcome.mean_cost, outcome.accuracy, outcome.exit_shares)
 
 
 def budget_in_cost(budget: float, unit: str, cost_per_exit: npt.ArrayLike) -> float:

@@ -1,0 +1,62 @@
+"""Score files: .npz archives of arrays by name, written here or by any other program."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+import numpy.typing as npt
+
+from ranet.errors import UserError
+
+Array = npt.NDArray[Any]
+
+DIMENSIONS = {
+    "confidence": 2,
+    "margin": 2,
+    "entropy": 2,
+    "prediction": 2,
+    "correct_top5": 2,
+    "correct": 2,
+    "labels": 1,
+    "logits": 3,
+    "temperatures": 1,
+}
+
+
+def read_score_arrays(path: str | Path) -> dict[str, Array]:
+    """The arrays of a score file, by name: numbers of the right number of dimensions, and enough of them.
+
+    Either "confidence" (exits, images) and what else is known (`ExitScores` names it), or "logits" (exits, images,
+    classes). "labels" (images,) belong to both.
+
+    Raises:
+        UserError: if the file is missing, damaged, or holds something else.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            if isinstance(file, np.ndarray):
+                raise ValueError("a single array")
+            arrays = {name: file[name] for name in file.files}
+    except FileNotFoundError as error:
+        raise UserError(f"There is no score file {str(path)!r}.") from error
+    except OSError as error:
+        raise UserError(f"The score file {str(path)!r} cannot be read: {error.strerror or error}.") from error
+    except (KeyError, TypeError, ValueError, EOFError, AttributeError, NotImplementedError, BadZipFile) as error:
+        raise UserError(f"{str(path)!r} is no file of exit scores (.npz of plain arrays).") from error
+    unknown = sorted(set(arrays) - set(DIMENSIONS))
+    if unknown or not {"confidence", "logits"} & set(arrays):
+        found = ", ".join(sorted(arrays)) or "nothing"
+        raise UserError(
+            f"{str(path)!r} holds {found}; a score file holds confidence (exits, images) or logits (exits, images, "
+            "classes), labels (images,) and, if known, prediction, correct, margin, entropy, correct_top5."
+        )
+    for name, array in arrays.items():
+        if array.ndim != DIMENSIONS[name] or array.dtype.kind not in "biuf":
+            raise UserError(
+                f"In {str(path)!r}, {name} must be numbers in {DIMENSIONS[name]} dimensions, it is {array.dtype} of "
+                f"shape {array.shape}."
+            )
+    return arrays
