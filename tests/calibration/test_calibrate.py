@@ -41,14 +41,14 @@ def test_a_budget_reached_exactly_is_spent_exactly(scores, costs):
 
 
 def test_the_saved_policy_knows_its_promise(scores, costs, tmp_path):
-    result = calibrate(scores, costs, budget=3e6, unit="macs", metadata={"network": "msdnet_tiny"})
+    result = calibrate(scores, costs, budget=3e6, unit="macs", metadata={"network": {"name": "msdnet_tiny"}})
     result.policy.save(tmp_path / "policy.json")
     metadata = load_policy(tmp_path / "policy.json").metadata
     assert metadata["unit"] == "macs"
     assert metadata["budget"] == 3e6
     assert metadata["cost_per_exit"] == costs
     assert metadata["ratio"] == result.ratio
-    assert metadata["network"] == "msdnet_tiny"
+    assert metadata["network"] == {"name": "msdnet_tiny"}
     assert metadata["predicted"]["cost"] == result.predicted_cost
     assert metadata["predicted"]["exit_shares"] == result.exit_shares.tolist()
 

@@ -4,6 +4,7 @@ import csv
 import json
 import subprocess
 from importlib.metadata import version
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -59,13 +60,14 @@ def table(file: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(lines))
 
 
-def stopped(logits: Tensor, labels: Tensor, thresholds: list[float | None], costs: list[float]) -> tuple[float, float]:
+def stopped(logits: Tensor, labels: Tensor, thresholds: list[float | str], costs: list[float]) -> tuple[float, float]:
     """Accuracy and mean cost of stopping each image at the first exit that is confident enough, one by one."""
     right, spent = 0, 0.0
+    words = {"never": inf, "always": -inf}
     for image in range(logits.shape[1]):
-        for k, threshold in enumerate([*thresholds, -1.0]):
+        for k, threshold in enumerate([*thresholds, "always"]):
             confidence, predicted = logits[k, image].softmax(-1).max(-1)
-            if threshold is not None and confidence.item() >= threshold:
+            if confidence.item() >= float(words.get(threshold, threshold)):
                 right += int(predicted == labels[image])
                 spent += costs[k]
                 break

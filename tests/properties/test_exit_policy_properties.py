@@ -9,10 +9,16 @@ from hypothesis.extra import numpy as hnp
 
 from ranet.calibration import ExitPolicy, ExitScores, calibrate, evaluate_policy, geometric_policy, load_policy
 from ranet.calibration.geometric import geometric_quotas
+from ranet.calibration.scores import SCORES
 
 # Few distinct values make ties; 1.0 is what saturated networks say.
 FEW = st.sampled_from([0.25, 0.5, 0.75, 1.0])
 MANY = st.floats(0.125, 1.0, width=32)
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
 RATIOS = st.one_of(st.integers(1, 39).map(lambda p: p / 20), st.floats(1e-3, 1e3))
 
 
@@ -92,9 +98,19 @@ def test_calibration_never_exceeds_a_budget_that_can_be_reached(scores, fraction
 
 
 @settings(max_examples=50, deadline=None)
-@given(thresholds=st.lists(st.one_of(st.floats(-1, 2), st.just(inf)), max_size=8))
-def test_a_policy_file_keeps_every_threshold(thresholds, tmp_path_factory):
+@given(data=st.data())
+def test_a_policy_file_keeps_everything(data, tmp_path_factory):
+    thresholds = data.draw(st.lists(st.floats(width=32, allow_nan=False), max_size=8))
+    exits = len(thresholds) + 1
+    positive = st.floats(0, exclude_min=True, allow_infinity=False)
+    policy = ExitPolicy(
+        tuple(thresholds),
+        data.draw(st.sampled_from(SCORES)),
+        data.draw(st.none() | st.lists(positive, min_size=exits, max_size=exits).map(tuple)),
+        {"policy": data.draw(st.text()), "more": data.draw(JSON)},
+    )
     path = tmp_path_factory.mktemp("policy") / "policy.json"
-    policy = ExitPolicy(tuple(thresholds))
     policy.save(path)
-    assert load_policy(path) == policy
+    again = load_policy(path)
+    assert again == policy
+    assert repr(again) == repr(policy), "whole numbers stay whole, and zeros keep their sign"

@@ -5,7 +5,7 @@ from ranet.calibration.outcome import PolicyOutcome, evaluate_policy, evaluate_t
 from ranet.calibration.policies import ExitPolicy, load_policy
 from ranet.calibration.promise import Calibration
 from ranet.calibration.scores import ExitScores
-from ranet.calibration.solve import budget_in_cost, calibrate
+from ranet.calibration.solve import POLICIES, budget_in_cost, calibrate, calibrate_each
 
 __all__ = [
     "ExitScores",
@@ -18,6 +18,8 @@ __all__ = [
     "evaluate_policy",
     "evaluate_thresholds",
     "Calibration",
+    "POLICIES",
     "calibrate",
+    "calibrate_each",
     "budget_in_cost",
 ]

@@ -46,51 +46,73 @@ def geometric_quotas(
     return np.floor(num_images * powers / powers.sum(axis=1, keepdims=True)).astype(np.int64)
 
 
-def descending(confidence: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
-    """(K - 1, N) the images of each exit but the last, most confident first."""
-    return np.argsort(-confidence[:-1], axis=1)
+def descending(scores: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
+    """(K - 1, N) the images of each exit but the last, surest first."""
+    return np.argsort(-scores[:-1], axis=1)
 
 
-def geometric_thresholds(
-    confidence: npt.NDArray[np.float32],
-    ratios: Sequence[float] | npt.NDArray[np.float64],
-    order: npt.NDArray[np.int64] | None = None,
+def quota_thresholds(
+    scores: npt.NDArray[np.float32], quotas: npt.NDArray[np.int64], order: npt.NDArray[np.int64] | None = None
 ) -> npt.NDArray[np.float32]:
-    """The thresholds of the geometric policy for many ratios at once.
+    """The thresholds by which so many images leave at each exit, for many policies at once.
 
-    Exit after exit: among the images that have not left, sorted by confidence, the threshold is the confidence of the
-    floor(n q_k)-th. Everybody at or above it has left, ties included. Where floor(n q_k) is 0 or fewer images remain,
+    Exit after exit: among the images that have not left, sorted by score, the threshold is the score of the n_k-th, n_k
+    the exit's quota. Everybody at or above it has left, ties included. Where the quota is 0 or fewer images remain,
     nobody leaves and the threshold is infinite.
 
-    Images are sorted once for each exit; a ratio then only looks who is still there along that order.
+    Images are sorted once for each exit; a policy then only looks who is still there along that order.
 
     Args:
-        confidence: (K, N) on validation.
-        ratios: (R,).
-        order: `descending(confidence)`, for callers that solve many times on the same scores.
+        scores: (K, N) on validation, more is surer.
+        quotas: (R, K) or (R, K - 1); the last exit takes who remains, whatever its quota says.
+        order: `descending(scores)`, for callers that solve many times on the same scores.
 
     Returns:
         (R, K - 1).
 
     Example:
-        >>> confidence = np.float32([[0.9, 0.8, 0.7, 0.6], [0.5, 0.5, 0.8, 0.9]])
-        >>> geometric_thresholds(confidence, [0.5, 1.0])  # quotas of exit 1: floor(4 * 2/3) = 2, floor(4 * 1/2) = 2
-        array([[0.8],
-               [0.8]], dtype=float32)
+        >>> scores = np.float32([[0.9, 0.8, 0.7, 0.6], [0.5, 0.5, 0.8, 0.9]])
+        >>> quota_thresholds(scores, np.array([[1], [2], [0]]))
+        array([[0.9],
+               [0.8],
+               [inf]], dtype=float32)
     """
-    exits, images = confidence.shape
-    order = descending(confidence) if order is None else order
-    quotas = geometric_quotas(ratios, exits, images)
+    exits, images = scores.shape
+    order = descending(scores) if order is None else order
     thresholds = np.full((len(quotas), exits - 1), np.inf, dtype=np.float32)
     here = np.ones((len(quotas), images), dtype=bool)
     for k in range(exits - 1):
         for i in np.flatnonzero(quotas[:, k]):
-            # The places in the order that are still taken; a cumulative sum over all ratios at once is slower.
+            # The places in the order that are still taken; a cumulative sum over all policies at once is slower.
             remaining = np.flatnonzero(here[i].take(order[k]))
             if quotas[i, k] <= len(remaining):
-                thresholds[i, k] = confidence[k, order[k, remaining[quotas[i, k] - 1]]]
-        here &= confidence[k] < thresholds[:, k, None]
+                thresholds[i, k] = scores[k, order[k, remaining[quotas[i, k] - 1]]]
+        here &= scores[k] < thresholds[:, k, None]
     return thresholds
+
+
+def geometric_thresholds(
+    scores: npt.NDArray[np.float32],
+    ratios: Sequence[float] | npt.NDArray[np.float64],
+    order: npt.NDArray[np.int64] | None = None,
+) -> npt.NDArray[np.float32]:
+    """The thresholds of the geometric policy for many ratios at once: `quota_thresholds` of `geometric_quotas`.
+
+    Args:
+        scores: (K, N) on validation, more is surer.
+        ratios: (R,).
+        order: `descending(scores)`, for callers that solve many times on the same scores.
+
+    Returns:
+        (R, K - 1).
+
+    Example:
+        >>> scores = np.float32([[0.9, 0.8, 0.7, 0.6], [0.5, 0.5, 0.8, 0.9]])
+        >>> geometric_thresholds(scores, [0.5, 1.0])  # quotas of exit 1: floor(4 * 2/3) = 2, floor(4 * 1/2) = 2
+        array([[0.8],
+               [0.8]], dtype=float32)
+    """
+    return quota_thresholds(scores, geometric_quotas(ratios, *scores.shape), order)
 
 
 def geometric_policy(scores: ExitScores, ratio: float) -> ExitPolicy:

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 LEVEL = 0.95
-RESAMPLES = 4000
+RESAMPLES = 2000
 Interval = tuple[float, float]
 
 

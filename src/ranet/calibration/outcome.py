@@ -50,6 +50,12 @@ class Outcomes:
         )
 
 
+def mean_cost(left: npt.NDArray[np.integer] | Floats, cost_per_exit: Floats) -> Floats:
+    """(...) the mean cost where left (..., K) images left at each exit; the same sum to the last bit everywhere."""
+    total: Floats = (left * cost_per_exit).sum(axis=-1)
+    return total / left.sum(axis=-1)
+
+
 def evaluate_thresholds(
     thresholds: npt.NDArray[np.float32], scores: ExitScores, cost_per_exit: Floats, score: str = "confidence"
 ) -> Outcomes:
@@ -87,9 +93,7 @@ def evaluate_thresholds(
         right[:, k] = nan if correct is None else np.count_nonzero(leaves & correct[k], axis=1)
     shares = left / scores.num_images
     accuracy_per_exit = np.divide(right, left, out=np.full_like(right, np.nan), where=left > 0)
-    return Outcomes(
-        right.sum(axis=1) / scores.num_images, (shares * cost_per_exit).sum(axis=1), shares, accuracy_per_exit
-    )
+    return Outcomes(right.sum(axis=1) / scores.num_images, mean_cost(left, cost_per_exit), shares, accuracy_per_exit)
 
 
 def evaluate_policy(policy: ExitPolicy, scores: ExitScores, cost_per_exit: npt.ArrayLike) -> PolicyOutcome:

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import inf
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from ranet.calibration.policy_file import read_policy_file, write_policy_file
 from ranet.calibration.scores import SCORES, ExitScores, same_temperatures
-from ranet.calibration.strict_json import plain, strict_json
+from ranet.calibration.strict_json import plain
 from ranet.errors import UserError
-from ranet.files import written_whole
-
-FORMAT = "ranet exit policy"
-VERSION = 1
 
 
 def first_exits(
@@ -37,9 +33,13 @@ def first_exits(
         >>> first_exits(np.float32([[0.9, 0.2, 0.2], [0.9, 0.7, 0.6], [1.0, 1.0, 1.0]]), [0.8, 0.7])
         array([0, 1, 2])
     """
-    leaves = np.ones(scores.shape, dtype=bool)
-    leaves[:-1] = scores[:-1] >= np.asarray(thresholds, dtype=np.float32)[:, None]
-    return leaves.argmax(axis=0)
+    # How many exits an image has passed; in bytes, which is several times faster than in whole words.
+    passed = np.zeros(scores.shape[1], dtype=np.uint8)
+    here = np.ones(scores.shape[1], dtype=bool)
+    for of_exit, threshold in zip(scores[:-1], thresholds, strict=True):
+        here &= of_exit < np.float32(threshold)
+        passed += here
+    return passed.astype(np.int64)
 
 
 @dataclass(frozen=True)
@@ -126,56 +126,46 @@ class ExitPolicy:
             )
         return scores.score(self.score)
 
+    def require_network(self, fingerprint: str) -> None:
+        """Raise a UserError if the policy says that it was solved for a network of another fingerprint.
+
+        Policies that name no network pass: those made by hand, and those solved on scores of a network that lives
+        elsewhere.
+
+        Args:
+            fingerprint: of the network that shall follow the policy; compared with
+                ``metadata["network"]["fingerprint"]``.
+
+        Example:
+            >>> ExitPolicy((0.5,), metadata={"network": {"fingerprint": "0123"}}).require_network("0123")
+            >>> ExitPolicy((0.5,)).require_network("0123")
+        """
+        network = self.metadata.get("network")
+        known = network.get("fingerprint") if isinstance(network, dict) else None
+        if known is not None and known != fingerprint:
+            raise UserError(
+                f"The policy was solved for another network (its fingerprint is {known}, and that of this network is "
+                f"{fingerprint}): calibrate a policy for this one."
+            )
+
     def save(self, path: str | Path) -> None:
-        """Write the policy as strict JSON, whole or not at all; an infinite threshold is written as null."""
-        content = {
-            "format": FORMAT,
-            "version": VERSION,
-            "score": self.score,
-            "thresholds": self.thresholds,
-            "metadata": self.metadata,
-        }
-        with written_whole(path) as partial:
-            partial.write_text(strict_json(content), encoding="utf-8")
+        """Write the policy file, whole or not at all; `write_policy_file` says what is in it.
+
+        Policies made by hand are made so: ``ExitPolicy((0.9, 0.8), metadata={...}).save("policy.json")``.
+
+        Raises:
+            UserError: if the metadata are not what a policy file can hold, such as a budget that is no number.
+        """
+        write_policy_file(
+            path, {name: getattr(self, name) for name in ("score", "thresholds", "temperatures", "metadata")}
+        )
 
 
 def load_policy(path: str | Path) -> ExitPolicy:
-    """Read a policy that `ExitPolicy.save` wrote, or that was written by hand in the same form.
+    """Read a policy that `ExitPolicy.save` wrote.
 
     Raises:
-        UserError: if the file is missing, is not JSON, or is not a policy of this format and version.
+        UserError: if the file is missing, is not JSON, is not a policy of this format and version, was changed after it
+            was written, or says what no policy can.
     """
-    where = f"The policy file {str(path)!r}"
-    try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"), parse_constant=_refuse)
-    except FileNotFoundError as error:
-        raise UserError(f"{where} does not exist; ranet calibrate writes one.") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{where} cannot be read as text: {error}.") from error
-    except ValueError as error:
-        raise UserError(f"{where} is not valid JSON ({error}); write it again with ranet calibrate.") from error
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise UserError(f'{where} is no exit policy: it must be an object with "format": "{FORMAT}".')
-    if content.get("version") != VERSION:
-        raise UserError(
-            f"{where} has version {content.get('version')!r} and this ranet reads {VERSION}: write it again with ranet "
-            "calibrate, or update ranet."
-        )
-    thresholds, metadata = content.get("thresholds"), content.get("metadata", {})
-    if not isinstance(thresholds, list) or not all(_is_threshold(value) for value in thresholds):
-        raise UserError(
-            f'{where} must have "thresholds", a list with a number for each exit but the last, or null where nobody '
-            "leaves."
-        )
-    if not isinstance(metadata, dict):
-        raise UserError(f'{where} must have an object as "metadata".')
-    values = tuple(inf if value is None else float(value) for value in thresholds)
-    return ExitPolicy(values, score=content.get("score", "confidence"), metadata=metadata)
-
-
-def _is_threshold(value: object) -> bool:
-    return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
-
-
-def _refuse(constant: str) -> NoReturn:
-    raise ValueError(f"{constant} is no JSON number")
+    return ExitPolicy(**read_policy_file(path))

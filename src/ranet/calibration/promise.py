@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ranet.calibration.distribution import summarise_scores
 from ranet.calibration.intervals import LEVEL, Interval, bootstrap_intervals
-from ranet.calibration.outcome import evaluate_policy
-from ranet.calibration.policies import ExitPolicy
+from ranet.calibration.outcome import mean_cost
+from ranet.calibration.policies import ExitPolicy, first_exits
 from ranet.calibration.scores import ExitScores
 
 
@@ -47,6 +48,84 @@ class Calibration:
         return inf if ratio is None else float(ratio)
 
 
+class Promises:
+    """Sees what policies come to on validation scores, and writes it into them; what they share is done once.
+
+    Args:
+        scores: on validation; the policies take over their temperatures.
+        costs: (K,) cumulative cost of each exit.
+        score: what is compared.
+        unit: of the costs.
+        metadata: further entries for all of them, such as the network's name.
+    """
+
+    def __init__(
+        self,
+        scores: ExitScores,
+        costs: npt.NDArray[np.float64],
+        score: str = "confidence",
+        unit: str = "",
+        metadata: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.scores = scores
+        self.costs = costs
+        self.score = score
+        self.compared = scores.score(score)
+        self.temperatures = None if scores.temperatures is None else tuple(scores.temperatures.tolist())
+        self.shared = {
+            "unit": unit,
+            "cost_per_exit": costs.tolist(),
+            "score_distribution": summarise_scores(self.compared),
+            **(metadata or {}),
+        }
+
+    def promise(
+        self,
+        thresholds: npt.NDArray[np.float32] | tuple[float, ...],
+        *,
+        family: str,
+        parameters: Mapping[str, Any] | None = None,
+        budget: float | None = None,
+        notices: tuple[str, ...] = (),
+    ) -> Calibration:
+        """The policy of these thresholds and what it promises.
+
+        Args:
+            thresholds: (K - 1,).
+            family: name of the solver, "policy" in the metadata.
+            parameters: what was solved for; they go into the metadata.
+            budget: None for policies that meet something else.
+            notices: sentences that the user should read.
+        """
+        values = tuple(np.asarray(thresholds, dtype=np.float32).tolist())
+        exits = first_exits(self.compared, values)
+        left = np.bincount(exits, minlength=len(self.costs))
+        cost, shares = float(mean_cost(left, self.costs)), left / len(exits)
+        correct = self.scores.correct[exits, np.arange(len(exits))] if self.scores.has("correct") else None
+        accuracy = nan if correct is None else float(correct.mean())
+        intervals = bootstrap_intervals(exits, correct, self.costs)
+        predicted = {
+            "images": len(exits),
+            "cost": cost,
+            "cost_interval": intervals.cost,
+            "accuracy": accuracy,
+            "accuracy_interval": intervals.accuracy,
+            "level": LEVEL,
+            "exit_shares": shares,
+        }
+        content = {"policy": family, **(parameters or {}), "budget": budget, "predicted": predicted, **self.shared}
+        return Calibration(
+            ExitPolicy(values, self.score, self.temperatures, content),
+            cost,
+            accuracy,
+            intervals.accuracy or (nan, nan),
+            intervals.cost,
+            shares,
+            dict(parameters or {}),
+            notices,
+        )
+
+
 def promise(
     thresholds: npt.NDArray[np.float32] | tuple[float, ...],
     scores: ExitScores,
@@ -60,51 +139,6 @@ def promise(
     metadata: Mapping[str, Any] | None = None,
     notices: tuple[str, ...] = (),
 ) -> Calibration:
-    """See what thresholds come to on validation scores, and write it into the policy.
-
-    Args:
-        thresholds: (K - 1,).
-        scores: on validation; the policy takes over their temperatures.
-        costs: (K,) cumulative cost of each exit.
-        family: name of the solver, "policy" in the metadata.
-        score: what is compared.
-        parameters: what was solved for; they go into the metadata.
-        unit: of the costs.
-        budget: None for policies that meet something else.
-        metadata: further entries, such as the network's name.
-        notices: sentences that the user should read.
-    """
-    values = tuple(np.asarray(thresholds, dtype=np.float32).tolist())
-    temperatures = None if scores.temperatures is None else tuple(scores.temperatures.tolist())
-    policy = ExitPolicy(values, score, temperatures)
-    outcome = evaluate_policy(policy, scores, costs)
-    exits = policy.exits(scores)
-    correct = scores.correct[exits, np.arange(scores.num_images)] if scores.has("correct") else None
-    intervals = bootstrap_intervals(exits, correct, costs)
-    content = {
-        "policy": family,
-        **(parameters or {}),
-        "unit": unit,
-        "budget": budget,
-        "cost_per_exit": costs,
-        "predicted": {
-            "images": scores.num_images,
-            "cost": outcome.mean_cost,
-            "cost_interval": intervals.cost,
-            "accuracy": outcome.accuracy,
-            "accuracy_interval": intervals.accuracy,
-            "level": LEVEL,
-            "exit_shares": outcome.exit_shares,
-        },
-        **(metadata or {}),
-    }
-    return Calibration(
-        ExitPolicy(values, score, temperatures, content),
-        outcome.mean_cost,
-        outcome.accuracy,
-        intervals.accuracy or (nan, nan),
-        intervals.cost,
-        outcome.exit_shares,
-        dict(parameters or {}),
-        notices,
-    )
+    """What one policy comes to on validation scores; the arguments are those of `Promises` and its ``promise``."""
+    maker = Promises(scores, costs, score, unit, metadata)
+    return maker.promise(thresholds, family=family, parameters=parameters, budget=budget, notices=notices)

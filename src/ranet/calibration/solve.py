@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from math import exp, inf, log
+from collections.abc import Callable, Mapping, Sequence
+from math import inf
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import bisect
 
-from ranet.calibration.geometric import descending, geometric_thresholds
-from ranet.calibration.outcome import checked_costs, evaluate_thresholds
-from ranet.calibration.promise import Calibration, promise
+from ranet.calibration.cross_fitting import OptimalSolver
+from ranet.calibration.geometric_solver import GeometricSolver
+from ranet.calibration.one_threshold import OneThresholdSolver
+from ranet.calibration.outcome import checked_costs
+from ranet.calibration.promise import Calibration, Promises
 from ranet.calibration.scores import ExitScores
 from ranet.errors import UserError, unknown_name
 
-POLICIES = ("geometric",)
-GRID = 64
-SMALLEST_RATIO = 1e-18  # q_1 rounds to 1 in float64: everybody leaves at the first exit
-RESOLUTION = 1e-13  # of the log ratio; two quotas that change nearer than this change together
+POLICIES = {
+    "geometric": "confidence",
+    "margin": "margin",
+    "entropy": "entropy",
+    "one_threshold": "confidence",
+    "patience": "patience",
+    "optimal": "confidence",
+}
+"""The families of policies, and the score that each compares unless another is asked for."""
+SMOOTHING = 0.02
+FOLDS = 2
+
+Solution = tuple[npt.NDArray[np.float32], Mapping[str, Any]]
 
 
 def calibrate(
@@ -28,24 +38,39 @@ def calibrate(
     budget: float,
     *,
     policy: str = "geometric",
+    score: str | None = None,
     unit: str = "",
     metadata: Mapping[str, Any] | None = None,
+    smoothing: float = SMOOTHING,
+    folds: int = FOLDS,
 ) -> Calibration:
     """Find the policy whose mean cost on validation meets the budget: as near as its family comes, and never above.
 
     A budget of at least the last exit's cost sends everybody there.
 
+    The families:
+
+    - "geometric": the papers' rule, by which the shares of the exits follow a geometric series (`GeometricSolver`);
+      "margin" and "entropy" are the same rule on another score than the confidence;
+    - "one_threshold": the same threshold at all exits (`OneThresholdSolver`);
+    - "patience": leave when so many consecutive exits agree, and between two whole numbers when they nearly do and the
+      exit is confident (`patience_scores`);
+    - "optimal": a free threshold for each exit where this wins under cross-fitting, else geometric (`OptimalSolver`).
+
     Args:
-        scores: on validation images, which the network was not trained on.
-        cost_per_exit: (K,) cumulative cost of each exit.
+        scores: on validation images, which the network was not trained on; labels are needed for "optimal" alone.
+        cost_per_exit: (K,) cumulative cost of each exit, increasing.
         budget: mean cost for each image, in the unit of the costs.
-        policy: the family; "geometric" has one parameter, the ratio.
+        policy: the family.
+        score: what "geometric", "one_threshold" and "optimal" compare: "confidence", "margin" or "entropy".
         unit: of costs and budget, for messages and the policy file ("macs", "paper_ops", "ms").
         metadata: further entries for the policy file, such as the network's name.
+        smoothing: for "optimal", the fraction of the images over which accuracy is averaged along each threshold.
+        folds: for "optimal", in how many parts the images are dealt for cross-fitting; 0 accepts without it.
 
     Raises:
-        UserError: for a budget that no policy reaches (with the range that is reachable), an unknown family, or costs
-            of another number of exits.
+        UserError: for a budget that no policy reaches (with the range that is reachable), an unknown family or score,
+            or costs of another number of exits.
 
     Example:
         >>> rng = np.random.default_rng(0)
@@ -54,25 +79,53 @@ def calibrate(
         >>> round(calibration.predicted_cost, 2), len(calibration.policy.thresholds)
         (2.5, 2)
     """
-    if policy not in POLICIES:
-        raise unknown_name("policy", policy, POLICIES)
+    options: dict[str, Any] = {"policy": policy, "score": score, "unit": unit, "metadata": metadata}
+    return calibrate_each(scores, cost_per_exit, [budget], **options, smoothing=smoothing, folds=folds)[0]
+
+
+def calibrate_each(
+    scores: ExitScores,
+    cost_per_exit: npt.ArrayLike,
+    budgets: Sequence[float] | npt.NDArray[np.float64],
+    *,
+    policy: str = "geometric",
+    score: str | None = None,
+    unit: str = "",
+    metadata: Mapping[str, Any] | None = None,
+    smoothing: float = SMOOTHING,
+    folds: int = FOLDS,
+) -> list[Calibration]:
+    """Find the policy of each of many budgets; see `calibrate`. What they share is done once.
+
+    Raises:
+        UserError: as `calibrate`, before anything is solved.
+    """
     costs = checked_costs(cost_per_exit, scores.num_exits)
-    if not 0 < budget < inf:
-        raise UserError(f"The budget must be a positive number, not {budget}; {_reachable(costs, unit)}.")
-    solution = _everybody_to_the_last(scores) if budget >= costs[-1] else _solve_ratio(scores, costs, budget)
-    if solution is None:
-        raise UserError(f"No {policy} policy has a mean cost of {_number(budget, unit)}; {_reachable(costs, unit)}.")
-    ratio, thresholds = solution
-    return promise(
-        thresholds,
-        scores,
-        costs,
-        family=policy,
-        parameters={"ratio": ratio},
-        unit=unit,
-        budget=budget,
-        metadata=metadata,
-    )
+    compared = _score_of(policy, score)
+    for budget in budgets:
+        if not 0 < budget < inf:
+            raise UserError(f"The budget must be a positive number, not {budget}; {_reachable(costs, unit)}.")
+        if budget < costs[0]:
+            raise UserError(f"No policy has a mean cost of {_number(budget, unit)}; {_reachable(costs, unit)}.")
+    if not (0 <= smoothing <= 1 and folds >= 0 and folds == int(folds)):
+        raise UserError(f"smoothing={smoothing} must lie in [0, 1] and folds={folds} be a whole number from 0 on.")
+    promises = Promises(scores, costs, compared, unit, metadata)
+    solve = _solver(policy, promises, smoothing, int(folds))
+    calibrations = []
+    for budget in budgets:
+        thresholds, parameters = solve(budget)
+        notices = []
+        if budget > costs[-1]:
+            last = _number(costs[-1], unit)
+            notices.append(
+                f"The budget of {_number(budget, unit)} exceeds the last exit's {last}: everybody goes there."
+            )
+        calibrations.append(
+            promises.promise(
+                thresholds, family=policy, parameters=parameters, budget=float(budget), notices=tuple(notices)
+            )
+        )
+    return calibrations
 
 
 def budget_in_cost(budget: float, unit: str, cost_per_exit: npt.ArrayLike) -> float:
@@ -92,43 +145,34 @@ def budget_in_cost(budget: float, unit: str, cost_per_exit: npt.ArrayLike) -> fl
     return budget * float(np.asarray(cost_per_exit, dtype=np.float64)[-1])
 
 
-Solution = tuple[float, npt.NDArray[np.float32]]
+def _score_of(policy: str, score: str | None) -> str:
+    """What the family compares."""
+    if policy not in POLICIES:
+        raise unknown_name("policy", policy, POLICIES)
+    if score is None or score == POLICIES[policy]:
+        return POLICIES[policy]
+    if policy not in ("geometric", "one_threshold", "optimal"):
+        raise UserError(f"The policy {policy} compares the {POLICIES[policy]}; choose another score with geometric.")
+    if score not in ("confidence", "margin", "entropy"):
+        raise unknown_name("score", score, ("confidence", "margin", "entropy"))
+    return score
 
 
-def _everybody_to_the_last(scores: ExitScores) -> Solution:
-    return inf, np.full(scores.num_exits - 1, np.inf, dtype=np.float32)
+def _solver(policy: str, on: Promises, smoothing: float, folds: int) -> Callable[[float], Solution]:
+    """What solves a budget: it gives the thresholds, and what else there is to tell."""
+    if policy == "optimal":
+        return OptimalSolver(on.compared, on.scores.correct, on.costs, smoothing, folds).solve
+    name, solver = (
+        ("threshold", OneThresholdSolver(on.compared, on.costs))
+        if policy in ("one_threshold", "patience")
+        else ("ratio", GeometricSolver(on.compared, on.costs))
+    )
 
+    def solve(budget: float) -> Solution:
+        thresholds, value = solver.solve(budget)
+        return thresholds, {name: value}
 
-def _solve_ratio(scores: ExitScores, costs: npt.NDArray[np.float64], budget: float) -> Solution | None:
-    """The ratio with the greatest mean cost that is within the budget, and its thresholds; None if there is none.
-
-    The mean cost is a step function of the ratio, because quotas are whole images. It rises with the ratio but for
-    rounding and ties (a crowd of equal confidences leaves together, and can starve the next exit's quota): so a grid
-    finds the crossings of the budget, there may be several, and each is narrowed to two neighbouring steps.
-    """
-    order = descending(scores.confidence)
-    best: tuple[float, float, float] | None = None  # cost, accuracy, log ratio
-
-    def excess(log_ratios: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        nonlocal best
-        thresholds = geometric_thresholds(scores.confidence, np.exp(log_ratios), order)
-        outcomes = evaluate_thresholds(thresholds, scores, costs)
-        tried = zip(outcomes.mean_cost.tolist(), outcomes.accuracy.tolist(), log_ratios.tolist(), strict=True)
-        best = max((one for one in [*tried, best] if one is not None and one[0] <= budget), default=None)
-        return outcomes.mean_cost - budget
-
-    # At a ratio of 2n every quota but the last is zero, and at 1/2n every quota but the first: beyond, nothing changes
-    # until rounding gives the first exit everybody.
-    end = log(2 * scores.num_images)
-    grid = np.array([log(SMALLEST_RATIO), *np.linspace(-end, end, GRID)])
-    above = excess(grid) > 0
-    for i in np.flatnonzero(above[1:] != above[:-1]):
-        # Halving, because interpolation has nothing to hold on to between two steps.
-        bisect(lambda x: excess(np.array([x]))[0], grid[i], grid[i + 1], xtol=RESOLUTION, rtol=RESOLUTION)
-    if best is None:
-        return None
-    ratio = exp(best[2])
-    return ratio, geometric_thresholds(scores.confidence, [ratio], order)[0]
+    return solve
 
 
 def _reachable(costs: npt.NDArray[np.float64], unit: str) -> str:

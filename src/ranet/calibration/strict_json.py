@@ -1,13 +1,15 @@
-"""JSON that every reader accepts: the format itself has no infinities and no NaN, though Python writes them."""
+"""JSON that every reader accepts: the format has no infinities and no NaN, though Python writes and reads them."""
 
 from __future__ import annotations
 
 import json
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
+
+DEEPEST = 64  # far more than any file of ours, far less than what Python can walk
 
 
 def plain(value: Any) -> Any:
@@ -36,3 +38,85 @@ def strict_json(value: Any) -> str:
         ['[', '1.5,', 'null', ']']
     """
     return json.dumps(plain(value), indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+
+
+def canonical_json(value: Any) -> str:
+    r"""The one text of a value: keys in order, no spaces, ASCII, numbers as Python writes them.
+
+    Example:
+        >>> canonical_json({"b": [1, 0.5], "a": "ö"})
+        '{"a":"\\u00f6","b":[1,0.5]}'
+    """
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def parse_strict_json(text: str) -> Any:
+    """The value of a JSON text, where the text has exactly one.
+
+    Raises:
+        ValueError: for what is not JSON, and for what readers understand differently: a key that stands twice in an
+            object, NaN and infinities, numbers beyond a double's range, lists within lists without end. The message is
+            the end of a sentence.
+
+    Example:
+        >>> parse_strict_json('{"a": 1, "a": 2}')
+        Traceback (most recent call last):
+        ValueError: the key "a" stands twice in one object
+    """
+    try:
+        value = json.loads(
+            text, object_pairs_hook=_object, parse_float=_float, parse_int=_whole, parse_constant=_refuse
+        )
+    except json.JSONDecodeError as error:
+        what = error.msg[:1].lower() + error.msg[1:].rstrip(": ").removesuffix(" at")
+        raise ValueError(f"{what} at line {error.lineno}, column {error.colno}") from error
+    except RecursionError as error:
+        raise ValueError(f"it is nested deeper than {DEEPEST} levels") from error
+    level = [value]
+    for _ in range(DEEPEST):
+        level = [inner for outer in level for inner in _inside(outer)]
+    if level:
+        raise ValueError(f"it is nested deeper than {DEEPEST} levels")
+    return value
+
+
+def shown(value: Any, longest: int = 40) -> str:
+    """A parsed value as it stands in a message: JSON, cut off where it is long.
+
+    Example:
+        >>> shown([0.5, None]), shown("abcdefgh", longest=6)
+        ('[0.5, null]', '"ab...')
+    """
+    text = json.dumps(value)
+    return text if len(text) <= longest else text[: longest - 3] + "..."
+
+
+def _inside(value: Any) -> list[Any]:
+    if isinstance(value, dict):
+        return list(value.values())
+    return value if isinstance(value, list) else []
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in content:
+            raise ValueError(f"the key {shown(key)} stands twice in one object")
+        content[key] = value
+    return content
+
+
+def _float(text: str) -> float:
+    value = float(text)
+    if math.isinf(value):
+        raise ValueError(f"{text[:12]}{'...' if len(text) > 12 else ''} is too large a number")
+    return value
+
+
+def _whole(text: str) -> int:
+    _float(text)
+    return int(text)
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is no JSON number")
