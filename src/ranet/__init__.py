@@ -4,11 +4,15 @@ from ranet.calibration import (
     ExitPolicy,
     ExitScores,
     calibrate,
+    calibrate_each,
+    calibrate_risk,
     evaluate_policy,
+    exit_for_deadline,
+    fit_temperatures,
     geometric_policy,
     load_policy,
 )
-from ranet.cost import CostProfile, measure_costs
+from ranet.cost import CostProfile, LatencyProfile, measure_costs, measure_latency
 from ranet.errors import UserError
 from ranet.models import (
     InlineCollaboration,
@@ -31,11 +35,17 @@ __all__ = [
     "MultiExitClassifier",
     "measure_costs",
     "CostProfile",
+    "measure_latency",
+    "LatencyProfile",
     "ExitScores",
     "ExitPolicy",
     "geometric_policy",
     "evaluate_policy",
     "calibrate",
+    "calibrate_each",
+    "calibrate_risk",
+    "exit_for_deadline",
+    "fit_temperatures",
     "load_policy",
     "UserError",
 ]

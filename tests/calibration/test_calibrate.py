@@ -3,7 +3,7 @@ from math import inf, nan
 import numpy as np
 import pytest
 
-from ranet.calibration import ExitScores, budget_in_cost, calibrate, evaluate_policy, load_policy
+from ranet.calibration import ExitScores, calibrate, evaluate_policy, load_policy
 from ranet.errors import UserError
 
 
@@ -88,11 +88,3 @@ def test_an_unknown_family_and_wrong_costs_are_named(scores, costs):
         calibrate(scores, costs, budget=3e6, policy="geometrical")
     with pytest.raises(UserError, match="each of the 4 exits"):
         calibrate(scores, costs[:3], budget=3e6)
-
-
-def test_a_fraction_is_one_of_the_last_exit():
-    assert budget_in_cost(0.5, "fraction", [1.0, 8.0]) == 4.0
-    assert budget_in_cost(0.5, "ms", [1.0, 8.0]) == 0.5
-    for fraction in (0.0, 1.5, nan):
-        with pytest.raises(UserError, match="fraction"):
-            budget_in_cost(fraction, "fraction", [1.0, 8.0])

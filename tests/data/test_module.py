@@ -1,3 +1,4 @@
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -140,6 +141,94 @@ def test_validation_sees_the_evaluation_transform() -> None:
     assert validation.sampler.seed is None
     first, second = (torch.cat([images for images, _ in validation]) for _ in range(2))
     assert torch.equal(first, second)
+
+
+@pytest.mark.parametrize("loader", ["device", "workers"])
+def test_a_part_of_a_split_is_that_part_of_its_batches(loader: str) -> None:
+    workers = {"num_workers": 0} if loader == "workers" else {}
+    data = digits(loader=loader, eval_batch_size=50, **workers)
+    images, labels = map(torch.cat, zip(*data.test_dataloader(), strict=True))
+    for part in (None, slice(100), slice(7, 300, 3), torch.tensor([5, 2, 2, 448]), torch.arange(449) % 2 == 0):
+        chosen = data.evaluation_loader("test", part)
+        seen, known = map(torch.cat, zip(*chosen, strict=True))
+        expected = slice(None) if part is None else part
+        assert torch.equal(seen, images[expected])
+        assert torch.equal(known, labels[expected])
+        assert len(chosen) == -(-len(known) // 50)
+    # It can be entered anywhere, as every epoch can.
+    part = data.evaluation_loader("test", slice(60, 449))
+    part.load_state_dict({"given": 2})
+    assert torch.equal(torch.cat([images for images, _ in part]), images[160:])
+
+
+def test_training_images_are_seen_as_they_are() -> None:
+    data = digits(train_limit=100, eval_batch_size=30)
+    first, second = (torch.cat([images for images, _ in data.evaluation_loader("train")]) for _ in range(2))
+    assert len(first) == 100
+    assert torch.equal(first, second)
+    shown = data._samples["train"].images.float() / 255  # type: ignore[union-attr]
+    expected = (shown - torch.tensor(data.mean).view(3, 1, 1)) / torch.tensor(data.std).view(3, 1, 1)
+    torch.testing.assert_close(first, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_parts_of_image_folders(folder: Path) -> None:
+    data = ImageData("imagefolder", root=folder, image_size=16, num_workers=0, eval_batch_size=4, validation_size=4)
+    whole = torch.cat([images for images, _ in data.test_dataloader()])
+    part = torch.cat([images for images, _ in data.evaluation_loader("test", torch.tensor([4, 1]))])
+    assert torch.equal(part, whole[[4, 1]])
+    assert data.fingerprint("test", slice(2)) != data.fingerprint("test", slice(3))
+
+
+def test_fingerprints_change_with_the_part() -> None:
+    data = digits()
+    first, rest = data.validation_parts(0.3)
+    parts = [None, first, rest, slice(10), slice(11), slice(1, 11), first.flip(0)]
+    marks = [data.fingerprint("validation", part) for part in parts]
+    assert len(set(marks)) == len(parts)
+    assert data.fingerprint("validation", slice(None)) == data.fingerprint("validation")
+    assert data.fingerprint("test", slice(10)) not in marks
+
+
+def test_the_parts_of_the_validation_images(folder: Path) -> None:
+    data = digits()
+    first, rest = data.validation_parts(0.25)
+    assert (len(first), len(rest)) == (34, 101)
+    assert sorted([*first.tolist(), *rest.tolist()]) == list(range(135))
+    assert torch.equal(first, digits(seed=5).validation_parts(0.25)[0])
+    assert not torch.equal(first, digits(split_seed=1).validation_parts(0.25)[0])
+    # Folders lie sorted by class; a part must not be the first classes.
+    shutil.copytree(folder / "val", folder / "test")
+    for name in ("cat", "dog"):
+        for i in range(3, 103):
+            shutil.copy(folder / "val" / name / "0.png", folder / "val" / name / f"{i}.png")
+    data = ImageData("imagefolder", root=folder, image_size=16)
+    labels = data._samples["validation"].labels
+    first, _ = data.validation_parts(0.5)
+    assert 38 <= labels[first].sum() <= 65, "103 of 206 images, half of them dogs"
+
+
+def test_copies_of_a_digit_stay_together() -> None:
+    """Thresholds are not to be solved on other pictures of the digits that temperatures were fitted on."""
+    data = digits(eval_copies=3)
+    first, rest = data.validation_parts(0.2)
+    assert (len(first), len(rest)) == (3 * 27, 3 * 108)
+    assert sorted([*first.tolist(), *rest.tolist()]) == list(range(3 * 135))
+    assert not set((first % 135).tolist()) & set((rest % 135).tolist())
+    labels = data._samples["validation"].labels
+    assert torch.equal(labels[:135], labels[135:270]), "copy c of digit i is image c * 135 + i"
+
+
+@pytest.mark.parametrize("share", [0, 1, -0.5, 1.5, 0.001, 0.999, float("nan")])
+def test_a_share_that_leaves_a_part_empty_is_named(share: float) -> None:
+    with pytest.raises(UserError, match="of 135 validation samples leaves one of two parts empty"):
+        digits().validation_parts(share)
+
+
+def test_no_images_are_named() -> None:
+    with pytest.raises(UserError, match="Of 0 validation images none are chosen"):
+        digits(validation_size=0).evaluation_loader("validation")
+    with pytest.raises(UserError, match="Of 449 test images none are chosen"):
+        digits().evaluation_loader("test", slice(449, None))
 
 
 def test_each_process_gets_its_part() -> None:

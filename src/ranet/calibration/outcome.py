@@ -52,8 +52,9 @@ class Outcomes:
 
 def mean_cost(left: npt.NDArray[np.integer] | Floats, cost_per_exit: Floats) -> Floats:
     """(...) the mean cost where left (..., K) images left at each exit; the same sum to the last bit everywhere."""
-    total: Floats = (left * cost_per_exit).sum(axis=-1)
-    return total / left.sum(axis=-1)
+    # Shares first: where everybody leaves at one exit, the mean is then its cost to the last bit.
+    mean: Floats = (left / left.sum(axis=-1, keepdims=True) * cost_per_exit).sum(axis=-1)
+    return mean
 
 
 def evaluate_thresholds(

@@ -85,8 +85,9 @@ class ExitScores:
         }
         if "prediction" in self._arrays and "labels" in self._arrays and self.prediction.ndim == 2:
             self._arrays["correct"] = self.prediction == self.labels
-        self.temperatures = None if temperatures is None else np.asarray(temperatures, dtype=np.float64)
         self._check()
+        exits = len(self.confidence)
+        self.temperatures = None if temperatures is None else _checked_temperatures(temperatures, exits)
 
     def _check(self) -> None:
         shape = self.confidence.shape
@@ -104,11 +105,6 @@ class ExitScores:
                     f"The {name} is not a finite number for {bad} of {shape[1]} images: the network has diverged, or "
                     "its weights or the scores are damaged."
                 )
-        if self.temperatures is not None and (
-            self.temperatures.shape != shape[:1]
-            or not (np.isfinite(self.temperatures).all() and (self.temperatures > 0).all())
-        ):
-            raise UserError(f"There must be one positive temperature for each of the {shape[0]} exits.")
 
     def __repr__(self) -> str:
         return f"ExitScores({self.num_exits} exits, {self.num_images} images: {', '.join(self._arrays)})"
@@ -347,6 +343,13 @@ def same_temperatures(one: npt.ArrayLike | None, other: npt.ArrayLike | None) ->
     return np.array_equal(np.asarray(one), np.asarray(other))
 
 
+def _checked_temperatures(temperatures: npt.ArrayLike, num_exits: int) -> npt.NDArray[np.float64]:
+    each = np.asarray(temperatures, dtype=np.float64)
+    if each.shape != (num_exits,) or not (np.isfinite(each) & (each > 0)).all():
+        raise UserError(f"There must be one positive temperature for each of the {num_exits} exits.")
+    return each
+
+
 def _score_batch(logits: Tensor, labels: Tensor | None, temperatures: npt.ArrayLike | None) -> dict[str, Tensor]:
     """The scores of a batch by name, on its device: (K, B), and the labels (B,)."""
     if logits.ndim != 3 or (labels is not None and (labels.ndim != 1 or logits.shape[1] != labels.shape[0])):
@@ -356,11 +359,9 @@ def _score_batch(logits: Tensor, labels: Tensor | None, temperatures: npt.ArrayL
         )
     if 0 in logits.shape:
         raise UserError(f"There is nothing to score: the logits are {tuple(logits.shape)} (exits, images, classes).")
-    each = [1.0] * len(logits) if temperatures is None else np.asarray(temperatures, dtype=np.float64).tolist()
-    if len(each) != len(logits):
-        raise UserError(f"There must be one temperature for each of the {len(logits)} exits, there are {len(each)}.")
+    each = np.ones(len(logits)) if temperatures is None else _checked_temperatures(temperatures, len(logits))
     # One exit at a time: the softmax of all exits at once would double the memory of the largest array there is.
-    answers = [score_logits(of_exit, labels, t) for of_exit, t in zip(logits, each, strict=True)]
+    answers = [score_logits(of_exit, labels, t) for of_exit, t in zip(logits, each.tolist(), strict=True)]
     names = [name for name in Answers._fields if getattr(answers[0], name) is not None]
     scored = {name: torch.stack([getattr(answer, name) for answer in answers]) for name in names}
     return scored if labels is None else {**scored, "labels": labels}

@@ -128,23 +128,6 @@ def calibrate_each(
     return calibrations
 
 
-def budget_in_cost(budget: float, unit: str, cost_per_exit: npt.ArrayLike) -> float:
-    """The budget in the unit of the costs, where "fraction" means a fraction of the last exit's cost.
-
-    Raises:
-        UserError: for a fraction outside (0, 1].
-
-    Example:
-        >>> budget_in_cost(0.25, "fraction", [10e6, 40e6]), budget_in_cost(20e6, "macs", [10e6, 40e6])
-        (10000000.0, 20000000.0)
-    """
-    if unit != "fraction":
-        return budget
-    if not 0 < budget <= 1:
-        raise UserError(f"A budget in the unit fraction must lie above 0 and be at most 1, not {budget}.")
-    return budget * float(np.asarray(cost_per_exit, dtype=np.float64)[-1])
-
-
 def _score_of(policy: str, score: str | None) -> str:
     """What the family compares."""
     if policy not in POLICIES:

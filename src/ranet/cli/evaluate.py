@@ -1,7 +1,8 @@
-"""ranet evaluate: the curves of a trained network, or what a policy does, on test images."""
+"""ranet evaluate: the curves of a trained network, or what a policy does, on test images; or its drift on others."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,15 +10,18 @@ import numpy as np
 import torch
 from omegaconf import DictConfig
 from rich.console import Console
+from rich.table import Table
 
-from ranet.calibration import ExitScores, load_policy
+from ranet.calibration import ExitPolicy, ExitScores, ScoreCache, load_policy
 from ranet.cli.edge import command
 from ranet.cli.run_folder import run_folder, write_record
+from ranet.cli.scoring import score, score_cache, score_unlabelled
 from ranet.cli.trained import check_unit, load_network_and_data
 from ranet.cost import measure_costs
 from ranet.data import ImageData
-from ranet.evaluation import policy_report, published_points, write_report
-from ranet.models import is_published
+from ranet.errors import UserError
+from ranet.evaluation import measure_drift, policy_report, published_points, write_report
+from ranet.models import is_published, network_fingerprint
 from ranet.training import TrainedNetwork
 
 _DATA_TITLES = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "imagenet": "ImageNet", "digits": "cluttered digits"}
@@ -27,32 +31,51 @@ _DATA_TITLES = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "imagenet": "Ima
 def main(config: DictConfig) -> None:
     """Evaluate, as the configuration says."""
     check_unit(config.unit)
+    if config.images is not None and config.policy is None:
+        raise UserError("images= asks how far a policy has drifted from its calibration: add policy=FILE.")
     policy = None if config.policy is None else load_policy(config.policy)
     trained, data = load_network_and_data(config)
     if policy is not None:
+        policy.require_network(network_fingerprint(trained.network))
         policy.require_exits(trained.network.num_exits)
     folder = run_folder()
     if policy is None:
         write_record(folder, config)
-        report_curves(trained, data, folder, config.unit, config.lazy)
-        return
-    scores = score(trained, data, "test")
+        report_curves(trained, data, folder, config.unit, config.lazy, score_cache(config.cache))
+    elif config.images is None:
+        scores = score(trained, data, "test", score_cache(config.cache), temperatures=policy.temperatures)
+        report_policy(policy, scores, folder, config)
+    else:
+        report_drift(policy, score_unlabelled(trained, data, config.images, policy.temperatures), folder, config)
+
+
+def report_policy(policy: ExitPolicy, scores: ExitScores, folder: Path, config: DictConfig) -> None:
+    """Set what a policy does on labelled images beside what it promises."""
     report = policy_report(policy, scores)
     write_record(folder, config)
     scores.save(folder / "scores_test.npz")
     report.write(folder)
-    console = Console()
-    console.print(report.table())
-    console.print(f"Written to {folder}", soft_wrap=True, markup=False)
+    _show(report.table("on test"), [report.verdict], folder)
 
 
-def report_curves(trained: TrainedNetwork, data: ImageData, folder: Path, unit: str, lazy: bool) -> None:
-    """Score test and validation images and write tables and figures into the folder."""
-    test = score(trained, data, "test")
+def report_drift(policy: ExitPolicy, scores: ExitScores, folder: Path, config: DictConfig) -> None:
+    """Say how far images without labels have drifted from those that a policy was made on."""
+    report = measure_drift(policy, scores)
+    write_record(folder, config)
+    scores.save(folder / "scores_images.npz")
+    report.write(folder)
+    _show(report.table(), [*report.notes, report.verdict], folder)
+
+
+def report_curves(
+    trained: TrainedNetwork, data: ImageData, folder: Path, unit: str, lazy: bool, cache: ScoreCache | None = None
+) -> None:
+    """Score test and validation images, or read their scores, and write tables and figures into the folder."""
+    test = score(trained, data, "test", cache)
     test.save(folder / "scores_test.npz")
     validation = None
     if len(data.val_dataloader()):
-        validation = score(trained, data, "validation")
+        validation = score(trained, data, "validation", cache)
         validation.save(folder / "scores_validation.npz")
     profile = measure_costs(trained.network, data.image_size)
     profile.save(folder / "costs.json")
@@ -75,11 +98,11 @@ def report_curves(trained: TrainedNetwork, data: ImageData, folder: Path, unit: 
             print(f"  figure: {folder / file}")
 
 
-def score(trained: TrainedNetwork, data: ImageData, split: str) -> ExitScores:
-    """Score a split, "test" or "validation", on the network's device."""
-    loader = data.test_dataloader() if split == "test" else data.val_dataloader()
-    assert not isinstance(loader, list), "there are no validation images"
-    return ExitScores.collect(trained.network, loader)
+def _show(table: Table, sentences: Sequence[str], folder: Path) -> None:
+    console = Console()
+    console.print(table)
+    for sentence in (*sentences, f"Written to {folder}"):
+        console.print(sentence, soft_wrap=True, markup=False)
 
 
 def _published(trained: TrainedNetwork, data: ImageData) -> str | None:

@@ -54,10 +54,10 @@ def evaluation_device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def check_unit(unit: str, *others: str) -> None:
+def check_unit(unit: str) -> None:
     """Refuse a unit that is not known."""
-    if unit not in (*UNITS, *others):
-        raise unknown_name("unit", unit, (*UNITS, *others))
+    if unit not in UNITS:
+        raise unknown_name("unit", unit, UNITS)
 
 
 def _load_public(config: DictConfig) -> tuple[ImageData, TrainedNetwork]:

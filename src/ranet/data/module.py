@@ -254,8 +254,60 @@ class ImageData(pl.LightningDataModule):
         """The test batches."""
         return self._loader("test")
 
+    def evaluation_loader(self, split: Split, part: slice | Tensor | None = None) -> EpochLoader:
+        """The batches of a split, or of a part of it, in order and through the evaluation transform.
+
+        Args:
+            split: also ``train``, which comes without augmentation here.
+            part: which of its images, as a slice or as indices int64 (n,); None is all.
+
+        Raises:
+            UserError: there are none.
+        """
+        samples = self._part(split, part)
+        if not len(samples):
+            total = len(self._samples[split])
+            raise UserError(f"Of {total} {split} images none are chosen; choose others, or enlarge the split.")
+        return self._load(samples, split, training=False)
+
+    def validation_parts(self, share: float) -> tuple[Tensor, Tensor]:
+        """Split the validation images in two by a seeded permutation, such as for temperatures and for thresholds.
+
+        Both parts are a fair draw of the classes, in whatever order the images lie. All copies of a digit (``digits``)
+        are in the same part.
+
+        Args:
+            share: how many of the images the first part takes, between 0 and 1.
+
+        Returns:
+            The indices of the first part and of the rest, each ascending, int64: disjoint, together complete.
+
+        Raises:
+            UserError: a part would be empty.
+        """
+        images = len(self._samples["validation"])
+        copies = self._digit_options.eval_copies if self.name == "digits" else 1
+        sources = images // copies
+        count = round(sources * share) if 0 < share < 1 else 0
+        if not 0 < count < sources:
+            raise UserError(
+                f"A share of {share:g} of {sources} validation samples leaves one of two parts empty; use another "
+                "share between 0 and 1, or a larger data.validation_size."
+            )
+        rest, first = hold_out(sources, count, self.split_seed, purpose="part of validation")
+        offsets = sources * torch.arange(copies).unsqueeze(1)  # copy c of digit i is image c * sources + i
+        return (offsets + first).flatten(), (offsets + rest).flatten()
+
+    def _part(self, split: Split, part: slice | Tensor | None) -> TensorSet | FileSet:
+        samples = self._samples[split]
+        if part is None:
+            return samples
+        return samples.subset(torch.arange(len(samples))[part])
+
     def _loader(self, split: Split) -> EpochLoader:
-        samples, training = self._samples[split], split == "train"
+        return self._load(self._samples[split], split, training=split == "train")
+
+    def _load(self, samples: TensorSet | FileSet, split: Split, training: bool) -> EpochLoader:
         batch_size = self.batch_size if training else self.eval_batch_size
         rank, world_size, device = 0, 1, torch.device("cpu")
         if self.trainer is not None:
@@ -294,12 +346,12 @@ class ImageData(pl.LightningDataModule):
         dataset = Transformed(self._samples["test"], evaluation_geometry(self.facts, self.image_size))
         return torch.stack([dataset.image(int(index)) for index in indices])
 
-    def fingerprint(self, split: Split) -> str:
+    def fingerprint(self, split: Split, part: slice | Tensor | None = None) -> str:
         """Sixteen hexadecimal digits that identify the images and labels of a split and the evaluation transform.
 
-        They are the same wherever the files lie and whatever the batch size, and change with the split. Images in
-        files enter by path and length, not by content.
+        They are the same wherever the files lie and whatever the batch size, and change with the split, and with the
+        part of it as in :meth:`evaluation_loader`. Images in files enter by path and length, not by content.
         """
         transform = describe_evaluation(self.facts, self.image_size)
-        parts = [self.name, split, self._samples[split].digest(), transform]
+        parts = [self.name, split, self._part(split, part).digest(), transform]
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]

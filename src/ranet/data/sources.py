@@ -172,7 +172,7 @@ def list_images(folder: Path, classes: list[str]) -> FileSet:
     paths: list[bytes] = []
     labels: list[int] = []
     for label, name in enumerate(classes):
-        files = sorted(_image_files(folder, name))
+        files = sorted(image_files(folder, name))
         if not files:
             raise UserError(
                 f"The class folder {(folder / name).absolute()} holds no image ({', '.join(IMG_EXTENSIONS)}); "
@@ -183,7 +183,7 @@ def list_images(folder: Path, classes: list[str]) -> FileSet:
     return FileSet(folder, np.array(paths), torch.tensor(labels))
 
 
-def _image_files(folder: Path, name: str) -> Iterator[bytes]:
+def image_files(folder: Path, name: str = ".") -> Iterator[bytes]:
     """All image files below ``folder / name``, relative to ``folder``."""
     for base, _, files in os.walk(folder / name, followlinks=True):
         for file in files:

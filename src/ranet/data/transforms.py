@@ -46,6 +46,18 @@ def evaluation_geometry(facts: Facts, image_size: int) -> v2.Transform:
     return v2.Compose(steps)
 
 
+def any_size_geometry(facts: Facts, image_size: int) -> v2.Transform:
+    """The evaluation geometry for images of any size, also where the data set's own are all of one size.
+
+    Such sets are evaluated as stored. An image of another size then has its short side resized to ``image_size`` and
+    the central square cut out; one of the set's own size stays as it is, bit by bit.
+    """
+    steps: list[v2.Transform] = [evaluation_geometry(facts, image_size)]
+    if facts.crop_padding is not None:
+        steps = [v2.Resize(image_size, antialias=True), v2.CenterCrop(image_size), *steps]
+    return v2.Compose(steps)
+
+
 def describe_evaluation(facts: Facts, image_size: int) -> str:
     """The evaluation transform in one line that changes whenever it does."""
     resize = f"resize {resized(image_size)} crop {image_size}" if facts.crop_padding is None else "as stored"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,6 +22,15 @@ from ranet.errors import UserError
 
 # A sample and the seed of its augmentation (0 where nothing is random).
 Draw = tuple[int, int]
+
+
+_MOST_WORKERS = 8
+
+
+def default_workers(processes: int = 1) -> int:
+    """One worker for each core that this process may use, shared among so many training processes; 8 at most."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(_MOST_WORKERS, max(1, cores // processes))
 
 
 class Transformed(Dataset[tuple[Tensor, int] | UserError]):
@@ -88,6 +98,7 @@ class WorkerLoader(EpochLoader):
         device: where the batches come out.
         num_workers: the worker processes; 0 reads in this one.
         erasing: what is erased from training images, on the device; None is nothing.
+        geometry: what happens to each image; None is what is published for the data set.
     """
 
     def __init__(
@@ -99,10 +110,11 @@ class WorkerLoader(EpochLoader):
         device: torch.device,
         num_workers: int,
         erasing: Erasing | None = None,
+        geometry: v2.Transform | None = None,
     ) -> None:
         super().__init__(sampler, device, erasing)
-        geometry = evaluation_geometry if sampler.seed is None else training_geometry
-        self.dataset = Transformed(samples, geometry(facts, image_size))
+        published = evaluation_geometry if sampler.seed is None else training_geometry
+        self.dataset = Transformed(samples, geometry or published(facts, image_size))
         self.normalise = Normalise(facts.mean, facts.std, device)
         self.num_workers = num_workers
 

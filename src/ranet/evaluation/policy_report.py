@@ -11,9 +11,10 @@ import numpy.typing as npt
 from rich.table import Table
 
 from ranet.calibration import ExitPolicy, ExitScores, PolicyOutcome, evaluate_policy
-from ranet.calibration.outcome import checked_costs
+from ranet.calibration.intervals import Interval, OutcomeIntervals, bootstrap_intervals
 from ranet.calibration.strict_json import strict_json
-from ranet.errors import UserError
+from ranet.evaluation.differences import Difference, mean_difference
+from ranet.evaluation.promised import Promise, costs_of, read_promise
 from ranet.evaluation.tables import percent, write_csv
 from ranet.evaluation.units import CostScale
 from ranet.files import written_whole
@@ -26,7 +27,11 @@ class PolicyReport:
     Attributes:
         policy: with the promise in its metadata, if `calibrate` made it.
         promised: on validation; NaN where the policy says nothing.
+        promised_intervals: of its accuracy and mean cost, as the policy says them (95 %).
         seen: on the images scored here.
+        seen_intervals: bootstrap intervals (95 %) over the images scored here.
+        cost_difference: mean cost seen minus promised; None where the policy does not say what it was made on.
+        accuracy_difference: top-1 likewise, fractions; None without labels, too.
         cost_per_exit: (K,).
         unit: of the costs.
         budget: that the policy was made for; NaN if it names none.
@@ -35,11 +40,27 @@ class PolicyReport:
 
     policy: ExitPolicy
     promised: PolicyOutcome
+    promised_intervals: OutcomeIntervals
     seen: PolicyOutcome
+    seen_intervals: OutcomeIntervals
+    cost_difference: Difference | None
+    accuracy_difference: Difference | None
     cost_per_exit: npt.NDArray[np.float64]
     unit: str
     budget: float
     images: int
+
+    @property
+    def verdict(self) -> str:
+        """Whether cost and accuracy differ from the promise by more than chance, in one sentence."""
+        parts = []
+        if self.cost_difference is not None:
+            parts.append(f"mean cost {_signed(self.cost_difference.in_percent, 1, '%')}")
+        if self.accuracy_difference is not None:
+            parts.append(f"top-1 {_signed(self.accuracy_difference, 100, 'points')}")
+        if not parts:
+            return "The policy does not say on how many images it was made, so chance cannot be told from change."
+        return f"Seen minus promised, with 95 % intervals: {'; '.join(parts)}."
 
     def table(self, seen_on: str = "seen") -> Table:
         """The comparison for the console; the second column is called as the caller says, such as "on test"."""
@@ -51,7 +72,10 @@ class PolicyReport:
         promised, seen = self.promised, self.seen
         cost = "-" if np.isnan(promised.mean_cost) else scale.text(promised.mean_cost)
         table.add_row("mean cost", cost, scale.text(seen.mean_cost))
+        both = (self.promised_intervals, self.seen_intervals)
+        table.add_row("95 % interval", *(interval_text(one.cost, 1 / scale.divisor, "#.4g") for one in both))
         table.add_row("top-1 %", percent(promised.accuracy), percent(seen.accuracy))
+        table.add_row("95 % interval", *(interval_text(one.accuracy, 100, ".2f") for one in both))
         for k, (expected, share) in enumerate(zip(promised.exit_shares, seen.exit_shares, strict=True), start=1):
             table.add_row(f"leave at exit {k} %", percent(expected), percent(share))
         for k, accuracy in enumerate(seen.accuracy_per_exit, start=1):
@@ -80,7 +104,11 @@ class PolicyReport:
             "images": self.images,
             "cost_per_exit": self.cost_per_exit,
             "promised": vars(self.promised),
+            "promised_intervals": vars(self.promised_intervals),
             "seen": vars(self.seen),
+            "seen_intervals": vars(self.seen_intervals),
+            "cost_difference": self.cost_difference and vars(self.cost_difference),
+            "accuracy_difference": self.accuracy_difference and vars(self.accuracy_difference),
             "thresholds": self.policy.thresholds,
         }
         with written_whole(json_file) as partial:
@@ -93,45 +121,73 @@ def policy_report(
 ) -> PolicyReport:
     """Apply a policy to scored images and set the result beside what the policy promises.
 
+    Both sides are samples: their intervals are bootstraps over their own images, and whether they differ by more than
+    chance is asked with both numbers of images (`mean_difference`).
+
     Args:
         policy: as `load_policy` gives it.
-        scores: of images that the policy was not made on.
+        scores: of images that the policy was not made on, with the policy's temperatures.
         cost_per_exit: (K,); by default the costs in the policy's metadata.
         unit: of the costs; by default the one in the metadata.
 
     Raises:
-        UserError: if policy and scores are of different numbers of exits, or nobody says what the exits cost.
+        UserError: if policy and scores are of different numbers of exits or temperatures, or nobody says what the
+            exits cost.
     """
-    if cost_per_exit is None:
-        cost_per_exit = policy.metadata.get("cost_per_exit")
-        if cost_per_exit is None:
-            raise UserError("The policy does not say what its exits cost: give the cost of each exit.")
     policy.require_exits(scores.num_exits)
-    costs = checked_costs(cost_per_exit, policy.num_exits)
+    costs = costs_of(policy, cost_per_exit)
+    promise = read_promise(policy)
+    exits = policy.exits(scores)
+    correct = scores.correct[exits, np.arange(scores.num_images)] if scores.has("correct") else None
     return PolicyReport(
         policy=policy,
-        promised=_promise(policy),
+        promised=promise.outcome,
+        promised_intervals=promise.intervals,
         seen=evaluate_policy(policy, scores, costs),
+        seen_intervals=bootstrap_intervals(exits, correct, costs),
+        cost_difference=cost_difference(promise, exits, costs),
+        accuracy_difference=_accuracy_difference(promise, correct),
         cost_per_exit=costs,
-        unit=policy.metadata.get("unit", "") if unit is None else unit,
-        budget=_number(policy.metadata.get("budget")),
+        unit=promise.unit if unit is None else unit,
+        budget=promise.budget,
         images=scores.num_images,
     )
 
 
-def _promise(policy: ExitPolicy) -> PolicyOutcome:
-    """The prediction in the metadata, NaN where there is none: policies can be written by hand."""
-    predicted = policy.metadata.get("predicted")
-    predicted = predicted if isinstance(predicted, dict) else {}
-    shares = predicted.get("exit_shares")
-    shares = shares if isinstance(shares, list) and len(shares) == policy.num_exits else [None] * policy.num_exits
-    return PolicyOutcome(
-        accuracy=_number(predicted.get("accuracy")),
-        mean_cost=_number(predicted.get("cost")),
-        exit_shares=np.array([_number(share) for share in shares]),
-        accuracy_per_exit=np.full(policy.num_exits, nan),
-    )
+def cost_difference(
+    promise: Promise, exits: npt.NDArray[np.int64], costs: npt.NDArray[np.float64]
+) -> Difference | None:
+    """Mean cost seen minus promised; None where the promise does not say how many left where.
+
+    Args:
+        promise: of the policy.
+        exits: (N,) where the images seen leave.
+        costs: (K,).
+    """
+    promised = promise.exit_counts
+    return None if promised is None else mean_difference(promised, np.bincount(exits, minlength=len(costs)), costs)
 
 
-def _number(value: object) -> float:
-    return float(value) if isinstance(value, int | float) else nan
+def interval_text(interval: Interval | None, factor: float, form: str) -> str:
+    """Both ends times the factor; a dash where there is no interval.
+
+    Example:
+        >>> interval_text((0.5, 0.625), 100, ".1f"), interval_text(None, 100, ".1f")
+        ('50.0 to 62.5', '-')
+    """
+    if interval is None or np.isnan(interval).any():
+        return "-"
+    return " to ".join(format(factor * end, form) for end in interval)
+
+
+def _accuracy_difference(promise: Promise, correct: npt.NDArray[np.bool_] | None) -> Difference | None:
+    accuracy, images = promise.outcome.accuracy, promise.images
+    if correct is None or not (images and 0 <= accuracy <= 1):
+        return None
+    promised = round(accuracy * images)
+    return mean_difference([images - promised, promised], np.bincount(correct, minlength=2), [0.0, 1.0])
+
+
+def _signed(difference: Difference, factor: float, what: str) -> str:
+    meaning = "more than chance" if difference.significant else "no more than chance"
+    return f"{factor * difference.value:+.2f} {what} ({interval_text(difference.interval, factor, '+.2f')}), {meaning}"

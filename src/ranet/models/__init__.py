@@ -2,6 +2,7 @@
 
 from ranet.models import presets as presets
 from ranet.models.collaboration import InlineCollaboration
+from ranet.models.fingerprint import network_fingerprint
 from ranet.models.msdnet import MSDNet
 from ranet.models.public_checkpoints import load_public_checkpoint
 from ranet.models.ranet import RANet
@@ -20,5 +21,6 @@ __all__ = [
     "list_families",
     "list_networks",
     "load_public_checkpoint",
+    "network_fingerprint",
     "network_preset",
 ]

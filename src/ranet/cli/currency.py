@@ -1,0 +1,143 @@
+"""What exits cost, in the currency that the user pays in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from omegaconf import DictConfig, OmegaConf
+
+from ranet.calibration import checked_costs
+from ranet.cli.trained import UNITS as COUNTED
+from ranet.cost import LatencyProfile, measure_costs, measure_latency
+from ranet.errors import UserError, unknown_name
+from ranet.models import StagedNetwork
+
+UNITS = (*COUNTED, "ms", "fraction")
+SWEEP = 20  # budgets from the first exit's cost to the last's
+
+
+@dataclass(frozen=True, eq=False)
+class Currency:
+    """The cost of each exit.
+
+    Attributes:
+        costs: (K,) cumulative.
+        unit: of the costs.
+        latency: what was measured, for milliseconds.
+    """
+
+    costs: npt.NDArray[np.float64]
+    unit: str
+    latency: LatencyProfile | None = None
+
+    @property
+    def notices(self) -> list[str]:
+        """What the user should know of a measurement."""
+        if self.latency is None or self.latency.steady:
+            return []
+        return ["The latencies are unsteady, because other work ran on this machine: measure again when it is idle."]
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """What the policy file says of a measurement: on what machine, for what batches."""
+        return {} if self.latency is None else {"latency": self.latency.to_dict()}
+
+
+def check_currency(config: DictConfig) -> None:
+    """Refuse options of the costs that are wrong or have no effect, before anything is computed."""
+    if config.cost is None and config.unit not in UNITS:
+        raise unknown_name("unit", str(config.unit), UNITS)
+    if config.cost is None and config.scores is not None:
+        raise UserError("Scores alone do not say what the exits cost: add cost=[...], cumulative, one for each exit.")
+    if config.cost is not None and not OmegaConf.is_list(config.cost):
+        raise UserError(f"cost={config.cost} must be a list with the cumulative cost of each exit, such as [1,2.5,4].")
+    timed = config.cost is None and (config.unit == "ms" or config.deadline is not None)
+    for option in ("batch_size", "latency"):
+        if config[option] is not None and not timed:
+            raise UserError(f"{option}={config[option]} has no effect without unit=ms or deadline=; remove it.")
+    if config.batch_size is not None and config.latency is not None:
+        raise UserError("The latency profile says its batch size; remove batch_size=.")
+    if config.deadline is not None and config.unit not in ("ms", "macs"):
+        raise UserError(f"A deadline is in milliseconds; remove unit={config.unit}.")
+    if config.lazy and (config.cost is not None or timed):
+        raise UserError("lazy=true counts operations; it has no effect on milliseconds or on cost=.")
+
+
+def currency(config: DictConfig, network: StagedNetwork | None, image_size: int | None) -> Currency:
+    """The costs of the exits, as the configuration says; None and None for scores of a network that is not here."""
+    if config.cost is not None:
+        given = list(config.cost)
+        if not all(isinstance(value, int | float) and not isinstance(value, bool) for value in given):
+            raise UserError(f"cost={given} must be numbers, the cumulative cost of each exit.")
+        costs = checked_costs(given, len(given) if network is None else network.num_exits)
+        named = config.unit not in ("fraction", "macs") or config.deadline is not None
+        return Currency(costs, ("ms" if config.deadline is not None else config.unit) if named else "")
+    assert network is not None, "check_currency has asked for cost="
+    if config.unit == "ms" or config.deadline is not None:
+        latency = _latency(config, network, image_size)
+        # A deadline binds every batch, a budget their mean.
+        measured = latency.batch_ms_per_exit_p95 if config.deadline is not None else latency.ms_per_exit
+        return Currency(checked_costs(measured, network.num_exits), "ms", latency)
+    unit = "macs" if config.unit == "fraction" else config.unit
+    counted = measure_costs(network, image_size).per_exit(unit, config.lazy)
+    return Currency(checked_costs(counted, network.num_exits), f"lazy_{unit}" if config.lazy else unit)
+
+
+def _latency(config: DictConfig, network: StagedNetwork, image_size: int | None) -> LatencyProfile:
+    if config.latency is not None:
+        latency = LatencyProfile.load(config.latency)
+        if latency.num_exits != network.num_exits:
+            raise UserError(
+                f"The latency profile {config.latency} is of {latency.num_exits} exits, the network has "
+                f"{network.num_exits}; measure it anew (leave out latency=)."
+            )
+        return latency
+    batch_size = 1 if config.batch_size is None else config.batch_size
+    if not isinstance(batch_size, int) or isinstance(batch_size, bool):
+        raise UserError(f"batch_size={batch_size} must be a whole number of at least 1.")
+    return measure_latency(network, batch_size, image_size)
+
+
+def budgets(config: Mapping[str, Any], of: Currency) -> list[float]:
+    """The budgets of ``budget``, in the unit of the costs.
+
+    A number is an absolute budget, or under unit=fraction a fraction of the last exit's cost; "50%" is a share of it in
+    any unit; "sweep" goes from the first exit's cost to the last's in equal steps.
+
+    Raises:
+        UserError: for anything else.
+    """
+    asked = config["budget"]
+    if asked == "sweep":
+        return [float(cost) for cost in np.linspace(of.costs[0], of.costs[-1], SWEEP)]
+    wanted = list(asked) if OmegaConf.is_list(asked) else [asked]
+    if not wanted:
+        raise UserError("budget=[] asks for nothing; give a number, a list of numbers, or sweep.")
+    return [_budget(one, str(config["unit"]), of) for one in wanted]
+
+
+def _budget(asked: object, unit: str, of: Currency) -> float:
+    fraction = unit == "fraction"
+    value = asked
+    if isinstance(asked, str) and asked.endswith("%"):
+        if fraction:
+            raise UserError(f"budget={asked} is a share already; leave out unit=fraction.")
+        fraction, value = True, _number(asked[:-1], 0.01)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise UserError(f"budget={asked} must be a number such as 40e6, a share such as 50%, a list of them, or sweep.")
+    if not fraction:
+        return float(value)
+    if not 0 < value <= 1:
+        raise UserError(f"A budget of {asked} must be more than nothing and at most all of the last exit's cost.")
+    return float(value) * float(of.costs[-1])
+
+
+def _number(text: str, factor: float) -> float | None:
+    try:
+        return float(text) * factor
+    except ValueError:
+        return None

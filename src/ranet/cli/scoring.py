@@ -1,0 +1,59 @@
+"""Scoring images with a trained network: once, and then from the cache."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from torch import Tensor
+
+from ranet.calibration import ExitScores, ScoreCache, default_cache
+from ranet.data import ImageData
+from ranet.data.unlabelled import unlabelled_loader
+from ranet.models import network_fingerprint
+from ranet.training import TrainedNetwork
+
+
+def score_cache(folder: str | None) -> ScoreCache:
+    """The cache in a folder, or in the user's own."""
+    return ScoreCache(default_cache() if folder is None else Path(folder))
+
+
+def score(
+    trained: TrainedNetwork,
+    data: ImageData,
+    split: str,
+    cache: ScoreCache | None = None,
+    *,
+    part: Tensor | None = None,
+    temperatures: Sequence[float] | None = None,
+    keep_logits: bool = False,
+) -> ExitScores:
+    """Score a split, "test" or "validation", on the network's device.
+
+    Args:
+        trained: the network.
+        data: its data.
+        split: "test" or "validation".
+        cache: where the scores are looked for and kept; None scores anew.
+        part: indices of some images of the split, int64; None is all.
+        temperatures: (K,), what the logits of each exit are divided by; None is 1.
+        keep_logits: whether the scores hold the logits.
+    """
+    assert split in ("test", "validation")
+    loader = data.evaluation_loader(split, part)  # type: ignore[arg-type]
+    if cache is None:
+        return ExitScores.collect(trained.network, loader, temperatures=temperatures, keep_logits=keep_logits)
+    key = {
+        "network": network_fingerprint(trained.network),
+        "data": data.fingerprint(split, part),  # type: ignore[arg-type]
+    }
+    return cache.collect(trained.network, loader, key, temperatures=temperatures, keep_logits=keep_logits)
+
+
+def score_unlabelled(
+    trained: TrainedNetwork, data: ImageData, images: str, temperatures: Sequence[float] | None = None
+) -> ExitScores:
+    """Score the images of a folder, or one image, as `score` does; there are no labels."""
+    loader = unlabelled_loader(images, data)
+    return ExitScores.collect(trained.network, loader, temperatures=temperatures, labelled=False)

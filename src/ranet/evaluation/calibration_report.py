@@ -1,0 +1,193 @@
+"""What ranet calibrate tells: every solved policy with its promise, and what it does on test images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import nan
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from rich.table import Table
+
+from ranet.calibration import Calibration, ExitScores, PolicyOutcome, evaluate_policy
+from ranet.calibration.intervals import Interval, OutcomeIntervals, bootstrap_intervals
+from ranet.evaluation.calibration_figure import Exits, Promised, Seen, calibration_figure
+from ranet.evaluation.style import save_figure
+from ranet.evaluation.tables import Row, percent, write_csv
+from ranet.evaluation.units import CostScale
+
+
+@dataclass(frozen=True, eq=False)
+class SolvedPolicy:
+    """A solved policy, and what it does on test images.
+
+    Attributes:
+        calibration: the policy and what it promises.
+        seen: on test images; None without them.
+        seen_intervals: bootstrap intervals (95 %) of what is seen; None without test images.
+    """
+
+    calibration: Calibration
+    seen: PolicyOutcome | None = None
+    seen_intervals: OutcomeIntervals | None = None
+
+    @property
+    def budget(self) -> float:
+        """That the policy was made for; NaN if it was made for something else."""
+        budget = self.calibration.policy.metadata.get("budget")
+        return nan if budget is None else float(budget)
+
+    @property
+    def exceeds_budget_by(self) -> float:
+        """How much more than the budget an image costs on test, as a fraction of the budget; NaN without either."""
+        return nan if self.seen is None else self.seen.mean_cost / self.budget - 1
+
+
+@dataclass(frozen=True, eq=False)
+class CalibrationReport:
+    """Some policies of one network, solved on the same images.
+
+    Attributes:
+        policies: cheapest first.
+        costs: (K,) cumulative cost of each exit.
+        unit: of the costs.
+        alone: (K,) top-1 of each exit on all images, on test where there are test images, else on validation; NaN
+            without labels.
+        tested: whether there are test images.
+    """
+
+    policies: Sequence[SolvedPolicy]
+    costs: npt.NDArray[np.float64]
+    unit: str
+    alone: npt.NDArray[np.float64]
+    tested: bool
+
+    def table(self) -> Table:
+        """The policies for the console, one row each."""
+        scale = CostScale.of(self.costs, self.unit)
+        table = Table(
+            title="Exit policies", caption=f"cost in {scale.label}; \u00b1 half an interval of 95 %", box=None
+        )
+        names = ["budget", "cost", "top-1 %", f"leave at exits\n1 to {len(self.costs)} %"]
+        names += ["test\ncost", "off by\n%", "test\ntop-1 %"] if self.tested else []
+        for name in names:
+            table.add_column(name, justify="right", no_wrap=True)
+        for solved in self.policies:
+            of = solved.calibration
+            cells = [
+                "-" if np.isnan(solved.budget) else scale.text(solved.budget),
+                scale.text(of.predicted_cost),
+                _with_interval(of.predicted_accuracy, of.interval),
+                " ".join(f"{100 * share:2.0f}" for share in of.exit_shares),
+            ]
+            if solved.seen is not None and solved.seen_intervals is not None:
+                over = solved.exceeds_budget_by
+                cells += [
+                    scale.text(solved.seen.mean_cost),
+                    "-" if np.isnan(over) else f"{100 * over:+.2f}",
+                    _with_interval(solved.seen.accuracy, solved.seen_intervals.accuracy),
+                ]
+            table.add_row(*cells)
+        return table
+
+    def rows(self) -> list[Row]:
+        """One row for each policy, for programs."""
+        of_unit = f"_{self.unit}" if self.unit else ""
+        rows: list[Row] = []
+        for solved in self.policies:
+            of = solved.calibration
+            row: Row = {
+                "policy": str(of.policy.metadata["policy"]),
+                "score": of.policy.score,
+                f"budget{of_unit}": solved.budget,
+                f"predicted_cost{of_unit}": of.predicted_cost,
+                **_ends(f"predicted_cost{of_unit}", of.cost_interval),
+                "predicted_accuracy_percent": 100 * of.predicted_accuracy,
+                **_ends("predicted_accuracy_percent", of.interval, factor=100),
+            }
+            row |= {f"predicted_share_{k}_percent": 100 * float(share) for k, share in enumerate(of.exit_shares, 1)}
+            if solved.seen is not None and solved.seen_intervals is not None:
+                row[f"test_cost{of_unit}"] = solved.seen.mean_cost
+                row["test_cost_against_budget_percent"] = 100 * solved.exceeds_budget_by
+                row["test_accuracy_percent"] = 100 * solved.seen.accuracy
+                row |= _ends("test_accuracy_percent", solved.seen_intervals.accuracy, factor=100)
+                row |= {f"test_share_{k}_percent": 100 * float(s) for k, s in enumerate(solved.seen.exit_shares, 1)}
+            row |= {f"threshold_{k}": float(value) for k, value in enumerate(of.policy.thresholds, 1)}
+            rows.append(row)
+        return rows
+
+    def write(self, folder: str | Path, title: str = "Exit policies") -> list[Path]:
+        """Write calibration.csv and, if accuracies are known, calibration.png into the folder."""
+        folder = Path(folder)
+        written = [folder / "calibration.csv"]
+        write_csv(written[0], self.rows())
+        if not np.isnan([solved.calibration.predicted_accuracy for solved in self.policies]).any():
+            written.append(folder / "calibration.png")
+            save_figure(calibration_figure(self._promised, self._seen, self._exits, self.unit, title), written[1])
+        return written
+
+    @property
+    def _promised(self) -> Promised:
+        calibrations = [solved.calibration for solved in self.policies]
+        return Promised(
+            cost=np.array([of.predicted_cost for of in calibrations]),
+            accuracy=np.array([of.predicted_accuracy for of in calibrations]),
+            interval=np.array([of.interval for of in calibrations]),
+        )
+
+    @property
+    def _seen(self) -> Seen | None:
+        seen = [solved.seen for solved in self.policies if solved.seen is not None]
+        if not seen or np.isnan(seen[0].accuracy):
+            return None
+        return Seen(np.array([one.mean_cost for one in seen]), np.array([one.accuracy for one in seen]))
+
+    @property
+    def _exits(self) -> Exits:
+        return Exits(self.costs, self.alone, "test" if self._seen is not None else "validation")
+
+
+def calibration_report(
+    calibrations: Sequence[Calibration],
+    validation: ExitScores,
+    test: ExitScores | None,
+    costs: npt.NDArray[np.float64],
+    unit: str,
+) -> CalibrationReport:
+    """See what solved policies do on test images, where there are any.
+
+    Args:
+        calibrations: of one network, one unit.
+        validation: the scores that they were solved on.
+        test: scores of other images; None for the promises alone.
+        costs: (K,) cumulative.
+        unit: of the costs.
+
+    Raises:
+        UserError: if test scores are of another network, or lack what the policies compare.
+    """
+    ordered = sorted(calibrations, key=lambda one: one.predicted_cost)
+    policies = [SolvedPolicy(one) if test is None else _see(one, test, costs) for one in ordered]
+    shown = test if test is not None and test.has("correct") else validation
+    alone = shown.correct.mean(axis=1) if shown.has("correct") else np.full(len(costs), nan)
+    return CalibrationReport(policies, costs, unit, alone, test is not None)
+
+
+def _see(calibration: Calibration, test: ExitScores, costs: npt.NDArray[np.float64]) -> SolvedPolicy:
+    policy = calibration.policy
+    exits = policy.exits(test)
+    correct = test.correct[exits, np.arange(test.num_images)] if test.has("correct") else None
+    return SolvedPolicy(calibration, evaluate_policy(policy, test, costs), bootstrap_intervals(exits, correct, costs))
+
+
+def _with_interval(accuracy: float, interval: Interval | None) -> str:
+    if interval is None or np.isnan(accuracy):
+        return percent(accuracy)
+    return f"{percent(accuracy)} \u00b1{50 * (interval[1] - interval[0]):.2f}"
+
+
+def _ends(name: str, interval: Interval | None, factor: float = 1.0) -> Row:
+    low, high = (nan, nan) if interval is None else interval
+    return {f"{name}_low": factor * low, f"{name}_high": factor * high}

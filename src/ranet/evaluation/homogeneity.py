@@ -1,0 +1,140 @@
+"""Whether two crowds of images fall into bins alike: a chi-square test, and how large the difference is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy.stats import chi2_contingency
+
+FEWEST_EXPECTED = 5.0
+PSI_SOME, PSI_LARGE = 0.1, 0.25
+
+
+@dataclass(frozen=True)
+class Homogeneity:
+    """A chi-square test of homogeneity.
+
+    Attributes:
+        statistic: chi-square.
+        degrees: of freedom; 0 where all images are in one bin, and there is nothing to test.
+        p_value: how often chance alone gives at least this statistic; 1 where there is nothing to test.
+    """
+
+    statistic: float
+    degrees: int
+    p_value: float
+
+
+def homogeneity(
+    calibration: npt.ArrayLike, seen: npt.ArrayLike, *, resamples: int = 9999, seed: int = 0
+) -> Homogeneity:
+    """Test whether two samples of images come from one distribution over bins.
+
+    Chi-square of the 2 x B table (Pearson, 1900), bins without any image left out. Where fewer than five images are
+    expected in a cell (Cochran, "Some Methods for Strengthening the Common Chi-square Tests", Biometrics, 1954) the
+    chi-square distribution is no guide; then the images are drawn again out of both samples together, which is exact
+    for any number of them but for the number of draws.
+
+    That the bins or the thresholds were laid through the calibration images, whose counts are therefore hardly random,
+    changes nothing: the shares of later images in such bins vary as much as counts would (Wilks, "Determination of
+    Sample Sizes for Setting Tolerance Limits", 1941), and it must be a test of two samples all the same.
+
+    Args:
+        calibration: (B,) how many images of calibration fall into each bin.
+        seen: (B,) how many of the others.
+        resamples: how many times images are drawn again, where they are.
+        seed: of the draws.
+
+    Example:
+        >>> homogeneity([10, 20, 30], [20, 20, 20])
+        Homogeneity(statistic=5.333..., degrees=2, p_value=0.069...)
+    """
+    table = np.array([calibration, seen], dtype=np.int64)
+    together = table.sum(axis=0)
+    table, together = table[:, together > 0], together[together > 0]
+    degrees = len(together) - 1
+    if degrees < 1:
+        return Homogeneity(0.0, 0, 1.0)
+    result = chi2_contingency(table, correction=False)
+    expected = result.expected_freq
+    if expected.min() >= FEWEST_EXPECTED:
+        return Homogeneity(float(result.statistic), degrees, float(result.pvalue))
+    rng = np.random.default_rng(seed)
+    drawn = rng.multivariate_hypergeometric(together, int(table[1].sum()), size=resamples, method="marginals")
+    statistics = (drawn - expected[1]) ** 2 @ (1 / expected[0] + 1 / expected[1])
+    as_large = np.count_nonzero(statistics >= result.statistic * (1 - 1e-9))
+    return Homogeneity(float(result.statistic), degrees, float((1 + as_large) / (1 + resamples)))
+
+
+def total_variation(calibration: npt.ArrayLike, seen: npt.ArrayLike) -> float:
+    """The share of the images that would have to change bins to make both distributions equal, 0 to 1.
+
+    Example:
+        >>> total_variation([10, 20, 30], [20, 20, 20])
+        0.166...
+    """
+    p, q = (np.asarray(counts, dtype=np.float64) / np.sum(counts) for counts in (calibration, seen))
+    return float(np.abs(p - q).sum() / 2)
+
+
+def population_stability_index(calibration: npt.ArrayLike, seen: npt.ArrayLike) -> float:
+    """The population stability index: sum over bins of (q - p) ln(q / p), p at calibration and q seen.
+
+    Read by convention (Siddiqi, "Credit Risk Scorecards", 2006): below 0.1 little has changed, up to 0.25 some, above
+    0.25 much. Chance alone makes it about (B - 1) (1/N + 1/M) for N and M images (Yurdakul and Naranjo, "Statistical
+    Properties of the Population Stability Index", 2020), so it says something only beside a test. Half an image is
+    added to each bin, or an empty one would make it infinite.
+
+    Example:
+        >>> population_stability_index([500, 500], [250, 750])  # (0.25 - 0.5) ln 0.5 + (0.75 - 0.5) ln 1.5
+        0.274...
+    """
+    halves = [np.asarray(counts, dtype=np.float64) + 0.5 for counts in (calibration, seen)]
+    p, q = (counts / counts.sum() for counts in halves)
+    return float(((q - p) * np.log(q / p)).sum())
+
+
+def stability_reading(index: float) -> str:
+    """What a population stability index means by convention: "little", "some" or "large".
+
+    Example:
+        >>> [stability_reading(index) for index in (0.05, 0.1, 0.3)]
+        ['little', 'some', 'large']
+    """
+    if index < PSI_SOME:
+        return "little"
+    return "some" if index <= PSI_LARGE else "large"
+
+
+def superiority(calibration: npt.ArrayLike, seen: npt.ArrayLike) -> float:
+    """How often an image seen is in a higher bin than one of calibration, ties counted half; 0.5 without drift.
+
+    The probability of superiority (Mann and Whitney, 1947) of the binned scores: below 0.5 the network has become less
+    sure.
+
+    Example:
+        >>> superiority([1, 1], [0, 2])
+        0.75
+    """
+    p, q = (np.asarray(counts, dtype=np.float64) / np.sum(counts) for counts in (calibration, seen))
+    return float((q * (np.cumsum(p) - p / 2)).sum())
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """The p-values corrected for their number (Holm, "A Simple Sequentially Rejective Multiple Test Procedure", 1979).
+
+    To reject where the corrected value is below alpha rejects anything that is true with probability alpha at most.
+
+    Example:
+        >>> holm([0.01, 0.04, 0.03])
+        [0.03, 0.06, 0.06]
+    """
+    values = np.asarray(p_values, dtype=np.float64)
+    order = np.argsort(values)
+    stepped = np.maximum.accumulate(values[order] * (len(values) - np.arange(len(values))))
+    corrected = np.empty_like(values)
+    corrected[order] = np.minimum(stepped, 1.0)
+    return [float(value) for value in corrected]
