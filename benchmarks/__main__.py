@@ -1,7 +1,8 @@
-"""How long the parts take on this machine: the threshold sweep, counting costs, the data loader, a training step."""
+"""How long the parts take on this machine: solving thresholds, counting costs, the data loader, a training step."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -18,11 +19,13 @@ from ranet import (
     InlineCollaboration,
     MultiExitClassifier,
     StagedNetwork,
-    calibrate,
+    calibrate_each,
+    calibrate_risk,
     create_network,
     list_networks,
     measure_costs,
 )
+from ranet.calibration import POLICIES
 from ranet.cli.run_folder import environment
 from ranet.data import ImageData
 from ranet.evaluation import budgeted_curve
@@ -58,20 +61,23 @@ def random_scores(exits: int, images: int, seed: int) -> ExitScores:
 
 
 def thresholds() -> list[tuple[str, Measurement]]:
-    """The papers' sweep of 39 ratios over 5 exits, and a budget solved at the sizes of CIFAR and ImageNet."""
+    """The papers' sweep of 39 ratios over 5 exits; budgets and curves of budgets for 10 exits of 50,000 images."""
     validation, test = random_scores(5, 5_000, 0), random_scores(5, 10_000, 1)
-    costs = [7e6, 14e6, 27e6, 41e6, 58e6]
-    large, large_costs = random_scores(10, 50_000, 2), np.linspace(0.3e9, 3e9, 10)
+    small = [7e6, 14e6, 27e6, 41e6, 58e6]
+    large, costs = random_scores(10, 50_000, 2), np.linspace(0.3e9, 3e9, 10)
     sweep = "budgeted_curve(validation, test, costs)"
-    solve = "calibrate(scores, costs, budget)"
-    return [
+    rows = [
         timed("sweep of 39 ratios, 5 exits x (5,000 + 10,000) images", sweep, budgeted_curve=budgeted_curve,
-              validation=validation, test=test, costs=costs),
-        timed("one budget, 5 exits x 5,000 images", solve, calibrate=calibrate, scores=validation, costs=costs,
-              budget=20e6),
-        timed("one budget, 10 exits x 50,000 images", solve, calibrate=calibrate, scores=large, costs=large_costs,
-              budget=1e9),
+              validation=validation, test=test, costs=small)
     ]  # fmt: skip
+    for family in POLICIES:
+        for about, budgets in (("one budget", [1e9]), ("100 budgets", np.linspace(0.4e9, 2.9e9, 100))):
+            solve = "calibrate_each(large, costs, budgets, policy=family)"
+            names = {"calibrate_each": calibrate_each, "large": large, "costs": costs, "budgets": budgets}
+            rows.append(timed(f"{family}: {about}, 10 exits x 50,000 images", solve, family=family, **names))
+    risk = "calibrate_risk(large, costs, eps=0.01)"
+    rows.append(timed("risk: 10 exits x 50,000 images", risk, calibrate_risk=calibrate_risk, large=large, costs=costs))
+    return rows
 
 
 def data() -> list[tuple[str, Measurement]]:
@@ -111,9 +117,13 @@ def training_step(network: StagedNetwork, collaboration: bool = False, **options
     return step
 
 
+PARTS = {"thresholds": thresholds, "data": data, "networks": networks}
+
+
 def main() -> None:
-    """Print every measurement with its spread, and what machine it is of."""
+    """Print every measurement with its spread, and what machine it is of; with words, of these PARTS alone."""
     machine = environment()
+    parts = sys.argv[1:] or list(PARTS)
     keep_freed_memory()  # as ranet train does
     table = Table(
         "what",
@@ -122,7 +132,7 @@ def main() -> None:
         "runs",
         title=f"ranet benchmarks: float32, training with batches of {BATCH}",
     )
-    for about, measured in [*thresholds(), *data(), *networks()]:
+    for about, measured in (row for part in parts for row in PARTS[part]()):
         table.add_row(about, f"{1e3 * measured.median:.2f}", f"{1e3 * measured.iqr:.2f}", str(len(measured.times)))
     console = Console(width=120)
     console.print(table)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import binom, binomtest
 
-from ranet.calibration.intervals import LEVEL, bootstrap_intervals
+from ranet.calibration.intervals import LEVEL, bootstrap_intervals, paired_difference
 
 COSTS = np.array([1.0, 2.5, 4.0, 9.0])
 SHARES = np.array([0.4, 0.3, 0.2, 0.1])
@@ -97,3 +97,16 @@ def test_what_never_varies_has_no_width(images):
     found = bootstrap_intervals(np.full(images, 2), np.ones(images, dtype=bool), COSTS)
     assert found.accuracy == (1.0, 1.0)
     assert found.cost == (4.0, 4.0)
+
+
+@pytest.mark.parametrize(("better", "worse"), [(0, 0), (30, 0), (40, 25), (3, 90)])
+def test_a_paired_difference_is_that_of_resampled_pairs(better: int, worse: int) -> None:
+    one = np.array([True] * better + [False] * worse + [True] * 300 + [False] * 100)
+    other = np.array([False] * better + [True] * worse + [True] * 300 + [False] * 100)
+    difference, (low, high) = paired_difference(one, other)
+    assert difference == pytest.approx(one.mean() - other.mean())
+    rng = np.random.default_rng(1)
+    chosen = rng.integers(len(one), size=(4000, len(one)))
+    expected = np.quantile(one[chosen].mean(axis=1) - other[chosen].mean(axis=1), [0.025, 0.975])
+    np.testing.assert_allclose([low, high], expected, atol=0.006)
+    assert low <= difference <= high

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ranet.calibration import ExitScores, calibrate, calibrate_each, evaluate_policy
-from ranet.calibration.cross_fitting import OptimalSolver, deal
+from ranet.calibration.cross_fitting import OptimalSolver, ScoreChoice, Verdict, deal
 from ranet.calibration.optimal import Problem, running_mean
 
 
@@ -128,3 +128,49 @@ def test_the_running_mean_is_that_of_its_window(width):
         reach = min(width // 2, i, 16 - i)
         expected.append(values[i - reach : i + reach + 1].mean())
     np.testing.assert_allclose(running_mean(values, width), expected)
+
+
+def blurred(scores: ExitScores, rng: np.random.Generator) -> np.ndarray:
+    """The scores with noise: they still rise with the chance to be right, but tell less of it."""
+    ranks = np.argsort(np.argsort(scores.confidence + rng.normal(scale=0.5, size=scores.confidence.shape)))
+    return np.float32(ranks / scores.num_images)
+
+
+def test_a_score_that_tells_right_from_wrong_better_is_chosen():
+    rng = np.random.default_rng(7)
+    scores = synthetic(rng, images=4000, skill=[2, 3, 4])
+    sharp, dull = scores.confidence, blurred(scores, rng)
+    costs = np.array([1.0, 2.0, 3.0])
+    choice = ScoreChoice({"confidence": dull, "margin": sharp}, scores.correct, costs, folds=2)
+    name, verdict = choice.near(1.7)
+    assert name == "margin"
+    assert verdict is not None
+    assert verdict.accepted
+    choice = ScoreChoice({"confidence": sharp, "margin": dull}, scores.correct, costs, folds=2)
+    assert choice.near(1.7) == ("confidence", None)
+
+    both = ExitScores(dull, correct=scores.correct, margin=sharp)
+    result, rule = (calibrate(both, costs, 1.7, policy=policy) for policy in ("optimal", "geometric"))
+    assert result.policy.score == "margin"
+    assert result.parameters["score_gain"] == verdict.gain
+    assert result.predicted_accuracy > rule.predicted_accuracy + 0.01
+    assert calibrate(both, costs, 1.7, policy="optimal", score="confidence").policy.score == "confidence"
+
+
+def test_the_first_score_is_kept_unless_another_wins_by_more_than_chance():
+    rng = np.random.default_rng(11)
+    costs, kept = np.array([1.0, 2.0, 3.0]), 0
+    for _ in range(60):
+        correct = rng.uniform(size=(3, 300)) < 0.7
+        candidates = {name: np.float32(rng.uniform(size=(3, 300))) for name in ("confidence", "margin")}
+        kept += ScoreChoice(candidates, correct, costs, folds=2).near(1.9)[0] == "confidence"
+    assert kept >= 51  # of 60, at a rate of 19 in 20: fewer have a chance below one in a thousand
+
+
+def test_a_verdict_is_the_mean_and_its_standard_error():
+    gains = np.array([1.0, 0.0, 0.0, -1.0, 1.0, 0.0, 0.0, 0.0, 1.0, 0.0])
+    verdict = Verdict.of(gains)
+    assert (verdict.gain, verdict.error) == (pytest.approx(0.2), pytest.approx(gains.std(ddof=1) / 10**0.5))
+    assert not verdict.accepted
+    assert Verdict.of(np.tile(gains, 100)).accepted
+    assert not Verdict.of(np.array([1.0])).accepted

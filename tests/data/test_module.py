@@ -1,3 +1,4 @@
+import os
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -364,3 +365,14 @@ def test_loaders_by_name(folder: Path) -> None:
     default = ImageData("imagefolder", root=folder).train_dataloader()
     assert isinstance(default, WorkerLoader)
     assert default.num_workers >= 1
+
+
+def test_a_file_that_is_written_anew_with_the_same_length_shows(folder: Path) -> None:
+    data = ImageData("imagefolder", root=folder, image_size=32)
+    before, fingerprint = data.touched("test"), data.fingerprint("test")
+    path = sorted((folder / "val").rglob("*.png"))[0]
+    status = path.stat()
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns + 1))
+    assert ImageData("imagefolder", root=folder, image_size=32).touched("test") != before
+    assert ImageData("imagefolder", root=folder, image_size=32).fingerprint("test") == fingerprint
+    assert digits().touched("test") == ""

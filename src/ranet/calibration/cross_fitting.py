@@ -1,12 +1,14 @@
-"""Free thresholds only where they beat the geometric rule on images that neither was solved on.
+"""Another score or free thresholds only where they beat the papers' rule on images that neither was solved on.
 
 Thresholds that are tuned on the images that judge them win there by fitting their noise. Here each part of the images
 judges what was solved on the others (cross-fitting; Chernozhukov et al., "Double/Debiased Machine Learning", The
-Econometrics Journal, 2018), image by image, and free thresholds are used only if they win by more than chance.
+Econometrics Journal, 2018), image by image, and what departs from the papers' rule is used only if it wins by more than
+chance.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from math import inf, sqrt
@@ -15,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ranet.calibration.geometric_solver import GeometricSolver
-from ranet.calibration.optimal import Problem
+from ranet.calibration.optimal import Problem, mean_price
 from ranet.calibration.policies import first_exits
 
 Floats = npt.NDArray[np.float64]
@@ -23,25 +25,92 @@ Scores = npt.NDArray[np.float32]
 Thresholds = npt.NDArray[np.float32]
 
 WIN = 1.645  # standard errors: one-sided 95 %
+NEAR = 15  # budgets at which scores are compared,
+WIDTH = 0.25  # of the way from the first exit's cost to the last's: how far around a budget
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether free thresholds beat the geometric rule on images that neither was solved on.
+    """Whether a challenger beats what it is to replace on images that neither was solved on.
 
     Attributes:
-        gain: accuracy of the free thresholds minus that of the geometric rule, a difference of cost priced in.
+        gain: accuracy of the challenger minus that of the other, a difference of cost priced in.
         error: standard error of the gain, paired by image.
-        accepted: whether the gain is more than WIN standard errors.
     """
 
     gain: float
     error: float
 
+    @classmethod
+    def of(cls, gains: Floats) -> Verdict:
+        """The verdict of (N,) gains, one for each image."""
+        images = len(gains)
+        return cls(float(gains.mean()), float(gains.std(ddof=1)) / sqrt(images) if images > 1 else inf)
+
     @property
     def accepted(self) -> bool:
-        """Whether the free thresholds are to be used."""
+        """Whether the gain is more than WIN standard errors."""
         return self.gain > WIN * self.error
+
+
+class ScoreChoice:
+    """The score that the geometric rule is best with near a budget: the first, unless another wins by more than chance.
+
+    A budget alone seldom tells scores apart, so the gain of each image is averaged over budgets around it, the nearer
+    the more. This does not fit noise: at each budget the rule has one parameter.
+
+    Args:
+        candidates: (K, N) by name, more is surer; the first is kept where none wins.
+        correct: (K, N).
+        costs: (K,) cumulative.
+        folds: in so many parts are the images dealt for cross-fitting.
+    """
+
+    def __init__(
+        self, candidates: Mapping[str, Scores], correct: npt.NDArray[np.bool_], costs: Floats, folds: int
+    ) -> None:
+        self.names = list(candidates)
+        self.correct = correct
+        self.costs = costs
+        self.price = mean_price(correct, costs)
+        self.budgets = np.linspace(costs[0], costs[-1], NEAR + 2)[1:-1]
+        self.gains: dict[tuple[str, int], Floats] = {}
+        dealt = deal(candidates[self.names[0]], folds)
+        self.fitted = [
+            (dealt == fold, {name: GeometricSolver(of[:, dealt != fold], costs) for name, of in candidates.items()})
+            for fold in range(folds)
+        ]
+        self.candidates = candidates
+
+    def near(self, budget: float) -> tuple[str, Verdict | None]:
+        """The name of the score, and the verdict by which it replaced the first; None if it is the first."""
+        distance = np.abs(self.budgets - budget) / (WIDTH * (self.costs[-1] - self.costs[0]))
+        weights = np.maximum(1 - distance, 0)
+        weights /= weights.sum()
+        first, winners = self.names[0], {}
+        for name in self.names[1:]:
+            gains = np.zeros(self.correct.shape[1])
+            for i in np.flatnonzero(weights).tolist():
+                gains += weights[i] * (self._worth(name, i) - self._worth(first, i))
+            verdict = Verdict.of(gains)
+            if verdict.accepted:
+                winners[name] = verdict
+        if not winners:
+            return first, None
+        best = max(winners, key=lambda name: winners[name].gain)
+        return best, winners[best]
+
+    def _worth(self, name: str, index: int) -> Floats:
+        """(N,) what each image brings under the rule on this score, solved on the other folds at one of the budgets."""
+        if (name, index) not in self.gains:
+            worth = np.empty(self.correct.shape[1])
+            for held_out, rules in self.fitted:
+                thresholds = rules[name].solve(float(self.budgets[index]))[0]
+                exits = first_exits(self.candidates[name][:, held_out], thresholds)
+                answers = self.correct[:, held_out][exits, np.arange(len(exits))]
+                worth[held_out] = answers - self.price * self.costs[exits]
+            self.gains[name, index] = worth
+        return self.gains[name, index]
 
 
 class OptimalSolver:
@@ -86,8 +155,7 @@ class OptimalSolver:
         for train, rule, held_out in self._fitted:
             free, geometric = train.solve(budget).thresholds, rule.solve(budget)[0]
             gains.append(self._worth(free, held_out, price) - self._worth(geometric, held_out, price))
-        gain = np.concatenate(gains)
-        return Verdict(float(gain.mean()), float(gain.std(ddof=1)) / sqrt(len(gain)) if len(gain) > 1 else inf)
+        return Verdict.of(np.concatenate(gains))
 
     @cached_property
     def _fitted(self) -> list[tuple[Problem, GeometricSolver, npt.NDArray[np.bool_]]]:

@@ -54,6 +54,12 @@ def running_mean(values: Floats, width: int) -> Floats:
     return means
 
 
+def mean_price(correct: npt.NDArray[np.bool_], costs: Floats) -> float:
+    """Accuracy that a unit of cost brings from the first exit to the last, at least zero."""
+    gain = float(correct[-1].mean() - correct[0].mean())
+    return max(0.0, gain / float(costs[-1] - costs[0])) if len(costs) > 1 else 0.0
+
+
 @dataclass(frozen=True, eq=False)
 class PathPoint:
     """Thresholds on the way from cheap to dear.
@@ -100,12 +106,6 @@ class Problem:
         exits = first_exits(self.scores, thresholds)
         left = np.bincount(exits, minlength=len(self.costs))
         return float(self.correct[exits, np.arange(len(exits))].mean()), float(mean_cost(left, self.costs))
-
-    @property
-    def slope(self) -> float:
-        """Accuracy that a unit of cost brings from the first exit to the last, at least zero."""
-        gain = float(self.correct[-1].mean() - self.correct[0].mean())
-        return max(0.0, gain / float(self.costs[-1] - self.costs[0])) if len(self.costs) > 1 else 0.0
 
     @cached_property
     def path(self) -> list[PathPoint]:
@@ -194,4 +194,4 @@ class Problem:
             accuracy, cost = self.outcome(at)
             if cost <= budget and (accuracy, -cost) > best:
                 found, best = at, (accuracy, -cost)
-        return PathPoint(-best[1], self.slope, found)
+        return PathPoint(-best[1], mean_price(self.correct, self.costs), found)

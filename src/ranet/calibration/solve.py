@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ranet.calibration.cross_fitting import OptimalSolver
+from ranet.calibration.cross_fitting import OptimalSolver, ScoreChoice
 from ranet.calibration.geometric_solver import GeometricSolver
 from ranet.calibration.one_threshold import OneThresholdSolver
 from ranet.calibration.outcome import checked_costs
@@ -29,7 +29,9 @@ POLICIES = {
 SMOOTHING = 0.02
 FOLDS = 2
 
-Solution = tuple[npt.NDArray[np.float32], Mapping[str, Any]]
+CANDIDATES = ("confidence", "margin", "entropy")
+
+Solution = tuple[str, npt.NDArray[np.float32], Mapping[str, Any]]
 
 
 def calibrate(
@@ -55,18 +57,21 @@ def calibrate(
     - "one_threshold": the same threshold at all exits (`OneThresholdSolver`);
     - "patience": leave when so many consecutive exits agree, and between two whole numbers when they nearly do and the
       exit is confident (`patience_scores`);
-    - "optimal": a free threshold for each exit where this wins under cross-fitting, else geometric (`OptimalSolver`).
+    - "optimal": the geometric rule on the best score (`ScoreChoice`), or a free threshold for each exit
+      (`OptimalSolver`), where these win under cross-fitting on images that they were not solved on; else "geometric".
 
     Args:
         scores: on validation images, which the network was not trained on; labels are needed for "optimal" alone.
         cost_per_exit: (K,) cumulative cost of each exit, increasing.
         budget: mean cost for each image, in the unit of the costs.
         policy: the family.
-        score: what "geometric", "one_threshold" and "optimal" compare: "confidence", "margin" or "entropy".
+        score: what "geometric", "one_threshold" and "optimal" compare: "confidence", "margin" or "entropy"; None is
+            the confidence, and for "optimal" whichever wins.
         unit: of costs and budget, for messages and the policy file ("macs", "paper_ops", "ms").
         metadata: further entries for the policy file, such as the network's name.
         smoothing: for "optimal", the fraction of the images over which accuracy is averaged along each threshold.
-        folds: for "optimal", in how many parts the images are dealt for cross-fitting; 0 accepts without it.
+        folds: for "optimal", in how many parts the images are dealt for cross-fitting; 0 takes the best free thresholds
+            on the confidence without it.
 
     Raises:
         UserError: for a budget that no policy reaches (with the range that is reachable), an unknown family or score,
@@ -109,11 +114,13 @@ def calibrate_each(
             raise UserError(f"No policy has a mean cost of {_number(budget, unit)}; {_reachable(costs, unit)}.")
     if not (0 <= smoothing <= 1 and folds >= 0 and folds == int(folds)):
         raise UserError(f"smoothing={smoothing} must lie in [0, 1] and folds={folds} be a whole number from 0 on.")
-    promises = Promises(scores, costs, compared, unit, metadata)
-    solve = _solver(policy, promises, smoothing, int(folds))
+    solve = _solver(policy, scores, costs, compared, smoothing, int(folds), by_choice=score is None)
+    promises: dict[str, Promises] = {}
     calibrations = []
     for budget in budgets:
-        thresholds, parameters = solve(budget)
+        name, thresholds, parameters = solve(budget)
+        if name not in promises:
+            promises[name] = Promises(scores, costs, name, unit, metadata)
         notices = []
         if budget > costs[-1]:
             last = _number(costs[-1], unit)
@@ -121,7 +128,7 @@ def calibrate_each(
                 f"The budget of {_number(budget, unit)} exceeds the last exit's {last}: everybody goes there."
             )
         calibrations.append(
-            promises.promise(
+            promises[name].promise(
                 thresholds, family=policy, parameters=parameters, budget=float(budget), notices=tuple(notices)
             )
         )
@@ -136,24 +143,54 @@ def _score_of(policy: str, score: str | None) -> str:
         return POLICIES[policy]
     if policy not in ("geometric", "one_threshold", "optimal"):
         raise UserError(f"The policy {policy} compares the {POLICIES[policy]}; choose another score with geometric.")
-    if score not in ("confidence", "margin", "entropy"):
-        raise unknown_name("score", score, ("confidence", "margin", "entropy"))
+    if score not in CANDIDATES:
+        raise unknown_name("score", score, CANDIDATES)
     return score
 
 
-def _solver(policy: str, on: Promises, smoothing: float, folds: int) -> Callable[[float], Solution]:
-    """What solves a budget: it gives the thresholds, and what else there is to tell."""
+def _solver(
+    policy: str,
+    scores: ExitScores,
+    costs: npt.NDArray[np.float64],
+    score: str,
+    smoothing: float,
+    folds: int,
+    by_choice: bool,
+) -> Callable[[float], Solution]:
+    """What solves a budget: it gives the name of the score, the thresholds, and what else there is to tell."""
     if policy == "optimal":
-        return OptimalSolver(on.compared, on.scores.correct, on.costs, smoothing, folds).solve
+        return _optimal(scores, costs, score, smoothing, folds, by_choice)
+    compared = scores.score(score)
     name, solver = (
-        ("threshold", OneThresholdSolver(on.compared, on.costs))
+        ("threshold", OneThresholdSolver(compared, costs))
         if policy in ("one_threshold", "patience")
-        else ("ratio", GeometricSolver(on.compared, on.costs))
+        else ("ratio", GeometricSolver(compared, costs))
     )
 
     def solve(budget: float) -> Solution:
         thresholds, value = solver.solve(budget)
-        return thresholds, {name: value}
+        return score, thresholds, {name: value}
+
+    return solve
+
+
+def _optimal(
+    scores: ExitScores, costs: npt.NDArray[np.float64], score: str, smoothing: float, folds: int, by_choice: bool
+) -> Callable[[float], Solution]:
+    """`_solver` of the family "optimal"."""
+    solvers: dict[str, OptimalSolver] = {}
+    choice = None
+    if by_choice and min(folds, scores.num_images) > 1 and scores.num_exits > 1:
+        candidates = {name: scores.score(name) for name in CANDIDATES if scores.has(name)}
+        choice = ScoreChoice(candidates, scores.correct, costs, min(folds, scores.num_images))
+
+    def solve(budget: float) -> Solution:
+        name, verdict = (score, None) if choice is None else choice.near(budget)
+        if name not in solvers:
+            solvers[name] = OptimalSolver(scores.score(name), scores.correct, costs, smoothing, folds)
+        thresholds, told = solvers[name].solve(budget)
+        because = {} if verdict is None else {"score_gain": verdict.gain, "score_gain_error": verdict.error}
+        return name, thresholds, {**told, **because}
 
     return solve
 

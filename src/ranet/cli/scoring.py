@@ -8,7 +8,7 @@ from pathlib import Path
 from torch import Tensor
 
 from ranet.calibration import ExitScores, ScoreCache, default_cache
-from ranet.data import ImageData
+from ranet.data import ImageData, Split
 from ranet.data.unlabelled import unlabelled_loader
 from ranet.models import network_fingerprint
 from ranet.training import TrainedNetwork
@@ -22,7 +22,7 @@ def score_cache(folder: str | None) -> ScoreCache:
 def score(
     trained: TrainedNetwork,
     data: ImageData,
-    split: str,
+    split: Split,
     cache: ScoreCache | None = None,
     *,
     part: Tensor | None = None,
@@ -40,13 +40,13 @@ def score(
         temperatures: (K,), what the logits of each exit are divided by; None is 1.
         keep_logits: whether the scores hold the logits.
     """
-    assert split in ("test", "validation")
-    loader = data.evaluation_loader(split, part)  # type: ignore[arg-type]
+    loader = data.evaluation_loader(split, part)
     if cache is None:
         return ExitScores.collect(trained.network, loader, temperatures=temperatures, keep_logits=keep_logits)
     key = {
         "network": network_fingerprint(trained.network),
-        "data": data.fingerprint(split, part),  # type: ignore[arg-type]
+        "data": data.fingerprint(split, part),
+        "files": data.touched(split, part),
     }
     return cache.collect(trained.network, loader, key, temperatures=temperatures, keep_logits=keep_logits)
 

@@ -23,12 +23,11 @@ from ranet.data.sampling import EpochSampler
 from ranet.data.sources import FileSet, TensorSet, download_cifar, list_classes, list_images, load_cifar
 from ranet.data.splits import choose, hold_out
 from ranet.data.transforms import describe_evaluation, evaluation_geometry
-from ranet.data.worker_loader import Transformed, WorkerLoader
+from ranet.data.worker_loader import Transformed, WorkerLoader, default_workers
 from ranet.errors import UserError, unknown_name
 
 Split = Literal["train", "validation", "test"]
 _LOADERS = ("auto", "device", "workers")
-_MOST_WORKERS = 8
 
 
 class ImageData(pl.LightningDataModule):
@@ -323,8 +322,7 @@ class ImageData(pl.LightningDataModule):
         if self.resident:
             assert isinstance(samples, TensorSet)
             return DeviceLoader(samples, self.facts, sampler, device, erasing)
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        workers = min(_MOST_WORKERS, max(1, cores // world_size)) if self.num_workers is None else self.num_workers
+        workers = default_workers(world_size) if self.num_workers is None else self.num_workers
         return WorkerLoader(samples, self.facts, self.image_size, sampler, device, workers, erasing)
 
     @property
@@ -350,8 +348,13 @@ class ImageData(pl.LightningDataModule):
         """Sixteen hexadecimal digits that identify the images and labels of a split and the evaluation transform.
 
         They are the same wherever the files lie and whatever the batch size, and change with the split, and with the
-        part of it as in :meth:`evaluation_loader`. Images in files enter by path and length, not by content.
+        part of it as in :meth:`evaluation_loader`. Images in files enter by path and length, not by content; what was
+        computed from them on this machine is told apart by :meth:`touched`, too.
         """
         transform = describe_evaluation(self.facts, self.image_size)
         parts = [self.name, split, self._part(split, part).digest(), transform]
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+
+    def touched(self, split: Split, part: slice | Tensor | None = None) -> str:
+        """A text that changes when a file of the split is written anew; empty for sets whose content is known whole."""
+        return self._part(split, part).touched()
