@@ -1,27 +1,32 @@
 """ranet: networks that can stop early, and budgets that say when they should."""
 
-from ranet.calibration import (
-    ExitPolicy,
-    ExitScores,
-    calibrate,
-    calibrate_each,
-    calibrate_risk,
-    evaluate_policy,
-    exit_for_deadline,
-    fit_temperatures,
-    geometric_policy,
-    load_policy,
-)
-from ranet.cost import CostProfile, LatencyProfile, measure_costs, measure_latency
-from ranet.errors import UserError
-from ranet.models import (
-    InlineCollaboration,
-    StagedNetwork,
-    create_network,
-    list_networks,
-    load_public_checkpoint,
-)
-from ranet.training import MultiExitClassifier, distillation_loss, forward_in_stages, load_trained
+from typing import TYPE_CHECKING
+
+from ranet.lazy import lazy_exports
+
+if TYPE_CHECKING:
+    from ranet.calibration import (
+        ExitPolicy,
+        ExitScores,
+        calibrate,
+        calibrate_each,
+        calibrate_risk,
+        evaluate_policy,
+        exit_for_deadline,
+        fit_temperatures,
+        geometric_policy,
+        load_policy,
+    )
+    from ranet.cost import CostProfile, LatencyProfile, measure_costs, measure_latency
+    from ranet.errors import UserError
+    from ranet.models import (
+        InlineCollaboration,
+        StagedNetwork,
+        create_network,
+        list_networks,
+        load_public_checkpoint,
+    )
+    from ranet.training import MultiExitClassifier, distillation_loss, forward_in_stages, load_trained
 
 __all__ = [
     "create_network",
@@ -49,3 +54,28 @@ __all__ = [
     "load_policy",
     "UserError",
 ]
+_PARTS = {
+    "ranet.models": [
+        "create_network",
+        "list_networks",
+        "load_public_checkpoint",
+        "StagedNetwork",
+        "InlineCollaboration",
+    ],
+    "ranet.training": ["load_trained", "forward_in_stages", "distillation_loss", "MultiExitClassifier"],
+    "ranet.cost": ["measure_costs", "CostProfile", "measure_latency", "LatencyProfile"],
+    "ranet.calibration": [
+        "ExitScores",
+        "ExitPolicy",
+        "geometric_policy",
+        "evaluate_policy",
+        "calibrate",
+        "calibrate_each",
+        "calibrate_risk",
+        "exit_for_deadline",
+        "fit_temperatures",
+        "load_policy",
+    ],
+    "ranet.errors": ["UserError"],
+}
+__getattr__, __dir__ = lazy_exports(__name__, _PARTS)
