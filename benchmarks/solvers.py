@@ -17,7 +17,7 @@ import numpy as np
 
 from ranet import ExitPolicy, ExitScores, calibrate_each, evaluate_policy
 from ranet.calibration import POLICIES
-from ranet.calibration.intervals import paired_difference
+from ranet.calibration.intervals import accuracy_difference
 from ranet.evaluation.tables import Row, write_csv
 
 BUDGETS = 20
@@ -45,7 +45,7 @@ def try_families(folder: Path) -> list[Row]:
             calibrate_each(validation, costs, budgets(costs), policy=family), geometric, strict=True
         ):
             seen = evaluate_policy(solved.policy, test, costs)
-            difference, (low, high) = paired_difference(right(solved.policy, test), right(rule, test))
+            difference, (low, high) = accuracy_difference(right(solved.policy, test), right(rule, test))
             budget = float(solved.policy.metadata["budget"])
             rows.append(
                 {
@@ -92,8 +92,9 @@ def main() -> None:
     ]
     for folder in folders:
         rows = try_families(folder)
-        write_csv(output / f"{folder.name}.csv", rows)
-        lines += summary(folder.name, rows)
+        name = folder.parent.name if folder.name == "evaluation" else folder.name
+        write_csv(output / f"{name}.csv", rows)
+        lines += summary(name, rows)
         print("\n".join(lines), flush=True)
     (output / "summary.md").write_text("\n".join(lines) + "\n")
 

@@ -3,7 +3,7 @@
 import subprocess
 import sys
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,15 @@ from ranet.cost import CostProfile, StageCosts
 
 # Small networks are no faster on several threads, and much slower where the machine has other things to do.
 torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def score_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Commands keep scores here, and not in the cache of whoever runs the tests."""
+    folder = tmp_path_factory.mktemp("scores")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RANET_CACHE", str(folder))
+        yield folder
 
 
 @pytest.fixture(scope="session")

@@ -26,7 +26,7 @@ def test_the_prediction_is_what_the_policy_does_on_validation(scores, costs):
 def test_a_budget_for_everything_sends_everybody_to_the_last_exit(budget, scores, costs):
     result = calibrate(scores, costs, budget)
     assert result.policy.thresholds == (inf, inf, inf)
-    assert result.ratio == inf
+    assert result.parameters["ratio"] == inf
     assert result.exit_shares.tolist() == [0, 0, 0, 1]
     assert result.predicted_cost == 9.0e6
 
@@ -47,7 +47,7 @@ def test_the_saved_policy_knows_its_promise(scores, costs, tmp_path):
     assert metadata["unit"] == "macs"
     assert metadata["budget"] == 3e6
     assert metadata["cost_per_exit"] == costs
-    assert metadata["ratio"] == result.ratio
+    assert metadata["ratio"] == result.parameters["ratio"]
     assert metadata["network"] == {"name": "msdnet_tiny"}
     assert metadata["predicted"]["cost"] == result.predicted_cost
     assert metadata["predicted"]["exit_shares"] == result.exit_shares.tolist()

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import binom, binomtest
 
-from ranet.calibration.intervals import LEVEL, bootstrap_intervals, paired_difference
+from ranet.calibration.intervals import LEVEL, accuracy_difference, bootstrap_intervals
 
 COSTS = np.array([1.0, 2.5, 4.0, 9.0])
 SHARES = np.array([0.4, 0.3, 0.2, 0.1])
@@ -103,7 +103,7 @@ def test_what_never_varies_has_no_width(images):
 def test_a_paired_difference_is_that_of_resampled_pairs(better: int, worse: int) -> None:
     one = np.array([True] * better + [False] * worse + [True] * 300 + [False] * 100)
     other = np.array([False] * better + [True] * worse + [True] * 300 + [False] * 100)
-    difference, (low, high) = paired_difference(one, other)
+    difference, (low, high) = accuracy_difference(one, other)
     assert difference == pytest.approx(one.mean() - other.mean())
     rng = np.random.default_rng(1)
     chosen = rng.integers(len(one), size=(4000, len(one)))

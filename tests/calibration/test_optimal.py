@@ -114,10 +114,10 @@ def test_many_budgets_give_what_each_gives_alone():
 
 def test_folds_are_of_equal_size_and_do_not_depend_on_the_order():
     scores = np.random.default_rng(0).uniform(size=(4, 103)).astype(np.float32)
-    folds = deal(scores, folds=4)
+    folds = deal([scores], folds=4)
     assert sorted(np.bincount(folds)) == [25, 26, 26, 26]
     order = np.random.default_rng(1).permutation(103)
-    assert np.array_equal(deal(scores[:, order], folds=4), folds[order])
+    assert np.array_equal(deal([scores[:, order]], folds=4), folds[order])
 
 
 @pytest.mark.parametrize("width", [0, 1, 3, 6, 50])

@@ -147,7 +147,7 @@ def true_risk(scores: ExitScores, result: RiskCalibration, risk: str) -> float:
 @pytest.mark.parametrize("risk", ["accuracy", "disagreement"])
 def test_resampled_real_scores_keep_the_promise(risk, real, many_times):
     population, costs = real
-    rng, repetitions, eps = np.random.default_rng(3), 300, 0.01
+    rng, repetitions, eps = np.random.default_rng(3), REPETITIONS, 0.01
     violations, savings = [], []
     for _ in range(repetitions):
         drawn = population.subset(rng.integers(population.num_images, size=2000))

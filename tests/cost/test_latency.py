@@ -195,6 +195,7 @@ def test_names_of_devices() -> None:
 
 
 PROFILE = LatencyProfile(
+    network="0123456789abcdef",
     batch_size=4,
     image_size=32,
     device="cpu",

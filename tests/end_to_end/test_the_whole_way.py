@@ -149,9 +149,7 @@ def test_a_calibrated_policy_meets_its_budget_and_keeps_its_promise(
     assert outcome.status == 0, outcome.err
     policy = json.loads((tmp_path / "calibration" / "policy.json").read_text())
     assert sorted(content(tmp_path / "calibration")) == [
-        "config.yaml",
-        "environment.json",
-        "policy.json",
+        *("calibration.csv", "calibration.png", "config.yaml", "environment.json", "policy.json"),
         "scores_validation.npz",
     ]
     accuracy, cost = stopped(*answers["validation"], policy["thresholds"], costs)

@@ -66,10 +66,16 @@ def test_equal_and_saturated_scores_never_break_a_budget(scores, family, fractio
     costs = increasing_costs(scores.num_exits, seed=scores.num_images)
     budget = costs[0] + fraction * (costs[-1] - costs[0])
     assert calibrate(scores, costs, budget, policy=family).predicted_cost <= budget
+    assert calibrate(scores, costs, 100 * budget + 1, policy=family).predicted_cost == costs[-1]
 
 
 @settings(max_examples=40, deadline=None)
-@given(scores=distinct_scores(), family=st.sampled_from(list(POLICIES)), fraction=st.floats(0, 1), data=st.data())
+@given(
+    scores=st.one_of(distinct_scores(), tied_scores()),
+    family=st.sampled_from(list(POLICIES)),
+    fraction=st.floats(0, 1),
+    data=st.data(),
+)
 def test_the_order_of_the_images_changes_nothing(scores, family, fraction, data):
     costs = increasing_costs(scores.num_exits, seed=3)
     budget = min(costs[0] + fraction * (costs[-1] - costs[0]), costs[-1])
@@ -97,3 +103,17 @@ def test_nobody_leaves_at_an_infinite_threshold_and_everybody_below_all_scores(s
     assert (ExitPolicy((inf,) * last).exits(scores) == last).all()
     for exit in range(scores.num_exits):
         assert (ExitPolicy.only(exit, scores.num_exits).exits(scores) == exit).all()
+
+
+@settings(max_examples=10, deadline=None)
+@given(seed=st.integers(0, 1000), fraction=st.floats(0, 1))
+def test_heavy_ties_in_any_order_give_the_same_optimum(seed, fraction):
+    rng = np.random.default_rng(seed)
+    confidence = rng.choice(np.float32([0.25, 0.5, 0.75, 1.0]), size=(4, 400))
+    prediction, labels = rng.integers(0, 3, size=(4, 400)), rng.integers(0, 3, size=400)
+    scores = ExitScores(confidence, prediction, labels=labels, margin=rng.permutation(confidence))
+    budget = 1 + 3 * fraction
+    shuffled = scores.subset(rng.permutation(400))
+    for folds in (0, 2):
+        one, other = (calibrate(of, [1, 2, 3, 4], budget, policy="optimal", folds=folds) for of in (scores, shuffled))
+        assert (one.policy.score, one.policy.thresholds) == (other.policy.score, other.policy.thresholds)

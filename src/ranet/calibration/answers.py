@@ -9,8 +9,12 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from ranet.calibration.score_checks import check_temperatures
+from ranet.errors import UserError
+
 TOP = 5
-# Keeps a confidence of 1 below the next whole number, also in float32 beside a run of 31 exits.
+MOST_PATIENT = 31
+# Keeps a confidence of 1 below the next whole number, also in float32 beside the longest run.
 _BELOW_ONE = 1 - 2**-18
 
 
@@ -61,6 +65,35 @@ def score_logits(logits: Tensor, labels: Tensor | None = None, temperature: floa
     return Answers(confidence, margin, entropy, prediction, top5)
 
 
+def score_batch(logits: Tensor, labels: Tensor | None, temperatures: npt.ArrayLike | None) -> dict[str, Tensor]:
+    """The scores of a batch by name, on its device.
+
+    Args:
+        logits: (K, B, C).
+        labels: (B,); None where they are not known.
+        temperatures: (K,), what the logits of each exit are divided by; None is 1.
+
+    Returns:
+        Each of `Answers` (K, B), and the labels (B,).
+
+    Raises:
+        UserError: for other shapes, or no images.
+    """
+    if logits.ndim != 3 or (labels is not None and (labels.ndim != 1 or logits.shape[1] != labels.shape[0])):
+        of_labels = "" if labels is None else f" and {tuple(labels.shape)}"
+        raise UserError(
+            f"Logits must be (exits, images, classes) and labels (images,), these are {tuple(logits.shape)}{of_labels}."
+        )
+    if 0 in logits.shape:
+        raise UserError(f"There is nothing to score: the logits are {tuple(logits.shape)} (exits, images, classes).")
+    each = np.ones(len(logits)) if temperatures is None else check_temperatures(temperatures, len(logits))
+    # One exit at a time: the softmax of all exits at once would double the memory of the largest array there is.
+    answers = [score_logits(of_exit, labels, t) for of_exit, t in zip(logits, each.tolist(), strict=True)]
+    names = [name for name in Answers._fields if getattr(answers[0], name) is not None]
+    scored = {name: torch.stack([getattr(answer, name) for answer in answers]) for name in names}
+    return scored if labels is None else {**scored, "labels": labels}
+
+
 def runs_of_agreement(prediction: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     """How many exits in a row, up to and with each, predict the same class.
 
@@ -95,9 +128,14 @@ def patience_scores(prediction: npt.NDArray[np.int64], confidence: npt.NDArray[n
     Returns:
         (K, N).
 
+    Raises:
+        UserError: for more than MOST_PATIENT exits, beside which float32 has no room for the fraction.
+
     Example:
         >>> patience_scores(np.array([[3], [3], [5]]), np.float32([[0.5], [1.0], [0.25]]))[:, 0].round(3).tolist()
         [1.5, 3.0, 1.25]
     """
+    if len(prediction) > MOST_PATIENT:
+        raise UserError(f"Patience is for at most {MOST_PATIENT} exits, these are {len(prediction)}.")
     fraction = confidence.clip(0, 1).astype(np.float64) * _BELOW_ONE
     return (runs_of_agreement(prediction) + fraction).astype(np.float32)

@@ -8,10 +8,11 @@ chance.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import inf, sqrt
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -75,7 +76,7 @@ class ScoreChoice:
         self.price = mean_price(correct, costs)
         self.budgets = np.linspace(costs[0], costs[-1], NEAR + 2)[1:-1]
         self.gains: dict[tuple[str, int], Floats] = {}
-        dealt = deal(candidates[self.names[0]], folds)
+        dealt = deal([*candidates.values(), correct], folds)
         self.fitted = [
             (dealt == fold, {name: GeometricSolver(of[:, dealt != fold], costs) for name, of in candidates.items()})
             for fold in range(folds)
@@ -84,7 +85,7 @@ class ScoreChoice:
 
     def near(self, budget: float) -> tuple[str, Verdict | None]:
         """The name of the score, and the verdict by which it replaced the first; None if it is the first."""
-        distance = np.abs(self.budgets - budget) / (WIDTH * (self.costs[-1] - self.costs[0]))
+        distance = np.abs(self.budgets - min(budget, self.costs[-1])) / (WIDTH * (self.costs[-1] - self.costs[0]))
         weights = np.maximum(1 - distance, 0)
         weights /= weights.sum()
         first, winners = self.names[0], {}
@@ -106,9 +107,8 @@ class ScoreChoice:
             worth = np.empty(self.correct.shape[1])
             for held_out, rules in self.fitted:
                 thresholds = rules[name].solve(float(self.budgets[index]))[0]
-                exits = first_exits(self.candidates[name][:, held_out], thresholds)
-                answers = self.correct[:, held_out][exits, np.arange(len(exits))]
-                worth[held_out] = answers - self.price * self.costs[exits]
+                scores, correct = self.candidates[name][:, held_out], self.correct[:, held_out]
+                worth[held_out] = what_images_bring(thresholds, scores, correct, self.costs, self.price)
             self.gains[name, index] = worth
         return self.gains[name, index]
 
@@ -131,15 +131,17 @@ class OptimalSolver:
         self.problem = Problem(scores, correct, costs, smoothing)
         self.geometric = GeometricSolver(scores, costs)
         self.smoothing = smoothing
-        self.folds = min(folds, scores.shape[1])
+        self.folds = folds
 
     def solve(self, budget: float) -> tuple[Thresholds, dict[str, float | bool]]:
         """The thresholds within a budget of at least the first exit's cost, and what is to be told of them."""
         rule, ratio = self.geometric.solve(budget)
         if budget >= self.problem.costs[-1]:
             return rule, {"accepted": False, "ratio": ratio}
+        if self.problem.scores.shape[1] < self.folds:
+            return rule, {"accepted": False, "ratio": ratio}
         free = self.problem.solve(budget)
-        if self.folds < 2:
+        if self.folds == 0:
             return free.thresholds, {"accepted": True}
         verdict = self.judge(budget, free.price)
         told: dict[str, float | bool] = {
@@ -161,7 +163,7 @@ class OptimalSolver:
     def _fitted(self) -> list[tuple[Problem, GeometricSolver, npt.NDArray[np.bool_]]]:
         """For each fold: both solvers on the other folds, and which images it holds."""
         whole = self.problem
-        folds = deal(whole.scores, self.folds)
+        folds = deal([whole.scores, whole.correct], self.folds)
         fitted = []
         for fold in range(self.folds):
             inside = folds != fold
@@ -171,32 +173,40 @@ class OptimalSolver:
         return fitted
 
     def _worth(self, thresholds: Thresholds, images: npt.NDArray[np.bool_], price: float) -> Floats:
-        """(n,) what each image brings: right or wrong, minus the price of its cost."""
-        exits = first_exits(self.problem.scores[:, images], thresholds)
-        correct = self.problem.correct[:, images][exits, np.arange(len(exits))]
-        worth: Floats = correct - price * self.problem.costs[exits]
-        return worth
+        whole = self.problem
+        return what_images_bring(thresholds, whole.scores[:, images], whole.correct[:, images], whole.costs, price)
 
 
-def deal(scores: Scores, folds: int) -> npt.NDArray[np.int64]:
+def what_images_bring(
+    thresholds: Thresholds, scores: Scores, correct: npt.NDArray[np.bool_], costs: Floats, price: float
+) -> Floats:
+    """(N,) right or wrong, minus the price of the cost, of each image under these thresholds."""
+    exits = first_exits(scores, thresholds)
+    worth: Floats = correct[exits, np.arange(len(exits))] - price * costs[exits]
+    return worth
+
+
+def deal(about: Sequence[npt.NDArray[Any]], folds: int) -> npt.NDArray[np.int64]:
     """Deal the images out into folds that are alike and do not depend on the order of the images.
 
-    The images are put in the order of a fixed mixture of their scores, and dealt out one by one.
+    The images are put in the order of a fixed mixture of all that is known of them, and dealt out one by one. Images
+    of the same mixture are the same images.
 
     Args:
-        scores: (K, N).
+        about: arrays (K, N).
         folds: how many.
 
     Returns:
         (N,) the fold of each image.
 
     Example:
-        >>> deal(np.float32([[0.4, 0.1, 0.3, 0.2]]), folds=2)
+        >>> deal([np.float32([[0.4, 0.1, 0.3, 0.2]])], folds=2)
         array([1, 0, 0, 1])
     """
-    mixture = np.zeros(scores.shape[1])
-    for k, of_exit in enumerate(scores):
-        mixture += of_exit * sqrt(k + 2)
+    rows = [row for array in about for row in array]
+    mixture = np.zeros(about[0].shape[1])
+    for row, weight in zip(rows, np.random.default_rng(0).uniform(1, 2, size=len(rows)).tolist(), strict=True):
+        mixture += row * weight
     dealt = np.empty(len(mixture), dtype=np.int64)
     dealt[np.argsort(mixture, kind="stable")] = np.arange(len(mixture)) % folds
     return dealt

@@ -69,7 +69,7 @@ def _between(values: npt.NDArray[np.float64], level: float) -> Interval:
     return float(low), float(high)
 
 
-def paired_difference(
+def accuracy_difference(
     one: npt.NDArray[np.bool_],
     other: npt.NDArray[np.bool_],
     *,
@@ -94,7 +94,7 @@ def paired_difference(
 
     Example:
         >>> one, other = np.array([True] * 90 + [False] * 10), np.array([True] * 80 + [False] * 20)
-        >>> difference, (low, high) = paired_difference(one, other)
+        >>> difference, (low, high) = accuracy_difference(one, other)
         >>> round(difference, 2), 0 < low < 0.1 < high < 0.2
         (0.1, True)
     """

@@ -25,6 +25,7 @@ from math import inf
 import numpy as np
 import numpy.typing as npt
 
+from ranet.calibration.geometric import descending
 from ranet.calibration.outcome import mean_cost
 from ranet.calibration.policies import first_exits
 
@@ -32,9 +33,9 @@ Floats = npt.NDArray[np.float64]
 Scores = npt.NDArray[np.float32]
 Thresholds = npt.NDArray[np.float32]
 
-PRICES = 24
+PRICES = 20
 SWEEPS = 3
-ENUMERATED = 20_000  # combinations of thresholds: less than half a second
+ENUMERATED = 200_000  # combinations of thresholds times images: a tenth of a second
 
 
 def running_mean(values: Floats, width: int) -> Floats:
@@ -94,7 +95,7 @@ class Problem:
     @cached_property
     def order(self) -> npt.NDArray[np.int64]:
         """(K - 1, N), the images of each exit but the last, surest first."""
-        return np.argsort(-self.scores[:-1], axis=1)
+        return descending(self.scores)
 
     @cached_property
     def ranked(self) -> Scores:
@@ -133,30 +134,41 @@ class Problem:
             later = worth[-1]
             for k in reversed(range(len(thresholds))):
                 candidates = self.order[k][reach[k].take(self.order[k])]
-                gains = np.cumsum(running_mean((worth[k] - later).take(candidates), self.window))
-                thresholds[k] = self._best_cut(k, candidates, gains)
+                thresholds[k] = self._best_cut(k, candidates, (worth[k] - later).take(candidates))
                 later = np.where(self.scores[k] >= thresholds[k], worth[k], later)
             if np.array_equal(before, thresholds):
                 break
         return thresholds
 
     def _best_cut(self, exit: int, candidates: npt.NDArray[np.int64], gains: Floats) -> float:
-        """The threshold of an exit at which the images that leave gain most; infinite if they all lose."""
+        """The threshold of an exit at which the images that leave gain most; infinite if they all lose.
+
+        Args:
+            exit: its index.
+            candidates: (n,) the images that reach it, surest first.
+            gains: (n,) what each gains by leaving.
+        """
         scores = self.scores[exit].take(candidates)
         if not len(scores):
             return inf
-        # Equal scores leave together.
-        gains[:-1][scores[1:] == scores[:-1]] = -inf
-        best = int(gains.argmax())
-        return float(scores[best]) if gains[best] > 0 else inf
+        # Equal scores leave together: they share their gain, and the cut is not between them.
+        cuts = np.flatnonzero(np.append(scores[1:] != scores[:-1], True))
+        if len(cuts) < len(scores):
+            sizes = np.diff(cuts, prepend=-1)
+            gains = np.repeat(np.add.reduceat(gains, cuts - sizes + 1) / sizes, sizes)
+        # Rounded, so that equal sums of other order are equal.
+        sums = np.cumsum(running_mean(gains, self.window))[cuts].round(9)
+        best = int(sums.argmax())
+        return float(scores[cuts[best]]) if sums[best] > 0 else inf
 
     def solve(self, budget: float) -> PathPoint:
         """The best thresholds found whose mean cost is within the budget, which is at least the first exit's cost.
 
-        Small problems are enumerated, without smoothing. Others are met on the path, or between two of its points by
-        moving all thresholds together from one to the other, in ranks.
+        Small problems are enumerated where nothing is to be smoothed. Others are met on the path, or between two of its
+        points by moving all thresholds together from one to the other, in ranks.
         """
-        if (self.scores.shape[1] + 1) ** (len(self.costs) - 1) <= ENUMERATED:
+        images, cuts = self.scores.shape[1], len(self.costs) - 1
+        if self.window < 2 and (images + 1) ** cuts * images <= ENUMERATED:
             return self._enumerate(budget)
         cheap = [point for point in self.path if point.cost <= budget][-1]
         dear = next((point for point in self.path if point.cost > budget), None)
@@ -185,13 +197,17 @@ class Problem:
         pairs = zip(self.ranked, thresholds, strict=True)
         return np.array([np.searchsorted(ranked, -at, side="right") for ranked, at in pairs], dtype=np.int64)
 
+    @cached_property
+    def combinations(self) -> tuple[Thresholds, Floats, Floats]:
+        """All thresholds that there are, (R, K - 1), with their accuracies and mean costs, (R,)."""
+        choices = [np.concatenate([np.unique(scores), [np.float32(inf)]]) for scores in self.scores[:-1]]
+        thresholds = np.array(list(product(*choices)), dtype=np.float32).reshape(-1, len(choices))
+        outcomes = np.array([self.outcome(at) for at in thresholds])
+        return thresholds, outcomes[:, 0], outcomes[:, 1]
+
     def _enumerate(self, budget: float) -> PathPoint:
         """The best of all thresholds that there are, the cheapest of equals."""
-        choices = [np.concatenate([np.unique(scores), [np.float32(inf)]]) for scores in self.scores[:-1]]
-        found, best = np.full(len(choices), -inf, dtype=np.float32), (-inf, -inf)
-        for thresholds in product(*choices):
-            at = np.array(thresholds, dtype=np.float32)
-            accuracy, cost = self.outcome(at)
-            if cost <= budget and (accuracy, -cost) > best:
-                found, best = at, (accuracy, -cost)
-        return PathPoint(-best[1], mean_price(self.correct, self.costs), found)
+        thresholds, accuracy, cost = self.combinations
+        within = np.flatnonzero(cost <= budget)
+        best = within[np.lexsort((cost[within], -accuracy[within]))[0]]
+        return PathPoint(float(cost[best]), mean_price(self.correct, self.costs), thresholds[best])

@@ -114,7 +114,10 @@ def checked_costs(cost_per_exit: npt.ArrayLike, num_exits: int) -> Floats:
     Raises:
         UserError: unless there is one finite cost of at least zero for each exit, each more than the one before.
     """
-    costs = np.asarray(cost_per_exit, dtype=np.float64)
+    try:
+        costs = np.asarray(cost_per_exit, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"Costs must be one number for each exit, these are {cost_per_exit!r}.") from error
     if costs.shape != (num_exits,):
         raise UserError(
             f"There must be one cumulative cost for each of the {num_exits} exits, the costs given have shape "

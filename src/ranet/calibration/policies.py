@@ -12,9 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from ranet.calibration.policy_file import read_policy_file, write_policy_file
-from ranet.calibration.scores import SCORES, ExitScores, same_temperatures
-from ranet.calibration.strict_json import plain
+from ranet.calibration.score_checks import same_temperatures
+from ranet.calibration.scores import SCORES, ExitScores
 from ranet.errors import UserError
+from ranet.strict_json import plain
 
 
 def first_exits(
@@ -34,10 +35,10 @@ def first_exits(
         array([0, 1, 2])
     """
     # How many exits an image has passed; in bytes, which is several times faster than in whole words.
-    passed = np.zeros(scores.shape[1], dtype=np.uint8)
-    here = np.ones(scores.shape[1], dtype=bool)
+    passed: npt.NDArray[Any] = np.zeros(scores.shape[1], dtype=np.uint8 if len(scores) <= 256 else np.int64)
+    here = np.ones(scores.shape[1], dtype=np.bool_)
     for of_exit, threshold in zip(scores[:-1], thresholds, strict=True):
-        here &= of_exit < np.float32(threshold)
+        here = here & (of_exit < np.float32(threshold))
         passed += here
     return passed.astype(np.int64)
 

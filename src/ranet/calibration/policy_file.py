@@ -14,9 +14,9 @@ import numpy as np
 import torch
 
 from ranet.calibration.policy_schema import ALWAYS, NEVER, check_policy
-from ranet.calibration.strict_json import canonical_json, parse_strict_json, plain, shown, strict_json
 from ranet.errors import UserError
 from ranet.files import written_whole
+from ranet.strict_json import canonical_json, parse_strict_json, plain, shown, strict_json
 
 FORMAT = "ranet exit policy"
 VERSION = 2
@@ -41,7 +41,7 @@ def write_policy_file(path: str | Path, content: Mapping[str, Any]) -> None:
         UserError: for content that `read_policy_file` would refuse; nothing is written then.
     """
     try:
-        body = plain({"format": FORMAT, "version": VERSION, **content, "software": _software()})
+        body = plain({"format": FORMAT, "version": VERSION, **content, "software": software_versions()})
         body["thresholds"] = [_written(threshold) for threshold in content["thresholds"]]
         text = strict_json({**body, "checksum": checksum(body)})
         check_policy(parse_strict_json(text))
@@ -125,7 +125,8 @@ def _written(threshold: float) -> float | str:
     return ALWAYS if threshold == -inf else threshold
 
 
-def _software() -> dict[str, str]:
+def software_versions() -> dict[str, str]:
+    """The versions of what runs."""
     try:
         ranet = version("ranet")
     except PackageNotFoundError:  # run from a folder of sources that nobody installed

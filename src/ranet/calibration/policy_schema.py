@@ -9,7 +9,7 @@ from typing import Any, TypeGuard
 import numpy as np
 
 from ranet.calibration.scores import SCORES
-from ranet.calibration.strict_json import shown
+from ranet.strict_json import shown
 
 NEVER, ALWAYS = "never", "always"
 ENTRIES = ("format", "version", "score", "thresholds", "temperatures", "metadata", "software", "checksum")
@@ -119,6 +119,14 @@ def _is_software(value: Any, _: int) -> bool:
     return isinstance(value, dict) and all(isinstance(version, str) for version in value.values())
 
 
+def _is_exit(value: Any, exits: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < exits
+
+
+def _is_objects(value: Any, exits: int) -> bool:
+    return isinstance(value, list) and len(value) == exits and all(map(_is_object, value))
+
+
 def _is_positive_or_null(value: Any, _: int) -> bool:
     return value is None or _is_positive(value)
 
@@ -183,6 +191,10 @@ _METADATA: dict[str, Check] = {
     "network": _OBJECT,
     "data": _OBJECT,
     "guarantee": _OBJECT,
+    "deadline": ("a number of milliseconds", _is_positive),
+    "exit": ("the index of one of the {exits} exits", _is_exit),
+    "score_distribution": ("edges and counts for each of the {exits} exits", _is_objects),
+    "solved_with": ("an object of versions", _is_software),
 }
 _PREDICTED: dict[str, Check] = {
     "images": ("a whole number of at least 1", _is_count),

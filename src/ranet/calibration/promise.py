@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import inf, nan
+from math import nan
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from ranet.calibration.distribution import summarise_scores
 from ranet.calibration.intervals import LEVEL, Interval, bootstrap_intervals
 from ranet.calibration.outcome import mean_cost
 from ranet.calibration.policies import ExitPolicy, first_exits
+from ranet.calibration.policy_file import software_versions
 from ranet.calibration.scores import ExitScores
 
 
@@ -40,12 +41,6 @@ class Calibration:
     exit_shares: npt.NDArray[np.float64]
     parameters: dict[str, Any]
     notices: tuple[str, ...] = ()
-
-    @property
-    def ratio(self) -> float:
-        """Of the geometric series; infinite if everybody goes to the last exit, NaN for other policies."""
-        ratio = self.parameters.get("ratio", nan)
-        return inf if ratio is None else float(ratio)
 
 
 class Promises:
@@ -76,6 +71,7 @@ class Promises:
             "unit": unit,
             "cost_per_exit": costs.tolist(),
             "score_distribution": summarise_scores(self.compared),
+            "solved_with": software_versions(),
             **(metadata or {}),
         }
 
@@ -101,7 +97,7 @@ class Promises:
         exits = first_exits(self.compared, values)
         left = np.bincount(exits, minlength=len(self.costs))
         cost, shares = float(mean_cost(left, self.costs)), left / len(exits)
-        correct = self.scores.correct[exits, np.arange(len(exits))] if self.scores.has("correct") else None
+        correct = self.scores.correct_at(exits)
         accuracy = nan if correct is None else float(correct.mean())
         intervals = bootstrap_intervals(exits, correct, self.costs)
         predicted = {

@@ -20,9 +20,9 @@ from torch import Tensor, nn
 
 from ranet.calibration.score_files import read_score_arrays
 from ranet.calibration.scores import ExitScores
-from ranet.calibration.strict_json import canonical_json, plain
 from ranet.errors import UserError
 from ranet.files import written_whole
+from ranet.strict_json import canonical_json, plain
 
 SCORING_VERSION = 1
 """To be raised when `score_logits` gives other numbers than before, so that nobody reads what the old one gave."""

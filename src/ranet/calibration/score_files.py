@@ -12,6 +12,8 @@ from ranet.errors import UserError
 
 Array = npt.NDArray[Any]
 
+CLASSES = ("prediction", "labels")
+TRUTHS = ("correct_top5", "correct")
 DIMENSIONS = {
     "confidence": 2,
     "margin": 2,
@@ -58,4 +60,9 @@ def read_score_arrays(path: str | Path) -> dict[str, Array]:
                 f"In {str(path)!r}, {name} must be numbers in {DIMENSIONS[name]} dimensions, it is {array.dtype} of "
                 f"shape {array.shape}."
             )
+        # NaN is neither, and would become some class, or true.
+        if name in CLASSES and not ((array >= 0) & (array < 2**53) & (array == np.round(array))).all():
+            raise UserError(f"In {str(path)!r}, {name} must be class indices, whole numbers from 0 on.")
+        if name in TRUTHS and not np.isin(array, (0, 1)).all():
+            raise UserError(f"In {str(path)!r}, {name} must be true or false (1 or 0).")
     return arrays

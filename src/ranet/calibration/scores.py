@@ -11,14 +11,14 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from ranet.calibration.answers import Answers, patience_scores, score_logits
+from ranet.calibration.answers import patience_scores, score_batch
+from ranet.calibration.score_checks import check_scores, check_temperatures, same_temperatures
 from ranet.calibration.score_files import read_score_arrays
 from ranet.errors import UserError
 from ranet.files import written_whole
 
 Array = npt.NDArray[Any]
 
-PER_EXIT = ("confidence", "margin", "entropy", "prediction", "correct_top5", "correct")
 MEANINGS = {
     "margin": "margins (the largest softmax probability minus the second)",
     "entropy": "entropies of the softmax",
@@ -83,28 +83,11 @@ class ExitScores:
         self._arrays: dict[str, Array] = {
             name: np.asarray(value, dtype=dtype) for name, (value, dtype) in given.items() if value is not None
         }
-        if "prediction" in self._arrays and "labels" in self._arrays and self.prediction.ndim == 2:
+        check_scores(self._arrays)
+        if self.has("prediction") and self.has("labels"):
             self._arrays["correct"] = self.prediction == self.labels
-        self._check()
         exits = len(self.confidence)
-        self.temperatures = None if temperatures is None else _checked_temperatures(temperatures, exits)
-
-    def _check(self) -> None:
-        shape = self.confidence.shape
-        if len(shape) != 2:
-            raise UserError(f"Scores must be (exits, images), these are {shape}.")
-        if 0 in shape:
-            raise UserError("There are no images to score; check the split or the selection.")
-        expected = {**dict.fromkeys(PER_EXIT, shape), "labels": shape[1:]}
-        for name, array in self._arrays.items():
-            if name in expected and array.shape != expected[name]:
-                raise UserError(f"The scores have {name} of shape {array.shape} beside a confidence of {shape}.")
-            if array.dtype.kind == "f" and not np.isfinite(array).all():
-                bad = int((~np.isfinite(array)).reshape(*shape, -1).any(axis=(0, 2)).sum())
-                raise UserError(
-                    f"The {name} is not a finite number for {bad} of {shape[1]} images: the network has diverged, or "
-                    "its weights or the scores are damaged."
-                )
+        self.temperatures = None if temperatures is None else check_temperatures(temperatures, exits)
 
     def __repr__(self) -> str:
         return f"ExitScores({self.num_exits} exits, {self.num_images} images: {', '.join(self._arrays)})"
@@ -173,6 +156,10 @@ class ExitScores:
         """(K, N), how many exits in a row agree, and a fraction for the confidence; see `patience_scores`."""
         return patience_scores(self.prediction, self.confidence)
 
+    def correct_at(self, exits: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_] | None:
+        """(N,) whether the answer of the exit at which each image leaves is right; None without labels."""
+        return self.correct[exits, np.arange(self.num_images)] if self.has("correct") else None
+
     def score(self, name: str) -> npt.NDArray[np.float32]:
         """(K, N), the score of this name that policies compare: more is surer.
 
@@ -207,7 +194,7 @@ class ExitScores:
         logits = torch.as_tensor(logits).detach()
         labels = None if labels is None else torch.as_tensor(labels).to(logits.device, torch.int64)
         return cls._join(
-            [_score_batch(logits, labels, temperatures)],
+            [score_batch(logits, labels, temperatures)],
             logits.shape[-1],
             temperatures,
             [logits] if keep_logits else None,
@@ -248,7 +235,7 @@ class ExitScores:
                 for images, labels in batches:
                     logits = network(images.to(device, non_blocking=True))
                     known = labels.to(device, torch.int64, non_blocking=True) if labelled else None
-                    scored.append(_score_batch(logits, known, temperatures))
+                    scored.append(score_batch(logits, known, temperatures))
                     num_classes = logits.shape[-1]
                     if keep_logits:
                         kept.append(logits.cpu())
@@ -330,38 +317,10 @@ class ExitScores:
         try:
             if "confidence" in arrays:
                 return cls(**arrays)
+            unused = sorted(set(arrays) - {"logits", "labels", "temperatures"})
+            if unused:
+                raise UserError(f"with logits, {unused[0]} is not read; give labels alone, or confidence instead.")
             temperatures = arrays.get("temperatures")
             return cls.from_logits(arrays["logits"], arrays.get("labels"), temperatures=temperatures)
         except UserError as error:
             raise UserError(f"{str(path)!r}: {error}") from error
-
-
-def same_temperatures(one: npt.ArrayLike | None, other: npt.ArrayLike | None) -> bool:
-    """Whether two sets of temperatures are the same; None is 1 for every exit."""
-    if one is None or other is None:
-        return all(values is None or bool((np.asarray(values) == 1).all()) for values in (one, other))
-    return np.array_equal(np.asarray(one), np.asarray(other))
-
-
-def _checked_temperatures(temperatures: npt.ArrayLike, num_exits: int) -> npt.NDArray[np.float64]:
-    each = np.asarray(temperatures, dtype=np.float64)
-    if each.shape != (num_exits,) or not (np.isfinite(each) & (each > 0)).all():
-        raise UserError(f"There must be one positive temperature for each of the {num_exits} exits.")
-    return each
-
-
-def _score_batch(logits: Tensor, labels: Tensor | None, temperatures: npt.ArrayLike | None) -> dict[str, Tensor]:
-    """The scores of a batch by name, on its device: (K, B), and the labels (B,)."""
-    if logits.ndim != 3 or (labels is not None and (labels.ndim != 1 or logits.shape[1] != labels.shape[0])):
-        of_labels = "" if labels is None else f" and {tuple(labels.shape)}"
-        raise UserError(
-            f"Logits must be (exits, images, classes) and labels (images,), these are {tuple(logits.shape)}{of_labels}."
-        )
-    if 0 in logits.shape:
-        raise UserError(f"There is nothing to score: the logits are {tuple(logits.shape)} (exits, images, classes).")
-    each = np.ones(len(logits)) if temperatures is None else _checked_temperatures(temperatures, len(logits))
-    # One exit at a time: the softmax of all exits at once would double the memory of the largest array there is.
-    answers = [score_logits(of_exit, labels, t) for of_exit, t in zip(logits, each.tolist(), strict=True)]
-    names = [name for name in Answers._fields if getattr(answers[0], name) is not None]
-    scored = {name: torch.stack([getattr(answer, name) for answer in answers]) for name in names}
-    return scored if labels is None else {**scored, "labels": labels}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from math import inf
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from ranet.calibration.geometric_solver import GeometricSolver
 from ranet.calibration.one_threshold import OneThresholdSolver
 from ranet.calibration.outcome import checked_costs
 from ranet.calibration.promise import Calibration, Promises
-from ranet.calibration.scores import ExitScores
+from ranet.calibration.scores import SCORES, ExitScores
 from ranet.errors import UserError, unknown_name
 
 POLICIES = {
@@ -31,6 +32,7 @@ FOLDS = 2
 
 CANDIDATES = ("confidence", "margin", "entropy")
 
+Budgets = Sequence[float] | npt.NDArray[np.float64]
 Solution = tuple[str, npt.NDArray[np.float32], Mapping[str, Any]]
 
 
@@ -70,8 +72,8 @@ def calibrate(
         unit: of costs and budget, for messages and the policy file ("macs", "paper_ops", "ms").
         metadata: further entries for the policy file, such as the network's name.
         smoothing: for "optimal", the fraction of the images over which accuracy is averaged along each threshold.
-        folds: for "optimal", in how many parts the images are dealt for cross-fitting; 0 takes the best free thresholds
-            on the confidence without it.
+        folds: for "optimal", in how many parts the images are dealt for cross-fitting, 2 or more; 0 takes the best free
+            thresholds on the confidence without it.
 
     Raises:
         UserError: for a budget that no policy reaches (with the range that is reachable), an unknown family or score,
@@ -91,7 +93,7 @@ def calibrate(
 def calibrate_each(
     scores: ExitScores,
     cost_per_exit: npt.ArrayLike,
-    budgets: Sequence[float] | npt.NDArray[np.float64],
+    budgets: Budgets,
     *,
     policy: str = "geometric",
     score: str | None = None,
@@ -102,18 +104,18 @@ def calibrate_each(
 ) -> list[Calibration]:
     """Find the policy of each of many budgets; see `calibrate`. What they share is done once.
 
+    Every budget is spent as far as the family can, also where the images show no gain from it: where later exits are no
+    better than earlier ones, a larger budget can come out with less validation accuracy than a smaller one. Only
+    "optimal" without smoothing and folds, on problems small enough to be enumerated, leaves such a budget unspent.
+
     Raises:
         UserError: as `calibrate`, before anything is solved.
     """
     costs = checked_costs(cost_per_exit, scores.num_exits)
-    compared = _score_of(policy, score)
-    for budget in budgets:
-        if not 0 < budget < inf:
-            raise UserError(f"The budget must be a positive number, not {budget}; {_reachable(costs, unit)}.")
-        if budget < costs[0]:
-            raise UserError(f"No policy has a mean cost of {_number(budget, unit)}; {_reachable(costs, unit)}.")
-    if not (0 <= smoothing <= 1 and folds >= 0 and folds == int(folds)):
-        raise UserError(f"smoothing={smoothing} must lie in [0, 1] and folds={folds} be a whole number from 0 on.")
+    compared = score_of(policy, score)
+    check_budgets(budgets, costs, unit)
+    if not (0 <= smoothing <= 1 and folds != 1 and folds >= 0 and folds == int(folds)):
+        raise UserError(f"smoothing={smoothing} must lie in [0, 1] and folds={folds} be 0, or a whole number above 1.")
     solve = _solver(policy, scores, costs, compared, smoothing, int(folds), by_choice=score is None)
     promises: dict[str, Promises] = {}
     calibrations = []
@@ -135,16 +137,36 @@ def calibrate_each(
     return calibrations
 
 
-def _score_of(policy: str, score: str | None) -> str:
-    """What the family compares."""
+def check_budgets(budgets: Budgets, costs: npt.NDArray[np.float64], unit: str) -> None:
+    """Refuse budgets that no policy keeps, with the range that is reachable.
+
+    Raises:
+        UserError: if one is no positive number, or less than the first exit's cost.
+    """
+    for budget in budgets:
+        if isinstance(budget, bool) or not isinstance(budget, Real) or not 0 < float(budget) < inf:
+            raise UserError(f"The budget must be a positive number, not {budget}; {_reachable(costs, unit)}.")
+        if budget < costs[0]:
+            raise UserError(f"No policy has a mean cost of {_number(float(budget), unit)}; {_reachable(costs, unit)}.")
+
+
+def score_of(policy: str, score: str | None) -> str:
+    """What the family compares if this score is asked for, or none is.
+
+    Raises:
+        UserError: for an unknown family or score, or one that does not go with the other.
+    """
     if policy not in POLICIES:
         raise unknown_name("policy", policy, POLICIES)
     if score is None or score == POLICIES[policy]:
         return POLICIES[policy]
-    if policy not in ("geometric", "one_threshold", "optimal"):
-        raise UserError(f"The policy {policy} compares the {POLICIES[policy]}; choose another score with geometric.")
-    if score not in CANDIDATES:
-        raise unknown_name("score", score, CANDIDATES)
+    if score not in SCORES:
+        raise unknown_name("score", score, SCORES)
+    if policy not in ("geometric", "one_threshold", "optimal") or score not in CANDIDATES:
+        raise UserError(
+            f"policy={policy} does not compare the {score}; choose confidence, margin or entropy with geometric, "
+            "one_threshold or optimal, or policy=patience."
+        )
     return score
 
 
@@ -198,8 +220,8 @@ def _optimal(
 def _reachable(costs: npt.NDArray[np.float64], unit: str) -> str:
     return (
         f"reachable are {_number(costs[0], unit)} (everybody leaves at exit 1) to {_number(costs[-1], unit)} "
-        f"(everybody at exit {len(costs)}), or {costs[0] / costs[-1]:.3g} to 1 as a fraction of the last exit's cost"
-    )
+        f"(everybody at exit {len(costs)})"
+    ) + (f", or {costs[0] / costs[-1]:.3g} to 1 as a fraction of the last exit's cost" if costs[-1] > 0 else "")
 
 
 def _number(cost: float, unit: str) -> str:

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from ranet.calibration import (
@@ -20,7 +21,10 @@ from ranet.calibration import (
     exit_for_deadline,
     fit_temperatures,
 )
-from ranet.cli.currency import Currency, budgets, check_currency, currency
+from ranet.calibration.risk import BOUNDS, RISKS
+from ranet.calibration.scores import SCORES
+from ranet.calibration.solve import check_budgets, score_of
+from ranet.cli.currency import Currency, budgets, check_currency, currency, is_number
 from ranet.cli.edge import command
 from ranet.cli.run_folder import run_folder, write_record
 from ranet.cli.scoring import score, score_cache
@@ -53,9 +57,9 @@ class Scored:
 def main(config: DictConfig) -> None:
     """Calibrate, as the configuration says."""
     _check(config)
+    folder = run_folder()
     scored = _of_files(config) if config.scores is not None else _of_network(config)
     solved = _solve(config, scored)
-    folder = run_folder()
     report = calibration_report(solved, scored.validation, scored.test, scored.currency.costs, scored.currency.unit)
     paths = _write_policies(config, solved, folder)
     write_record(folder, config)
@@ -92,33 +96,61 @@ def _check(config: DictConfig) -> None:
     """Refuse what cannot be or has no effect, before anything is computed."""
     if (config.checkpoint is None) == (config.scores is None):
         raise UserError("Say what to calibrate: either checkpoint=RUN or scores=FILE.npz.")
-    goals = [name for name in ("budget", "deadline") if config[name] is not None]
-    goals += ["risk.eps"] if config.risk.eps is not None else []
-    if len(goals) != 1:
-        found = "nothing" if not goals else " and ".join(goals)
-        raise UserError(f"Say one of budget=, risk.eps= and deadline=; {found} is given.")
-    if config.policy not in POLICIES:
-        raise unknown_name("policy", str(config.policy), POLICIES)
+    if not OmegaConf.is_dict(config.risk):
+        raise UserError(f"risk={config.risk} has no effect; say the risk that is tolerated as risk.eps=, such as 0.01.")
+    goals = [name for name in ("budget", "risk.eps", "deadline") if OmegaConf.select(config, name) is not None]
+    if not goals:
+        raise UserError("Say what the policy is for: one of budget=, risk.eps= and deadline= is needed.")
+    if len(goals) > 1:
+        raise UserError(f"Say only one of budget=, risk.eps= and deadline=, not {' and '.join(goals)}.")
+    for name in ("risk.eps", "risk.delta", "deadline"):
+        value = OmegaConf.select(config, name)
+        if value is not None and not is_number(value):
+            raise UserError(f"{name}={value} must be a number.")
+    for name, choices in (("risk.of", RISKS), ("risk.bound", BOUNDS), ("policy", POLICIES)):
+        chosen = str(OmegaConf.select(config, name))
+        if chosen not in choices:
+            raise unknown_name(name, chosen, choices)
+    for override in HydraConfig.get().overrides.task:
+        if override.startswith("risk.") and goals != ["risk.eps"]:
+            raise UserError(f"{override} has no effect without risk.eps=; remove it.")
     if config.policy != "geometric" and goals != ["budget"]:
         raise UserError(f"policy={config.policy} goes with a budget; remove it.")
+    if config.score is not None and config.score not in SCORES:
+        raise unknown_name("score", config.score, SCORES)
+    if goals == ["budget"]:
+        score_of(config.policy, config.score)
     if config.score is not None and goals == ["deadline"]:
         raise UserError("A deadline sends everybody to one exit, whatever the score; remove score=.")
     check_currency(config)
-    if config.scores is not None and (config.test or config.temperature_share):
-        raise UserError("For scores=, give those of the test images as test_scores=; temperatures need checkpoint=.")
+    share = config.temperature_share
+    if not is_number(share) or not 0 <= share < 1:
+        raise UserError(f"temperature_share={share} must be at least 0 and below 1.")
     if config.scores is None and config.test_scores is not None:
         raise UserError("test_scores= goes with scores=; with a checkpoint, say test=true.")
-    share = config.temperature_share
-    if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share < 1:
-        raise UserError(f"temperature_share={share} must be at least 0 and below 1.")
+    if config.scores is not None:
+        _check_scores_alone(config)
+
+
+def _check_scores_alone(config: DictConfig) -> None:
+    """Refuse what needs a network."""
+    if config.test:
+        raise UserError("test=true needs a checkpoint; give scores of the test images as test_scores=FILE.npz.")
+    given = {
+        "temperature_share": config.temperature_share,
+        "model": config.model.name,
+        "data": "_target_" in config.data,
+        "cache": config.cache,
+    }
+    for name, value in given.items():
+        if value:
+            raise UserError(f"{name}= goes with checkpoint= and has no effect on scores=; remove it.")
 
 
 def _of_files(config: DictConfig) -> Scored:
     validation = ExitScores.load(config.scores)
     test = None if config.test_scores is None else ExitScores.load(config.test_scores)
-    of = currency(config, None, None)
-    if len(of.costs) != validation.num_exits:
-        raise UserError(f"cost= has {len(of.costs)} costs and the scores have {validation.num_exits} exits.")
+    of = currency(config, validation.num_exits)
     if test is not None and test.num_exits != validation.num_exits:
         raise UserError(
             f"The test scores have {test.num_exits} exits and the others {validation.num_exits}: both must come from "
@@ -135,7 +167,10 @@ def _of_network(config: DictConfig) -> Scored:
             "There are no validation images to calibrate on: the network was trained with data.validation_size=0; "
             "train it again with a validation split."
         )
-    of = currency(config, trained.network, data.image_size)
+    of = currency(config, trained.network.num_exits, trained.network, data.image_size)
+    if config.budget is not None:
+        # What is wrong is said before the images are scored.
+        check_budgets(budgets(config, of), of.costs, of.unit)
     cache = score_cache(config.cache)
     temperatures, part = None, None
     if config.temperature_share:
@@ -161,17 +196,11 @@ def _solve(config: DictConfig, scored: Scored) -> Sequence[Calibration]:
     if config.risk.eps is None:
         wanted = budgets(config, of)
         return calibrate_each(scores, of.costs, wanted, policy=config.policy, score=config.score, **shared)
-    eps, delta = config.risk.eps, config.risk.delta
-    for name, value in (("eps", eps), ("delta", delta)):
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
-            raise UserError(f"risk.{name}={value} must be a number.")
     options = {"risk": config.risk.of, "bound": config.risk.bound, "score": config.score or "confidence"}
-    return [calibrate_risk(scores, of.costs, eps, delta, **options, **shared)]
+    return [calibrate_risk(scores, of.costs, config.risk.eps, config.risk.delta, **options, **shared)]
 
 
 def _deadline(config: DictConfig, scored: Scored) -> Calibration:
-    if isinstance(config.deadline, bool) or not isinstance(config.deadline, int | float):
-        raise UserError(f"deadline={config.deadline} must be a number of milliseconds.")
     choice = exit_for_deadline(scored.currency.costs, config.deadline, scored.validation, metadata=scored.metadata)
     assert choice.calibration is not None, "there are scores"
     return choice.calibration
@@ -181,9 +210,13 @@ def _write_policies(config: DictConfig, solved: Sequence[Calibration], folder: P
     """One file, or a folder of numbered ones, cheapest first."""
     if len(solved) == 1:
         path = Path(config.output) if config.output else folder / "policy.json"
+        if path.is_dir():
+            raise UserError(f"output={path} is a folder; name the file in it, such as {path / 'policy.json'}.")
         solved[0].policy.save(path)
         return [path]
     into = Path(config.output) if config.output else folder / "policies"
+    if into.exists() and not into.is_dir():
+        raise UserError(f"output={into} is a file; {len(solved)} policies need a folder.")
     width = len(str(len(solved)))
     ordered = sorted(solved, key=lambda one: one.predicted_cost)
     paths = [into / f"policy_{number:0{width}}.json" for number in range(1, len(solved) + 1)]

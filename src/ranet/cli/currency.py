@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 import numpy.typing as npt
@@ -49,7 +49,7 @@ class Currency:
 
 def check_currency(config: DictConfig) -> None:
     """Refuse options of the costs that are wrong or have no effect, before anything is computed."""
-    if config.cost is None and config.unit not in UNITS:
+    if config.cost is None and config.unit not in (None, *UNITS):
         raise unknown_name("unit", str(config.unit), UNITS)
     if config.cost is None and config.scores is not None:
         raise UserError("Scores alone do not say what the exits cost: add cost=[...], cumulative, one for each exit.")
@@ -61,30 +61,33 @@ def check_currency(config: DictConfig) -> None:
             raise UserError(f"{option}={config[option]} has no effect without unit=ms or deadline=; remove it.")
     if config.batch_size is not None and config.latency is not None:
         raise UserError("The latency profile says its batch size; remove batch_size=.")
-    if config.deadline is not None and config.unit not in ("ms", "macs"):
+    if config.deadline is not None and config.unit not in (None, "ms"):
         raise UserError(f"A deadline is in milliseconds; remove unit={config.unit}.")
     if config.lazy and (config.cost is not None or timed):
         raise UserError("lazy=true counts operations; it has no effect on milliseconds or on cost=.")
 
 
-def currency(config: DictConfig, network: StagedNetwork | None, image_size: int | None) -> Currency:
-    """The costs of the exits, as the configuration says; None and None for scores of a network that is not here."""
+def currency(
+    config: DictConfig, num_exits: int, network: StagedNetwork | None = None, image_size: int | None = None
+) -> Currency:
+    """The costs of the exits, as the configuration says; without a network for scores of one that is not here."""
     if config.cost is not None:
         given = list(config.cost)
-        if not all(isinstance(value, int | float) and not isinstance(value, bool) for value in given):
+        if not all(is_number(value) for value in given):
             raise UserError(f"cost={given} must be numbers, the cumulative cost of each exit.")
-        costs = checked_costs(given, len(given) if network is None else network.num_exits)
-        named = config.unit not in ("fraction", "macs") or config.deadline is not None
-        return Currency(costs, ("ms" if config.deadline is not None else config.unit) if named else "")
+        if len(given) != num_exits:
+            raise UserError(f"cost={given} must have one cumulative cost for each of the {num_exits} exits.")
+        unit = "ms" if config.deadline is not None else config.unit
+        return Currency(checked_costs(given, num_exits), unit if unit not in (None, "fraction") else "")
     assert network is not None, "check_currency has asked for cost="
     if config.unit == "ms" or config.deadline is not None:
         latency = _latency(config, network, image_size)
         # A deadline binds every batch, a budget their mean.
         measured = latency.batch_ms_per_exit_p95 if config.deadline is not None else latency.ms_per_exit
-        return Currency(checked_costs(measured, network.num_exits), "ms", latency)
-    unit = "macs" if config.unit == "fraction" else config.unit
+        return Currency(checked_costs(measured, num_exits), "ms", latency)
+    unit = "macs" if config.unit in (None, "fraction") else config.unit
     counted = measure_costs(network, image_size).per_exit(unit, config.lazy)
-    return Currency(checked_costs(counted, network.num_exits), f"lazy_{unit}" if config.lazy else unit)
+    return Currency(checked_costs(counted, num_exits), f"lazy_{unit}" if config.lazy else unit)
 
 
 def _latency(config: DictConfig, network: StagedNetwork, image_size: int | None) -> LatencyProfile:
@@ -94,6 +97,11 @@ def _latency(config: DictConfig, network: StagedNetwork, image_size: int | None)
             raise UserError(
                 f"The latency profile {config.latency} is of {latency.num_exits} exits, the network has "
                 f"{network.num_exits}; measure it anew (leave out latency=)."
+            )
+        if latency.image_size != image_size:
+            raise UserError(
+                f"The latency profile {config.latency} is of images of {latency.image_size} pixels, these have "
+                f"{image_size}; measure it anew (leave out latency=)."
             )
         return latency
     batch_size = 1 if config.batch_size is None else config.batch_size
@@ -113,21 +121,26 @@ def budgets(config: Mapping[str, Any], of: Currency) -> list[float]:
     """
     asked = config["budget"]
     if asked == "sweep":
-        return [float(cost) for cost in np.linspace(of.costs[0], of.costs[-1], SWEEP)]
+        # With one exit there is one budget, not SWEEP times the same.
+        return np.unique(np.linspace(of.costs[0], of.costs[-1], SWEEP)).tolist()
     wanted = list(asked) if OmegaConf.is_list(asked) else [asked]
     if not wanted:
         raise UserError("budget=[] asks for nothing; give a number, a list of numbers, or sweep.")
-    return [_budget(one, str(config["unit"]), of) for one in wanted]
+    return [_budget(one, config["unit"] == "fraction", of) for one in wanted]
 
 
-def _budget(asked: object, unit: str, of: Currency) -> float:
-    fraction = unit == "fraction"
+def is_number(value: object) -> TypeGuard[int | float]:
+    """Whether it is a number, and one that a float can hold: Python's whole numbers may be too large."""
+    return isinstance(value, float) or (isinstance(value, int) and not isinstance(value, bool) and abs(value) < 1e300)
+
+
+def _budget(asked: object, fraction: bool, of: Currency) -> float:
     value = asked
     if isinstance(asked, str) and asked.endswith("%"):
         if fraction:
             raise UserError(f"budget={asked} is a share already; leave out unit=fraction.")
         fraction, value = True, _number(asked[:-1], 0.01)
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if not is_number(value):
         raise UserError(f"budget={asked} must be a number such as 40e6, a share such as 50%, a list of them, or sweep.")
     if not fraction:
         return float(value)

@@ -24,7 +24,8 @@ from ranet.models.registry import list_families, list_networks, option_defaults
 
 Task = Callable[[DictConfig], Any]
 
-_SWITCHES = ("resume", "channels_last", "evaluate", "lazy", "collaboration")
+_SWITCHES = ("resume", "channels_last", "evaluate", "lazy", "collaboration", "test")
+_TEXTS = ("checkpoint", "scores", "test_scores", "policy", "score", "unit", "latency", "images", "output", "cache")
 
 
 def command(config_name: str, positional: str | None = None) -> Callable[[Task], Callable[[], None]]:
@@ -41,6 +42,7 @@ def command(config_name: str, positional: str | None = None) -> Callable[[Task],
         def guarded(config: DictConfig) -> Any:
             try:
                 _check_switches(config)
+                _make_texts(config)
                 return task(config)
             except Exception as error:
                 # In a sweep the other jobs go on, and Hydra says at the end which of them failed.
@@ -104,7 +106,8 @@ def _leave_if_said(error: Exception) -> None:
     if isinstance(error, UserError):
         _leave(str(error), 1)
     if isinstance(error, OSError) and error.filename is not None:
-        _leave(f"{error.strerror}: {error.filename}.", 1)
+        # Where a file is renamed, the second name is the one that the user knows.
+        _leave(f"{error.strerror}: {error.filename2 or error.filename}.", 1)
     if isinstance(error, MissingMandatoryValue):
         _leave(f"{error.full_key} is needed: add {error.full_key}=VALUE.", 2)
     if isinstance(error, ConfigCompositionException | OverrideParseException | InterpolationResolutionError):
@@ -141,3 +144,10 @@ def _check_switches(config: DictConfig) -> None:
     for switch in _SWITCHES:
         if switch in config and not isinstance(config[switch], bool):
             raise UserError(f"{switch}={config[switch]} must be true or false.")
+
+
+def _make_texts(config: DictConfig) -> None:
+    """Make texts of the names of files and the like: Hydra takes a folder that is called 3 for a number."""
+    for name in _TEXTS:
+        if name in config and config[name] is not None:
+            config[name] = str(config[name])

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
+from hashlib import sha256
 from pathlib import Path
 
+import torch
+import torchvision
 from torch import Tensor
 
+import ranet
 from ranet.calibration import ExitScores, ScoreCache, default_cache
 from ranet.data import ImageData, Split
 from ranet.data.unlabelled import unlabelled_loader
@@ -23,7 +28,7 @@ def score(
     trained: TrainedNetwork,
     data: ImageData,
     split: Split,
-    cache: ScoreCache | None = None,
+    kept: ScoreCache | None = None,
     *,
     part: Tensor | None = None,
     temperatures: Sequence[float] | None = None,
@@ -35,20 +40,32 @@ def score(
         trained: the network.
         data: its data.
         split: "test" or "validation".
-        cache: where the scores are looked for and kept; None scores anew.
+        kept: where the scores are looked for and kept; None scores anew.
         part: indices of some images of the split, int64; None is all.
         temperatures: (K,), what the logits of each exit are divided by; None is 1.
         keep_logits: whether the scores hold the logits.
     """
     loader = data.evaluation_loader(split, part)
-    if cache is None:
+    if kept is None:
         return ExitScores.collect(trained.network, loader, temperatures=temperatures, keep_logits=keep_logits)
     key = {
+        "computed_by": _computed_by(),
+        "device": next(trained.network.parameters()).device.type,
         "network": network_fingerprint(trained.network),
         "data": data.fingerprint(split, part),
         "files": data.touched(split, part),
     }
-    return cache.collect(trained.network, loader, key, temperatures=temperatures, keep_logits=keep_logits)
+    return kept.collect(trained.network, loader, key, temperatures=temperatures, keep_logits=keep_logits)
+
+
+@cache
+def _computed_by() -> dict[str, str]:
+    """What turns images into scores: versions, and the source of our own part, which changes without one."""
+    digest = sha256()
+    for package in ("models", "data"):
+        for path in sorted((Path(ranet.__file__).parent / package).glob("*.py")):
+            digest.update(path.read_bytes())
+    return {"torch": torch.__version__, "torchvision": torchvision.__version__, "source": digest.hexdigest()}
 
 
 def score_unlabelled(

@@ -16,6 +16,7 @@ from torch import Tensor
 from ranet.cost.latency_profile import LatencyProfile, Timings, is_count
 from ranet.errors import UserError
 from ranet.hardware import device_name
+from ranet.models.fingerprint import network_fingerprint
 from ranet.models.staged import StagedNetwork, State
 
 
@@ -71,6 +72,7 @@ def measure_latency(
         timed = [_time(stage, where, min_run_time) for stage in stages]
         whole = _time(lambda: model(images), where, min_run_time)
     return LatencyProfile(
+        network=network_fingerprint(network),
         batch_size=batch_size,
         image_size=size,
         device=where.type,

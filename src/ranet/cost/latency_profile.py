@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from itertools import accumulate
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 
 from ranet.errors import UserError
 from ranet.files import written_whole
+from ranet.strict_json import parse_strict_json
 
 FORMAT = "ranet latency profile"
 VERSION = 1
@@ -56,6 +57,7 @@ class LatencyProfile:
     It holds for this batch size, image size, hardware and software alone: measure again where one of them changes.
 
     Attributes:
+        network: fingerprint of the network that was measured (`network_fingerprint`).
         batch_size: images in a batch.
         image_size: height and width of the images in pixels.
         device: type of the device, "cpu" or "cuda".
@@ -68,6 +70,7 @@ class LatencyProfile:
         whole: of the network run at once to its last exit, to hold beside the sum of the stages.
     """
 
+    network: str
     batch_size: int
     image_size: int
     device: str
@@ -115,6 +118,11 @@ class LatencyProfile:
         apart = abs(self.batch_ms_per_exit[-1] / self.whole.median - 1)
         return max(spread, apart) <= UNSTEADY
 
+    @property
+    def machine(self) -> tuple[str, ...]:
+        """What the times are of besides the network: device, hardware, precision and version of PyTorch."""
+        return self.device, self.hardware, self.dtype, self.torch
+
     def to_dict(self) -> dict[str, Any]:
         """Everything, cumulative figures included, as plain numbers and lists."""
         derived = ("num_exits", "batch_ms_per_exit", "ms_per_exit", "batch_ms_per_exit_p95")
@@ -142,12 +150,12 @@ class LatencyProfile:
         """
         where = f"The latency profile {str(path)!r}"
         try:
-            content = json.loads(Path(path).read_text(encoding="utf-8"), parse_constant=_refuse)
+            content = parse_strict_json(Path(path).read_text(encoding="utf-8"))
         except FileNotFoundError as error:
             raise UserError(f"{where} does not exist; LatencyProfile.save writes one.") from error
         except (OSError, UnicodeDecodeError) as error:
             raise UserError(f"{where} cannot be read as text: {error}.") from error
-        except (ValueError, RecursionError) as error:
+        except ValueError as error:
             raise UserError(f"{where} is not valid JSON ({error}); measure it again.") from error
         try:
             return _profile(content)
@@ -167,7 +175,7 @@ def _profile(content: object) -> LatencyProfile:
     for name in ("batch_size", "image_size", "threads"):
         if not is_count(content.get(name)):
             raise UserError(f'must have "{name}", a whole number of at least 1; measure it again.')
-    for name in ("device", "hardware", "dtype", "torch", "platform"):
+    for name in ("network", "device", "hardware", "dtype", "torch", "platform"):
         if not isinstance(content.get(name), str) or not content[name]:
             raise UserError(f'must have "{name}", a text; measure it again.')
     stages = content.get("stages")
@@ -206,7 +214,3 @@ def is_count(value: object) -> bool:
 def _is_finite(value: object) -> bool:
     # The bound is for whole numbers, too: Python's may be too large for a float.
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300
-
-
-def _refuse(constant: str) -> NoReturn:
-    raise ValueError(f"{constant} is no JSON number")

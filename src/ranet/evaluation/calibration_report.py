@@ -67,13 +67,13 @@ class CalibrationReport:
     def table(self) -> Table:
         """The policies for the console, one row each."""
         scale = CostScale.of(self.costs, self.unit)
-        table = Table(
-            title="Exit policies", caption=f"cost in {scale.label}; \u00b1 half an interval of 95 %", box=None
-        )
+        of_cost = f"cost in {scale.label}; " if self.unit else ""
+        table = Table(title="Exit policies", caption=f"{of_cost}\u00b1 half an interval of 95 %", box=None)
         names = ["budget", "cost", "top-1 %", f"leave at exits\n1 to {len(self.costs)} %"]
         names += ["test\ncost", "off by\n%", "test\ntop-1 %"] if self.tested else []
         for name in names:
-            table.add_column(name, justify="right", no_wrap=True)
+            # Where there are many exits, their shares go over two lines, and no number loses its digits.
+            table.add_column(name, justify="right", no_wrap=not name.startswith("leave"))
         for solved in self.policies:
             of = solved.calibration
             cells = [

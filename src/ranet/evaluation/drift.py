@@ -13,7 +13,6 @@ from rich.table import Table
 from ranet.calibration import ExitPolicy, ExitScores
 from ranet.calibration.distribution import bin_counts, stored_distribution
 from ranet.calibration.intervals import Interval, bootstrap_intervals
-from ranet.calibration.strict_json import strict_json
 from ranet.errors import UserError
 from ranet.evaluation.differences import Difference
 from ranet.evaluation.homogeneity import (
@@ -30,6 +29,7 @@ from ranet.evaluation.promised import costs_of, read_promise
 from ranet.evaluation.tables import percent, write_csv
 from ranet.evaluation.units import CostScale
 from ranet.files import written_whole
+from ranet.strict_json import strict_json
 
 ALPHA = 0.01
 SLIGHT = 0.05  # of the images leave elsewhere

@@ -12,12 +12,12 @@ from rich.table import Table
 
 from ranet.calibration import ExitPolicy, ExitScores, PolicyOutcome, evaluate_policy
 from ranet.calibration.intervals import Interval, OutcomeIntervals, bootstrap_intervals
-from ranet.calibration.strict_json import strict_json
 from ranet.evaluation.differences import Difference, mean_difference
 from ranet.evaluation.promised import Promise, costs_of, read_promise
 from ranet.evaluation.tables import percent, write_csv
 from ranet.evaluation.units import CostScale
 from ranet.files import written_whole
+from ranet.strict_json import strict_json
 
 
 @dataclass(frozen=True, eq=False)

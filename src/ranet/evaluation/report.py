@@ -12,7 +12,6 @@ from matplotlib.figure import Figure
 from rich.console import Console
 
 from ranet.calibration import ExitPolicy, ExitScores, PolicyOutcome, evaluate_policy
-from ranet.calibration.strict_json import strict_json
 from ranet.evaluation.anytime import AnytimeCurve, anytime_curve
 from ranet.evaluation.budgeted import BudgetedCurve, budgeted_curve
 from ranet.evaluation.curves import anytime_figure, budgeted_figure, shares_figure
@@ -29,6 +28,7 @@ from ranet.evaluation.tables import (
     write_csv,
 )
 from ranet.files import written_whole
+from ranet.strict_json import strict_json
 
 
 @dataclass(frozen=True, eq=False)
