@@ -3,7 +3,7 @@ from math import inf, nan
 import numpy as np
 import pytest
 
-from ranet.calibration import ExitScores, calibrate, evaluate_policy, load_policy
+from ranet.calibration import POLICIES, ExitScores, calibrate, evaluate_policy, load_policy
 from ranet.errors import UserError
 
 
@@ -88,3 +88,46 @@ def test_an_unknown_family_and_wrong_costs_are_named(scores, costs):
         calibrate(scores, costs, budget=3e6, policy="geometrical")
     with pytest.raises(UserError, match="each of the 4 exits"):
         calibrate(scores, costs[:3], budget=3e6)
+
+
+def test_more_exits_than_a_byte_counts():
+    rng = np.random.default_rng(0)
+    many = ExitScores(rng.uniform(size=(300, 50)), correct=rng.uniform(size=(300, 50)) < 0.5)
+    costs = np.arange(1.0, 301.0)
+    result = calibrate(many, costs, 150.0)
+    assert 140 < result.predicted_cost <= 150
+    assert result.predicted_cost == evaluate_policy(result.policy, many, costs).mean_cost
+    with pytest.raises(UserError, match="at most 31 exits"):
+        calibrate(ExitScores(many.confidence, np.zeros((300, 50))), costs, 150.0, policy="patience")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"budget": "much"}, "positive number, not much"),
+        ({"budget": True}, "positive number, not True"),
+        ({"folds": 1}, "folds=1"),
+        ({"smoothing": 2.0}, "smoothing=2.0"),
+        ({"policy": "patience", "score": "margin"}, "does not compare the margin"),
+        ({"score": "patience"}, "policy=patience"),
+        ({"score": "certainty"}, "Unknown score 'certainty'"),
+        ({"cost_per_exit": ["a", "b", "c", "d"]}, "one number for each exit"),
+    ],
+)
+def test_options_that_cannot_be_are_named(options, message, scores, costs):
+    with pytest.raises(UserError, match=message):
+        calibrate(scores, **{"cost_per_exit": costs, "budget": 3e6, **options})
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("policy", POLICIES)
+def test_far_too_large_a_budget_is_said(policy, scores, costs):
+    result = calibrate(scores, costs, 100 * costs[-1], policy=policy)
+    assert result.exit_shares.tolist() == [0, 0, 0, 1]
+    (notice,) = result.notices
+    assert "exceeds the last exit's" in notice
+
+
+def test_a_single_image_keeps_the_rule():
+    one = ExitScores([[0.5], [0.6]], correct=[[True], [False]])
+    assert calibrate(one, [1.0, 2.0], 1.5, policy="optimal").parameters["accepted"] is False
