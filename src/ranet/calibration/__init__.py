@@ -1,15 +1,20 @@
 """Exit scores, exit policies, and the solvers that make a policy meet a budget, a risk or a deadline."""
 
-from ranet.calibration.deadline import DeadlineChoice, exit_for_deadline
-from ranet.calibration.geometric import PAPER_RATIOS, geometric_policy, geometric_thresholds
-from ranet.calibration.outcome import PolicyOutcome, checked_costs, evaluate_policy, evaluate_thresholds
-from ranet.calibration.policies import ExitPolicy, load_policy
-from ranet.calibration.promise import Calibration
-from ranet.calibration.risk import RiskCalibration, calibrate_risk
-from ranet.calibration.score_cache import ScoreCache, default_cache
-from ranet.calibration.scores import ExitScores
-from ranet.calibration.solve import POLICIES, calibrate, calibrate_each
-from ranet.calibration.temperature import fit_temperatures
+from typing import TYPE_CHECKING
+
+from ranet.lazy import lazy_exports
+
+if TYPE_CHECKING:
+    from ranet.calibration.deadline import DeadlineChoice, exit_for_deadline
+    from ranet.calibration.geometric import PAPER_RATIOS, geometric_policy, geometric_thresholds
+    from ranet.calibration.outcome import PolicyOutcome, checked_costs, evaluate_policy, evaluate_thresholds
+    from ranet.calibration.policies import ExitPolicy, load_policy
+    from ranet.calibration.promise import Calibration
+    from ranet.calibration.risk import RiskCalibration, calibrate_risk
+    from ranet.calibration.score_cache import ScoreCache, default_cache
+    from ranet.calibration.scores import ExitScores
+    from ranet.calibration.solve import POLICIES, calibrate, calibrate_each
+    from ranet.calibration.temperature import fit_temperatures
 
 __all__ = [
     "ExitScores",
@@ -34,3 +39,16 @@ __all__ = [
     "DeadlineChoice",
     "exit_for_deadline",
 ]
+_PARTS = {
+    "ranet.calibration.deadline": ["DeadlineChoice", "exit_for_deadline"],
+    "ranet.calibration.geometric": ["PAPER_RATIOS", "geometric_policy", "geometric_thresholds"],
+    "ranet.calibration.outcome": ["PolicyOutcome", "checked_costs", "evaluate_policy", "evaluate_thresholds"],
+    "ranet.calibration.policies": ["ExitPolicy", "load_policy"],
+    "ranet.calibration.promise": ["Calibration"],
+    "ranet.calibration.risk": ["RiskCalibration", "calibrate_risk"],
+    "ranet.calibration.score_cache": ["ScoreCache", "default_cache"],
+    "ranet.calibration.scores": ["ExitScores"],
+    "ranet.calibration.solve": ["POLICIES", "calibrate", "calibrate_each"],
+    "ranet.calibration.temperature": ["fit_temperatures"],
+}
+__getattr__, __dir__ = lazy_exports(__name__, _PARTS)

@@ -6,15 +6,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import inf
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ranet.calibration.policy_file import read_policy_file, write_policy_file
-from ranet.calibration.score_checks import same_temperatures
-from ranet.calibration.scores import SCORES, ExitScores
+from ranet.calibration.score_checks import SCORES, same_temperatures
 from ranet.errors import UserError
+
+if TYPE_CHECKING:
+    from ranet.calibration.scores import ExitScores  # which needs PyTorch; to follow a policy does not
 from ranet.strict_json import plain
 
 

@@ -10,9 +10,6 @@ from math import inf
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-
 from ranet.calibration.policy_schema import ALWAYS, NEVER, check_policy
 from ranet.errors import UserError
 from ranet.files import written_whole
@@ -127,13 +124,12 @@ def _written(threshold: float) -> float | str:
 
 def software_versions() -> dict[str, str]:
     """The versions of what runs."""
+    return {**{name: _version(name) for name in ("ranet", "torch", "numpy")}, "python": platform.python_version()}
+
+
+def _version(package: str) -> str:
+    # Not asked of the package itself: to import PyTorch for this would take seconds.
     try:
-        ranet = version("ranet")
-    except PackageNotFoundError:  # run from a folder of sources that nobody installed
-        ranet = "not installed"
-    return {
-        "ranet": ranet,
-        "torch": str(torch.__version__),
-        "numpy": np.__version__,
-        "python": platform.python_version(),
-    }
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"

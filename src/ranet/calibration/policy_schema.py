@@ -8,7 +8,7 @@ from typing import Any, TypeGuard
 
 import numpy as np
 
-from ranet.calibration.scores import SCORES
+from ranet.calibration.score_checks import SCORES
 from ranet.strict_json import shown
 
 NEVER, ALWAYS = "never", "always"

@@ -109,9 +109,8 @@ def calibrate_risk(
         >>> calibration.risk < 0.05, calibration.p_value < 0.1, calibration.predicted_cost < 4.0
         (True, True, True)
     """
-    guarantee = _Guarantee(risk, eps, delta, _bound_in_use(bound, delta))
+    guarantee = check_guarantee(eps, delta, scores.num_images, risk=risk, bound=bound)
     costs = checked_costs(cost_per_exit, scores.num_exits)
-    guarantee.require_enough(scores.num_images)
     lost, gained = _losses_and_gains(scores, risk)
     grid = threshold_grid(score, scores.num_exits)
     steps = steps_of_exits(scores.score(score), grid)
@@ -163,6 +162,19 @@ def _losses_and_gains(scores: ExitScores, risk: str) -> tuple[npt.NDArray[np.boo
     return differs, np.zeros_like(differs)
 
 
+def check_guarantee(
+    eps: float, delta: float | None, images: int, *, risk: str = "accuracy", bound: str = "binomial"
+) -> Guarantee:
+    """What `calibrate_risk` would promise, before there are scores; its arguments.
+
+    Raises:
+        UserError: if it cannot be promised on so many images, whatever they show.
+    """
+    guarantee = Guarantee(risk, eps, delta, _bound_in_use(bound, delta))
+    guarantee.require_enough(images)
+    return guarantee
+
+
 def _bound_in_use(bound: str, delta: float | None) -> str:
     if bound not in BOUNDS:
         raise unknown_name("bound", bound, BOUNDS)
@@ -172,7 +184,7 @@ def _bound_in_use(bound: str, delta: float | None) -> str:
 
 
 @dataclass(frozen=True)
-class _Guarantee:
+class Guarantee:
     """What is promised, and what passes as a proof of it."""
 
     risk: str

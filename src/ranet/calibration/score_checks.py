@@ -12,6 +12,8 @@ from ranet.errors import UserError
 
 Array = npt.NDArray[Any]
 
+SCORES = ("confidence", "margin", "entropy", "patience")
+"""What policies can compare; `ExitPolicy` says what they are."""
 ROUNDING = 1e-5  # of probabilities that add up to 1 in half precision
 RANGES = {
     "confidence": (0.0, 1.0, "a probability, between 0 and 1"),

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ranet.calibration.answers import patience_scores, score_batch
-from ranet.calibration.score_checks import check_scores, check_temperatures, same_temperatures
+from ranet.calibration.score_checks import SCORES, check_scores, check_temperatures, same_temperatures
 from ranet.calibration.score_files import read_score_arrays
 from ranet.errors import UserError
 from ranet.files import written_whole
@@ -28,7 +28,6 @@ MEANINGS = {
     "labels": "labels: they are of images without them",
     "logits": "logits: they were not kept",
 }
-SCORES = ("confidence", "margin", "entropy", "patience")
 
 
 class ExitScores:

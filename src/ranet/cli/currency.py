@@ -8,16 +8,23 @@ from typing import Any, TypeGuard
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from omegaconf import DictConfig, OmegaConf
 
 from ranet.calibration import checked_costs
 from ranet.cli.trained import UNITS as COUNTED
 from ranet.cost import LatencyProfile, measure_costs, measure_latency
 from ranet.errors import UserError, unknown_name
-from ranet.models import StagedNetwork
+from ranet.hardware import processor_name
+from ranet.models import StagedNetwork, network_fingerprint
 
 UNITS = (*COUNTED, "ms", "fraction")
 SWEEP = 20  # budgets from the first exit's cost to the last's
+
+
+def _hardware() -> list[str]:
+    """The names of the processor and the GPUs here."""
+    return [processor_name(), *(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count()))]
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,9 +44,17 @@ class Currency:
     @property
     def notices(self) -> list[str]:
         """What the user should know of a measurement."""
-        if self.latency is None or self.latency.steady:
+        if self.latency is None:
             return []
-        return ["The latencies are unsteady, because other work ran on this machine: measure again when it is idle."]
+        notices = []
+        if not self.latency.steady:
+            notices.append("The latencies are unsteady, as if other work ran on this machine: measure when it is idle.")
+        if self.latency.torch != str(torch.__version__) or self.latency.hardware not in _hardware():
+            notices.append(
+                f"The latencies were measured on {self.latency.hardware} with PyTorch {self.latency.torch}, neither of "
+                "which need be what runs here."
+            )
+        return notices
 
     @property
     def metadata(self) -> dict[str, Any]:
@@ -97,6 +112,10 @@ def _latency(config: DictConfig, network: StagedNetwork, image_size: int | None)
             raise UserError(
                 f"The latency profile {config.latency} is of {latency.num_exits} exits, the network has "
                 f"{network.num_exits}; measure it anew (leave out latency=)."
+            )
+        if latency.network != network_fingerprint(network, weights=False):
+            raise UserError(
+                f"The latency profile {config.latency} is of another network; measure it anew (leave out latency=)."
             )
         if latency.image_size != image_size:
             raise UserError(

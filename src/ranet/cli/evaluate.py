@@ -30,9 +30,7 @@ _DATA_TITLES = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "imagenet": "Ima
 @command("evaluate")
 def main(config: DictConfig) -> None:
     """Evaluate, as the configuration says."""
-    check_unit(config.unit)
-    if config.images is not None and config.policy is None:
-        raise UserError("images= asks how far a policy has drifted from its calibration: add policy=FILE.")
+    _check_options(config)
     policy = None if config.policy is None else load_policy(config.policy)
     trained, data = load_network_and_data(config)
     if policy is not None:
@@ -41,12 +39,24 @@ def main(config: DictConfig) -> None:
     folder = run_folder()
     if policy is None:
         write_record(folder, config)
-        report_curves(trained, data, folder, config.unit, config.lazy, score_cache(config.cache))
+        report_curves(trained, data, folder, config.unit or "paper_ops", config.lazy, score_cache(config.cache))
     elif config.images is None:
         scores = score(trained, data, "test", score_cache(config.cache), temperatures=policy.temperatures)
         report_policy(policy, scores, folder, config)
     else:
         report_drift(policy, score_unlabelled(trained, data, config.images, policy.temperatures), folder, config)
+
+
+def _check_options(config: DictConfig) -> None:
+    """Refuse what cannot be or has no effect, before anything is read."""
+    if config.unit is not None:
+        check_unit(config.unit)
+    if config.images is not None and config.policy is None:
+        raise UserError("images= asks how far a policy has drifted from its calibration: add policy=FILE.")
+    if config.policy is not None and (config.unit is not None or config.lazy):
+        raise UserError("The policy says in which unit its costs are; remove unit= and lazy=.")
+    if config.images is not None and config.cache is not None:
+        raise UserError("Images without labels are scored anew each time; remove cache=.")
 
 
 def report_policy(policy: ExitPolicy, scores: ExitScores, folder: Path, config: DictConfig) -> None:

@@ -72,7 +72,7 @@ def measure_latency(
         timed = [_time(stage, where, min_run_time) for stage in stages]
         whole = _time(lambda: model(images), where, min_run_time)
     return LatencyProfile(
-        network=network_fingerprint(network),
+        network=network_fingerprint(network, weights=False),
         batch_size=batch_size,
         image_size=size,
         device=where.type,

@@ -57,7 +57,7 @@ class LatencyProfile:
     It holds for this batch size, image size, hardware and software alone: measure again where one of them changes.
 
     Attributes:
-        network: fingerprint of the network that was measured (`network_fingerprint`).
+        network: fingerprint of the network that was measured, without its weights (`network_fingerprint`).
         batch_size: images in a batch.
         image_size: height and width of the images in pixels.
         device: type of the device, "cpu" or "cuda".
@@ -117,11 +117,6 @@ class LatencyProfile:
         spread = max(timings.iqr / timings.median for timings in (*self.stages, self.whole))
         apart = abs(self.batch_ms_per_exit[-1] / self.whole.median - 1)
         return max(spread, apart) <= UNSTEADY
-
-    @property
-    def machine(self) -> tuple[str, ...]:
-        """What the times are of besides the network: device, hardware, precision and version of PyTorch."""
-        return self.device, self.hardware, self.dtype, self.torch
 
     def to_dict(self) -> dict[str, Any]:
         """Everything, cumulative figures included, as plain numbers and lists."""

@@ -297,6 +297,10 @@ class ImageData(pl.LightningDataModule):
         offsets = sources * torch.arange(copies).unsqueeze(1)  # copy c of digit i is image c * sources + i
         return (offsets + first).flatten(), (offsets + rest).flatten()
 
+    def size(self, split: Split, part: slice | Tensor | None = None) -> int:
+        """The number of images of a split, or of a part of it as in :meth:`evaluation_loader`."""
+        return len(self._part(split, part))
+
     def _part(self, split: Split, part: slice | Tensor | None) -> TensorSet | FileSet:
         samples = self._samples[split]
         if part is None:

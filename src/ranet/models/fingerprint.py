@@ -15,7 +15,7 @@ from torch import Tensor, nn
 _WITHOUT_EFFECT = frozenset({"training", "momentum", "inplace", "detach", "lazy"})
 
 
-def network_fingerprint(network: nn.Module, recipe: Mapping[str, Any] | None = None) -> str:
+def network_fingerprint(network: nn.Module, recipe: Mapping[str, Any] | None = None, *, weights: bool = True) -> str:
     """Sixteen hexadecimal digits that identify what a network computes.
 
     They are the start of the sha256 of every entry of the state dict and every buffer (name, type, shape and bytes) and
@@ -27,6 +27,7 @@ def network_fingerprint(network: nn.Module, recipe: Mapping[str, Any] | None = N
         network: any module. Its settings are the public attributes of its modules that are plain values: numbers,
             texts, and sequences, mappings and dataclasses of them.
         recipe: what else changes the answers and is not to be seen in the modules, as values that JSON can hold.
+        weights: false for what networks of the same structure share whatever they have learned, such as their speed.
 
     Example:
         >>> layer = nn.Linear(2, 1)
@@ -46,6 +47,8 @@ def network_fingerprint(network: nn.Module, recipe: Mapping[str, Any] | None = N
             continue
         value = value.detach().cpu().contiguous()
         digest.update(_canonical([name, str(value.dtype), list(value.shape)]))
+        if not weights:
+            continue
         # Seen as bytes, because NumPy has no bfloat16; flat, because a tensor without dimensions has no such view.
         digest.update(value.flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()[:16]

@@ -1,0 +1,70 @@
+"""What ranet calibrate is asked for, checked before anything is read."""
+
+from __future__ import annotations
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+from ranet.calibration import POLICIES
+from ranet.calibration.risk import BOUNDS, RISKS
+from ranet.calibration.scores import SCORES
+from ranet.calibration.solve import score_of
+from ranet.cli.currency import check_currency, is_number
+from ranet.errors import UserError, unknown_name
+
+
+def check_options(config: DictConfig) -> None:
+    """Refuse what cannot be or has no effect, before anything is computed."""
+    if (config.checkpoint is None) == (config.scores is None):
+        raise UserError("Say what to calibrate: either checkpoint=RUN or scores=FILE.npz.")
+    if not OmegaConf.is_dict(config.risk):
+        raise UserError(f"risk={config.risk} has no effect; say the risk that is tolerated as risk.eps=, such as 0.01.")
+    goals = [name for name in ("budget", "risk.eps", "deadline") if OmegaConf.select(config, name) is not None]
+    if not goals:
+        raise UserError("Say what the policy is for: one of budget=, risk.eps= and deadline= is needed.")
+    if len(goals) > 1:
+        raise UserError(f"Say only one of budget=, risk.eps= and deadline=, not {' and '.join(goals)}.")
+    for name in ("risk.eps", "risk.delta", "deadline"):
+        value = OmegaConf.select(config, name)
+        if value is not None and not is_number(value):
+            raise UserError(f"{name}={value} must be a number.")
+    for name, choices in (("risk.of", RISKS), ("risk.bound", BOUNDS), ("policy", POLICIES)):
+        chosen = str(OmegaConf.select(config, name))
+        if chosen not in choices:
+            raise unknown_name(name, chosen, choices)
+    for override in HydraConfig.get().overrides.task:
+        if override.startswith("risk.") and goals != ["risk.eps"]:
+            raise UserError(f"{override} has no effect without risk.eps=; remove it.")
+    if config.policy != "geometric" and goals != ["budget"]:
+        raise UserError(f"policy={config.policy} goes with a budget; remove it.")
+    if config.score is not None and config.score not in SCORES:
+        raise unknown_name("score", config.score, SCORES)
+    if goals == ["budget"]:
+        score_of(config.policy, config.score)
+    if config.score is not None and goals == ["deadline"]:
+        raise UserError("A deadline sends everybody to one exit, whatever the score; remove score=.")
+    if config.unit == "fraction" and goals != ["budget"]:
+        raise UserError("unit=fraction is one of a budget; remove it.")
+    check_currency(config)
+    share = config.temperature_share
+    if not is_number(share) or not 0 <= share < 1:
+        raise UserError(f"temperature_share={share} must be at least 0 and below 1.")
+    if config.scores is None and config.test_scores is not None:
+        raise UserError("test_scores= goes with scores=; with a checkpoint, say test=true.")
+    if config.scores is not None:
+        _check_scores_alone(config)
+
+
+def _check_scores_alone(config: DictConfig) -> None:
+    """Refuse what needs a network."""
+    if config.test:
+        raise UserError("test=true needs a checkpoint; give scores of the test images as test_scores=FILE.npz.")
+    given = {
+        "temperature_share": config.temperature_share,
+        "model": config.model.name,
+        "data": "_target_" in config.data,
+        "cache": config.cache,
+    }
+    for name, value in given.items():
+        if value:
+            raise UserError(f"{name}= goes with checkpoint= and has no effect on scores=; remove it.")

@@ -1,0 +1,78 @@
+"""Where ranet calibrate writes its policies."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from ranet.calibration import ExitPolicy
+from ranet.calibration.policy_file import FORMAT
+from ranet.errors import UserError
+
+POLICY, POLICIES = "policy.json", "policies"
+_RESULTS = (POLICY, "calibration.csv", "calibration.png", "scores_validation.npz", "scores_test.npz", "latency.json")
+
+
+def policy_paths(count: int, output: str | None, folder: Path) -> list[Path]:
+    """The file of one policy, or the numbered files of several in a folder.
+
+    Args:
+        count: how many policies.
+        output: the file, or the folder; None is one of the run folder.
+        folder: of the run.
+
+    Raises:
+        UserError: if something else is in the way.
+    """
+    if count == 1:
+        path = Path(output) if output else folder / POLICY
+        _check_target(path)
+        return [path]
+    into = Path(output) if output else folder / POLICIES
+    if into.exists() and not into.is_dir():
+        raise UserError(f"output={into} is a file; {count} policies need a folder.")
+    width = len(str(count))
+    paths = [into / f"policy_{number:0{width}}.json" for number in range(1, count + 1)]
+    for path in {*paths, *into.glob("policy_*.json")}:
+        _check_target(path)
+    return paths
+
+
+def write_policies(policies: Sequence[ExitPolicy], paths: Sequence[Path], folder: Path) -> None:
+    """Write policies to their `policy_paths`, cheapest first, in place of what an earlier calibration left there.
+
+    Args:
+        policies: with what they promise in their metadata.
+        paths: as many.
+        folder: of the run.
+    """
+    for name in _RESULTS:
+        (folder / name).unlink(missing_ok=True)
+    shutil.rmtree(folder / POLICIES, ignore_errors=True)
+    if len(paths) > 1:
+        for earlier in paths[0].parent.glob("policy_*.json"):
+            earlier.unlink()
+    for path, policy in zip(paths, sorted(policies, key=lambda one: one.metadata["predicted"]["cost"]), strict=True):
+        policy.save(path)
+
+
+def _check_target(path: Path) -> None:
+    """Refuse to replace what is no policy.
+
+    Raises:
+        UserError: if there is something else at the path.
+    """
+    if path.is_dir():
+        raise UserError(f"output={path} is a folder; name the file in it, such as {path / POLICY}.")
+    if path.exists() and not _is_policy(path):
+        raise UserError(f"{path} is there and is no exit policy; choose another output=.")
+
+
+def _is_policy(path: Path) -> bool:
+    try:
+        content = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(content, dict) and content.get("format") == FORMAT
