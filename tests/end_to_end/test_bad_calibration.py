@@ -29,6 +29,8 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     measured.save(folder / "latency.json")
     (folder / "cut.json").write_text((folder / "latency.json").read_text()[:-50])
     measure_latency(network, image_size=24, min_run_time=0.01).save(folder / "small.json")
+    other = create_network("msdnet_tiny", blocks=3)
+    measure_latency(other, min_run_time=0.01).save(folder / "of_another_network.json")
     measure_latency(create_network("msdnet_tiny"), min_run_time=0.01).save(folder / "five_exits.json")
 
     rng = np.random.default_rng(0)
@@ -82,6 +84,12 @@ CASES: dict[str, str] = {
     f"{BUDGET}=50% risk.delta=0.2": "risk.delta=0.2 has no effect without risk.eps=",
     "calibrate checkpoint=folder budget=50%": "The folder folder holds no checkpoint",
     "calibrate checkpoint=[run] budget=50%": "There is no run folder or checkpoint file",
+    f"{RISK} unit=fraction": "unit=fraction is one of a budget",
+    "calibrate checkpoint=run budget=60% output=run/config.yaml": "is there and is no exit policy",
+    "calibrate checkpoint=run budget=60% output=latency.json": "is there and is no exit policy",
+    "evaluate checkpoint=run policy=calibration/policy.json unit=macs": "remove unit= and lazy=",
+    "evaluate checkpoint=run policy=calibration/policy.json lazy=true": "remove unit= and lazy=",
+    "evaluate checkpoint=run policy=calibration/policy.json images=folder cache=here": "remove cache=",
     # budgets
     f"{BUDGET}=10": r"No policy has a mean cost of 10 macs; reachable are [\d,]+ macs .* to [\d,]+ macs",
     f"{BUDGET}=5%": "No policy has a mean cost of .*; reachable are",
@@ -117,6 +125,7 @@ CASES: dict[str, str] = {
     f"{MS} latency=cut.json": "'cut.json' is not valid JSON",
     f"{MS} latency=calibration/policy.json": "policy.json' is none",
     f"{MS} latency=five_exits.json": "is of 5 exits, the network has 3",
+    f"{MS} latency=of_another_network.json": "is of another network",
     f"{MS} latency=small.json": "is of images of 24 pixels, these have 32",
     # deadlines
     "calibrate checkpoint=run deadline=1e-6 latency=latency.json": r"the smallest deadline that can be met is \d",

@@ -301,3 +301,15 @@ def test_nothing_is_scored_twice(
     assert outcome.status == 1
     assert re.fullmatch(r"ranet: The policy was solved for another network .*: calibrate .*\.\n", outcome.err)
     assert not content(tmp_path / "refused")
+
+
+def test_nothing_of_an_earlier_calibration_is_left(calibrate: Callable[..., str], tmp_path: Path) -> None:
+    calibrate("budget=[50%,60%,70%]", "test=true", f"output={tmp_path / 'kept'}")
+    assert len(list((tmp_path / "kept").iterdir())) == 3
+    calibrate("budget=[50%,60%]", f"output={tmp_path / 'kept'}")
+    assert sorted(path.name for path in (tmp_path / "kept").iterdir()) == ["policy_1.json", "policy_2.json"]
+    assert not (tmp_path / "out" / "scores_test.npz").exists()
+    calibrate("budget=[50%,60%]")
+    calibrate("budget=50%")
+    assert not (tmp_path / "out" / "policies").exists()
+    assert load_policy(tmp_path / "out" / "policy.json").metadata["budget"] > 0
