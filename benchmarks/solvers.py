@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -20,6 +21,10 @@ from ranet.calibration import POLICIES
 from ranet.calibration.intervals import accuracy_difference
 from ranet.evaluation.tables import Row, write_csv
 
+TRIED: dict[str, dict[str, Any]] = {
+    **{family: {"policy": family} for family in POLICIES},
+    "optimal, folds=0": {"policy": "optimal", "folds": 0},
+}
 BUDGETS = 20
 UNIT = "paper_ops"
 
@@ -40,10 +45,8 @@ def try_families(folder: Path) -> list[Row]:
     costs = np.array(json.loads((folder / "costs.json").read_text())[f"{UNIT}_per_exit"], dtype=float)
     geometric = [one.policy for one in calibrate_each(validation, costs, budgets(costs))]
     rows: list[Row] = []
-    for family in POLICIES:
-        for solved, rule in zip(
-            calibrate_each(validation, costs, budgets(costs), policy=family), geometric, strict=True
-        ):
+    for family, options in TRIED.items():
+        for solved, rule in zip(calibrate_each(validation, costs, budgets(costs), **options), geometric, strict=True):
             seen = evaluate_policy(solved.policy, test, costs)
             difference, (low, high) = accuracy_difference(right(solved.policy, test), right(rule, test))
             budget = float(solved.policy.metadata["budget"])
@@ -68,7 +71,7 @@ def try_families(folder: Path) -> list[Row]:
 def summary(name: str, rows: list[Row]) -> list[str]:
     """A line of a Markdown table for each family."""
     lines = []
-    for family in POLICIES:
+    for family in TRIED:
         of = [row for row in rows if row["policy"] == family]
         off = max(abs(float(row["test_cost_off_percent"])) for row in of)
         differences = [float(row["against_geometric_points"]) for row in of]

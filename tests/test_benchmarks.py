@@ -24,7 +24,7 @@ def test_the_benchmark_of_the_policies_writes_its_table(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "benchmarks.solvers", tmp_path / "out", folder]
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
     rows = list(csv.DictReader((tmp_path / "out" / "run.csv").open()))
-    assert len(rows) == 6 * 20
+    assert len(rows) == 7 * 20
     of_the_rule = [row for row in rows if row["policy"] == "geometric"]
     assert all(float(row["against_geometric_points"]) == 0 for row in of_the_rule)
     table = (tmp_path / "out" / "summary.md").read_text()

@@ -100,7 +100,7 @@ def test_the_table_shows_them_cheapest_first() -> None:
     assert "- 1.000 50.00 ±37.50 100 0 0 1.000 - 25.00 ±37.50" in lines
     assert "3.000 2.750 87.50 ±18.75 25 25 50 2.250 -25.00 50.00 ±50.00" in lines
     assert lines.index("- 1.000 50.00 ±37.50 100 0 0 1.000 - 25.00 ±37.50") == len(lines) - 3
-    assert "cost in M multiply-adds; ± half an interval of 95 %" in shown(report)
+    assert "cost in M multiply-adds; ± half a 95 % interval" in shown(report)
 
 
 def test_without_test_images_there_are_no_columns_of_them() -> None:
@@ -215,3 +215,18 @@ def test_one_policy_is_a_point_with_its_interval() -> None:
 def test_test_scores_of_another_network_are_refused() -> None:
     with pytest.raises(UserError, match="The policy is for 3 exits and the scores have 2"):
         calibration_report([dear()], VALIDATION, ExitScores(TEST_CONFIDENCE[:2]), COSTS, "macs")
+
+
+def test_a_budget_that_buys_nothing_is_remarked() -> None:
+    worse = ExitScores(CONFIDENCE, correct=np.arange(8) < np.array([[4], [6], [5]]))
+    last, middle = solved((inf, inf), on=worse), solved((inf, -inf), on=worse)
+    first = solved((-inf, -inf), on=worse)
+    remark = calibration_report([last, first, middle], worse, None, COSTS, "macs").remark
+    assert remark is not None
+    assert "mean cost 2.000 (75.00 %): more budget buys nothing" in remark
+    assert calibration_report([first, middle], worse, None, COSTS, "macs").remark is None
+    better = [solved(at) for at in ((-inf, -inf), (inf, -inf), (inf, inf))]
+    assert calibration_report(better, VALIDATION, None, COSTS, "macs").remark is None
+    unlabelled = ExitScores(CONFIDENCE)
+    unknown = [solved(at, on=unlabelled) for at in ((-inf, -inf), (inf, -inf), (inf, inf))]
+    assert calibration_report(unknown, unlabelled, None, COSTS, "macs").remark is None

@@ -73,6 +73,7 @@ def main(config: DictConfig) -> None:
     console = Console()
     console.print(report.table())
     sentences = [*scored.currency.notices, *dict.fromkeys(notice for one in solved for notice in one.notices)]
+    sentences += [report.remark] if report.remark is not None else []
     sentences += [_guarantee(one, report) for one in solved if isinstance(one, RiskCalibration)]
     sentences.append(f"Policy written to {paths[0]}" if len(paths) == 1 else f"Policies written to {paths[0].parent}")
     sentences += [f"  figure: {file}" for file in files if file.suffix == ".png"]

@@ -68,7 +68,7 @@ class CalibrationReport:
         """The policies for the console, one row each."""
         scale = CostScale.of(self.costs, self.unit)
         of_cost = f"cost in {scale.label}; " if self.unit else ""
-        table = Table(title="Exit policies", caption=f"{of_cost}\u00b1 half an interval of 95 %", box=None)
+        table = Table(title="Exit policies", caption=f"{of_cost}\u00b1 half a 95 % interval", box=None)
         names = ["budget", "cost", "top-1 %", f"leave at exits\n1 to {len(self.costs)} %"]
         names += ["test\ncost", "off by\n%", "test\ntop-1 %"] if self.tested else []
         for name in names:
@@ -91,6 +91,19 @@ class CalibrationReport:
                 ]
             table.add_row(*cells)
         return table
+
+    @property
+    def remark(self) -> str | None:
+        """Where more budget stops to promise more accuracy, if it does before the last of three or more policies."""
+        accuracies = np.array([solved.calibration.predicted_accuracy for solved in self.policies])
+        if len(accuracies) < 3 or np.isnan(accuracies).any() or accuracies.argmax() == len(accuracies) - 1:
+            return None
+        best = self.policies[int(accuracies.argmax())].calibration
+        scale = CostScale.of(self.costs, self.unit)
+        return (
+            f"On these validation images no policy is more accurate than the one of mean cost "
+            f"{scale.text(best.predicted_cost)} ({percent(best.predicted_accuracy)} %): more budget buys nothing there."
+        )
 
     def rows(self) -> list[Row]:
         """One row for each policy, for programs."""
