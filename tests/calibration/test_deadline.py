@@ -54,7 +54,7 @@ def test_the_saved_policy_knows_its_promise(scores, tmp_path):
     choice.policy.save(tmp_path / "policy.json")
     policy = load_policy(tmp_path / "policy.json")
     assert policy == choice.policy
-    expected = {"policy": "deadline", "deadline": 5.0, "exit": 1, "unit": "ms", "cost_per_exit": TIMES}
+    expected = {"policy": "deadline", "deadline": 5.0, "exit_index": 1, "unit": "ms", "cost_per_exit": TIMES}
     assert policy.metadata == policy.metadata | expected | {"network": {"name": "msdnet_tiny"}}
     predicted = policy.metadata["predicted"]
     assert predicted["cost"] == 4.0

@@ -187,7 +187,7 @@ def test_what_was_never_a_policy_is_named(text, file):
 def test_what_cannot_be_read_is_named(tmp_path):
     assert "does not exist" in refusal(tmp_path / "policy.json")
     (tmp_path / "folder").mkdir()
-    assert "cannot be read: Is a directory" in refusal(tmp_path / "folder")
+    assert "is a folder; name one of the policies in it" in refusal(tmp_path / "folder")
     (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
     assert "is no text" in refusal(tmp_path / "binary")
     (tmp_path / "sixteen").write_text("{}", encoding="utf-16")

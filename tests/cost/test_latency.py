@@ -10,6 +10,7 @@ from math import nan
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -211,9 +212,18 @@ PROFILE = LatencyProfile(
 
 def test_currencies_by_hand() -> None:
     assert PROFILE.num_exits == 3
-    assert PROFILE.batch_ms_per_exit == pytest.approx([1.5, 1.8, 3.8])
-    assert PROFILE.ms_per_exit == pytest.approx([0.375, 0.45, 0.95])
-    assert PROFILE.batch_ms_per_exit_p95 == pytest.approx([2.5, 2.8, 6.8])
+    parts = np.array([1.5, 1.8, 3.8]) / 3.8
+    assert PROFILE.batch_ms_per_exit == pytest.approx(3.7 * parts)
+    assert PROFILE.ms_per_exit == pytest.approx(3.7 / 4 * parts)
+    assert PROFILE.batch_ms_per_exit_p95 == pytest.approx(6.0 * parts)
+
+
+def test_steady_is_what_spreads_little_and_adds_up() -> None:
+    """The middle stage of the profile has run once, the others spread by a quarter of their median at most."""
+    assert PROFILE.steady
+    wide = replace(PROFILE.whole, iqr=0.5 * PROFILE.whole.median)
+    assert not replace(PROFILE, whole=wide).steady
+    assert not replace(PROFILE, whole=replace(PROFILE.whole, median=1.9, p95=6.0)).steady
 
 
 def test_a_saved_profile_is_the_same_when_loaded(tmp_path: Path) -> None:

@@ -1,11 +1,12 @@
 """ranet calibrate on scores alone, for networks that live elsewhere."""
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from ranet.calibration import ExitPolicy, load_policy
+from ranet.calibration import ExitPolicy, ExitScores, load_policy
 
 from .calibrations import RESULTS, calibrate, rows, uses_up
 from .commands import content
@@ -125,3 +126,31 @@ def test_many_exits_cost_no_digit_of_the_table(here: Path, tmp_path: Path) -> No
     for row in rows(tmp_path / "out"):
         assert f"{float(row['predicted_cost_paper_ops']) / 1e6:#.4g}" in out
         assert f"{float(row['test_accuracy_percent']):.2f} \u00b1" in out
+
+
+def test_other_scores_are_held_against_the_promise(tmp_path: Path) -> None:
+    rng = np.random.default_rng(7)
+    for name, images in (("validation", 2000), ("later", 1000)):
+        labels = rng.integers(10, size=images)
+        logits = rng.normal(size=(3, images, 10)) + np.array([1.0, 2.0, 3.0])[:, None, None] * np.eye(10)[labels]
+        np.savez(tmp_path / f"{name}.npz", logits=logits, labels=labels)
+        np.savez(tmp_path / f"unlabelled_{name}.npz", logits=logits)
+        np.savez(tmp_path / f"dim_{name}.npz", logits=0.7 * logits)
+    calibrate("scores=validation.npz", "cost=[1,2,4]", "risk.eps=0.1", "output=policy.json", "run=c", folder=tmp_path)
+    policy = load_policy(tmp_path / "policy.json")
+
+    labelled = command("evaluate", "scores=later.npz", "policy=policy.json", "run=labelled", folder=tmp_path)
+    assert labelled.status == 0, labelled.err
+    scores = ExitScores.load(tmp_path / "later.npz")
+    report = json.loads((tmp_path / "labelled" / "policy_report.json").read_text())
+    exits = policy.exits(scores)
+    lost = scores.correct[-1].mean() - scores.correct[exits, np.arange(1000)].mean()
+    assert report["risk"] == pytest.approx(lost)
+    assert report["seen"]["accuracy"] == pytest.approx(scores.correct[exits, np.arange(1000)].mean())
+    assert f"Guarantee: accuracy lost at most 10 %; {100 * lost:.2f} % on these images." in labelled.out
+
+    same = command("evaluate", "scores=unlabelled_later.npz", "policy=policy.json", "run=same", folder=tmp_path)
+    assert "No drift seen" in same.out
+    dim = command("evaluate", "scores=dim_later.npz", "policy=policy.json", "run=dim", folder=tmp_path)
+    assert "Drift: " in dim.out
+    assert "only labels can tell" in dim.out

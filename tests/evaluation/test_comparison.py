@@ -221,7 +221,7 @@ def test_a_run_is_read_with_costs_in_the_unit(write_run: WriteRun, tmp_path: Pat
         ("evaluation/costs.json", None, "there is no costs.json"),
         ("evaluation/costs.json", "{", "not valid JSON"),
         ("evaluation/costs.json", "{}", "one cumulative cost for each of the 3 exits"),
-        ("evaluation/costs.json", '{"paper_ops_per_exit": ["a", 1, 2]}', "could not convert"),
+        ("evaluation/costs.json", '{"paper_ops_per_exit": ["a", 1, 2]}', "one number for each exit"),
     ],
 )
 def test_a_damaged_evaluation_is_named_with_what_to_do(

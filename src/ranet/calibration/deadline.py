@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from decimal import ROUND_CEILING, Context
 from math import isfinite, nan
 from typing import Any
 
@@ -79,12 +80,12 @@ def exit_for_deadline(
     in_time = int(np.searchsorted(latencies, deadline, side="right"))  # how many exits are
     if not in_time:
         raise UserError(
-            f"No exit answers within {deadline} ms; the smallest deadline that can be met is {float(latencies[0])} ms, "
-            "the latency of the first exit."
+            f"No exit answers within {deadline} ms; the smallest deadline that can be met is {_above(latencies[0])} "
+            "ms, the latency of the first exit."
         )
     chosen = in_time - 1
     policy = ExitPolicy.only(chosen, len(latencies))
-    found = {"deadline": float(deadline), "exit": chosen}
+    found = {"deadline": float(deadline), "exit_index": chosen}
     answered_after = float(latencies[chosen])
     if scores is None:
         content = {"policy": FAMILY, **found, "unit": "ms", "budget": None, "cost_per_exit": latencies}
@@ -102,3 +103,8 @@ def exit_for_deadline(
         promised.policy,
         promised,
     )
+
+
+def _above(latency: float) -> float:
+    """The latency in four digits, rounded up, so that it is met as a deadline."""
+    return float(Context(prec=4, rounding=ROUND_CEILING).create_decimal(float(latency)))

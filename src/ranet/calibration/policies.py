@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ranet.calibration.policy_file import read_policy_file, write_policy_file
-from ranet.calibration.score_checks import SCORES, same_temperatures
+from ranet.calibration.score_checks import SCORES, require_scores, same_temperatures
 from ranet.errors import UserError
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ class ExitPolicy:
     thresholds: tuple[float, ...]
     score: str = "confidence"
     temperatures: tuple[float, ...] | None = None
-    metadata: dict[str, Any] = field(default_factory=dict, hash=False)
+    metadata: dict[str, Any] = field(default_factory=dict, hash=False, repr=False)
 
     def __post_init__(self) -> None:
         with np.errstate(over="ignore"):
@@ -122,6 +122,7 @@ class ExitPolicy:
 
     def compared(self, scores: ExitScores) -> npt.NDArray[np.float32]:
         """(K, N) what is compared with the thresholds; raises as `exits`."""
+        require_scores(scores)
         self.require_exits(scores.num_exits)
         if not same_temperatures(self.temperatures, scores.temperatures):
             raise UserError(

@@ -61,6 +61,8 @@ def read_policy_file(path: str | Path) -> dict[str, Any]:
         text = Path(path).read_bytes().decode("utf-8")
     except FileNotFoundError as error:
         raise UserError(f"{where} does not exist; ranet calibrate writes one.") from error
+    except IsADirectoryError as error:
+        raise UserError(f"{where} is a folder; name one of the policies in it.") from error
     except OSError as error:
         raise UserError(f"{where} cannot be read: {error.strerror or error}.") from error
     except ValueError as error:

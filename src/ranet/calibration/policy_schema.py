@@ -192,7 +192,7 @@ _METADATA: dict[str, Check] = {
     "data": _OBJECT,
     "guarantee": _OBJECT,
     "deadline": ("a number of milliseconds", _is_positive),
-    "exit": ("the index of one of the {exits} exits", _is_exit),
+    "exit_index": ("the index of one of the {exits} exits", _is_exit),
     "score_distribution": ("edges and counts for each of the {exits} exits", _is_objects),
     "solved_with": ("an object of versions", _is_software),
 }

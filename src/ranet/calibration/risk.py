@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from ranet.calibration.bounds import binomial_p_value, hoeffding_bentkus_p_value, net_loss_p_value
 from ranet.calibration.outcome import checked_costs
+from ranet.calibration.policies import ExitPolicy
 from ranet.calibration.promise import Calibration, promise
 from ranet.calibration.scores import ExitScores
 from ranet.calibration.threshold_walk import count_along, count_ever, steps_of_exits, threshold_grid
@@ -141,6 +142,24 @@ def calibrate_risk(
     return RiskCalibration(
         **vars(calibration), risk=empirical, eps=eps, delta=delta, threshold=threshold, p_value=float(p_values[last])
     )
+
+
+def observed_risk(policy: ExitPolicy, scores: ExitScores, risk: str) -> float:
+    """The risk that a policy shows on images: the net share of top-1 lost, or the share of other answers.
+
+    Args:
+        policy: any.
+        scores: of the images, with the policy's temperatures.
+        risk: "accuracy" or "disagreement", see `calibrate_risk`.
+
+    Raises:
+        UserError: for an unknown risk, or scores that lack what it needs.
+    """
+    if risk not in RISKS:
+        raise unknown_name("risk", risk, RISKS)
+    lost, gained = _losses_and_gains(scores, risk)
+    exits, images = policy.exits(scores), np.arange(scores.num_images)
+    return float(lost[exits, images].mean() - gained[exits, images].mean())
 
 
 def _losses_and_gains(scores: ExitScores, risk: str) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:

@@ -75,3 +75,12 @@ def same_temperatures(one: npt.ArrayLike | None, other: npt.ArrayLike | None) ->
     if one is None or other is None:
         return all(values is None or bool((np.asarray(values) == 1).all()) for values in (one, other))
     return np.array_equal(np.asarray(one), np.asarray(other))
+
+
+def require_scores(scores: object) -> None:
+    """Raise a UserError for arrays and the like where `ExitScores` are needed."""
+    if not hasattr(scores, "num_exits") or not hasattr(scores, "score"):
+        raise UserError(
+            f"Exit scores are needed, not {type(scores).__name__}: make them with ranet.ExitScores(confidence, ...), "
+            "ExitScores.from_logits(logits, labels) or ExitScores.load(FILE)."
+        )

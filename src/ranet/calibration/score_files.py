@@ -65,4 +65,16 @@ def read_score_arrays(path: str | Path) -> dict[str, Array]:
             raise UserError(f"In {str(path)!r}, {name} must be class indices, whole numbers from 0 on.")
         if name in TRUTHS and not np.isin(array, (0, 1)).all():
             raise UserError(f"In {str(path)!r}, {name} must be true or false (1 or 0).")
+    if "logits" in arrays and _are_probabilities(arrays["logits"]):
+        raise UserError(
+            f"In {str(path)!r}, logits are probabilities (they add up to 1); store their logarithm instead."
+        )
     return arrays
+
+
+def _are_probabilities(logits: Array) -> bool:
+    # One image is enough: all logits of one adding up to 1 is no accident.
+    first = logits[:, :1].astype(np.float64)
+    if logits.shape[-1] < 2 or not first.size:
+        return False
+    return bool((first >= 0).all() and np.allclose(first.sum(-1), 1, atol=1e-3))

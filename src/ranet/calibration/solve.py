@@ -15,7 +15,8 @@ from ranet.calibration.geometric_solver import GeometricSolver
 from ranet.calibration.one_threshold import OneThresholdSolver
 from ranet.calibration.outcome import checked_costs
 from ranet.calibration.promise import Calibration, Promises
-from ranet.calibration.scores import SCORES, ExitScores
+from ranet.calibration.score_checks import SCORES, require_scores
+from ranet.calibration.scores import ExitScores
 from ranet.errors import UserError, unknown_name
 
 POLICIES = {
@@ -111,6 +112,7 @@ def calibrate_each(
     Raises:
         UserError: as `calibrate`, before anything is solved.
     """
+    require_scores(scores)
     costs = checked_costs(cost_per_exit, scores.num_exits)
     compared = score_of(policy, score)
     check_budgets(budgets, costs, unit)
@@ -143,7 +145,11 @@ def check_budgets(budgets: Budgets, costs: npt.NDArray[np.float64], unit: str) -
     Raises:
         UserError: if one is no positive number, or less than the first exit's cost.
     """
+    if isinstance(budgets, str):
+        raise UserError(f"Budgets must be a list of positive numbers, not {budgets!r}; {_reachable(costs, unit)}.")
     for budget in budgets:
+        if isinstance(budget, list | tuple | np.ndarray):
+            raise UserError("Give one budget, or several to calibrate_each.")
         if isinstance(budget, bool) or not isinstance(budget, Real) or not 0 < float(budget) < inf:
             raise UserError(f"The budget must be a positive number, not {budget}; {_reachable(costs, unit)}.")
         if budget < costs[0]:

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from omegaconf import DictConfig
 from rich.console import Console
 
@@ -20,7 +19,7 @@ from ranet.calibration import (
     exit_for_deadline,
     fit_temperatures,
 )
-from ranet.calibration.risk import check_guarantee
+from ranet.calibration.risk import check_guarantee, observed_risk
 from ranet.calibration.solve import check_budgets
 from ranet.cli.calibrate_options import check_options
 from ranet.cli.currency import Currency, budgets, currency
@@ -30,8 +29,9 @@ from ranet.cli.run_folder import run_folder, write_record
 from ranet.cli.scoring import score, score_cache
 from ranet.cli.trained import load_network_and_data
 from ranet.errors import UserError
-from ranet.evaluation import CalibrationReport, calibration_report
+from ranet.evaluation import calibration_report
 from ranet.models import network_fingerprint
+from ranet.training.saving import BEST
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,6 +44,7 @@ class Scored:
         test: scores that they are tried on; None if they are not.
         currency: what the exits cost.
         metadata: what the policy files say of the network and the images.
+        chosen_by_validation: whether the validation images have chosen the checkpoint.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Scored:
     test: ExitScores | None
     currency: Currency
     metadata: dict[str, Any] = field(default_factory=dict)
+    chosen_by_validation: bool = False
 
 
 @command("calibrate")
@@ -64,7 +66,9 @@ def main(config: DictConfig) -> None:
     paths = policy_paths(len(solved), config.output, folder)
     write_policies([one.policy for one in solved], paths, folder)
     write_record(folder, config)
-    files = report.write(folder, title=f"Exit policies of {scored.name}")
+    # A deadline sends everybody to one exit: there is nothing to draw.
+    title = None if config.deadline is not None else f"Exit policies of {scored.name}"
+    files = report.write(folder, title)
     scored.validation.save(folder / "scores_validation.npz")
     if scored.test is not None:
         scored.test.save(folder / "scores_test.npz")
@@ -74,24 +78,48 @@ def main(config: DictConfig) -> None:
     console.print(report.table())
     sentences = [*scored.currency.notices, *dict.fromkeys(notice for one in solved for notice in one.notices)]
     sentences += [report.remark] if report.remark is not None else []
-    sentences += [_guarantee(one, report) for one in solved if isinstance(one, RiskCalibration)]
+    sentences += _what_it_means(config, solved, scored)
     sentences.append(f"Policy written to {paths[0]}" if len(paths) == 1 else f"Policies written to {paths[0].parent}")
     sentences += [f"  figure: {file}" for file in files if file.suffix == ".png"]
     for sentence in sentences:
         console.print(sentence, soft_wrap=True, markup=False)
 
 
-def _guarantee(of: RiskCalibration, report: CalibrationReport) -> str:
+def _what_it_means(config: DictConfig, solved: Sequence[Calibration], scored: Scored) -> list[str]:
+    """What the table does not say, in a sentence each."""
+    sentences = [_guarantee(one, scored) for one in solved if isinstance(one, RiskCalibration)]
+    if sentences and scored.chosen_by_validation:
+        sentences.append(
+            "These images have also chosen the epoch of the checkpoint, which a strict guarantee does not allow: use "
+            "checkpoint=RUN/checkpoints/last.ckpt for one."
+        )
+    if config.deadline is not None:
+        exit_index = solved[0].parameters["exit_index"]
+        runs = " in 95 % of the runs" if scored.currency.latency else ""
+        sentences.append(
+            f"Deadline of {config.deadline} ms: everybody leaves at exit {exit_index + 1}, which has answered after "
+            f"{scored.currency.costs[exit_index]:.4g} ms{runs}."
+        )
+    if config.policy == "optimal":
+        departed = sum(bool(one.parameters["accepted"]) or one.policy.score != "confidence" for one in solved)
+        sentences.append(
+            f"optimal departs from the papers' rule at {departed} of {len(solved)} budgets, where free thresholds or "
+            "another score won on images that they were not solved on."
+        )
+    if not scored.validation.has("correct"):
+        sentences.append("There are no labels, so no accuracy is promised.")
+    return sentences
+
+
+def _guarantee(of: RiskCalibration, scored: Scored) -> str:
     """What is guaranteed, and what was seen."""
-    accuracy = of.policy.metadata["guarantee"]["risk"] == "accuracy"
-    about = "top-1 accuracy lost to leaving early" if accuracy else "answers other than the last exit's"
+    risk = of.policy.metadata["guarantee"]["risk"]
+    about = "top-1 accuracy lost to leaving early" if risk == "accuracy" else "answers other than the last exit's"
     sure = "on average over" if of.delta is None else f"with a probability of {1 - of.delta:.4g} over"
-    on_these = f"{100 * of.risk:.2f} % on these"
-    sentence = f"Guaranteed: {about} at most {100 * of.eps:.4g} %, {sure} draws of the validation images ({on_these}"
-    seen = report.policies[0].seen
-    if accuracy and seen is not None and not np.isnan(seen.accuracy):
-        sentence += f", {100 * (report.alone[-1] - seen.accuracy):.2f} % on test"
-    return sentence + ")."
+    seen = f"{100 * of.risk:.2f} % on these"
+    if scored.test is not None and scored.test.has("correct" if risk == "accuracy" else "prediction"):
+        seen += f", {100 * observed_risk(of.policy, scored.test, risk):.2f} % on test"
+    return f"Guaranteed: {about} at most {100 * of.eps:.4g} %, {sure} draws of the validation images ({seen})."
 
 
 def _of_files(config: DictConfig) -> Scored:
@@ -131,7 +159,8 @@ def _of_network(config: DictConfig) -> Scored:
         "data": {"name": data.name, "split": "validation", "fingerprint": data.fingerprint("validation", part)},
         **of.metadata,
     }
-    return Scored(str(trained.recipe["network"]["name"]), validation, test, of, metadata)
+    name, chosen = str(trained.recipe["network"]["name"]), trained.path.name == BEST
+    return Scored(name, validation, test, of, metadata, chosen)
 
 
 def _check_goal(config: DictConfig, of: Currency, images: int) -> None:

@@ -58,7 +58,7 @@ def check_options(config: DictConfig) -> None:
 def _check_scores_alone(config: DictConfig) -> None:
     """Refuse what needs a network."""
     if config.test:
-        raise UserError("test=true needs a checkpoint; give scores of the test images as test_scores=FILE.npz.")
+        raise UserError("test=true goes with checkpoint=; for scores=, test_scores=FILE.npz alone is enough.")
     given = {
         "temperature_share": config.temperature_share,
         "model": config.model.name,

@@ -65,7 +65,8 @@ class Currency:
 def check_currency(config: DictConfig) -> None:
     """Refuse options of the costs that are wrong or have no effect, before anything is computed."""
     if config.cost is None and config.unit not in (None, *UNITS):
-        raise unknown_name("unit", str(config.unit), UNITS)
+        known = unknown_name("unit", str(config.unit), UNITS)
+        raise UserError(f"{str(known).rstrip('?.')}; or say what each exit costs in it with cost=[...].")
     if config.cost is None and config.scores is not None:
         raise UserError("Scores alone do not say what the exits cost: add cost=[...], cumulative, one for each exit.")
     if config.cost is not None and not OmegaConf.is_list(config.cost):
@@ -162,6 +163,12 @@ def _budget(asked: object, fraction: bool, of: Currency) -> float:
     if not is_number(value):
         raise UserError(f"budget={asked} must be a number such as 40e6, a share such as 50%, a list of them, or sweep.")
     if not fraction:
+        if 0 < value < of.costs[0] and value <= 100:
+            share = f"{value * 100 if value <= 1 else value:g}%"
+            raise UserError(
+                f"budget={asked} is less than the {of.costs[0]:,.4g} of the first exit; for a share of the last exit's "
+                f"cost say budget={share}."
+            )
         return float(value)
     if not 0 < value <= 1:
         raise UserError(f"A budget of {asked} must be more than nothing and at most all of the last exit's cost.")

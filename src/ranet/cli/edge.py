@@ -19,6 +19,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import InterpolationResolutionError, MissingMandatoryValue, OmegaConfBaseException
 
+from ranet.cli.help import verb_help
 from ranet.errors import UserError, unknown_name
 from ranet.models.registry import list_families, list_networks, option_defaults
 
@@ -52,6 +53,9 @@ def command(config_name: str, positional: str | None = None) -> Callable[[Task],
 
         def main() -> None:
             register_model_group()
+            if {"-h", "--help"} & set(sys.argv[1:]) and config_name != "compare":
+                print(verb_help(config_name))
+                return
             # Without this Hydra prints errors of its own and exits before they come here.
             os.environ["HYDRA_FULL_ERROR"] = "1"
             entry = hydra.main(version_base="1.3", config_path="pkg://ranet.conf", config_name=config_name)

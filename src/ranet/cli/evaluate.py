@@ -32,6 +32,10 @@ def main(config: DictConfig) -> None:
     """Evaluate, as the configuration says."""
     _check_options(config)
     policy = None if config.policy is None else load_policy(config.policy)
+    if config.scores is not None:
+        assert policy is not None, "the options were checked"
+        report_scores(policy, ExitScores.load(config.scores), config)
+        return
     trained, data = load_network_and_data(config)
     if policy is not None:
         policy.require_network(network_fingerprint(trained.network))
@@ -49,6 +53,19 @@ def main(config: DictConfig) -> None:
 
 def _check_options(config: DictConfig) -> None:
     """Refuse what cannot be or has no effect, before anything is read."""
+    if (config.checkpoint is None) == (config.scores is None):
+        raise UserError("Say what to evaluate: either checkpoint=RUN, or scores=FILE.npz with policy=FILE.")
+    if config.scores is not None:
+        for name, given in (
+            ("images", config.images),
+            ("cache", config.cache),
+            ("model", config.model.name),
+            ("data", "_target_" in config.data),
+        ):
+            if given:
+                raise UserError(f"{name}= goes with checkpoint= and has no effect on scores=; remove it.")
+        if config.policy is None:
+            raise UserError("scores= are evaluated under a policy: add policy=FILE.")
     if config.unit is not None:
         check_unit(config.unit)
     if config.images is not None and config.policy is None:
@@ -59,13 +76,22 @@ def _check_options(config: DictConfig) -> None:
         raise UserError("Images without labels are scored anew each time; remove cache=.")
 
 
+def report_scores(policy: ExitPolicy, scores: ExitScores, config: DictConfig) -> None:
+    """Set what a policy does on scored images beside what it promises; without labels, say how they have drifted."""
+    folder = run_folder()
+    if scores.has("correct"):
+        report_policy(policy, scores, folder, config)
+    else:
+        report_drift(policy, scores, folder, config)
+
+
 def report_policy(policy: ExitPolicy, scores: ExitScores, folder: Path, config: DictConfig) -> None:
     """Set what a policy does on labelled images beside what it promises."""
     report = policy_report(policy, scores)
     write_record(folder, config)
     scores.save(folder / "scores_test.npz")
     report.write(folder)
-    _show(report.table("on test"), [report.verdict], folder)
+    _show(report.table("on test" if config.scores is None else "seen"), report.sentences, folder)
 
 
 def report_drift(policy: ExitPolicy, scores: ExitScores, folder: Path, config: DictConfig) -> None:

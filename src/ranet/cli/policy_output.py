@@ -31,6 +31,8 @@ def policy_paths(count: int, output: str | None, folder: Path) -> list[Path]:
         _check_target(path)
         return [path]
     into = Path(output) if output else folder / POLICIES
+    if into.suffix == ".json":
+        raise UserError(f"output={into} names a file; {count} policies need a folder.")
     if into.exists() and not into.is_dir():
         raise UserError(f"output={into} is a file; {count} policies need a folder.")
     width = len(str(count))

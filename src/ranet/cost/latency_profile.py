@@ -89,8 +89,12 @@ class LatencyProfile:
 
     @property
     def batch_ms_per_exit(self) -> list[float]:
-        """Milliseconds until each exit has answered for the whole batch: sums of the stages' medians."""
-        return list(accumulate(stage.median for stage in self.stages))
+        """Milliseconds until each exit has answered for the whole batch: sums of the stages' medians, in proportion.
+
+        Stages that are run over and over find their weights in the cache, which a whole run does not; so the sums are
+        scaled to end at what the whole network takes.
+        """
+        return _in_proportion([stage.median for stage in self.stages], self.whole.median)
 
     @property
     def ms_per_exit(self) -> list[float]:
@@ -102,20 +106,17 @@ class LatencyProfile:
 
     @property
     def batch_ms_per_exit_p95(self) -> list[float]:
-        """Sums of the stages' 95th percentiles: a cautious ``batch_ms_per_exit``, for deadlines.
+        """A cautious ``batch_ms_per_exit``, for deadlines: the whole's 95th percentile, divided in the same proportion.
 
-        Where the stages are slow together, this is the 95th percentile of the sum; where they are slow independently,
-        it is usually above it, because seldom are all slow at once. It is no guarantee: a hitch that hits each stage
-        in fewer than one of twenty runs is in none of their percentiles, and may hit one or another of K stages more
-        often than that.
+        It is no guarantee: one run of twenty takes longer, on this machine as it was when it was measured.
         """
-        return list(accumulate(stage.p95 for stage in self.stages))
+        return _in_proportion([stage.median for stage in self.stages], self.whole.p95)
 
     @property
     def steady(self) -> bool:
         """Whether the runs agree: no stage spreads by more than UNSTEADY, nor do their sum and the whole differ so."""
         spread = max(timings.iqr / timings.median for timings in (*self.stages, self.whole))
-        apart = abs(self.batch_ms_per_exit[-1] / self.whole.median - 1)
+        apart = abs(sum(stage.median for stage in self.stages) / self.whole.median - 1)
         return max(spread, apart) <= UNSTEADY
 
     def to_dict(self) -> dict[str, Any]:
@@ -156,6 +157,12 @@ class LatencyProfile:
             return _profile(content)
         except UserError as error:
             raise UserError(f"{where} {error}") from error
+
+
+def _in_proportion(stages: Sequence[float], whole: float) -> list[float]:
+    """Running sums of the stages' times, scaled so that the last is that of the whole."""
+    sums = list(accumulate(stages))
+    return [whole * (part / sums[-1]) for part in sums]
 
 
 def _profile(content: object) -> LatencyProfile:

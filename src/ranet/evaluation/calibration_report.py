@@ -131,12 +131,15 @@ class CalibrationReport:
             rows.append(row)
         return rows
 
-    def write(self, folder: str | Path, title: str = "Exit policies") -> list[Path]:
-        """Write calibration.csv and, if accuracies are known, calibration.png into the folder."""
+    def write(self, folder: str | Path, title: str | None = "Exit policies") -> list[Path]:
+        """Write calibration.csv and, if there is a title and accuracies are known, calibration.png into the folder."""
         folder = Path(folder)
         written = [folder / "calibration.csv"]
         write_csv(written[0], self.rows())
-        if not np.isnan([solved.calibration.predicted_accuracy for solved in self.policies]).any():
+        if (
+            title is not None
+            and not np.isnan([solved.calibration.predicted_accuracy for solved in self.policies]).any()
+        ):
             written.append(folder / "calibration.png")
             save_figure(calibration_figure(self._promised, self._seen, self._exits, self.unit, title), written[1])
         return written

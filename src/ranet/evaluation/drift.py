@@ -166,6 +166,7 @@ class DriftReport:
             f"freedom, p {p_text(self.share_test.p_value)}; {percent(self.share_distance)} % leave elsewhere.",
             f"Mean cost: {self.cost_difference.in_percent.value:+.2f} % of what was promised (95 % interval "
             f"{low:+.2f} to {high:+.2f}){budget}.",
+            "How accurate the policy is on these images, only labels can tell.",
         )
 
     def table(self) -> Table:
@@ -173,7 +174,11 @@ class DriftReport:
         scale = CostScale.of(self.cost_per_exit, self.unit)
         table = Table(
             title=f"Drift: images seen ({self.images:,}) beside calibration ({self.calibration_images:,})",
-            caption=f"PSI: stability index of the {self.policy.score}\ncost in {scale.label}",
+            caption=(
+                f"PSI: stability index of the {self.policy.score}; p of its test, corrected\n"
+                "surer now: how often a new image scores above an old one, 50 is no change\n"
+                f"cost in {scale.label}"
+            ),
         )
         for name in ("exit", "left then %", "leave now %", "PSI", "surer now %", "p"):
             table.add_column(name, justify="right")
@@ -184,7 +189,7 @@ class DriftReport:
             table.add_row(str(k), percent(promised), percent(share), index, f"{100 * drift.superiority:.1f}", p)
         table.add_section()
         table.add_row("mean cost", scale.text(self.promised_cost), scale.text(self.cost), "", "", "")
-        for name, i in (("from", 0), ("to", 1)):
+        for name, i in (("95 % from", 0), ("to", 1)):
             ends = [interval[i] for interval in (self.promised_cost_interval, self.cost_interval)]
             table.add_row(name, *("-" if np.isnan(end) else scale.text(end) for end in ends), "", "", "")
         return table

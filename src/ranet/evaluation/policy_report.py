@@ -12,6 +12,7 @@ from rich.table import Table
 
 from ranet.calibration import ExitPolicy, ExitScores, PolicyOutcome, evaluate_policy
 from ranet.calibration.intervals import Interval, OutcomeIntervals, bootstrap_intervals
+from ranet.calibration.risk import RISKS, observed_risk
 from ranet.evaluation.differences import Difference, mean_difference
 from ranet.evaluation.promised import Promise, costs_of, read_promise
 from ranet.evaluation.tables import percent, write_csv
@@ -36,6 +37,7 @@ class PolicyReport:
         unit: of the costs.
         budget: that the policy was made for; NaN if it names none.
         images: how many were scored.
+        risk: what the policy's guarantee is about, as seen; None without a guarantee, or without labels that it needs.
     """
 
     policy: ExitPolicy
@@ -49,6 +51,7 @@ class PolicyReport:
     unit: str
     budget: float
     images: int
+    risk: float | None = None
 
     @property
     def verdict(self) -> str:
@@ -61,6 +64,20 @@ class PolicyReport:
         if not parts:
             return "The policy does not say on how many images it was made, so chance cannot be told from change."
         return f"Seen minus promised, with 95 % intervals: {'; '.join(parts)}."
+
+    @property
+    def sentences(self) -> list[str]:
+        """What the table does not say, in a sentence each."""
+        found = [self.verdict]
+        guarantee = self.policy.metadata.get("guarantee")
+        if isinstance(guarantee, dict) and self.risk is not None:
+            about = "accuracy lost" if guarantee["risk"] == "accuracy" else "other answers than the last exit's"
+            found.append(
+                f"Guarantee: {about} at most {100 * guarantee['eps']:.4g} %; {100 * self.risk:.2f} % on these images."
+            )
+        if self.unit == "ms":
+            found.append("Milliseconds are those measured at calibration; nothing was timed now.")
+        return found
 
     def table(self, seen_on: str = "seen") -> Table:
         """The comparison for the console; the second column is called as the caller says, such as "on test"."""
@@ -110,6 +127,8 @@ class PolicyReport:
             "cost_difference": self.cost_difference and vars(self.cost_difference),
             "accuracy_difference": self.accuracy_difference and vars(self.accuracy_difference),
             "thresholds": self.policy.thresholds,
+            "guarantee": self.policy.metadata.get("guarantee"),
+            "risk": self.risk,
         }
         with written_whole(json_file) as partial:
             partial.write_text(strict_json(content), encoding="utf-8")
@@ -151,6 +170,7 @@ def policy_report(
         unit=promise.unit if unit is None else unit,
         budget=promise.budget,
         images=scores.num_images,
+        risk=_risk(policy, scores),
     )
 
 
@@ -191,3 +211,11 @@ def _accuracy_difference(promise: Promise, correct: npt.NDArray[np.bool_] | None
 def _signed(difference: Difference, factor: float, what: str) -> str:
     meaning = "more than chance" if difference.significant else "no more than chance"
     return f"{factor * difference.value:+.2f} {what} ({interval_text(difference.interval, factor, '+.2f')}), {meaning}"
+
+
+def _risk(policy: ExitPolicy, scores: ExitScores) -> float | None:
+    guarantee = policy.metadata.get("guarantee")
+    risk = guarantee.get("risk") if isinstance(guarantee, dict) else None
+    if risk not in RISKS or not scores.has("correct" if risk == "accuracy" else "prediction"):
+        return None
+    return observed_risk(policy, scores, risk)
