@@ -214,7 +214,12 @@ CASES: dict[str, str] = {
 }
 
 
-@pytest.mark.parametrize("line", CASES, ids=lambda line: line.replace(HUGE, "HUGE"))
+@pytest.mark.parametrize(
+    "line",
+    # All take half a minute: every other one is tried with all tests.
+    [pytest.param(line, marks=[pytest.mark.slow] if i % 2 else []) for i, line in enumerate(CASES)],
+    ids=[line.replace(HUGE, "HUGE") for line in CASES],
+)
 def test_a_mistake_is_said_in_one_sentence_and_leaves_nothing(line: str, files: Path) -> None:
     before = content(files)
     outcome = ranet(*line.split(" "), folder=files)

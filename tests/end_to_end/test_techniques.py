@@ -22,6 +22,7 @@ from .test_configuration import CONF
 TECHNIQUES = sorted(path.stem for path in (CONF / "technique").glob("*.yaml"))
 COLLABORATING = {"isc", "isc_ofa", "ge_isc_ofa", "imta_two_stage"}
 NETWORKS = {"msdnet": SMALL, "ranet": ["model=ranet_tiny", "model.blocks=1", "model.block_step=1"]}
+BOTH = ("plain", "ge_isc_ofa")
 TWO_STAGES = [*SMALL, "technique=imta_two_stage", "trainer.max_epochs=3", "evaluate=false", "run=run"]
 
 
@@ -33,8 +34,15 @@ def test_all_the_techniques_are_there() -> None:
     assert {"plain", "ge", "isc", "ofa", "ge_isc_ofa", "imta_two_stage"} <= set(TECHNIQUES)
 
 
-@pytest.mark.parametrize("model", NETWORKS)
-@pytest.mark.parametrize("technique", TECHNIQUES)
+@pytest.mark.parametrize(
+    ("technique", "model"),
+    [
+        # The simplest and the one with everything on both; the others on the second with all tests.
+        pytest.param(technique, model, marks=[pytest.mark.slow] if model == "ranet" and technique not in BOTH else [])
+        for technique in TECHNIQUES
+        for model in NETWORKS
+    ],
+)
 def test_a_technique_trains_and_what_it_trained_is_evaluated_and_calibrated(
     technique: str, model: str, tmp_path: Path
 ) -> None:

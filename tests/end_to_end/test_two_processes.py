@@ -31,6 +31,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_two_stages_train_in_two_processes_and_go_on_between_them(tmp_path: Path) -> None:
     options = [
         *("train", *SHORT, *SMALL, "data.train_limit=64", "technique=imta_two_stage", "evaluate=false", "run=run"),
