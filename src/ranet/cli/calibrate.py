@@ -101,7 +101,8 @@ def _what_it_means(config: DictConfig, solved: Sequence[Calibration], scored: Sc
             f"{scored.currency.costs[exit_index]:.4g} ms{runs}."
         )
     if config.policy == "optimal":
-        departed = sum(bool(one.parameters["accepted"]) or one.policy.score != "confidence" for one in solved)
+        rule = config.score or "confidence"
+        departed = sum(bool(one.parameters["accepted"]) or one.policy.score != rule for one in solved)
         sentences.append(
             f"optimal departs from the papers' rule at {departed} of {len(solved)} budgets, where free thresholds or "
             "another score won on images that they were not solved on."
