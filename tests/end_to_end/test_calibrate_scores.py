@@ -154,3 +154,24 @@ def test_other_scores_are_held_against_the_promise(tmp_path: Path) -> None:
     dim = command("evaluate", "scores=dim_later.npz", "policy=policy.json", "run=dim", folder=tmp_path)
     assert "Drift: " in dim.out
     assert "only labels can tell" in dim.out
+
+
+def test_files_of_the_users_in_the_run_folder_stay(here: Path, tmp_path: Path) -> None:
+    """Also where they are called as results are."""
+    for name, source in (("scores_validation", "logits"), ("scores_test", "logits_test")):
+        (tmp_path / f"{name}.npz").write_bytes((here / f"{source}.npz").read_bytes())
+    (tmp_path / "policies").mkdir()
+    (tmp_path / "policies" / "notes.txt").write_text("mine")
+    kept = {path: path.read_bytes() for path in tmp_path.rglob("*.*")}
+    for _ in range(2):  # the second time with the record of the first
+        calibrate(
+            "scores=scores_validation.npz", "test_scores=scores_test.npz", COSTS, "budget=3", "run=.", folder=tmp_path
+        )
+        assert {path: path.read_bytes() for path in kept} == kept
+    calibrate("scores=scores_test.npz", COSTS, "budget=3", "run=other", folder=tmp_path)
+    (tmp_path / "seen").mkdir()
+    mine = (tmp_path / "scores_test.npz").rename(tmp_path / "seen" / "scores_test.npz")
+    kept[mine] = kept.pop(tmp_path / "scores_test.npz")
+    outcome = command("evaluate", f"scores={mine}", "policy=policy.json", "run=seen", folder=tmp_path)
+    assert outcome.status == 0, outcome.err
+    assert {path: path.read_bytes() for path in kept} == kept

@@ -24,9 +24,9 @@ from ranet.calibration.solve import check_budgets
 from ranet.cli.calibrate_options import check_options
 from ranet.cli.currency import Currency, budgets, currency
 from ranet.cli.edge import command
-from ranet.cli.policy_output import policy_paths, write_policies
+from ranet.cli.policy_output import forget_earlier, policy_paths, write_policies
 from ranet.cli.run_folder import run_folder, write_record
-from ranet.cli.scoring import score, score_cache
+from ranet.cli.scoring import save_scores, score, score_cache
 from ranet.cli.trained import load_network_and_data
 from ranet.errors import UserError
 from ranet.evaluation import calibration_report
@@ -64,14 +64,16 @@ def main(config: DictConfig) -> None:
     solved = _solve(config, scored)
     report = calibration_report(solved, scored.validation, scored.test, scored.currency.costs, scored.currency.unit)
     paths = policy_paths(len(solved), config.output, folder)
-    write_policies([one.policy for one in solved], paths, folder)
+    forget_earlier(folder, (config.scores, config.test_scores, config.latency))
+    write_policies([one.policy for one in solved], paths)
     write_record(folder, config)
     # A deadline sends everybody to one exit: there is nothing to draw.
     title = None if config.deadline is not None else f"Exit policies of {scored.name}"
     files = report.write(folder, title)
-    scored.validation.save(folder / "scores_validation.npz")
+    inputs = [config.scores, config.test_scores]
+    save_scores(scored.validation, folder / "scores_validation.npz", inputs)
     if scored.test is not None:
-        scored.test.save(folder / "scores_test.npz")
+        save_scores(scored.test, folder / "scores_test.npz", inputs)
     if scored.currency.latency is not None:
         scored.currency.latency.save(folder / "latency.json")
     console = Console()

@@ -15,7 +15,7 @@ from rich.table import Table
 from ranet.calibration import ExitPolicy, ExitScores, ScoreCache, load_policy
 from ranet.cli.edge import command
 from ranet.cli.run_folder import run_folder, write_record
-from ranet.cli.scoring import score, score_cache, score_unlabelled
+from ranet.cli.scoring import save_scores, score, score_cache, score_unlabelled
 from ranet.cli.trained import check_unit, load_network_and_data
 from ranet.cost import measure_costs
 from ranet.data import ImageData
@@ -89,7 +89,7 @@ def report_policy(policy: ExitPolicy, scores: ExitScores, folder: Path, config: 
     """Set what a policy does on labelled images beside what it promises."""
     report = policy_report(policy, scores)
     write_record(folder, config)
-    scores.save(folder / "scores_test.npz")
+    save_scores(scores, folder / "scores_test.npz", [config.scores])
     report.write(folder)
     _show(report.table("on test" if config.scores is None else "seen"), report.sentences, folder)
 
@@ -98,7 +98,7 @@ def report_drift(policy: ExitPolicy, scores: ExitScores, folder: Path, config: D
     """Say how far images without labels have drifted from those that a policy was made on."""
     report = measure_drift(policy, scores)
     write_record(folder, config)
-    scores.save(folder / "scores_images.npz")
+    save_scores(scores, folder / "scores_images.npz", [config.scores])
     report.write(folder)
     _show(report.table(), [*report.notes, report.verdict], folder)
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import shutil
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from ranet.calibration import ExitPolicy
 from ranet.calibration.policy_file import FORMAT
+from ranet.cli.run_folder import has_record
 from ranet.errors import UserError
 
 POLICY, POLICIES = "policy.json", "policies"
@@ -31,10 +31,8 @@ def policy_paths(count: int, output: str | None, folder: Path) -> list[Path]:
         _check_target(path)
         return [path]
     into = Path(output) if output else folder / POLICIES
-    if into.suffix == ".json":
+    if into.suffix == ".json" or (into.exists() and not into.is_dir()):
         raise UserError(f"output={into} names a file; {count} policies need a folder.")
-    if into.exists() and not into.is_dir():
-        raise UserError(f"output={into} is a file; {count} policies need a folder.")
     width = len(str(count))
     paths = [into / f"policy_{number:0{width}}.json" for number in range(1, count + 1)]
     for path in {*paths, *into.glob("policy_*.json")}:
@@ -42,17 +40,30 @@ def policy_paths(count: int, output: str | None, folder: Path) -> list[Path]:
     return paths
 
 
-def write_policies(policies: Sequence[ExitPolicy], paths: Sequence[Path], folder: Path) -> None:
-    """Write policies to their `policy_paths`, cheapest first, in place of what an earlier calibration left there.
+def forget_earlier(folder: Path, inputs: Collection[str | None]) -> None:
+    """Remove what an earlier calibration left in its run folder, so that all in it is of one.
+
+    Args:
+        folder: of the run; one that no calibration has recorded is left as it is.
+        inputs: files that this calibration has read, or None; they stay.
+    """
+    if not has_record(folder):
+        return
+    read = {Path(name).resolve() for name in inputs if name is not None}
+    for path in [*(folder / name for name in _RESULTS), *(folder / POLICIES).glob("policy_*.json")]:
+        if path.resolve() not in read:
+            path.unlink(missing_ok=True)
+    if (folder / POLICIES).is_dir() and not any((folder / POLICIES).iterdir()):
+        (folder / POLICIES).rmdir()
+
+
+def write_policies(policies: Sequence[ExitPolicy], paths: Sequence[Path]) -> None:
+    """Write policies to their `policy_paths`, cheapest first, in place of other policies of the folder.
 
     Args:
         policies: with what they promise in their metadata.
         paths: as many.
-        folder: of the run.
     """
-    for name in _RESULTS:
-        (folder / name).unlink(missing_ok=True)
-    shutil.rmtree(folder / POLICIES, ignore_errors=True)
     if len(paths) > 1:
         for earlier in paths[0].parent.glob("policy_*.json"):
             earlier.unlink()

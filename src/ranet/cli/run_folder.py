@@ -62,12 +62,22 @@ def refuse_record_of_another(folder: Path) -> None:
     Raises:
         UserError: if so.
     """
-    try:
-        verb = json.loads((folder / ENVIRONMENT).read_text())["command"][1]
-    except (OSError, ValueError, LookupError, TypeError):
-        return  # nothing there that could be lost
-    if verb != HydraConfig.get().job.config_name:
+    verb = _recorded_verb(folder)
+    if verb is not None and verb != HydraConfig.get().job.config_name:
         raise UserError(f"{folder} holds the record of ranet {verb}; choose another folder for the results.")
+
+
+def has_record(folder: Path) -> bool:
+    """Whether this command has written a record into the folder before."""
+    return _recorded_verb(folder) == HydraConfig.get().job.config_name
+
+
+def _recorded_verb(folder: Path) -> str | None:
+    """The verb whose record a folder holds; None if it holds none."""
+    try:
+        return str(json.loads((folder / ENVIRONMENT).read_text())["command"][1])
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
 
 
 def environment() -> dict[str, Any]:

@@ -74,3 +74,15 @@ def score_unlabelled(
     """Score the images of a folder, or one image, as `score` does; there are no labels."""
     loader = unlabelled_loader(images, data)
     return ExitScores.collect(trained.network, loader, temperatures=temperatures, labelled=False)
+
+
+def save_scores(scores: ExitScores, path: Path, inputs: Sequence[str | None]) -> None:
+    """Write scores beside the results, but not over a file that they were read from: it may hold more, such as logits.
+
+    Args:
+        scores: of the images.
+        path: where.
+        inputs: files that the command has read, or None.
+    """
+    if path.resolve() not in {Path(name).resolve() for name in inputs if name is not None}:
+        scores.save(path)
