@@ -136,9 +136,8 @@ class OptimalSolver:
     def solve(self, budget: float) -> tuple[Thresholds, dict[str, float | bool]]:
         """The thresholds within a budget of at least the first exit's cost, and what is to be told of them."""
         rule, ratio = self.geometric.solve(budget)
-        if budget >= self.problem.costs[-1]:
-            return rule, {"accepted": False, "ratio": ratio}
-        if self.problem.scores.shape[1] < self.folds:
+        too_few = self.problem.scores.shape[1] < self.folds
+        if too_few or budget >= self.problem.costs[-1]:
             return rule, {"accepted": False, "ratio": ratio}
         free = self.problem.solve(budget)
         if self.folds == 0:

@@ -7,7 +7,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from ranet.calibration import POLICIES
 from ranet.calibration.risk import BOUNDS, RISKS
-from ranet.calibration.scores import SCORES
+from ranet.calibration.score_checks import SCORES
 from ranet.calibration.solve import score_of
 from ranet.cli.currency import check_currency, is_number
 from ranet.errors import UserError, unknown_name

@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.figure import Figure
 
-from ranet.evaluation.style import FAINT, OURS, RANET, legend_below, minor_grid, new_figure, set_title, styled
+from ranet.evaluation.curves import draw_exits_alone, label_axes
+from ranet.evaluation.style import OURS, RANET, legend_below, new_figure, styled
 from ranet.evaluation.units import CostScale
 
 Floats = npt.NDArray[np.float64]
@@ -66,19 +67,7 @@ def calibration_figure(
             zorder=3,
             label="seen on test",
         )
-    axes.plot(
-        exits.cost / scale.divisor,
-        100 * exits.accuracy,
-        color=FAINT,
-        marker="D",
-        markersize=3,
-        linewidth=0.8,
-        linestyle=":",
-        label=f"each exit alone ({exits.split})",
-    )
-    set_title(axes, title)
-    axes.set(xlabel=f"mean cost per image [{scale.label}]", ylabel="top-1 accuracy [%]")
-    axes.set_xlim(left=0)
-    minor_grid(axes)
+    draw_exits_alone(axes, exits.cost, exits.accuracy, scale, f"each exit alone ({exits.split})")
+    label_axes(axes, "mean cost per image", scale, title)
     legend_below(figure, axes)
     return figure

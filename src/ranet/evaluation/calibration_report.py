@@ -194,8 +194,8 @@ def calibration_report(
 def _see(calibration: Calibration, test: ExitScores, costs: npt.NDArray[np.float64]) -> SolvedPolicy:
     policy = calibration.policy
     exits = policy.exits(test)
-    correct = test.correct[exits, np.arange(test.num_images)] if test.has("correct") else None
-    return SolvedPolicy(calibration, evaluate_policy(policy, test, costs), bootstrap_intervals(exits, correct, costs))
+    intervals = bootstrap_intervals(exits, test.correct_at(exits), costs)
+    return SolvedPolicy(calibration, evaluate_policy(policy, test, costs), intervals)
 
 
 def _with_interval(accuracy: float, interval: Interval | None) -> str:

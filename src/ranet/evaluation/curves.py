@@ -43,7 +43,7 @@ def anytime_figure(
     axes = figure.subplots()
     axes.plot(curve.cost / scale.divisor, 100 * curve.top1, color=OURS, marker="o", zorder=3, label=name)
     _draw_published(axes, [point for point in published if point.setting == "anytime"], scale)
-    _label(axes, "cost per image", scale, title)
+    label_axes(axes, "cost per image", scale, title)
     legend_below(figure, axes)
     return figure
 
@@ -71,18 +71,9 @@ def budgeted_figure(
         zorder=3,
         label=f"{name}, geometric policy",
     )
-    axes.plot(
-        anytime.cost / scale.divisor,
-        100 * anytime.top1,
-        color=FAINT,
-        marker="D",
-        markersize=3,
-        linewidth=0.8,
-        linestyle=":",
-        label=f"{name}, each exit alone",
-    )
+    draw_exits_alone(axes, anytime.cost, anytime.top1, scale, f"{name}, each exit alone")
     _draw_published(axes, [point for point in published if point.setting == "budgeted"], scale)
-    _label(axes, "mean cost per image", scale, title)
+    label_axes(axes, "mean cost per image", scale, title)
     legend_below(figure, axes)
     return figure
 
@@ -133,7 +124,22 @@ def _draw_published(axes: Axes, points: Sequence[PublishedPoint], scale: CostSca
             )
 
 
-def _label(axes: Axes, cost: str, scale: CostScale, title: str) -> None:
+def draw_exits_alone(axes: Axes, cost: np.ndarray, top1: np.ndarray, scale: CostScale, label: str) -> None:
+    """Everybody at one exit, (K,) cost and top-1 fraction, as a faint line behind what policies give."""
+    axes.plot(
+        cost / scale.divisor,
+        100 * top1,
+        color=FAINT,
+        marker="D",
+        markersize=3,
+        linewidth=0.8,
+        linestyle=":",
+        label=label,
+    )
+
+
+def label_axes(axes: Axes, cost: str, scale: CostScale, title: str) -> None:
+    """The title, and what the axes show: a cost and top-1 accuracy in percent."""
     set_title(axes, title)
     axes.set(xlabel=f"{cost} [{scale.label}]", ylabel="top-1 accuracy [%]")
     axes.set_xlim(left=0)

@@ -157,7 +157,7 @@ def policy_report(
     costs = costs_of(policy, cost_per_exit)
     promise = read_promise(policy)
     exits = policy.exits(scores)
-    correct = scores.correct[exits, np.arange(scores.num_images)] if scores.has("correct") else None
+    correct = scores.correct_at(exits)
     return PolicyReport(
         policy=policy,
         promised=promise.outcome,
