@@ -21,8 +21,9 @@ from ranet.calibration import (
 )
 from ranet.calibration.risk import check_guarantee, observed_risk
 from ranet.calibration.solve import check_budgets
+from ranet.cli.budgets import budgets
 from ranet.cli.calibrate_options import check_options
-from ranet.cli.currency import Currency, budgets, currency
+from ranet.cli.currency import Currency, currency
 from ranet.cli.edge import command
 from ranet.cli.policy_output import forget_earlier, policy_paths, write_policies
 from ranet.cli.run_folder import run_folder, write_record

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeGuard
 
@@ -19,7 +18,6 @@ from ranet.hardware import processor_name
 from ranet.models import StagedNetwork, network_fingerprint
 
 UNITS = (*COUNTED, "ms", "fraction")
-SWEEP = 20  # budgets from the first exit's cost to the last's
 
 
 def _hardware() -> list[str]:
@@ -130,53 +128,6 @@ def _latency(config: DictConfig, network: StagedNetwork, image_size: int | None)
     return measure_latency(network, batch_size, image_size)
 
 
-def budgets(config: Mapping[str, Any], of: Currency) -> list[float]:
-    """The budgets of ``budget``, in the unit of the costs.
-
-    A number is an absolute budget, or under unit=fraction a fraction of the last exit's cost; "50%" is a share of it in
-    any unit; "sweep" goes from the first exit's cost to the last's in equal steps.
-
-    Raises:
-        UserError: for anything else.
-    """
-    asked = config["budget"]
-    if asked == "sweep":
-        # With one exit there is one budget, not SWEEP times the same.
-        return np.unique(np.linspace(of.costs[0], of.costs[-1], SWEEP)).tolist()
-    wanted = list(asked) if OmegaConf.is_list(asked) else [asked]
-    if not wanted:
-        raise UserError("budget=[] asks for nothing; give a number, a list of numbers, or sweep.")
-    return [_budget(one, config["unit"] == "fraction", of) for one in wanted]
-
-
 def is_number(value: object) -> TypeGuard[int | float]:
     """Whether it is a number, and one that a float can hold: Python's whole numbers may be too large."""
     return isinstance(value, float) or (isinstance(value, int) and not isinstance(value, bool) and abs(value) < 1e300)
-
-
-def _budget(asked: object, fraction: bool, of: Currency) -> float:
-    value = asked
-    if isinstance(asked, str) and asked.endswith("%"):
-        if fraction:
-            raise UserError(f"budget={asked} is a share already; leave out unit=fraction.")
-        fraction, value = True, _number(asked[:-1], 0.01)
-    if not is_number(value):
-        raise UserError(f"budget={asked} must be a number such as 40e6, a share such as 50%, a list of them, or sweep.")
-    if not fraction:
-        if 0 < value < of.costs[0] and value <= 100:
-            share = f"{value * 100 if value <= 1 else value:g}%"
-            raise UserError(
-                f"budget={asked} is less than the {of.costs[0]:,.4g} of the first exit; for a share of the last exit's "
-                f"cost say budget={share}."
-            )
-        return float(value)
-    if not 0 < value <= 1:
-        raise UserError(f"A budget of {asked} must be more than nothing and at most all of the last exit's cost.")
-    return float(value) * float(of.costs[-1])
-
-
-def _number(text: str, factor: float) -> float | None:
-    try:
-        return float(text) * factor
-    except ValueError:
-        return None
