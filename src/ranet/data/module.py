@@ -20,8 +20,8 @@ from ranet.data.digits import DigitOptions, make_digits
 from ranet.data.erasing import Erasing
 from ranet.data.loader import EpochLoader
 from ranet.data.sampling import EpochSampler
-from ranet.data.sources import FileSet, TensorSet, download_cifar, list_classes, list_images, load_cifar
-from ranet.data.splits import choose, hold_out
+from ranet.data.sources import FileSet, TensorSet, download_cifar, list_classes, list_folders, load_cifar
+from ranet.data.splits import choose, divide, hold_out
 from ranet.data.transforms import describe_evaluation, evaluation_geometry
 from ranet.data.worker_loader import Transformed, WorkerLoader, default_workers
 from ranet.errors import UserError, unknown_name
@@ -212,30 +212,15 @@ class ImageData(pl.LightningDataModule):
         elif self.facts.in_memory:
             train, test = load_cifar(self.name, self.root)
         else:
-            train, validation, test = self._list_folders()
+            train, validation, test = list_folders(
+                self._folder, self.class_names, self.num_classes, self.name, self._own_validation_size is not None
+            )
         if validation is None:
             stay, held_out = hold_out(len(train), self.validation_size, self.split_seed)
             train, validation = train.subset(stay), train.subset(held_out)
         if self.train_limit is not None:
             train = train.subset(choose(len(train), self.train_limit, self.split_seed))
         return {"train": train, "validation": validation, "test": test}
-
-    def _list_folders(self) -> tuple[FileSet, FileSet | None, FileSet]:
-        """Training, validation (None: to be held out) and test files."""
-        if self.name == "imagenet" and len(self.class_names) != self.num_classes:
-            raise UserError(
-                f"{self._folder / 'train'} holds {len(self.class_names)} classes, not ImageNet's {self.num_classes}; "
-                "use data=imagefolder for other sets."
-            )
-        train, val = (list_images(self._folder / part, self.class_names) for part in ("train", "val"))
-        if self.name == "imagefolder" and (self._folder / "test").is_dir():
-            if self._own_validation_size is not None:
-                raise UserError(
-                    f"{self._folder} has a test folder, so val/ is the validation set and nothing is held out; "
-                    "remove data.validation_size (null)."
-                )
-            return train, val, list_images(self._folder / "test", self.class_names)
-        return train, None, val
 
     def train_dataloader(self) -> EpochLoader:
         """The training batches, shuffled and augmented anew in each epoch."""
@@ -284,18 +269,8 @@ class ImageData(pl.LightningDataModule):
         Raises:
             UserError: a part would be empty.
         """
-        images = len(self._samples["validation"])
         copies = self._digit_options.eval_copies if self.name == "digits" else 1
-        sources = images // copies
-        count = round(sources * share) if 0 < share < 1 else 0
-        if not 0 < count < sources:
-            raise UserError(
-                f"A share of {share:g} of {sources} validation samples leaves one of two parts empty; use another "
-                "share between 0 and 1, or a larger data.validation_size."
-            )
-        rest, first = hold_out(sources, count, self.split_seed, purpose="part of validation")
-        offsets = sources * torch.arange(copies).unsqueeze(1)  # copy c of digit i is image c * sources + i
-        return (offsets + first).flatten(), (offsets + rest).flatten()
+        return divide(len(self._samples["validation"]), share, self.split_seed, copies)
 
     def size(self, split: Split, part: slice | Tensor | None = None) -> int:
         """The number of images of a split, or of a part of it as in :meth:`evaluation_loader`."""

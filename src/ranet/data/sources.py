@@ -194,6 +194,37 @@ def list_images(folder: Path, classes: list[str]) -> FileSet:
     return FileSet(folder, np.array(paths), torch.tensor(labels))
 
 
+def list_folders(
+    folder: Path, classes: list[str], num_classes: int, name: str, holds_out: bool
+) -> tuple[FileSet, FileSet | None, FileSet]:
+    """Training, validation (None: to be held out of the training images) and test files of ``imagenet`` or a folder.
+
+    Args:
+        folder: the one that holds ``train/``, ``val/`` and, for an ``imagefolder``, perhaps ``test/``.
+        classes: those of ``train/``.
+        num_classes: how many the data set has.
+        name: ``imagenet`` or ``imagefolder``.
+        holds_out: whether the user wants validation images held out.
+
+    Raises:
+        UserError: the folders do not hold what they must, or there is nothing to hold out.
+    """
+    if name == "imagenet" and len(classes) != num_classes:
+        raise UserError(
+            f"{folder / 'train'} holds {len(classes)} classes, not ImageNet's {num_classes}; use data=imagefolder for "
+            "other sets."
+        )
+    train, val = (list_images(folder / part, classes) for part in ("train", "val"))
+    if name == "imagefolder" and (folder / "test").is_dir():
+        if holds_out:
+            raise UserError(
+                f"{folder} has a test folder, so val/ is the validation set and nothing is held out; remove "
+                "data.validation_size (null)."
+            )
+        return train, val, list_images(folder / "test", classes)
+    return train, None, val
+
+
 def image_files(folder: Path, name: str = ".") -> Iterator[bytes]:
     """All image files below ``folder / name``, relative to ``folder``."""
     for base, _, files in os.walk(folder / name, followlinks=True):

@@ -73,3 +73,30 @@ def choose(total: int, limit: int, seed: int) -> Tensor:
     if limit > total:
         raise UserError(f"data.train_limit={limit} is more than the {total} training images; lower or remove it.")
     return torch.randperm(total, generator=derived_generator("limit", seed))[:limit].sort().values
+
+
+def divide(images: int, share: float, seed: int, copies: int = 1) -> tuple[Tensor, Tensor]:
+    """Divide the validation images in two by a seeded permutation; all copies of a sample are in the same part.
+
+    Args:
+        images: how many there are: copy c of sample i is image c * (images / copies) + i.
+        share: how much of them the first part takes, between 0 and 1.
+        seed: the seed of the permutation.
+        copies: how often each sample is there.
+
+    Returns:
+        The indices of the first part and of the rest, copy after copy, int64: disjoint, together complete.
+
+    Raises:
+        UserError: a part would be empty.
+    """
+    samples = images // copies
+    count = round(samples * share) if 0 < share < 1 else 0
+    if not 0 < count < samples:
+        raise UserError(
+            f"A share of {share:g} of {samples} validation samples leaves one of two parts empty; use another share "
+            "between 0 and 1, or a larger data.validation_size."
+        )
+    rest, first = hold_out(samples, count, seed, purpose="part of validation")
+    offsets = samples * torch.arange(copies).unsqueeze(1)
+    return (offsets + first).flatten(), (offsets + rest).flatten()
