@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     )
     from ranet.cost import CostProfile, LatencyProfile, measure_costs, measure_latency
     from ranet.errors import UserError
+    from ranet.inference import Answers, EarlyExitEngine
     from ranet.models import (
         InlineCollaboration,
         StagedNetwork,
@@ -52,6 +53,8 @@ __all__ = [
     "exit_for_deadline",
     "fit_temperatures",
     "load_policy",
+    "EarlyExitEngine",
+    "Answers",
     "UserError",
 ]
 _PARTS = {
@@ -76,6 +79,7 @@ _PARTS = {
         "fit_temperatures",
         "load_policy",
     ],
+    "ranet.inference": ["EarlyExitEngine", "Answers"],
     "ranet.errors": ["UserError"],
 }
 __getattr__, __dir__ = lazy_exports(__name__, _PARTS)

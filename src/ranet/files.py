@@ -8,6 +8,15 @@ from contextlib import contextmanager
 from pathlib import Path
 
 
+def default_cache() -> Path:
+    """Where what was computed once is kept: $RANET_CACHE, or else ``ranet`` in $XDG_CACHE_HOME or in ``~/.cache``."""
+    if os.environ.get("RANET_CACHE"):
+        return Path(os.environ["RANET_CACHE"]).expanduser()
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    # The XDG base directory specification wants relative paths ignored.
+    return (Path(base) if Path(base).is_absolute() else Path.home() / ".cache") / "ranet"
+
+
 @contextmanager
 def written_whole(path: str | Path) -> Iterator[Path]:
     """Give a path beside ``path`` to write to, and rename it to ``path`` only when the block ends without an error.

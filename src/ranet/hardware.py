@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import platform
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
+if TYPE_CHECKING:
+    import torch
 
 
 def processor_name() -> str:
@@ -22,9 +24,12 @@ def device_name(device: torch.device) -> str:
     """The name of the GPU if the device is one that CUDA drives, and of the processor for the CPU.
 
     Example:
+        >>> import torch
         >>> device_name(torch.device("cpu")) == processor_name()
         True
     """
     if device.type == "cuda":
+        import torch  # here, because processors are named in processes without PyTorch, too
+
         return torch.cuda.get_device_name(device)
     return processor_name() if device.type == "cpu" else str(device)

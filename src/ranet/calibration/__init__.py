@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from ranet.calibration.policies import ExitPolicy, load_policy
     from ranet.calibration.promise import Calibration
     from ranet.calibration.risk import RiskCalibration, calibrate_risk
-    from ranet.calibration.score_cache import ScoreCache, default_cache
+    from ranet.calibration.score_cache import ScoreCache
     from ranet.calibration.scores import ExitScores
     from ranet.calibration.solve import POLICIES, calibrate, calibrate_each
     from ranet.calibration.temperature import fit_temperatures
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 __all__ = [
     "ExitScores",
     "ScoreCache",
-    "default_cache",
     "fit_temperatures",
     "ExitPolicy",
     "load_policy",
@@ -46,7 +45,7 @@ _PARTS = {
     "ranet.calibration.policies": ["ExitPolicy", "load_policy"],
     "ranet.calibration.promise": ["Calibration"],
     "ranet.calibration.risk": ["RiskCalibration", "calibrate_risk"],
-    "ranet.calibration.score_cache": ["ScoreCache", "default_cache"],
+    "ranet.calibration.score_cache": ["ScoreCache"],
     "ranet.calibration.scores": ["ExitScores"],
     "ranet.calibration.solve": ["POLICIES", "calibrate", "calibrate_each"],
     "ranet.calibration.temperature": ["fit_temperatures"],

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import time
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -27,15 +26,6 @@ from ranet.strict_json import canonical_json, plain
 SCORING_VERSION = 1
 """To be raised when `score_logits` gives other numbers than before, so that nobody reads what the old one gave."""
 Batch = tuple[Tensor, Tensor]
-
-
-def default_cache() -> Path:
-    """Where scores are kept: $RANET_CACHE, or else ``ranet`` in $XDG_CACHE_HOME or in ``~/.cache``."""
-    if os.environ.get("RANET_CACHE"):
-        return Path(os.environ["RANET_CACHE"]).expanduser()
-    base = os.environ.get("XDG_CACHE_HOME", "")
-    # The XDG base directory specification wants relative paths ignored.
-    return (Path(base) if Path(base).is_absolute() else Path.home() / ".cache") / "ranet"
 
 
 class ScoreCache:

@@ -12,9 +12,10 @@ import torchvision
 from torch import Tensor
 
 import ranet
-from ranet.calibration import ExitScores, ScoreCache, default_cache
+from ranet.calibration import ExitScores, ScoreCache
 from ranet.data import ImageData, Split
 from ranet.data.unlabelled import unlabelled_loader
+from ranet.files import default_cache
 from ranet.models import network_fingerprint
 from ranet.training import TrainedNetwork
 

@@ -1,0 +1,329 @@
+"""The early-exit engine: images that are sure of their answer leave the batch, and the clock shows it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ranet.calibration.policies import ExitPolicy, load_policy
+from ranet.errors import UserError
+from ranet.inference.answers import Answers, AnswerSheet
+from ranet.inference.backend import Backend, Precision, State, largest_size, sized
+from ranet.inference.fused_stages import FusedStage
+from ranet.inference.images import checked_images
+from ranet.inference.open_backend import open_network
+from ranet.inference.plan import Plan, make_plan, policy_for_budget
+from ranet.inference.scoring import score_logits
+from ranet.inference.stage_times import StageTimes, measure_stages
+from ranet.inference.stream import stream
+
+if TYPE_CHECKING:
+    import torch
+
+    from ranet.models import StagedNetwork
+
+#: A larger batch goes through the queues of a stream, in batches of at most this size.
+LARGEST_BATCH = 64
+MILLISECONDS = 1e3
+
+
+class EarlyExitEngine:
+    """Answers images with a multi-exit network, and stops early for real.
+
+    Behind every exit that the policy uses, the images that are sure enough leave the batch; the state of the others is
+    compacted where that pays, and they go on. Stages between exits that the policy does not use run as one graph,
+    without their heads. The answers are those of the policy replayed on the logits of all exits, to rounding.
+
+    An engine belongs to one thread at a time; calls from others wait.
+
+    Args:
+        network: a network, or the folder of an exported one (`ranet.export_engine`), which needs no PyTorch.
+        policy: what decides who leaves: a policy, its file, or several of either, among which a budget chooses; None
+            for an exported folder's own.
+        backend: "torch", "onnxruntime", "openvino", or "auto": the fastest that is installed, measured once for each
+            network, machine and batch size, and remembered.
+        device: for PyTorch, such as "cpu" or "cuda"; by default where the network is.
+        precision: "float32" or "bfloat16", in which the network computes and states travel. Bfloat16 changes some
+            answers: `ranet bench` says how many.
+        threads: processor threads for one operator; None leaves it to the runtime. For PyTorch it holds for the whole
+            process.
+        batch_sizes: the batch sizes that OpenVINO compiles, each when it is first needed; a batch of another size is
+            padded to the next.
+        cache: where graphs and measurements are kept; None: $RANET_CACHE, or else ~/.cache/ranet.
+
+    Attributes:
+        backend: the runtime.
+        policies: all policies.
+        unit: of the costs in the answers: that of the (first) policy, else MACs.
+        classes: names of the classes, from an exported folder; else None.
+        preprocessing: what an exported folder says about the images; else None.
+
+    Raises:
+        UserError: if network, policy, backend, device and precision do not go together, or a package is missing.
+
+    Example:
+        >>> from ranet import create_network
+        >>> network = create_network("msdnet_tiny").eval()
+        >>> engine = EarlyExitEngine(network, ExitPolicy((0.11,) * 4), backend="torch")
+        >>> answers = engine(np.zeros((3, 3, 32, 32), dtype=np.float32))
+        >>> len(answers), answers.probabilities.shape, answers.unit
+        (3, (3, 10), 'macs')
+    """
+
+    def __init__(
+        self,
+        network: StagedNetwork | str | Path,
+        policy: ExitPolicy | str | Path | Sequence[ExitPolicy | str | Path] | None = None,
+        backend: str = "auto",
+        *,
+        device: torch.device | str | None = None,
+        precision: Precision = "float32",
+        threads: int | None = None,
+        batch_sizes: Sequence[int] | None = None,
+        cache: str | Path | None = None,
+    ) -> None:
+        opened = open_network(network, backend, device, precision, threads, batch_sizes, cache)
+        self.backend: Backend = opened.backend
+        self.classes = opened.classes
+        self.preprocessing = opened.preprocessing
+        self._stages_for = opened.stages_for
+        self._costs = opened.costs
+        self.policies = _policies(policy) if policy is not None else list(opened.policies)
+        if not self.policies:
+            raise UserError("An engine needs a policy that says who leaves where; ranet calibrate solves one.")
+        self._lock = threading.RLock()
+        self._buffers: dict[tuple[FusedStage, int], State] = {}
+        self._times: StageTimes | None = None
+        self._plans: dict[tuple[int, int | None], Plan] = {}
+        for each in self.policies:
+            self.plan(each)
+        self.unit = self.plan().unit
+
+    def __call__(
+        self,
+        images: Any,
+        *,
+        policy: ExitPolicy | None = None,
+        budget: float | None = None,
+        max_exit: int | None = None,
+        deadline: float | None = None,
+    ) -> Answers:
+        """Answer images.
+
+        Args:
+            images: (N, 3, H, W) floats, normalised as for training, any N; an array or a tensor.
+            policy: another than the engine's first; changing it costs nothing but the graphs that it needs.
+            budget: choose, among the engine's policies, the best that costs at most this on average, in their unit.
+            max_exit: the deepest exit that may answer, from 0: no image, however hostile, costs more than that exit.
+            deadline: milliseconds from now within which to answer. Everybody is answered at the first exit; then all go
+                on, exit by exit, while the next fused stage is expected to be done in time (by its 95th percentile),
+                and images that the policy would let leave, leave. What has not been measured yet is measured first,
+                which takes seconds and does not count: call `prepare` beforehand.
+
+        Raises:
+            UserError: for images of another shape or type or with NaN, a policy of another network, a budget that no
+                policy meets.
+        """
+        given = checked_images(images, self.backend.facts.image_size)
+        with self._lock:
+            plan = self.plan(policy, budget, max_exit)
+            if deadline is not None:
+                return self._answer_until(deadline, plan, given)
+            if len(given) > largest_size(self.backend.fixed_sizes, LARGEST_BATCH):
+                (answers,) = stream(self.backend, plan, [given], self.stream_size(plan))
+                return answers
+            return self._answer(plan, given)
+
+    def stream(
+        self,
+        batches: Iterable[Any],
+        *,
+        batch_size: int | None = None,
+        policy: ExitPolicy | None = None,
+        budget: float | None = None,
+        max_exit: int | None = None,
+    ) -> Iterator[Answers]:
+        """Answer batches one after another, with full batches at every stage.
+
+        What goes on behind an exit waits there until ``batch_size`` images, of whatever batches, are together; the
+        deepest full queue runs first. Memory is bounded: one buffer for each stage, and the answers of a few thousand
+        images that wait for others (`ranet.inference.stream.MOST_WAITING`).
+
+        Args:
+            batches: of images as for a call, of any sizes; read as they are needed.
+            batch_size: of every stage; by default the fastest, which is measured once.
+            policy: as for a call.
+            budget: as for a call.
+            max_exit: as for a call.
+
+        Yields:
+            The answers of each batch, in order. Those of a batch that is no batch of images have ``error`` set and
+            no rows; the others are answered.
+        """
+        with self._lock:
+            plan = self.plan(policy, budget, max_exit)
+            size = self.stream_size(plan) if batch_size is None else self._allowed_size(batch_size)
+        return stream(self.backend, plan, batches, size, self._lock)
+
+    def plan(self, policy: ExitPolicy | None = None, budget: float | None = None, max_exit: int | None = None) -> Plan:
+        """The steps that a call with these arguments takes."""
+        if policy is not None and budget is not None:
+            raise UserError("Say the policy or the budget, not both.")
+        if budget is not None:
+            policy = policy_for_budget(self.policies, budget)
+        chosen = self.policies[0] if policy is None else policy
+        key = (id(chosen), max_exit)
+        plan = self._plans.get(key)
+        if plan is None or plan.policy is not chosen:  # another may live where one has died
+            plan = make_plan(chosen, max_exit, self.backend.facts, self._stages_for, self._costs)
+            if len(self._plans) >= 256:
+                self._plans.clear()
+            self._plans[key] = plan
+        return plan
+
+    def prepare(self, sizes: Sequence[int] | None = None, *, max_exit: int | None = None) -> StageTimes:
+        """Compile and measure what the policies need, so that the first call is as fast as any later one.
+
+        From then on the engine compacts a batch only where the measurements say that it pays.
+
+        Args:
+            sizes: batch sizes; by default all of the backend's, or powers of two up to 64.
+            max_exit: prepare for calls with this cap, too.
+        """
+        with self._lock:
+            plans = [self.plan(each, max_exit=cap) for each in self.policies for cap in {None, max_exit}]
+            return self._measured([stage for plan in plans for stage in plan.stages], sizes)
+
+    def stream_size(self, plan: Plan | None = None) -> int:
+        """The batch size at which a plan's stages take the least time for an image; measured where it is not known."""
+        stages = (plan or self.plan()).stages
+        return self._measured(stages).best_size(stages)
+
+    def _allowed_size(self, size: int) -> int:
+        fixed = self.backend.fixed_sizes
+        if size < 1 or (fixed is not None and size not in fixed):
+            choice = "a whole number of at least 1" if fixed is None else f"one of {', '.join(map(str, fixed))}"
+            raise UserError(f"batch_size={size} must be {choice}.")
+        return size
+
+    def _measured(self, stages: Sequence[FusedStage], sizes: Sequence[int] | None = None) -> StageTimes:
+        """Times of these stages; other sizes than before measure everything again."""
+        known = self._times
+        if known is not None and sizes is not None and tuple(sizes) != known.sizes:
+            known = None
+        new = [stage for stage in dict.fromkeys(stages) if known is None or stage not in known.run]
+        if new:
+            measured = measure_stages(self.backend, new, known.sizes if known else sizes)
+            known = known.including(measured) if known else measured
+        assert known is not None
+        self._times = known
+        return known
+
+    def _buffer(self, stage: FusedStage, size: int) -> State:
+        """The engine's own buffer for a stage and a batch size."""
+        buffer = self._buffers.get((stage, size))
+        if buffer is None:
+            if self.backend.fixed_sizes is None:
+                # Any size is possible: part of one that has room for all.
+                largest = self._buffers.get((stage, -1))
+                if largest is None:
+                    largest = self._buffers[stage, -1] = self.backend.buffer(stage, LARGEST_BATCH)
+                buffer = tuple(array[:size] for array in largest)
+            else:
+                buffer = self.backend.buffer(stage, size)
+                self.backend.prepare(stage, buffer)
+            self._buffers[stage, size] = buffer
+        return buffer
+
+    def _compaction_pays(self, stage: FusedStage, before: int, after: int) -> bool:
+        if self._times is not None and stage in self._times.run:
+            return self._times.compaction_pays(stage, before, after, self.backend)
+        return sized(self.backend, after) < sized(self.backend, before)
+
+    def _answer(self, plan: Plan, images: Any) -> Answers:
+        """Answer a batch that no runtime finds too large, stage by stage."""
+        backend, count = self.backend, len(images)
+        sheet = AnswerSheet(count, backend.facts.num_classes)
+        if count == 0:
+            return sheet.answers(plan.cost_per_exit, plan.unit)
+        state = self._buffer(plan.steps[0].stage, sized(backend, count))
+        backend.copy_rows((images,), None, state, 0)
+        patient = plan.policy.score == "patience"
+        batch = count  # rows of the state that hold images, finished ones among them
+        rows: Any = slice(None)  # of the state: the images that are still here
+        who: Any = slice(None)  # which images these are
+        left = count
+        before = None
+        for number, step in enumerate(plan.steps, 1):
+            logits, state = backend.run(step.stage, state, batch)
+            if step.looks:
+                scored = score_logits(logits[rows], plan.policy.score, step.temperature, before)
+                leaves = scored.scores >= step.threshold
+                going = 0 if number == len(plan.steps) else left - int(np.count_nonzero(leaves))
+                if going == 0:
+                    sheet.write(who, step.stage.last, logits[rows], scored, slice(None))
+                    break
+                if going < left:
+                    out, stay = np.flatnonzero(leaves), np.flatnonzero(~leaves)
+                    sheet.write(out if isinstance(who, slice) else who[out], step.stage.last, logits[rows], scored, out)
+                    who = stay if isinstance(who, slice) else who[stay]
+                    rows = stay if isinstance(rows, slice) else rows[stay]
+                    left = going
+                if patient:
+                    assert scored.runs is not None
+                    kept = slice(None) if going == len(leaves) else stay
+                    before = (scored.labels[kept], scored.runs[kept])
+            if left < batch:
+                following = plan.steps[number].stage
+                if self._compaction_pays(following, batch, left):
+                    buffer = self._buffer(following, sized(backend, left))
+                    backend.copy_rows(state, rows, buffer, 0)
+                    state, rows, batch = buffer, slice(None), left
+        return sheet.answers(plan.cost_per_exit, plan.unit)
+
+    def _answer_until(self, deadline: float, plan: Plan, images: Any) -> Answers:
+        """Answer within milliseconds: all images at the first exit, then all that are left at the next, and so on."""
+        if not 0 < deadline < float("inf"):
+            raise UserError(f"deadline={deadline} must be a positive number of milliseconds.")
+        backend, count = self.backend, len(images)
+        times = self._measured(plan.stages)
+        end = perf_counter() + deadline / MILLISECONDS
+        sheet = AnswerSheet(count, backend.facts.num_classes)
+        size = largest_size(backend.fixed_sizes, LARGEST_BATCH)
+        parts: list[tuple[State, npt.NDArray[np.intp], Any]] = []
+        for first in range(0, count, size):
+            who = np.arange(first, min(first + size, count))
+            parts.append(((images[first : first + size],), who, None))
+        for number, step in enumerate(plan.steps):
+            going = []
+            for given, who, before in parts:
+                expected = times.cautious(step.stage, sized(backend, len(who))) / MILLISECONDS
+                if number and perf_counter() + expected > end:
+                    continue  # these keep the answers that they have
+                state = self._buffer(step.stage, sized(backend, len(who)))
+                backend.copy_rows(given, None, state, 0)
+                logits, after = backend.run(step.stage, state, len(who))
+                rows: npt.NDArray[np.intp] = np.arange(len(who))
+                if step.looks:
+                    scored = score_logits(logits, plan.policy.score, step.temperature, before)
+                    sheet.write(who, step.stage.last, logits, scored, slice(None))
+                    rows = np.flatnonzero(scored.scores < step.threshold)
+                    before = None if scored.runs is None else (scored.labels[rows], scored.runs[rows])
+                if len(rows) and number + 1 < len(plan.steps):
+                    # Memory of their own, since the stage runs again for the next part.
+                    kept = backend.buffer(plan.steps[number + 1].stage, len(rows))
+                    backend.copy_rows(after, rows, kept, 0)
+                    going.append((kept, who[rows], before))
+            parts = going
+        return sheet.answers(plan.cost_per_exit, plan.unit)
+
+
+def _policies(given: ExitPolicy | str | Path | Sequence[ExitPolicy | str | Path]) -> list[ExitPolicy]:
+    several = [given] if isinstance(given, ExitPolicy | str | Path) else list(given)
+    return [each if isinstance(each, ExitPolicy) else load_policy(each) for each in several]

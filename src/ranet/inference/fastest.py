@@ -1,0 +1,87 @@
+"""Which backend is the fastest here: measured once, and remembered."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Sequence
+from hashlib import sha256
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from ranet.files import written_whole
+from ranet.hardware import processor_name
+from ranet.inference.backend import Backend, sized
+from ranet.inference.fused_stages import fused_stages
+from ranet.inference.stage_times import measure_stages
+from ranet.strict_json import canonical_json, parse_strict_json
+
+#: Batch sizes that count alike: one image that somebody waits for, and a data set.
+COMPARED = (1, 32)
+log = logging.getLogger(__name__)
+
+
+def fastest(
+    names: Sequence[str], make: Callable[[str], Backend], precision: str, threads: int | None, cache: Path
+) -> Backend:
+    """The backend that takes the least time for an image, over batches of 1 and of 32, through all exits.
+
+    Args:
+        names: of the candidates, at least one; one alone is not measured.
+        make: the backend of a name.
+        precision: of all of them.
+        threads: of all of them.
+        cache: folder in which the measurement is remembered, for this network, processor and software. If it cannot be
+            written, the measurement is made again the next time.
+    """
+    if len(names) == 1:
+        return make(names[0])
+    opened = {names[0]: make(names[0])}
+    facts = opened[names[0]].facts
+    key = {
+        "network": facts.fingerprint,
+        "candidates": {name: _version(name) for name in names},
+        "precision": precision,
+        "threads": threads,
+        "hardware": processor_name(),
+    }
+    path = cache / "backends" / f"{sha256(canonical_json(key).encode()).hexdigest()[:16]}.json"
+    chosen = _remembered(path, names)
+    if chosen is None:
+        log.info("Measuring which of %s is the fastest here; this happens once.", ", ".join(names))
+        opened.update({name: make(name) for name in names if name not in opened})
+        times = {name: _time(backend) for name, backend in opened.items()}
+        chosen = min(times, key=lambda name: times[name])
+        try:
+            with written_whole(path) as partial:
+                partial.write_text(json.dumps({"fastest": chosen, "times": times, "key": key}, indent=1) + "\n")
+        except OSError as error:
+            log.warning("The fastest backend cannot be remembered in %s: %s.", path.parent, error.strerror)
+    return opened[chosen] if chosen in opened else make(chosen)
+
+
+def _time(backend: Backend) -> float:
+    """The product of the times of an image in batches of the compared sizes, which weighs their ratios alike."""
+    stages = fused_stages(backend.facts.cuts)
+    product = 1.0
+    sizes = sorted({sized(backend, min(size, (backend.fixed_sizes or (size,))[-1])) for size in COMPARED})
+    times = measure_stages(backend, stages, sizes)
+    for size in sizes:
+        product *= sum(times.of(stage, size) for stage in stages) / size
+    return product
+
+
+def _remembered(path: Path, names: Sequence[str]) -> str | None:
+    try:
+        content = parse_strict_json(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    chosen = content.get("fastest") if isinstance(content, dict) else None
+    return chosen if chosen in names else None
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "unknown"

@@ -1,0 +1,64 @@
+"""The images that are given to an engine, checked."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ranet.errors import UserError
+
+
+def checked_images(images: Any, image_size: int) -> Any:
+    """Images as an engine computes them: an array (N, 3, H, W) of finite floats, with H = W = ``image_size``.
+
+    Args:
+        images: a NumPy array, or a tensor; normalised as the network was trained.
+        image_size: of the network.
+
+    Returns:
+        A float32 array, without a copy where it is one; a tensor on a GPU stays one.
+
+    Raises:
+        UserError: for other shapes or types, and for NaN or infinities.
+
+    Example:
+        >>> checked_images(np.zeros((2, 3, 8, 8)), 8).dtype
+        dtype('float32')
+    """
+    on_gpu = getattr(getattr(images, "device", None), "type", "cpu") != "cpu"
+    array = images.detach().float() if hasattr(images, "detach") else images
+    if not on_gpu:
+        try:
+            array = np.asarray(array)
+        except (ValueError, TypeError) as error:
+            raise UserError(f"Images must be an array (N, 3, H, W), not {type(images).__name__}.") from error
+        if array.dtype.kind != "f":
+            raise UserError(
+                f"Images must be floats, normalised as the network was trained, and these are {array.dtype}: divide by "
+                "255, subtract the mean and divide by the standard deviation of the training data."
+            )
+    if array.ndim != 4 or tuple(array.shape[1:]) != (3, image_size, image_size):
+        raise UserError(
+            f"The network reads images (N, 3, {image_size}, {image_size}), and these are {tuple(array.shape)}."
+        )
+    if not on_gpu:
+        array = array.astype(np.float32, copy=False)
+    if not _finite(array):
+        raise UserError("Some images hold NaN or infinities; leave them out, or repair what made them.")
+    return array
+
+
+def _finite(array: Any) -> bool:
+    # The sum is finite unless a value is not, or it overflows, which only then is worth a look at every value.
+    with np.errstate(over="ignore", invalid="ignore"):
+        total = float(array.sum())
+    if total - total == 0.0:
+        return True
+    return bool(np.isfinite(array).all()) if isinstance(array, np.ndarray) else bool(array.isfinite().all())
+
+
+def empty_images(image_size: int) -> npt.NDArray[np.float32]:
+    """A batch of no images."""
+    return np.zeros((0, 3, image_size, image_size), dtype=np.float32)
