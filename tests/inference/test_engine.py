@@ -1,40 +1,17 @@
 """The engine and its stream answer as the policy replayed on the logits of all exits."""
 
-from collections.abc import Iterator
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
-import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import nn
 
-from ranet import EarlyExitEngine, ExitPolicy, InlineCollaboration, UserError, create_network
-from ranet.models import StagedNetwork
+from ranet import EarlyExitEngine, ExitPolicy
+from tests.inference.networks import make
 from tests.inference.replay import all_logits, between_scores, replayed
 
 SCORES = ("confidence", "margin", "entropy", "patience")
-
-
-def trained_looking(network: StagedNetwork, seed: int) -> StagedNetwork:
-    """Statistics and scales as if the network had been trained, and logits that spread."""
-    generator = torch.Generator().manual_seed(seed)
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
-            module.running_mean = torch.randn(module.num_features, generator=generator) * 0.1
-            module.running_var = torch.rand(module.num_features, generator=generator) + 0.5
-            module.weight.data = torch.rand(module.num_features, generator=generator) + 0.5
-            module.bias.data = torch.randn(module.num_features, generator=generator) * 0.1
-        elif isinstance(module, nn.Linear):
-            module.weight.data = torch.randn(module.weight.shape, generator=generator) * 0.5
-    return network.eval()
-
-
-def make(name: str, seed: int = 0) -> StagedNetwork:
-    torch.manual_seed(seed)
-    network = create_network(name.removeprefix("isc_"))
-    return trained_looking(InlineCollaboration(network) if name.startswith("isc_") else network, seed)
 
 
 NAMES = ("msdnet_tiny", "ranet_tiny", "isc_msdnet_tiny")
@@ -84,7 +61,7 @@ def test_a_stream_answers_as_the_replay(
 ) -> None:
     name, policy, _, max_exit = case
     ends = [min(end, len(IMAGES)) for end in np.cumsum([0, *sizes]).tolist()]
-    batches = [IMAGES[a:b] for a, b in zip(ends[:-1], ends[1:], strict=True)]
+    batches = [IMAGES[a:b] for a, b in pairwise(ends)]
     answered = list(ENGINES[name].stream(iter(batches), batch_size=size, policy=policy, max_exit=max_exit))
     assert [len(each) for each in answered] == [len(batch) for batch in batches]
     exits, labels, logits = replayed(policy, LOGITS[name][:, : ends[-1]], max_exit)

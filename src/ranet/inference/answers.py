@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ranet.errors import UserError
+from ranet.inference.scoring import softmax
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,21 +51,21 @@ class AnswerSheet:
         self.probabilities = np.zeros((size, num_classes), dtype=np.float32)
         self.logits = np.zeros((size, num_classes), dtype=np.float32)
 
-    def write(self, to: Any, exit: int, logits: Any, scored: Any, rows: Any) -> None:
-        """Write the answers of some rows of a batch at an exit.
+    def write(self, to: Any, exit: int, logits: npt.NDArray[np.float32], temperature: float) -> None:
+        """Write what an exit says about some images.
 
         Args:
-            to: indices or a slice of the sheet.
+            to: n indices of the sheet, or a slice.
             exit: the exit's index.
             logits: (n, C).
-            scored: what `score_logits` made of them.
-            rows: which of the n rows, indices or a slice.
+            temperature: what they are divided by.
         """
+        probabilities = softmax(logits, temperature)
         self.exits[to] = exit
-        self.logits[to] = logits[rows]
-        self.labels[to] = scored.labels[rows]
-        self.confidences[to] = scored.confidences[rows]
-        self.probabilities[to] = scored.probabilities[rows]
+        self.logits[to] = logits
+        self.probabilities[to] = probabilities
+        self.labels[to] = probabilities.argmax(axis=1)
+        self.confidences[to] = np.maximum.reduce(probabilities, axis=1)
 
     def answers(self, cost_per_exit: npt.NDArray[np.float64], unit: str, rows: Any = None) -> Answers:
         """The answers in some rows of the sheet, copied; without rows, all of them as they are."""

@@ -19,7 +19,7 @@ from ranet.inference.fused_stages import FusedStage
 from ranet.inference.images import checked_images
 from ranet.inference.open_backend import open_network
 from ranet.inference.plan import Plan, make_plan, policy_for_budget
-from ranet.inference.scoring import score_logits
+from ranet.inference.scoring import Runs, exit_scores
 from ranet.inference.stage_times import StageTimes, measure_stages
 from ranet.inference.stream import stream
 
@@ -254,31 +254,26 @@ class EarlyExitEngine:
             return sheet.answers(plan.cost_per_exit, plan.unit)
         state = self._buffer(plan.steps[0].stage, sized(backend, count))
         backend.copy_rows((images,), None, state, 0)
-        patient = plan.policy.score == "patience"
         batch = count  # rows of the state that hold images, finished ones among them
         rows: Any = slice(None)  # of the state: the images that are still here
         who: Any = slice(None)  # which images these are
         left = count
-        before = None
+        runs: Runs | None = None
         for number, step in enumerate(plan.steps, 1):
             logits, state = backend.run(step.stage, state, batch)
             if step.looks:
-                scored = score_logits(logits[rows], plan.policy.score, step.temperature, before)
-                leaves = scored.scores >= step.threshold
+                here = logits[rows]
+                scores, runs = exit_scores(here, plan.policy.score, step.temperature, runs)
+                leaves = scores >= step.threshold
                 going = 0 if number == len(plan.steps) else left - int(np.count_nonzero(leaves))
                 if going == 0:
-                    sheet.write(who, step.stage.last, logits[rows], scored, slice(None))
+                    sheet.write(who, step.stage.last, here, step.temperature)
                     break
                 if going < left:
                     out, stay = np.flatnonzero(leaves), np.flatnonzero(~leaves)
-                    sheet.write(out if isinstance(who, slice) else who[out], step.stage.last, logits[rows], scored, out)
-                    who = stay if isinstance(who, slice) else who[stay]
-                    rows = stay if isinstance(rows, slice) else rows[stay]
-                    left = going
-                if patient:
-                    assert scored.runs is not None
-                    kept = slice(None) if going == len(leaves) else stay
-                    before = (scored.labels[kept], scored.runs[kept])
+                    sheet.write(_of(who, out), step.stage.last, here[out], step.temperature)
+                    who, rows, left = _of(who, stay), _of(rows, stay), going
+                    runs = None if runs is None else Runs(runs.labels[stay], runs.lengths[stay])
             if left < batch:
                 following = plan.steps[number].stage
                 if self._compaction_pays(following, batch, left):
@@ -296,7 +291,7 @@ class EarlyExitEngine:
         end = perf_counter() + deadline / MILLISECONDS
         sheet = AnswerSheet(count, backend.facts.num_classes)
         size = largest_size(backend.fixed_sizes, LARGEST_BATCH)
-        parts: list[tuple[State, npt.NDArray[np.intp], Any]] = []
+        parts: list[tuple[State, npt.NDArray[np.intp], Runs | None]] = []
         for first in range(0, count, size):
             who = np.arange(first, min(first + size, count))
             parts.append(((images[first : first + size],), who, None))
@@ -311,10 +306,10 @@ class EarlyExitEngine:
                 logits, after = backend.run(step.stage, state, len(who))
                 rows: npt.NDArray[np.intp] = np.arange(len(who))
                 if step.looks:
-                    scored = score_logits(logits, plan.policy.score, step.temperature, before)
-                    sheet.write(who, step.stage.last, logits, scored, slice(None))
-                    rows = np.flatnonzero(scored.scores < step.threshold)
-                    before = None if scored.runs is None else (scored.labels[rows], scored.runs[rows])
+                    scores, runs = exit_scores(logits, plan.policy.score, step.temperature, before)
+                    sheet.write(who, step.stage.last, logits, step.temperature)
+                    rows = np.flatnonzero(~(scores >= step.threshold))
+                    before = None if runs is None else Runs(runs.labels[rows], runs.lengths[rows])
                 if len(rows) and number + 1 < len(plan.steps):
                     # Memory of their own, since the stage runs again for the next part.
                     kept = backend.buffer(plan.steps[number + 1].stage, len(rows))
@@ -327,3 +322,8 @@ class EarlyExitEngine:
 def _policies(given: ExitPolicy | str | Path | Sequence[ExitPolicy | str | Path]) -> list[ExitPolicy]:
     several = [given] if isinstance(given, ExitPolicy | str | Path) else list(given)
     return [each if isinstance(each, ExitPolicy) else load_policy(each) for each in several]
+
+
+def _of(chosen: Any, rows: npt.NDArray[np.intp]) -> Any:
+    """Some of the rows that were chosen before; a slice has chosen all."""
+    return rows if isinstance(chosen, slice) else chosen[rows]

@@ -28,7 +28,8 @@ def checked_images(images: Any, image_size: int) -> Any:
         dtype('float32')
     """
     on_gpu = getattr(getattr(images, "device", None), "type", "cpu") != "cpu"
-    array = images.detach().float() if hasattr(images, "detach") else images
+    tensor = hasattr(images, "is_floating_point")
+    array = images.detach().float() if tensor and images.is_floating_point() else images
     if not on_gpu:
         try:
             array = np.asarray(array)

@@ -12,22 +12,16 @@ Floats = npt.NDArray[np.float32]
 _BELOW_ONE = 1 - 2**-18
 
 
-class Scored(NamedTuple):
-    """What one exit says about n images.
+class Runs(NamedTuple):
+    """For patience: what an exit said about n images, and for how long exits have agreed about it.
 
     Attributes:
-        probabilities: (n, C) softmax of the logits divided by the temperature.
-        labels: (n,) the class of the largest probability.
-        confidences: (n,) the largest probability.
-        scores: (n,) what the policy compares, more is surer.
-        runs: (n,) for patience, how many exits in a row, up to this one, have given this label.
+        labels: (n,) the class that the exit predicts.
+        lengths: (n,) how many exits in a row, up to this one, predict it.
     """
 
-    probabilities: Floats
     labels: npt.NDArray[np.intp]
-    confidences: Floats
-    scores: Floats
-    runs: npt.NDArray[np.int64] | None = None
+    lengths: npt.NDArray[np.int64]
 
 
 def softmax(logits: Floats, temperature: float = 1.0) -> Floats:
@@ -37,53 +31,57 @@ def softmax(logits: Floats, temperature: float = 1.0) -> Floats:
         >>> softmax(np.float32([[0, 0], [1000, 0]])).tolist()
         [[0.5, 0.5], [1.0, 0.0]]
     """
-    if temperature != 1.0:
-        logits = logits / np.float32(temperature)
-    exponentials: Floats = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    exponentials /= exponentials.sum(axis=-1, keepdims=True)
+    exponentials = np.exp(_below_largest(logits, temperature))
+    exponentials /= np.add.reduce(exponentials, axis=1, keepdims=True)
     return exponentials
 
 
-def score_logits(
-    logits: Floats,
-    score: str,
-    temperature: float = 1.0,
-    before: tuple[npt.NDArray[np.intp], npt.NDArray[np.int64]] | None = None,
-) -> Scored:
-    """Score the logits of one exit as a policy does.
+def exit_scores(
+    logits: Floats, score: str, temperature: float = 1.0, before: Runs | None = None
+) -> tuple[Floats, Runs | None]:
+    """How sure an exit is of n images, as a policy asks; more is surer.
 
     Args:
         logits: (n, C) float32.
         score: "confidence", "margin", "entropy" or "patience" (`ranet.ExitPolicy`).
         temperature: of the exit.
-        before: for patience, the labels (n,) and runs (n,) of the exit before; None at the first exit.
+        before: for patience, the runs up to the exit before; None at the first exit.
+
+    Returns:
+        The scores (n,), and for patience the runs up to this exit.
 
     Example:
-        >>> scored = score_logits(np.float32([[0, 0], [0, 9]]), "margin")
-        >>> scored.labels.tolist(), scored.scores.round(4).tolist()
-        ([0, 1], [0.0, 0.9998000264167786])
+        >>> exit_scores(np.float32([[0, 0], [0, 9]]), "margin")[0].round(4).tolist()
+        [0.0, 0.9998000264167786]
     """
-    probabilities = softmax(logits, temperature)
-    labels = probabilities.argmax(axis=-1)
-    confidences: Floats = probabilities.max(axis=-1)
     if score == "confidence":
-        return Scored(probabilities, labels, confidences, confidences)
-    if score == "margin":
-        if probabilities.shape[-1] == 1:
-            return Scored(probabilities, labels, confidences, confidences)
-        second = np.partition(probabilities, -2, axis=-1)[:, -2]
-        return Scored(probabilities, labels, confidences, confidences - second)
+        # One over the sum, since the largest class has the exponential 1: three calls less, at every exit of a batch.
+        exponentials = np.exp(_below_largest(logits, temperature))
+        return np.float32(1) / np.add.reduce(exponentials, axis=1), None
     if score == "entropy":
-        # From the logits: next to a probability of 1 its logarithm has lost its digits.
-        scaled = logits / np.float32(temperature)
-        shifted = scaled - scaled.max(axis=-1, keepdims=True)
-        logarithms = shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+        shifted = _below_largest(logits, temperature)
+        exponentials = np.exp(shifted)
+        total = exponentials.sum(axis=1, keepdims=True)
         # A class that is excluded by a logit of minus infinity adds nothing.
-        terms = np.multiply(probabilities, logarithms, where=probabilities > 0, out=np.zeros_like(probabilities))
-        return Scored(probabilities, labels, confidences, terms.sum(axis=-1))
+        terms = np.multiply(shifted - np.log(total), exponentials / total, where=exponentials > 0, out=exponentials)
+        return terms.sum(axis=1), None
+    probabilities = softmax(logits, temperature)
+    if score == "margin":
+        if probabilities.shape[1] == 1:
+            return probabilities[:, 0], None
+        second, largest = np.partition(probabilities, -2, axis=1)[:, -2:].T
+        return largest - second, None
     assert score == "patience", score
-    runs = np.ones(len(labels), dtype=np.int64)
+    labels = probabilities.argmax(axis=1)
+    lengths = np.ones(len(labels), dtype=np.int64)
     if before is not None:
-        runs += np.where(labels == before[0], before[1], 0)
-    scores = (runs + confidences.astype(np.float64) * _BELOW_ONE).astype(np.float32)
-    return Scored(probabilities, labels, confidences, scores, runs)
+        lengths += np.where(labels == before.labels, before.lengths, 0)
+    scores = lengths + probabilities.max(axis=1).astype(np.float64) * _BELOW_ONE
+    return scores.astype(np.float32), Runs(labels, lengths)
+
+
+def _below_largest(logits: Floats, temperature: float) -> Floats:
+    """The logits divided by the temperature, less the largest of each row."""
+    if temperature != 1.0:
+        logits = logits / np.float32(temperature)
+    return logits - np.maximum.reduce(logits, axis=1, keepdims=True)

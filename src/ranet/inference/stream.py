@@ -15,7 +15,7 @@ from ranet.inference.answers import Answers, AnswerSheet
 from ranet.inference.backend import Backend, State
 from ranet.inference.images import checked_images, empty_images
 from ranet.inference.plan import Plan
-from ranet.inference.scoring import score_logits
+from ranet.inference.scoring import Runs, exit_scores
 
 #: How many images may wait for their answer, or with their answer for those before them, before all queues are run.
 MOST_WAITING = 4096
@@ -97,8 +97,7 @@ class _Queue:
         self.images: Indices = np.zeros(size, dtype=np.intp)
         self.filled = 0
         # For patience: what the exit before has said.
-        self.labels: Indices = np.zeros(size, dtype=np.intp)
-        self.runs: npt.NDArray[np.int64] = np.zeros(size, dtype=np.int64)
+        self.runs = Runs(np.zeros(size, dtype=np.intp), np.zeros(size, dtype=np.int64))
 
 
 class Queues:
@@ -180,7 +179,7 @@ class Queues:
         state: State,
         rows: Indices | None,
         numbers: Indices,
-        before: tuple[Indices, npt.NDArray[np.int64]] | None,
+        before: Runs | None,
     ) -> None:
         """Copy rows of a state (None: all) into a queue, and run its stage whenever it is full.
 
@@ -196,7 +195,7 @@ class Queues:
             self._backend.copy_rows(state, chosen[here], queue.buffer, queue.filled)
             queue.images[there] = numbers[here]
             if before is not None:
-                queue.labels[there], queue.runs[there] = before[0][here], before[1][here]
+                queue.runs.labels[there], queue.runs.lengths[there] = before.labels[here], before.lengths[here]
             queue.filled += count
             at += count
             if queue.filled == self._size:
@@ -209,31 +208,28 @@ class Queues:
         state = queue.buffer
         if count < self._size and self._backend.fixed_sizes is None:
             state = tuple(array[:count] for array in state)
-        before = (queue.labels[:count], queue.runs[:count]) if self._patient and step else None
+        before = Runs(*(each[:count] for each in queue.runs)) if self._patient and step else None
         self._go_on(step, state, queue.images[:count].copy(), before)
 
-    def _go_on(
-        self, step: int, state: State, numbers: Indices, before: tuple[Indices, npt.NDArray[np.int64]] | None
-    ) -> None:
+    def _go_on(self, step: int, state: State, numbers: Indices, before: Runs | None) -> None:
         """Run a stage, write the answers of who leaves, and send on who does not."""
         here = self._plan.steps[step]
         logits, after = self._backend.run(here.stage, state, len(numbers))
         rows: Indices | None = None
         following = None
         if here.looks:
-            scored = score_logits(logits, self._plan.policy.score, here.temperature, before)
+            scores, runs = exit_scores(logits, self._plan.policy.score, here.temperature, before)
             last = step == len(self._queues) - 1
-            leaves = np.ones(len(numbers), dtype=np.bool_) if last else scored.scores >= here.threshold
+            leaves = np.ones(len(numbers), dtype=np.bool_) if last else scores >= here.threshold
             out, rows = np.flatnonzero(leaves), np.flatnonzero(~leaves)
-            places = self._places(numbers[out])
-            self._sheet.write(places, here.stage.last, logits, scored, out)
-            self._done[places] = True
+            if len(out):
+                places = self._places(numbers[out])
+                self._sheet.write(places, here.stage.last, logits[out], here.temperature)
+                self._done[places] = True
             if len(rows) == 0:
                 return
             numbers = numbers[rows]
-            if self._patient:
-                assert scored.runs is not None
-                following = (scored.labels[rows], scored.runs[rows])
+            following = None if runs is None else Runs(*(each[rows] for each in runs))
         everyone = rows is None or len(rows) == len(logits)
         if everyone and len(logits) == self._size and self._queues[step + 1].filled == 0:
             self._go_on(step + 1, after, numbers, following)  # a full batch needs no queue

@@ -1,0 +1,27 @@
+"""Small networks that answer as if they had been trained."""
+
+import torch
+from torch import nn
+
+from ranet import InlineCollaboration, create_network
+from ranet.models import StagedNetwork
+
+
+def trained_looking(network: StagedNetwork, seed: int) -> StagedNetwork:
+    """Statistics and scales as if the network had been trained, and logits that spread."""
+    generator = torch.Generator().manual_seed(seed)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
+            module.running_mean = torch.randn(module.num_features, generator=generator) * 0.1
+            module.running_var = torch.rand(module.num_features, generator=generator) + 0.5
+            module.weight.data = torch.rand(module.num_features, generator=generator) + 0.5
+            module.bias.data = torch.randn(module.num_features, generator=generator) * 0.1
+        elif isinstance(module, nn.Linear):
+            module.weight.data = torch.randn(module.weight.shape, generator=generator) * 0.5
+    return network.eval()
+
+
+def make(name: str, seed: int = 0) -> StagedNetwork:
+    torch.manual_seed(seed)
+    network = create_network(name.removeprefix("isc_"))
+    return trained_looking(InlineCollaboration(network) if name.startswith("isc_") else network, seed)
