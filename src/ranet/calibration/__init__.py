@@ -6,6 +6,8 @@ from ranet.lazy import lazy_exports
 
 if TYPE_CHECKING:
     from ranet.calibration.deadline import DeadlineChoice, exit_for_deadline
+    from ranet.calibration.exit_choice import ExitCalibration, calibrate_exits, calibrate_exits_each
+    from ranet.calibration.fused_stage_costs import FusedStageCosts
     from ranet.calibration.geometric import PAPER_RATIOS, geometric_policy, geometric_thresholds
     from ranet.calibration.outcome import PolicyOutcome, checked_costs, evaluate_policy, evaluate_thresholds
     from ranet.calibration.policies import ExitPolicy, load_policy
@@ -33,6 +35,10 @@ __all__ = [
     "Calibration",
     "calibrate",
     "calibrate_each",
+    "FusedStageCosts",
+    "ExitCalibration",
+    "calibrate_exits",
+    "calibrate_exits_each",
     "RiskCalibration",
     "calibrate_risk",
     "DeadlineChoice",
@@ -40,6 +46,8 @@ __all__ = [
 ]
 _PARTS = {
     "ranet.calibration.deadline": ["DeadlineChoice", "exit_for_deadline"],
+    "ranet.calibration.exit_choice": ["ExitCalibration", "calibrate_exits", "calibrate_exits_each"],
+    "ranet.calibration.fused_stage_costs": ["FusedStageCosts"],
     "ranet.calibration.geometric": ["PAPER_RATIOS", "geometric_policy", "geometric_thresholds"],
     "ranet.calibration.outcome": ["PolicyOutcome", "checked_costs", "evaluate_policy", "evaluate_thresholds"],
     "ranet.calibration.policies": ["ExitPolicy", "load_policy"],
