@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     )
     from ranet.cost import CostProfile, LatencyProfile, measure_costs, measure_latency
     from ranet.errors import UserError
-    from ranet.inference import Answers, EarlyExitEngine
+    from ranet.inference import Answers, EarlyExitEngine, export_engine
     from ranet.models import (
         InlineCollaboration,
         StagedNetwork,
@@ -55,6 +55,7 @@ __all__ = [
     "load_policy",
     "EarlyExitEngine",
     "Answers",
+    "export_engine",
     "UserError",
 ]
 _PARTS = {
@@ -79,7 +80,7 @@ _PARTS = {
         "fit_temperatures",
         "load_policy",
     ],
-    "ranet.inference": ["EarlyExitEngine", "Answers"],
+    "ranet.inference": ["EarlyExitEngine", "Answers", "export_engine"],
     "ranet.errors": ["UserError"],
 }
 __getattr__, __dir__ = lazy_exports(__name__, _PARTS)

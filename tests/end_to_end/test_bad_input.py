@@ -158,6 +158,8 @@ def test_a_mistake_has_no_traceback_in_a_process_of_its_own(tmp_path: Path) -> N
         (["train", "--help"], 0, "technique    ge, ge_isc_ofa"),
         (["calibrate", "--help"], 0, "# Share of the validation images on which a temperature is fitted"),
         (["evaluate", "-h"], 0, "usage: ranet evaluate [OPTION=VALUE ...]\n\ncurves, tables and figures"),
+        (["predict", "--help"], 0, "# The deepest exit that may answer, from 1"),
+        (["predict", "engine=folder", "--help"], 0, "usage: ranet predict"),
         (["networks", "--help"], 0, "usage: ranet networks"),
         (["costs", "--help"], 0, "ranet_cifar_anytime"),
         (["compare", "--help"], 0, "usage: ranet compare RUN_OR_SWEEP_FOLDER"),

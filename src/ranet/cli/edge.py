@@ -16,23 +16,32 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.errors import ConfigCompositionException, OverrideParseException
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationResolutionError, MissingMandatoryValue, OmegaConfBaseException
 
 from ranet.cli.help import verb_help
 from ranet.errors import UserError, unknown_name
-from ranet.models.registry import list_families, list_networks, option_defaults
 
 Task = Callable[[DictConfig], Any]
 
-_SWITCHES = ("resume", "channels_last", "evaluate", "lazy", "collaboration", "test")
-_TEXTS = ("checkpoint", "scores", "test_scores", "policy", "score", "unit", "latency", "images", "output", "cache")
+_SWITCHES = ("resume", "channels_last", "evaluate", "lazy", "collaboration", "test", "all_exits")
+_TEXTS = (
+    *("checkpoint", "scores", "test_scores", "policy", "score", "unit", "latency", "images", "output", "cache"),
+    *("engine", "backend", "precision", "device"),
+)
 
 
-def command(config_name: str, positional: str | None = None) -> Callable[[Task], Callable[[], None]]:
+def command(
+    config_name: str,
+    positional: str | None = None,
+    several: Sequence[str] = (),
+    instead_of_model: str | None = None,
+) -> Callable[[Task], Callable[[], None]]:
     """Make a function of a composed configuration a command with Hydra's overrides and multirun.
 
-    Words that are not options go into the option ``positional``, if the command has one; see `folders_as_option`.
+    Words that are not options go into the option ``positional``, if the command has one; see `folders_as_option`. The
+    options ``several`` name one file or a list of them. Where the option ``instead_of_model`` is given the group
+    ``model`` has no choices, and PyTorch is not imported for them.
 
     A ``UserError``, or a file that the system does not let us read or write, ends the command with its sentence on
     standard error and status 1; an override that does not fit the configuration with status 2. Any other error is a
@@ -43,7 +52,7 @@ def command(config_name: str, positional: str | None = None) -> Callable[[Task],
         def guarded(config: DictConfig) -> Any:
             try:
                 _check_switches(config)
-                _make_texts(config)
+                _make_texts(config, several)
                 return task(config)
             except Exception as error:
                 # In a sweep the other jobs go on, and Hydra says at the end which of them failed.
@@ -52,7 +61,8 @@ def command(config_name: str, positional: str | None = None) -> Callable[[Task],
                 raise
 
         def main() -> None:
-            register_model_group()
+            if instead_of_model is None or not any(word.startswith(f"{instead_of_model}=") for word in sys.argv[1:]):
+                register_model_group()
             if {"-h", "--help"} & set(sys.argv[1:]) and config_name != "compare":
                 print(verb_help(config_name))
                 return
@@ -74,6 +84,8 @@ def command(config_name: str, positional: str | None = None) -> Callable[[Task],
 
 def register_model_group() -> None:
     """Give every preset and family its entry in the group ``model``, with all options of its family."""
+    from ranet.models.registry import list_families, list_networks, option_defaults
+
     store = ConfigStore.instance()
     for name in [*list_networks(), *list_families()]:
         # Class count and image size follow the data unless they are set.
@@ -150,8 +162,9 @@ def _check_switches(config: DictConfig) -> None:
             raise UserError(f"{switch}={config[switch]} must be true or false.")
 
 
-def _make_texts(config: DictConfig) -> None:
+def _make_texts(config: DictConfig, several: Sequence[str]) -> None:
     """Make texts of the names of files and the like: Hydra takes a folder that is called 3 for a number."""
     for name in _TEXTS:
         if name in config and config[name] is not None:
-            config[name] = str(config[name])
+            value = config[name]
+            config[name] = [str(one) for one in value] if name in several and OmegaConf.is_list(value) else str(value)

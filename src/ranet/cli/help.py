@@ -5,8 +5,6 @@ from __future__ import annotations
 import re
 from importlib.resources import files
 
-from ranet.models.registry import list_families, list_networks
-
 
 def verb_help(verb: str) -> str:
     """The help of a verb whose configuration has none of its own.
@@ -22,6 +20,8 @@ def verb_help(verb: str) -> str:
     groups = [name for name in re.findall(r"^  - (\w+): ", defaults, flags=re.MULTILINE) if (conf / name).is_dir()]
     names = {group: _names(group) for group in groups}
     if "model" in names:
+        from ranet.models.registry import list_families, list_networks  # with PyTorch, which takes seconds
+
         names["model"] = [*names["model"], *list_networks(), *list_families()]
     if verb == "train":
         names["+experiment"] = _names("experiment")

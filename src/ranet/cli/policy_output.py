@@ -8,10 +8,10 @@ from pathlib import Path
 
 from ranet.calibration import ExitPolicy
 from ranet.calibration.policy_file import FORMAT
+from ranet.cli.policy_input import POLICIES, POLICY
 from ranet.cli.run_folder import has_record
 from ranet.errors import UserError
 
-POLICY, POLICIES = "policy.json", "policies"
 _RESULTS = (POLICY, "calibration.csv", "calibration.png", "scores_validation.npz", "scores_test.npz", "latency.json")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -28,7 +29,7 @@ def load_network_and_data(config: DictConfig) -> tuple[TrainedNetwork, ImageData
         trained = load_trained(config.checkpoint)
         data = build_data(data_as_trained(config.data, trained.recipe["data"]))
     else:
-        data, trained = _load_public(config)
+        data, trained = load_public(config)
     if data.num_classes != trained.network.num_classes:
         raise UserError(
             f"The network tells {trained.network.num_classes} classes apart and {data.name} has {data.num_classes}; "
@@ -60,7 +61,18 @@ def check_unit(unit: str) -> None:
         raise unknown_name("unit", unit, UNITS)
 
 
-def _load_public(config: DictConfig) -> tuple[ImageData, TrainedNetwork]:
+def load_public(
+    config: DictConfig, make_data: Callable[[DictConfig], ImageData] = build_data
+) -> tuple[ImageData, TrainedNetwork]:
+    """The network of ``model`` with the weights of a published checkpoint, and the data module of ``data``.
+
+    Args:
+        config: with checkpoint, model and data.
+        make_data: the data module of a configuration; `build_data` reads the images, too.
+
+    Raises:
+        UserError: if the checkpoint is not of this network, or it is not said what it was trained on.
+    """
     path = find_checkpoint(config.checkpoint)
     if path.suffix != ".safetensors" and "ranet" in read_checkpoint(path):
         raise UserError(f"{path} was written by ranet train and knows its network; leave out model=.")
@@ -68,7 +80,7 @@ def _load_public(config: DictConfig) -> tuple[ImageData, TrainedNetwork]:
         raise UserError(
             "A published checkpoint does not say what it was trained on; add data=cifar10 or another data set."
         )
-    data = build_data(config.data)
+    data = make_data(config.data)
     options = network_options(config.model, data)
     network: StagedNetwork = create_network(config.model.name, **options)
     load_public_checkpoint(network, path)

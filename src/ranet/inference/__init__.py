@@ -7,10 +7,14 @@ from ranet.lazy import lazy_exports
 if TYPE_CHECKING:
     from ranet.inference.answers import Answers
     from ranet.inference.engine import EarlyExitEngine
+    from ranet.inference.export import Export, export_engine
+    from ranet.inference.exported_folder import ExportedFolder
 
-__all__ = ["EarlyExitEngine", "Answers"]
+__all__ = ["EarlyExitEngine", "Answers", "export_engine", "Export", "ExportedFolder"]
 _PARTS = {
     "ranet.inference.answers": ["Answers"],
     "ranet.inference.engine": ["EarlyExitEngine"],
+    "ranet.inference.export": ["Export", "export_engine"],
+    "ranet.inference.exported_folder": ["ExportedFolder"],
 }
 __getattr__, __dir__ = lazy_exports(__name__, _PARTS)

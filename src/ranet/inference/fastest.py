@@ -7,11 +7,12 @@ import logging
 from collections.abc import Callable, Sequence
 from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
+from math import prod
 from pathlib import Path
 
 from ranet.files import written_whole
 from ranet.hardware import processor_name
-from ranet.inference.backend import Backend, sized
+from ranet.inference.backend import Backend, largest_size, sized
 from ranet.inference.fused_stages import fused_stages
 from ranet.inference.stage_times import measure_stages
 from ranet.strict_json import canonical_json, parse_strict_json
@@ -22,7 +23,12 @@ log = logging.getLogger(__name__)
 
 
 def fastest(
-    names: Sequence[str], make: Callable[[str], Backend], precision: str, threads: int | None, cache: Path
+    names: Sequence[str],
+    make: Callable[[str], Backend],
+    precision: str,
+    threads: int | None,
+    batch_sizes: Sequence[int] | None,
+    cache: Path,
 ) -> Backend:
     """The backend that takes the least time for an image, over batches of 1 and of 32, through all exits.
 
@@ -31,6 +37,7 @@ def fastest(
         make: the backend of a name.
         precision: of all of them.
         threads: of all of them.
+        batch_sizes: that those have which do not take any.
         cache: folder in which the measurement is remembered, for this network, processor and software. If it cannot be
             written, the measurement is made again the next time.
     """
@@ -43,6 +50,7 @@ def fastest(
         "candidates": {name: _version(name) for name in names},
         "precision": precision,
         "threads": threads,
+        "batch_sizes": None if batch_sizes is None else list(batch_sizes),
         "hardware": processor_name(),
     }
     path = cache / "backends" / f"{sha256(canonical_json(key).encode()).hexdigest()[:16]}.json"
@@ -63,12 +71,9 @@ def fastest(
 def _time(backend: Backend) -> float:
     """The product of the times of an image in batches of the compared sizes, which weighs their ratios alike."""
     stages = fused_stages(backend.facts.cuts)
-    product = 1.0
-    sizes = sorted({sized(backend, min(size, (backend.fixed_sizes or (size,))[-1])) for size in COMPARED})
-    times = measure_stages(backend, stages, sizes)
-    for size in sizes:
-        product *= sum(times.of(stage, size) for stage in stages) / size
-    return product
+    batches = [min(size, largest_size(backend.fixed_sizes, size)) for size in COMPARED]
+    times = measure_stages(backend, stages, sorted({sized(backend, rows) for rows in batches}))
+    return prod(sum(times.of(stage, sized(backend, rows)) for stage in stages) / rows for rows in batches)
 
 
 def _remembered(path: Path, names: Sequence[str]) -> str | None:

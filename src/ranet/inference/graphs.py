@@ -8,6 +8,9 @@ from typing import NamedTuple, Protocol
 from ranet.inference.backend import NetworkFacts
 from ranet.inference.fused_stages import FusedStage
 
+#: The name of the images, wherever they are a part of a state.
+IMAGES = "images"
+
 
 class TensorSpec(NamedTuple):
     """A tensor of a state: its name in the graphs, and its shape without the batch."""

@@ -94,7 +94,10 @@ def _open_network(
     from ranet.cost import measure_costs
     from ranet.inference.torch_backend import TorchBackend
 
-    place = torch.device(next(network.parameters()).device if device is None else device)
+    try:
+        place = torch.device(next(network.parameters()).device if device is None else device)
+    except RuntimeError as error:  # whose message lists twenty kinds of devices
+        raise UserError(f"There is no device {str(device)!r}; say cpu, cuda or cuda:1.") from error
     on_gpu = place.type != "cpu"
     if on_gpu and backend not in ("auto", "torch"):
         raise UserError(f"The backend {backend} runs on the processor here; leave out device={device} or use torch.")
@@ -113,7 +116,7 @@ def _open_network(
 
     names = installed_backends(precision, exported=False, on_gpu=on_gpu) if backend == "auto" else [backend]
     costs = np.asarray(measure_costs(network, network.image_size).macs_per_exit, dtype=np.float64)
-    return Opened(fastest(names, make, precision, threads, cache), fused_stages, (costs, "macs"))
+    return Opened(fastest(names, make, precision, threads, batch_sizes, cache), fused_stages, (costs, "macs"))
 
 
 def _open_folder(
@@ -137,7 +140,12 @@ def _open_folder(
         extras = 'pip install "ranet[openvino]"' + (' or "ranet[onnx]"' if precision == "float32" else "")
         raise UserError(f"No runtime for an exported folder is installed: {extras}.")
     opened = fastest(
-        names, lambda name: _runtime(name, folder, precision, threads, batch_sizes), precision, threads, cache
+        names,
+        lambda name: _runtime(name, folder, precision, threads, batch_sizes),
+        precision,
+        threads,
+        batch_sizes,
+        cache,
     )
     return Opened(
         opened,

@@ -127,7 +127,7 @@ def policy_for_budget(policies: Sequence[ExitPolicy], budget: float) -> ExitPoli
     within = [(cost, i) for i, cost in enumerate(costs) if cost <= budget]
     if not within:
         raise UserError(
-            f"No policy keeps within a budget of {budget:g}: the cheapest costs {min(costs):g} on average; calibrate "
+            f"No policy keeps within a budget of {budget:,.6g}: the cheapest costs {min(costs):,.6g} on average; calibrate "
             "one for this budget."
         )
     return policies[max(within)[1]]

@@ -1,0 +1,85 @@
+"""What ranet predict and ranet export start from: a trained network, without the files of its data set."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+
+from ranet.cli.build import build, plain
+from ranet.cli.trained import data_as_trained, load_public
+from ranet.data.catalogue import CATALOGUE, Facts
+from ranet.data.sources import list_classes
+from ranet.data.transforms import resized
+from ranet.errors import UserError, unknown_name
+from ranet.inference.preprocessing import Preprocessing
+from ranet.training import TrainedNetwork, load_trained
+
+
+@dataclass(frozen=True)
+class NetworkAlone:
+    """A trained network, and what is known of its data without reading them.
+
+    Attributes:
+        trained: the network, on the CPU, and its recipe.
+        preprocessing: how images of any size become what it reads.
+        classes: the name of each class in the order of the labels; None where nothing here says them.
+    """
+
+    trained: TrainedNetwork
+    preprocessing: Preprocessing
+    classes: tuple[str, ...] | None
+
+
+def load_network_alone(config: DictConfig) -> NetworkAlone:
+    """The network of ``checkpoint`` and what its recipe, or ``data``, says of the images that it reads.
+
+    The names of classes come from the catalogue of data sets, or from the class folders of the training images where
+    they still lie here.
+
+    Raises:
+        UserError: if there is no such checkpoint, or network, checkpoint and data do not belong together.
+    """
+    if config.model.name is None:
+        trained = load_trained(config.checkpoint)
+        data = plain(data_as_trained(config.data, trained.recipe["data"]))
+    else:
+        _, trained = load_public(config, lambda node: build("data", node))
+        data = plain(config.data)
+    if data.get("name") not in CATALOGUE:
+        raise unknown_name("data set", str(data.get("name")), CATALOGUE)
+    facts = CATALOGUE[data["name"]]
+    network = trained.network
+    if facts.num_classes not in (None, network.num_classes):
+        raise UserError(
+            f"The network tells {network.num_classes} classes apart and {data['name']} has {facts.num_classes}; name "
+            "the data that it was trained on."
+        )
+    preprocessing = preprocessing_of(facts, data.get("image_size") or facts.image_size)
+    return NetworkAlone(trained, preprocessing, _classes(facts, data, network.num_classes))
+
+
+def preprocessing_of(facts: Facts, image_size: int) -> Preprocessing:
+    """What `ranet.data.transforms.any_size_geometry` and normalisation do with an image, as numbers.
+
+    Example:
+        >>> preprocessing_of(CATALOGUE["imagenet"], 224).resize, preprocessing_of(CATALOGUE["cifar10"], 32).resize
+        (256, 32)
+    """
+    short_side = resized(image_size) if facts.crop_padding is None else image_size
+    return Preprocessing(image_size, short_side, facts.mean, facts.std)
+
+
+def _classes(facts: Facts, data: Mapping[str, Any], num_classes: int) -> tuple[str, ...] | None:
+    if facts.class_names is not None:
+        return facts.class_names
+    root = Path(data.get("root") or "data")
+    try:
+        names = list_classes((root / "imagenet" if data["name"] == "imagenet" else root) / "train")
+    except (UserError, OSError):
+        return None
+    # Folders of another number are those of other data, which lie there by now.
+    return tuple(names) if len(names) == num_classes else None

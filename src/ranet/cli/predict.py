@@ -1,0 +1,264 @@
+"""ranet predict: images in, one row for each of them out, and most of them leave early."""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from omegaconf import DictConfig
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+
+from ranet.cli.edge import command
+from ranet.cli.policy_input import read_policies
+from ranet.errors import UserError, unknown_name
+from ranet.inference.backend import PRECISIONS
+from ranet.inference.engine import EarlyExitEngine
+from ranet.inference.image_files import ImageArray, ImageFiles, ReadImage, default_readers, open_images, read_ahead
+from ranet.inference.open_backend import BACKENDS
+from ranet.inference.prediction_file import STANDARD_OUTPUT, PredictionTable, check_output, open_table
+from ranet.inference.preprocessing import Preprocessing
+
+_BROKEN_PIPE = 141  # as a shell says of a program that wrote to one
+
+
+@dataclass
+class Tally:
+    """What became of the images.
+
+    Attributes:
+        exits: (K,) how many left at each exit.
+        cost: of all of them together.
+        unreadable: what is wrong with each of the others, in a sentence.
+        seconds: from the first image read to the last row written.
+    """
+
+    exits: npt.NDArray[np.int64]
+    cost: float = 0.0
+    unreadable: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+
+    @property
+    def answered(self) -> int:
+        """How many were answered."""
+        return int(self.exits.sum())
+
+
+@command("predict", several=("images", "policy"), instead_of_model="engine")
+def main(config: DictConfig) -> None:
+    """Answer images, as the configuration says."""
+    check_options(config)
+    # What Pillow warns of is a matter of the image files, not of this run.
+    warnings.filterwarnings("ignore", module="PIL")
+    try:
+        engine, source, preprocessing, classes = _open(config)
+        budget, cap = _budget(config.budget, engine), _cap(config.max_exit, engine)
+        plan = engine.plan(budget=budget, max_exit=cap)  # also a mistake's last chance before anything is written
+        with open_table(config.output, plan.unit, classes) as table:
+            tally = answer(engine, source, preprocessing, table, config, budget=budget, max_exit=cap)
+        if tally.answered:
+            # Standard output is for the rows alone.
+            to = sys.stderr if config.output == STANDARD_OUTPUT else sys.stdout
+            print(summary(tally, plan.cost_per_exit, plan.unit), file=to)
+            if config.output != STANDARD_OUTPUT:
+                print(f"Written to {config.output}")
+    except BrokenPipeError:
+        # Whoever read the rows, such as head, has seen enough; what is still held back goes nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(_BROKEN_PIPE) from None
+    if tally.unreadable:
+        for sentence in tally.unreadable:
+            print(f"ranet: {sentence}", file=sys.stderr)
+        raise UserError(
+            f"{len(tally.unreadable):,} of {len(source):,} images could not be read and have no row; the others were "
+            "answered."
+        )
+
+
+def answer(
+    engine: EarlyExitEngine,
+    source: ImageFiles | ImageArray,
+    preprocessing: Preprocessing,
+    table: PredictionTable,
+    config: DictConfig,
+    **how: Any,
+) -> Tally:
+    """Let all images through the engine, and write a row for each that can be read.
+
+    Args:
+        engine: the engine.
+        source: the images.
+        preprocessing: what happens to them.
+        table: where the rows go.
+        config: its ``batch_size`` is used, and ``output``.
+        how: budget and max_exit of the stream.
+    """
+    tally = Tally(np.zeros(engine.backend.facts.num_exits, dtype=np.int64))
+    size = _stream_size(config.batch_size, len(source), engine)
+    names: deque[list[str]] = deque()
+    start = perf_counter()
+    with _progress(config.output) as bar:
+        task = bar.add_task("images", total=len(source))
+        images = read_ahead(source, preprocessing, default_readers())
+        batches = _batches(images, size, names, tally, lambda: bar.advance(task))
+        for answers in engine.stream(batches, batch_size=size, **how):
+            if answers.error is not None:
+                raise answers.error
+            table.write(names.popleft(), answers)
+            tally.exits += np.bincount(answers.exits, minlength=len(tally.exits))
+            tally.cost += float(answers.costs.sum())
+    tally.seconds = perf_counter() - start
+    return tally
+
+
+def summary(tally: Tally, cost_per_exit: npt.NDArray[np.float64], unit: str) -> str:
+    """What became of the images that were answered, in a sentence."""
+    count, mean = tally.answered, tally.cost / tally.answered
+    cost = f"{mean:,.0f}" if mean >= 1000 else f"{mean:.4g}"
+    share = mean / cost_per_exit[-1]
+    left = ", ".join(f"{number / count:.1%} at exit {k}" for k, number in enumerate(tally.exits.tolist(), 1) if number)
+    return (
+        f"{count:,} images answered in {tally.seconds:.1f} s ({count / tally.seconds:,.0f} images/s) at a mean cost of "
+        f"{f'{cost} {unit}'.strip()} ({share:.1%} of the last exit's); left {left}."
+    )
+
+
+def check_options(config: DictConfig) -> None:
+    """Refuse what cannot be or has no effect, before anything is read."""
+    if (config.checkpoint is None) == (config.engine is None):
+        raise UserError("Say what answers: either checkpoint=RUN with policy=FILE, or engine=FOLDER of ranet export.")
+    if config.images is None or not len(config.images):
+        raise UserError("Say which images: images=FOLDER, a file, a list of files, or a NumPy array (.npy).")
+    if config.engine is None and config.policy is None:
+        raise UserError("A policy says which image leaves where: add policy=FILE; ranet calibrate solves one.")
+    if config.engine is not None:
+        for name, given in (
+            ("model", config.model.name),
+            ("data", "_target_" in config.data),
+            ("device", config.device),
+        ):
+            if given:
+                raise UserError(f"{name}= goes with checkpoint= and has no effect on engine=; remove it.")
+    for name, known in (("backend", (*BACKENDS, "auto")), ("precision", PRECISIONS)):
+        if config[name] not in known:
+            raise unknown_name(name, str(config[name]), known)
+    for name in ("batch_size", "threads", "max_exit"):
+        value = config[name]
+        if value is None and name != "batch_size":
+            continue
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise UserError(f"{name}={value} must be a whole number of at least 1.")
+    if config.output is None:
+        raise UserError("output=null is nowhere; name a .csv or .jsonl file, or - for standard output.")
+    check_output(config.output)
+
+
+def _open(
+    config: DictConfig,
+) -> tuple[EarlyExitEngine, ImageFiles | ImageArray, Preprocessing, tuple[str, ...] | None]:
+    """The engine, the images, what happens to them, and the names of the classes."""
+    options = {"backend": config.backend, "precision": config.precision, "threads": config.threads}
+    policies = None if config.policy is None else read_policies(config.policy)
+    if config.engine is not None:
+        engine = EarlyExitEngine(Path(config.engine), policies, **options)
+        if engine.preprocessing is None:
+            raise UserError(
+                f"{config.engine} does not say how images become what the network reads; export it again with ranet "
+                "export."
+            )
+        preprocessing = Preprocessing.from_dict(engine.preprocessing)
+        return engine, _images(config, preprocessing), preprocessing, engine.classes
+    # Only here: with an exported folder PyTorch need not be installed.
+    from ranet.cli.network_alone import load_network_alone
+    from ranet.cli.trained import evaluation_device
+
+    alone = load_network_alone(config)
+    source = _images(config, alone.preprocessing)
+    device = config.device or (evaluation_device() if config.backend in ("auto", "torch") else "cpu")
+    engine = EarlyExitEngine(alone.trained.network, policies, device=device, **options)
+    return engine, source, alone.preprocessing, alone.classes
+
+
+def _images(config: DictConfig, preprocessing: Preprocessing) -> ImageFiles | ImageArray:
+    given = config.images
+    return open_images(given if isinstance(given, str) else list(given), preprocessing)
+
+
+def _stream_size(wanted: int, images: int, engine: EarlyExitEngine) -> int:
+    """The batch size to compute: no larger than all images together, and one that the backend has."""
+    size = min(wanted, images)
+    return next((fixed for fixed in engine.backend.fixed_sizes or () if fixed >= size), size)
+
+
+def _budget(given: Any, engine: EarlyExitEngine) -> float | None:
+    if given is None:
+        return None
+    value, full = given, 1.0
+    if isinstance(given, str) and given.endswith("%"):
+        value, full = _number(given[:-1]), float(engine.plan().cost_per_exit[-1]) / 100
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < float("inf"):
+        raise UserError(f"budget={given} must be a positive number in the policies' unit, or a share such as 50%.")
+    return float(value) * full
+
+
+def _number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
+
+
+def _cap(given: int | None, engine: EarlyExitEngine) -> int | None:
+    """The deepest exit, counted from 0 as the engine does."""
+    if given is None:
+        return None
+    if given > engine.backend.facts.num_exits:
+        raise UserError(f"max_exit={given} must be one of the exits 1 to {engine.backend.facts.num_exits}.")
+    return given - 1
+
+
+def _batches(
+    images: Iterator[ReadImage], size: int, names: deque[list[str]], tally: Tally, seen: Callable[[], None]
+) -> Iterator[npt.NDArray[np.float32]]:
+    """Batches of the images that can be read; their names and what is wrong with the others go where it is said."""
+    batch: list[npt.NDArray[np.float32]] = []
+    called: list[str] = []
+    for image in images:
+        seen()
+        if image.pixels is None:
+            assert image.error is not None
+            tally.unreadable.append(image.error)
+            continue
+        batch.append(image.pixels)
+        called.append(image.name)
+        if len(batch) == size:
+            names.append(called)
+            yield np.stack(batch)
+            batch, called = [], []
+    if batch:
+        names.append(called)
+        yield np.stack(batch)
+
+
+def _progress(output: str) -> Progress:
+    """A bar on standard error, where that is a terminal that does not show the rows themselves."""
+    console = Console(stderr=True)
+    rows_are_seen = output == STANDARD_OUTPUT and sys.stdout.isatty()
+    return Progress(
+        *("images", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal or rows_are_seen,
+        # Else rows on their way into a file or another program would be drawn above the bar instead.
+        redirect_stdout=False,
+        redirect_stderr=False,
+    )

@@ -1,0 +1,120 @@
+"""Answers as rows of a table: CSV or JSON lines, written as they come."""
+
+from __future__ import annotations
+
+import csv
+import errno
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TextIO
+
+from ranet.errors import UserError
+from ranet.files import written_whole
+from ranet.inference.answers import Answers
+
+STANDARD_OUTPUT = "-"
+SUFFIXES = (".csv", ".jsonl")
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+class PredictionTable:
+    """Rows of predictions on their way into a text.
+
+    A row says: image (its path or index), label (the class by name; its index where names are not known), class (its
+    index, from 0), probability (of the class, at the exit), exit (from 1) and cost_UNIT, such as cost_macs.
+
+    Args:
+        file: where the rows go.
+        unit: of the costs.
+        classes: names in the order of the labels, or None.
+        json_lines: one JSON object for each image; else CSV with a head line.
+    """
+
+    def __init__(self, file: TextIO, unit: str, classes: Sequence[str] | None = None, json_lines: bool = False) -> None:
+        self._file = file
+        self._classes = classes
+        self._json_lines = json_lines
+        self._columns = ["image", "label", "class", "probability", "exit", f"cost_{unit}" if unit else "cost"]
+        # A whole batch goes out as one text: what was written before stays whole rows, whatever happens.
+        self._csv = csv.writer(file, lineterminator="\n")
+        if not json_lines:
+            self._csv.writerow(self._columns)
+
+    def write(self, names: Sequence[str], answers: Answers) -> None:
+        """Add the rows of some images.
+
+        Args:
+            names: of the images, as many as there are answers.
+            answers: what the engine says about them.
+        """
+        labels = answers.labels.tolist()
+        rows = zip(
+            names,
+            labels if self._classes is None else [self._classes[label] for label in labels],
+            labels,
+            # The shortest decimals that are these float32 numbers.
+            map(float, map(str, answers.confidences)),
+            (answers.exits + 1).tolist(),
+            map(_whole, answers.costs.tolist()),
+            strict=True,
+        )
+        if self._json_lines:
+            self._file.writelines(json.dumps(dict(zip(self._columns, row, strict=True))) + "\n" for row in rows)
+        else:
+            self._csv.writerows(rows)
+        self._file.flush()
+
+
+def check_output(output: str) -> None:
+    """Refuse, before anything is computed, where predictions cannot be written.
+
+    Raises:
+        UserError: unless it is "-", or the name of a .csv or .jsonl file.
+    """
+    if output != STANDARD_OUTPUT and Path(output).suffix not in SUFFIXES:
+        raise UserError(f"output={output} must end in .csv or .jsonl, or be - for standard output.")
+    if Path(output).is_dir():
+        raise UserError(f"output={output} is a folder; name the file in it, such as {Path(output, 'predictions.csv')}.")
+
+
+@contextmanager
+def open_table(output: str, unit: str, classes: Sequence[str] | None = None) -> Iterator[PredictionTable]:
+    """A table that is written to a file, which is there only when the block ends without an error.
+
+    Args:
+        output: a .csv or .jsonl file, or "-": CSV on standard output, row by row.
+        unit: of the costs.
+        classes: names in the order of the labels, or None.
+
+    Raises:
+        UserError: if the file's name has another suffix, or the disk is full.
+    """
+    check_output(output)
+    try:
+        if output == STANDARD_OUTPUT:
+            if hasattr(sys.stdout, "reconfigure"):
+                sys.stdout.reconfigure(errors="surrogateescape")  # as in files
+            yield PredictionTable(sys.stdout, unit, classes)
+            return
+        with written_whole(output) as partial, _opened(partial, output) as file:
+            yield PredictionTable(file, unit, classes, json_lines=output.endswith(".jsonl"))
+    except OSError as error:
+        if error.errno in _FULL:  # these errors do not say of which file
+            raise UserError(f"The predictions cannot be written to output={output}: {error.strerror}.") from error
+        raise
+
+
+def _opened(partial: Path, output: str) -> TextIO:
+    try:
+        # File names need not be text: their bytes are written as they are.
+        return partial.open("w", encoding="utf-8", errors="surrogateescape", newline="")
+    except OSError as error:  # which names the partial file, of which nobody knows
+        raise UserError(f"The predictions cannot be written to output={output}: {error.strerror}.") from error
+
+
+def _whole(cost: float) -> Any:
+    """A count without a decimal point."""
+    return int(cost) if cost.is_integer() else cost

@@ -1,0 +1,263 @@
+"""Images from files, folders and arrays: in order, ahead but not far, and the broken ones named."""
+
+import io
+import os
+import re
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, PngImagePlugin
+
+from ranet.data.module import ImageData
+from ranet.data.unlabelled import list_unlabelled, unlabelled_loader
+from ranet.errors import UserError
+from ranet.inference import image_files
+from ranet.inference.image_files import ImageArray, ImageFiles, ReadImage, open_images, read_ahead
+from ranet.inference.preprocessing import Preprocessing
+
+FOUR = Preprocessing(4, 4, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+
+
+def png(width: int = 4, height: int = 4, seed: int = 0) -> bytes:
+    pixels = np.random.default_rng(seed).integers(256, size=(height, width, 3), dtype=np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    return file.getvalue()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Nine images in folders within folders, and what is none."""
+    for i, name in enumerate(["b/2.png", "b/10.PNG", "a.png", "b.png", "z/y/x.png", "B/1.png", "b-1/1.png", "ä.png"]):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(png(5 + i, 4, seed=i))
+    (tmp_path / os.fsdecode(b"latin-\xe4.png")).write_bytes(png(6, 6))
+    (tmp_path / "notes.txt").write_text("no image")
+    return tmp_path
+
+
+def read_all(given: str | Path | Sequence[str | Path], preprocessing: Preprocessing = FOUR) -> list[ReadImage]:
+    return list(read_ahead(open_images(given, preprocessing), preprocessing, threads=2))
+
+
+def test_a_folder_is_read_as_the_evaluation_reads_it(folder: Path) -> None:
+    listed = list_unlabelled(folder)
+    source = open_images(folder, FOUR)
+    assert isinstance(source, ImageFiles)
+    assert source.paths == tuple(str(listed.path(i)) for i in range(len(listed)))
+    assert len(source) == 9
+    data = ImageData("cifar10", num_workers=0, loader="workers")
+    ((expected, _),) = unlabelled_loader(folder, data)
+    found = read_all(folder, Preprocessing(32, 32, data.mean, data.std))
+    np.testing.assert_array_equal(np.stack([image.pixels for image in found if image.pixels is not None]), expected)
+    assert [image.name for image in found] == list(source.paths)
+
+
+def test_files_and_folders_may_be_listed(folder: Path) -> None:
+    names = [folder / "z", folder / "b.png", folder / "a.png"]
+    paths = [str(folder / "z" / "y" / "x.png"), str(folder / "b.png"), str(folder / "a.png")]
+    assert [image.name for image in read_all(names)] == paths
+    assert [image.name for image in read_all([*names[1:], *names[1:]])] == [*paths[1:], *paths[1:]]
+    # A file that is named is an image whatever its name.
+    (folder / "picture").write_bytes(png())
+    assert [image.error for image in read_all(str(folder / "picture"))] == [None]
+
+
+def test_names_lie_where_they_were_looked_for(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+    source = open_images("b", FOUR)
+    assert isinstance(source, ImageFiles)
+    assert source.paths == ("b/10.PNG", "b/2.png")
+    assert read_all("./z")[0].name == "z/y/x.png"
+
+
+def with_a_large_comment() -> bytes:
+    comment = PngImagePlugin.PngInfo()
+    comment.add_text("bomb", "0" * 2**27, zip=True)
+    file = io.BytesIO()
+    Image.new("1", (4, 4)).save(file, "PNG", pnginfo=comment)
+    return file.getvalue()
+
+
+def bomb(side: int, mode: str = "1") -> bytes:
+    file = io.BytesIO()
+    Image.new(mode, (side, side)).save(file, "PNG")
+    return file.getvalue()
+
+
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+def test_broken_images_are_named_and_the_others_read(tmp_path: Path) -> None:
+    noisy, jpeg = png(40, 40), io.BytesIO()
+    Image.open(io.BytesIO(noisy)).save(jpeg, "JPEG")
+    flipped = bytearray(noisy)
+    flipped[60] ^= 0xFF
+    postscript = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n%%EOF\n"
+    broken = {
+        "bomb of 10,000 pixels": (bomb(10_000), "is 10,000 x 10,000 pixels and at most 67,108,864 in all are read"),
+        "bomb of 20,000 pixels": (bomb(20_000), "has more than 67,108,864 pixels; make it smaller"),
+        "cut JPEG": (jpeg.getvalue()[:-400], r"cannot be read as an image \(.*truncated.*\)"),
+        "cut PNG": (noisy[: len(noisy) // 2], r"cannot be read as an image \(.*truncated.*\)"),
+        "empty": (b"", r"cannot be read as an image \(it is empty, or of no known format\)"),
+        "flipped": (bytes(flipped), "cannot be read as an image"),
+        "header alone": (noisy[:20], "cannot be read as an image"),
+        "huge comment": (with_a_large_comment(), "cannot be read as an image"),
+        "postscript": (postscript, r"cannot be read as an image \(it is empty, or of no known format\)"),
+        "text": (b"hello", r"cannot be read as an image \(it is empty, or of no known format\)"),
+    }
+    for name, (content, _) in broken.items():
+        (tmp_path / f"{name}.png").write_bytes(content)
+    (tmp_path / "good.png").write_bytes(png())
+    (tmp_path / "nowhere.png").symlink_to(tmp_path / "gone.png")
+    thin = Image.new("1", (1, 60_000))
+    thin.save(tmp_path / "thin.png")
+    # As for ImageNet: 60,000 times as long as wide, the short side becomes 256 pixels.
+    found = {Path(image.name).stem: image for image in read_all(tmp_path, Preprocessing(224, 256, *[(0.5,) * 3] * 2))}
+    expected = {name: message for name, (_, message) in broken.items()}
+    expected["nowhere"] = r"cannot be read as an image \(No such file or directory\)"
+    expected["thin"] = "is 1 x 60,000 pixels, too long and thin for a central square; cut it first"
+    assert set(found) == {*expected, "good"}
+    assert found["good"].error is None
+    for name, message in expected.items():
+        image = found[name]
+        assert image.pixels is None
+        assert image.error is not None
+        assert image.error.startswith(f"{tmp_path / name}.png ")
+        assert "\n" not in image.error
+        assert image.error.endswith(".")
+        assert re.search(message, image.error)
+
+
+def test_a_bomb_is_not_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "bomb.png").write_bytes(bomb(8200))  # below what Pillow itself warns of
+    decoded = []
+    load = PngImagePlugin.PngImageFile.load
+    monkeypatch.setattr(PngImagePlugin.PngImageFile, "load", lambda self: (decoded.append(self), load(self))[1])
+    (image,) = read_all(tmp_path)
+    assert (
+        image.error
+        == f"{tmp_path / 'bomb.png'} is 8,200 x 8,200 pixels and at most 67,108,864 in all are read; "
+        + ("make it smaller.")
+    )
+    assert not decoded
+    (tmp_path / "bomb.png").write_bytes(png())
+    assert read_all(tmp_path)[0].error is None
+    assert decoded
+
+
+@pytest.mark.parametrize("first", [False, True])
+def test_pixels_in_an_array_are_those_of_files(first: bool, tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(256, size=(5, 9, 7, 3), dtype=np.uint8)
+    np.save(tmp_path / "pixels.npy", pixels.transpose(0, 3, 1, 2) if first else pixels)
+    found = read_all(tmp_path / "pixels.npy")
+    assert [image.name for image in found] == ["0", "1", "2", "3", "4"]
+    for image, each in zip(found, pixels, strict=True):
+        assert image.pixels is not None
+        np.testing.assert_array_equal(image.pixels, FOUR(Image.fromarray(each)))
+
+
+def test_normalised_images_pass_unless_they_are_not_finite(tmp_path: Path) -> None:
+    images = torch.randn(6, 3, 4, 4, generator=torch.Generator().manual_seed(0)).numpy()
+    images[2, 1, 0, 3], images[4, 0, 0, 0] = np.nan, np.inf
+    np.save(tmp_path / "images.npy", np.asfortranarray(images))
+    source = open_images(str(tmp_path / "images.npy"), FOUR)
+    assert isinstance(source, ImageArray)
+    assert isinstance(source.images, np.memmap)
+    found = list(read_ahead(source, FOUR, threads=3))
+    for i, image in enumerate(found):
+        if i in (2, 4):
+            assert image.error == f"Image {i} of {tmp_path / 'images.npy'} holds NaN or infinities."
+        else:
+            assert image.pixels is not None
+            assert image.pixels.flags.c_contiguous
+            np.testing.assert_array_equal(image.pixels, images[i])
+
+
+def test_what_is_no_array_of_images_is_refused(tmp_path: Path) -> None:
+    for i, array in enumerate(
+        [
+            np.zeros((2, 4, 4), np.uint8),
+            np.zeros((2, 4, 4, 1), np.uint8),
+            np.zeros((2, 0, 4, 3), np.uint8),
+            np.zeros((2, 3, 4, 4), np.float64),
+            np.zeros((2, 4, 4, 3), np.float32),
+            np.zeros((2, 3, 5, 5), np.float32),
+            np.zeros((3, 4, 4), np.float32),
+            np.zeros((2, 3, 4, 4), np.int64),
+            np.float32(3),
+        ]
+    ):
+        np.save(tmp_path / f"{i}.npy", array)
+        with pytest.raises(
+            UserError, match=rf"{i}.npy holds {array.dtype} \(.*; it must hold pixels as uint8 .*4, 4\)"
+        ):
+            open_images(tmp_path / f"{i}.npy", FOUR)
+    np.save(tmp_path / "none.npy", np.zeros((0, 4, 4, 3), np.uint8))
+    np.save(tmp_path / "objects.npy", np.array([{}, print], dtype=object), allow_pickle=True)
+    np.save(tmp_path / "whole.npy", np.zeros((9, 4, 4, 3), np.uint8))
+    (tmp_path / "cut.npy").write_bytes((tmp_path / "whole.npy").read_bytes()[:-9])
+    (tmp_path / "empty.npy").touch()
+    np.savez(tmp_path / "several.npz", a=np.zeros(3))
+    (tmp_path / "several.npz").rename(tmp_path / "several.npy")
+    (tmp_path / "folder.npy").mkdir()
+    for name, message in {
+        "none": "holds no image",
+        "objects": "is no whole array of numbers; write it with numpy.save",
+        "cut": "is no whole array of numbers",
+        "empty": "is no whole array of numbers",
+        "several": "holds several arrays",
+        "folder": "cannot be read",
+        "nowhere": "There is no array",
+    }.items():
+        with pytest.raises(UserError, match=message) as refused:
+            open_images(tmp_path / f"{name}.npy", FOUR)
+        assert "\n" not in str(refused.value)
+
+
+def test_places_without_images_are_refused(folder: Path) -> None:
+    (folder / "empty" / "inside").mkdir(parents=True)
+    np.save(folder / "array.npy", np.zeros((1, 4, 4, 3), np.uint8))
+    for given, message in (
+        (folder / "nowhere", r"There is no folder and no image .*nowhere; say where the images lie"),
+        ([folder / "a.png", folder / "nowhere"], r"There is no folder and no image"),
+        (folder / "empty", r"holds no image \(.jpg, "),
+        ([folder / "a.png", folder / "array.npy"], "is an array of images; give it alone"),
+        ([], "There are no images"),
+    ):
+        with pytest.raises(UserError, match=message):
+            open_images(given, FOUR)
+
+
+def test_reading_is_ahead_but_not_far_and_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun: list[int] = []
+    lock = threading.Lock()
+
+    def read(self: ImageFiles, index: int, preprocessing: Preprocessing) -> ReadImage:
+        with lock:
+            begun.append(index)
+        time.sleep(0.02 if index % 3 == 0 else 0.0)  # later ones are done sooner
+        return ReadImage(self.paths[index], None, "none")
+
+    monkeypatch.setattr(image_files.ImageFiles, "read", read)
+    source = ImageFiles(tuple(map(str, range(100))))
+    images = read_ahead(source, FOUR, threads=2)
+    taken = [next(images).name for _ in range(10)]
+    time.sleep(0.2)
+    assert taken == [str(i) for i in range(10)]
+    # Ten were taken, and beyond them at most as many are read as wait.
+    assert 10 < len(begun) <= 10 + image_files._AHEAD * 2
+    assert [image.name for image in images] == [str(i) for i in range(10, 100)]
+    assert sorted(begun) == list(range(100))
+    # Who stops listening leaves no thread behind.
+    images = read_ahead(source, FOUR, threads=2)
+    next(images)
+    images.close()  # type: ignore[attr-defined]
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("ranet-images")]
+
+
+def test_readers_follow_the_cores() -> None:
+    assert 1 <= image_files.default_readers() <= 8

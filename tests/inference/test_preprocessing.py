@@ -1,0 +1,153 @@
+"""What a network is shown outside of training is what it was shown in its evaluation, bit for bit."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from ranet.cli.network_alone import preprocessing_of
+from ranet.data.catalogue import CATALOGUE
+from ranet.data.module import ImageData
+from ranet.data.transforms import Normalise, any_size_geometry, resized
+from ranet.data.unlabelled import unlabelled_loader
+from ranet.errors import UserError
+from ranet.inference.image_files import open_images
+from ranet.inference.preprocessing import Preprocessing
+
+GOOD: dict[str, Any] = {"image_size": 24, "resize": 27, "mean": [0.1, 0.2, 0.3], "std": [0.4, 0.5, 0.6]}
+
+
+def noise(width: int, height: int, seed: int = 0) -> Image.Image:
+    pixels = np.random.default_rng(seed).integers(256, size=(height, width, 3), dtype=np.uint8)
+    return Image.fromarray(pixels)
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    name=st.sampled_from(sorted(CATALOGUE)),
+    image_size=st.integers(8, 40),
+    width=st.integers(1, 90),
+    height=st.integers(1, 90),
+    seed=st.integers(0, 9),
+)
+def test_any_image_becomes_what_torchvision_makes_of_it(
+    name: str, image_size: int, width: int, height: int, seed: int
+) -> None:
+    facts, image = CATALOGUE[name], noise(width, height, seed)
+    seen = any_size_geometry(facts, image_size)(image)
+    preprocessing = preprocessing_of(facts, image_size)
+    square = preprocessing.square(image)
+    assert square.dtype == np.uint8
+    np.testing.assert_array_equal(square, seen.numpy())
+    ready = preprocessing(image)
+    assert ready.dtype == np.float32
+    assert ready.flags.c_contiguous
+    expected = Normalise(facts.mean, facts.std)(seen[None])[0]
+    np.testing.assert_array_equal(ready, expected.numpy())
+
+
+@pytest.mark.parametrize(("width", "height"), [(500, 375), (375, 500), (224, 224), (256, 256), (257, 300), (300, 1000)])
+def test_imagenet_size(width: int, height: int) -> None:
+    preprocessing = preprocessing_of(CATALOGUE["imagenet"], 224)
+    assert (preprocessing.resize, min(preprocessing.resized(width, height))) == (256, 256)
+    seen = any_size_geometry(CATALOGUE["imagenet"], 224)(noise(width, height))
+    np.testing.assert_array_equal(preprocessing.square(noise(width, height)), seen.numpy())
+
+
+def test_every_pixel_value_is_normalised_as_in_training() -> None:
+    facts = CATALOGUE["cifar10"]
+    values = torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16).expand(1, 3, 16, 16)
+    normalised = preprocessing_of(facts, 16).normalise(values[0].numpy())
+    np.testing.assert_array_equal(normalised, Normalise(facts.mean, facts.std)(values)[0].numpy())
+    exact = (values[0].double() / 255 - torch.tensor(facts.mean).view(3, 1, 1)) / torch.tensor(facts.std).view(3, 1, 1)
+    np.testing.assert_allclose(normalised, exact.numpy(), atol=1e-6)
+
+
+def test_the_data_sets_own_images_pass_as_they_are() -> None:
+    own = noise(32, 32)
+    np.testing.assert_array_equal(
+        preprocessing_of(CATALOGUE["digits"], 32).square(own), np.asarray(own).transpose(2, 0, 1)
+    )
+
+
+def modes() -> dict[str, tuple[Image.Image, str, dict[str, Any]]]:
+    """Images in modes that files have, each with the suffix of such a file and options to save it."""
+    image = noise(41, 53)
+    deep = np.random.default_rng(1).integers(2**16, size=(53, 41), dtype=np.uint16)
+    turned = Image.Exif()
+    turned[0x0112] = 6  # to be shown rotated, which the evaluation transform does not do
+    return {
+        "grey": (image.convert("L"), ".png", {}),
+        "black and white": (image.convert("1"), ".png", {}),
+        "palette": (image.quantize(64), ".png", {}),
+        "palette with a transparent colour": (image.quantize(64), ".png", {"transparency": 3}),
+        "palette with transparencies": (image.quantize(64), ".png", {"transparency": bytes(range(64))}),
+        "transparent": (image.convert("RGBA"), ".png", {}),
+        "grey and transparent": (image.convert("LA"), ".png", {}),
+        "16 bits": (Image.fromarray(deep), ".png", {}),
+        "16 bits in a TIFF": (Image.fromarray(deep), ".tiff", {}),
+        "floats": (Image.fromarray(deep.astype(np.float32) / 500), ".tiff", {}),
+        "four inks": (image.convert("CMYK"), ".jpg", {}),
+        "JPEG": (image, ".jpg", {"quality": 90}),
+        "JPEG with a direction": (image, ".jpg", {"exif": turned}),
+        "WebP": (image, ".webp", {}),
+    }
+
+
+@pytest.mark.filterwarnings("ignore:Palette images with Transparency")
+@pytest.mark.parametrize("mode", modes())
+def test_files_of_any_mode_are_seen_as_the_evaluation_sees_them(mode: str, tmp_path: Path) -> None:
+    image, suffix, options = modes()[mode]
+    path = tmp_path / f"image{suffix}"
+    image.save(path, **options)
+    data = ImageData("cifar10", num_workers=0, loader="workers")
+    ((expected, _),) = unlabelled_loader(path, data)
+    preprocessing = preprocessing_of(data.facts, 32)
+    read = open_images(path, preprocessing).read(0, preprocessing)
+    assert read.error is None
+    assert read.pixels is not None
+    np.testing.assert_array_equal(read.pixels, expected[0].numpy())
+
+
+def test_it_travels_as_json() -> None:
+    preprocessing = Preprocessing.from_dict(GOOD)
+    assert preprocessing.to_dict() == GOOD
+    assert preprocessing == Preprocessing(24, resized(24), (0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
+    assert hash(preprocessing) == hash(Preprocessing.from_dict(preprocessing.to_dict()))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"image_size": 0},
+        {"image_size": 24.0},
+        {"image_size": True},
+        {"resize": "27"},
+        {"resize": 23},
+        {"mean": [0.1, 0.2]},
+        {"mean": 0.1},
+        {"mean": [0.1, 0.2, float("nan")]},
+        {"mean": [0.1, 0.2, "0.3"]},
+        {"std": [0.4, 0.5, 0.0]},
+        {"std": [0.4, 0.5, -0.6]},
+        {"std": [0.4, 0.5, 1e-300]},
+        {"std": [0.4, 0.5, float("inf")]},
+        {"crop": 3},
+    ],
+)
+def test_what_is_no_preprocessing_is_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match=r"^[A-Z][^\n]*\.$"):
+        Preprocessing.from_dict({**GOOD, **wrong})
+
+
+def test_nothing_may_be_missing() -> None:
+    for name in GOOD:
+        with pytest.raises(UserError, match=r"must say its image_size, mean, resize, std and nothing else"):
+            Preprocessing.from_dict({key: value for key, value in GOOD.items() if key != name})
+    with pytest.raises(UserError, match="must say its"):
+        Preprocessing.from_dict([1, 2])  # type: ignore[arg-type]
