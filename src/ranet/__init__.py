@@ -17,9 +17,9 @@ if TYPE_CHECKING:
         geometric_policy,
         load_policy,
     )
-    from ranet.cost import CostProfile, LatencyProfile, measure_costs, measure_latency
+    from ranet.cost import CostProfile, measure_costs
     from ranet.errors import UserError
-    from ranet.inference import Answers, EarlyExitEngine, export_engine
+    from ranet.inference import Answers, EarlyExitEngine, LatencyProfile, export_engine, measure_latency
     from ranet.models import (
         InlineCollaboration,
         StagedNetwork,
@@ -67,7 +67,7 @@ _PARTS = {
         "InlineCollaboration",
     ],
     "ranet.training": ["load_trained", "forward_in_stages", "distillation_loss", "MultiExitClassifier"],
-    "ranet.cost": ["measure_costs", "CostProfile", "measure_latency", "LatencyProfile"],
+    "ranet.cost": ["measure_costs", "CostProfile"],
     "ranet.calibration": [
         "ExitScores",
         "ExitPolicy",
@@ -80,7 +80,7 @@ _PARTS = {
         "fit_temperatures",
         "load_policy",
     ],
-    "ranet.inference": ["EarlyExitEngine", "Answers", "export_engine"],
+    "ranet.inference": ["EarlyExitEngine", "Answers", "export_engine", "measure_latency", "LatencyProfile"],
     "ranet.errors": ["UserError"],
 }
 __getattr__, __dir__ = lazy_exports(__name__, _PARTS)

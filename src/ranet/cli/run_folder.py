@@ -30,6 +30,9 @@ _PACKAGES = (
     "scipy",
     "torchmetrics",
     "wandb",
+    "onnx",
+    "onnxruntime",
+    "openvino",
 )
 
 

@@ -1,8 +1,6 @@
-"""What a network costs: multiply-adds and paper ops of every exit, and the milliseconds they take here."""
+"""What a network costs: multiply-adds and paper ops of every exit."""
 
 from ranet.cost.counting import Operations, count_operations
-from ranet.cost.latency import measure_latency
-from ranet.cost.latency_profile import LatencyProfile, Timings
 from ranet.cost.profile import CostProfile, StageCosts, measure_costs
 
 __all__ = [
@@ -11,7 +9,4 @@ __all__ = [
     "Operations",
     "count_operations",
     "measure_costs",
-    "LatencyProfile",
-    "Timings",
-    "measure_latency",
 ]

@@ -36,7 +36,10 @@ class GraphedStages:
         self._recordings: dict[tuple[FusedStage, int], _Recording] = {}
 
     def record(self, stage: FusedStage, inputs: State) -> _Recording:
-        """Record a stage on these input tensors, which the recording keeps and whose content is lost."""
+        """Record a stage on these input tensors, which the recording keeps; once for each batch size."""
+        recorded = self._recordings.get((stage, len(inputs[0])))
+        if recorded is not None:
+            return recorded
         device = inputs[0].device
         # As PyTorch asks: libraries initialise on a stream of their own before anything is captured.
         stream = torch.cuda.Stream(device)
@@ -56,6 +59,7 @@ class GraphedStages:
         """Run a stage on a state: copied into the recording's inputs, unless it is these."""
         recording = self._recordings.get((stage, len(state[0])))
         if recording is None:
+            # On memory of its own: that of a state belongs to the stage before.
             recording = self.record(stage, tuple(torch.zeros_like(tensor) for tensor in state))
         for tensor, given in zip(recording.inputs, state, strict=True):
             if tensor.data_ptr() != given.data_ptr():

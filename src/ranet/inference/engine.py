@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 #: A larger batch goes through the queues of a stream, in batches of at most this size.
 LARGEST_BATCH = 64
+#: Batch size of a stream that nobody has measured: of those that fill the vector units, one whose states fit the cache.
+STREAM_SIZE = 32
 MILLISECONDS = 1e3
 
 
@@ -157,7 +159,7 @@ class EarlyExitEngine:
 
         Args:
             batches: of images as for a call, of any sizes; read as they are needed.
-            batch_size: of every stage; by default the fastest, which is measured once.
+            batch_size: of every stage; by default `stream_size`.
             policy: as for a call.
             budget: as for a call.
             max_exit: as for a call.
@@ -190,7 +192,8 @@ class EarlyExitEngine:
     def prepare(self, sizes: Sequence[int] | None = None, *, max_exit: int | None = None) -> StageTimes:
         """Compile and measure what the policies need, so that the first call is as fast as any later one.
 
-        From then on the engine compacts a batch only where the measurements say that it pays.
+        From then on the engine compacts a batch only where the measurements say that it pays, and a stream has the
+        batch size that they found to be the fastest.
 
         Args:
             sizes: batch sizes; by default all of the backend's, or powers of two up to 64.
@@ -201,9 +204,15 @@ class EarlyExitEngine:
             return self._measured([stage for plan in plans for stage in plan.stages], sizes)
 
     def stream_size(self, plan: Plan | None = None) -> int:
-        """The batch size at which a plan's stages take the least time for an image; measured where it is not known."""
+        """The batch size of a stream: that at which an image takes the least time, once `prepare` has measured it.
+
+        Before that it is `STREAM_SIZE`, or the largest size of the backend that is no larger.
+        """
         stages = (plan or self.plan()).stages
-        return self._measured(stages).best_size(stages)
+        if self._times is not None and all(stage in self._times.run for stage in stages):
+            return self._times.best_size(stages)
+        fixed = self.backend.fixed_sizes
+        return STREAM_SIZE if fixed is None else max([size for size in fixed if size <= STREAM_SIZE] or fixed[:1])
 
     def _allowed_size(self, size: int) -> int:
         fixed = self.backend.fixed_sizes

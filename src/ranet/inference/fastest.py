@@ -47,7 +47,7 @@ def fastest(
     facts = opened[names[0]].facts
     key = {
         "network": facts.fingerprint,
-        "candidates": {name: _version(name) for name in names},
+        "candidates": {name: runtime_version(name) for name in names},
         "precision": precision,
         "threads": threads,
         "batch_sizes": None if batch_sizes is None else list(batch_sizes),
@@ -85,8 +85,9 @@ def _remembered(path: Path, names: Sequence[str]) -> str | None:
     return chosen if chosen in names else None
 
 
-def _version(package: str) -> str:
+def runtime_version(backend: str) -> str:
+    """The version of the package that a backend needs; "unknown" where it is not installed by that name."""
     try:
-        return version(package)
+        return version(backend)
     except PackageNotFoundError:
         return "unknown"

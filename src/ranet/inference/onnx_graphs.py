@@ -37,7 +37,8 @@ class NetworkGraphs:
 
     Args:
         network: trained; it is copied, and what becomes of it later changes nothing here.
-        cache: the folder; by default ``graphs`` in $RANET_CACHE, or else in ~/.cache/ranet. If it cannot be written, a warning says so.
+        cache: the folder; by default ``graphs`` in $RANET_CACHE, or else in ~/.cache/ranet. If it cannot be written, a
+            warning says so.
 
     Raises:
         UserError: when a graph is asked for, if onnx or onnxscript is missing, or PyTorch cannot export the network.
@@ -50,16 +51,7 @@ class NetworkGraphs:
         self._graph: _WholeGraph | None = None
 
     def graph(self, stage: FusedStage) -> StageGraph:
-        """The graph of a fused stage, as bytes.
-
-        Example:
-            >>> from ranet import create_network
-            >>> graph = NetworkGraphs(create_network("msdnet_tiny")).graph(FusedStage(1, 2))
-            >>> graph.inputs, graph.logits, [spec.name for spec in graph.after]
-            (('state_0_0', 'state_0_1', 'state_0_2'), 'logits_2', ['state_2_0', 'state_2_1', 'state_2_2'])
-            >>> graph.before[0]
-            TensorSpec(name='state_0_0', shape=(4, 32, 32))
-        """
+        """The graph of a fused stage, as bytes."""
         whole = self._whole()
         before, after = whole.cuts[stage.first], whole.cuts[stage.last + 1]
         logits = f"logits_{stage.last}"

@@ -11,8 +11,8 @@ import numpy.typing as npt
 
 from ranet.inference.backend import Backend, State, sized
 from ranet.inference.fused_stages import FusedStage
+from ranet.inference.timings import MILLISECONDS, Timings
 
-MILLISECONDS = 1e3
 #: Batch sizes that are measured where a backend takes any.
 SIZES = (1, 2, 4, 8, 16, 32, 64)
 ROUNDS = 5
@@ -102,8 +102,9 @@ def measure_stages(
                 backend.run(stage, buffers[stage], size)
                 seconds[stage].append(perf_counter() - before)
         for stage in stages:
-            run[stage].append(float(np.median(seconds[stage])) * MILLISECONDS)
-            slow[stage].append(float(np.quantile(seconds[stage], 0.95)) * MILLISECONDS)
+            timings = Timings.of(seconds[stage])
+            run[stage].append(timings.median)
+            slow[stage].append(timings.p95)
         if size == chosen[-1]:
             copy = {stage: _copy_time(backend, stage, buffers[stage], size) for stage in stages}
     # A larger batch never takes less: where it seems so, something else ran.

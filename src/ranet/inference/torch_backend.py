@@ -61,13 +61,11 @@ class TorchBackend:
 
     @torch.inference_mode()
     def prepare(self, stage: FusedStage, buffer: State) -> None:
-        """Record or run the stage once on this buffer."""
-        for tensor in buffer:
-            tensor.zero_()
+        """Record the stage on this buffer, on a GPU; a processor has nothing to prepare."""
         if self._graphs:
+            for tensor in buffer:
+                tensor.zero_()
             self._graphs.record(stage, buffer)
-        else:
-            self._compute(stage, buffer)
 
     @torch.inference_mode()
     def run(self, stage: FusedStage, state: State, rows: int) -> tuple[npt.NDArray[np.float32], State]:

@@ -1,0 +1,89 @@
+"""What ranet bench is asked for, checked before anything is read."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from typing import Any, NamedTuple
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+
+from ranet.cli.currency import is_number
+from ranet.errors import UserError, unknown_name
+from ranet.inference.backend import PRECISIONS
+from ranet.inference.benchmark import all_settings
+from ranet.inference.benchmark_results import Setting
+from ranet.inference.open_backend import BACKENDS, installed_backends
+
+_EXTRAS = {"onnxruntime": "onnx", "openvino": "openvino"}
+
+
+class Settings(NamedTuple):
+    """What to measure in, and what is left out, in a sentence each."""
+
+    settings: list[Setting]
+    notices: list[str]
+
+
+def check_options(config: DictConfig) -> None:
+    """Refuse what cannot be or has no effect."""
+    if config.checkpoint is None:
+        if config.model.name is None:
+            raise UserError("Say what to measure: checkpoint=RUN, or model=NAME for a network with random weights.")
+        for name, given in (("data", "_target_" in config.data), ("cache", config.cache)):
+            if given:
+                raise UserError(f"{name}= has no effect on random weights; add checkpoint=RUN, or remove it.")
+    if config.policy is not None and config.budget is not None:
+        raise UserError("Say the policies or their budgets, not both policy= and budget=.")
+    for name in ("images_limit", "rounds", "threads"):
+        value = config[name]
+        if not _is_count(value) and not (name == "threads" and value is None):
+            raise UserError(f"{name}={value} must be a whole number of at least 1.")
+    if config.seconds is not None and not (is_number(config.seconds) and config.seconds > 0):
+        raise UserError(f"seconds={config.seconds} must be a positive number, or null.")
+
+
+def settings_of(config: DictConfig, device: torch.device) -> Settings:
+    """Every combination of backends, precisions and batch sizes that is possible.
+
+    Raises:
+        UserError: for an unknown or missing one, or if none is left.
+    """
+    precisions = [str(precision) for precision in listed(config.precisions)]
+    for precision in precisions:
+        if precision not in PRECISIONS:
+            raise unknown_name("precision", precision, PRECISIONS)
+    batch_sizes = listed(config.batch_sizes)
+    for size in batch_sizes:
+        if not _is_count(size):
+            raise UserError(f"batch_sizes={size} must be a whole number of at least 1, or a list of them.")
+    if config.backends is None:
+        backends = installed_backends("float32", exported=False, on_gpu=device.type != "cpu")
+    else:
+        backends = [str(backend) for backend in listed(config.backends)]
+    for backend in backends:
+        if backend not in BACKENDS:
+            raise unknown_name("backend", backend, BACKENDS)
+        missing = [package for package in (backend, "onnx") if backend != "torch" and not find_spec(package)]
+        if missing:
+            raise UserError(
+                f"The backend {backend} needs the package {missing[0]}, which is not there; "
+                f'pip install "ranet[{_EXTRAS[backend]}]".'
+            )
+    settings = all_settings(*(list(dict.fromkeys(each)) for each in (backends, precisions, batch_sizes)))
+    if not settings:
+        raise UserError(
+            "There is nothing to measure: name at least one backend, precision and batch size, and for onnxruntime "
+            "precisions=float32."
+        )
+    left_out = "onnxruntime" in backends and "bfloat16" in precisions
+    return Settings(settings, ["ONNX Runtime does not compute in bfloat16 and is left out there."] if left_out else [])
+
+
+def listed(value: Any) -> list[Any]:
+    """A list, also where only one thing is said, and each thing once."""
+    return list(dict.fromkeys(value)) if OmegaConf.is_list(value) else [value]
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1

@@ -1,0 +1,111 @@
+"""The figure that decides: accuracy against measured milliseconds, early exit and its rivals together."""
+
+from __future__ import annotations
+
+from math import isnan
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+
+from ranet.evaluation.style import COLUMN, FAINT, INK, MSDNET, OURS, PAGE, RANET, new_figure, set_title, styled
+from ranet.inference.benchmark_results import CALL, STREAM, Benchmark, SettingTimes
+from ranet.inference.benchmark_timing import Floats
+
+_LOOKS = {CALL: ("o", OURS, "-"), STREAM: ("o", "white", "--")}
+
+
+@styled
+def benchmark_figure(benchmark: Benchmark, title: str = "Early exit, measured") -> Figure:
+    """A panel for each setting: a row for each backend and precision, a column for each batch size.
+
+    Early exit is a curve over its policies; the whole network, the network as trained and rivals are points; rivals of
+    unknown accuracy are lines across. Times are on a logarithmic scale.
+    """
+    rows = list(dict.fromkeys(result.setting[:2] for result in benchmark.settings))
+    columns = list(dict.fromkeys(result.setting.batch_size for result in benchmark.settings))
+    figure = new_figure(COLUMN if len(columns) == 1 else PAGE, 0.9 + 2.2 * len(rows))
+    panels = figure.subplots(len(rows), len(columns), squeeze=False, sharey=True)
+    empty = set(panels.flat)
+    for result in benchmark.settings:
+        axes = panels[rows.index(result.setting[:2]), columns.index(result.setting.batch_size)]
+        empty.discard(axes)
+        _draw(axes, result, benchmark.exit_accuracies)
+        set_title(axes, str(result.setting).capitalize())
+    for axes in empty:
+        axes.set_axis_off()
+    for axes in panels[:, 0]:
+        axes.set_ylabel("top-1 accuracy [%]")
+    set_title(figure, title)
+    _legend(figure)
+    return figure
+
+
+def _draw(axes: Axes, result: SettingTimes, exit_accuracies: Floats) -> None:
+    alone = np.cumsum(result.stages)
+    axes.plot(
+        alone,
+        100 * exit_accuracies,
+        color=FAINT,
+        marker="D",
+        markersize=3,
+        linewidth=0.8,
+        linestyle=":",
+        label="each exit alone (its stages)",
+    )
+    policies = sorted(result.policies, key=lambda each: each.macs)
+    for way in (CALL, STREAM):
+        shown = [policy for policy in policies if way in policy.measured]
+        if not shown:
+            continue
+        marker, face, line = _LOOKS[way]
+        axes.plot(
+            [policy.measured[way].ms for policy in shown],
+            [100 * policy.answered.accuracy for policy in shown],
+            color=OURS,
+            marker=marker,
+            markerfacecolor=face,
+            linestyle=line,
+            zorder=3,
+            label=f"early exit, {way}",
+        )
+    points = {"whole network": (result.whole, RANET, "s"), "as trained (PyTorch float32)": (result.trained, INK, "X")}
+    accuracies = {"whole network": result.last_exit.accuracy, "as trained (PyTorch float32)": exit_accuracies[-1]}
+    for name, (timing, color, marker) in points.items():
+        axes.plot([timing.ms], [100 * accuracies[name]], color=color, marker=marker, linestyle="none", label=name)
+    for rival in result.rivals:
+        if isnan(rival.accuracy):
+            axes.axvline(rival.timing.ms, color=MSDNET, linewidth=0.8, linestyle="-.", label="rivals")
+            axes.annotate(
+                rival.name,
+                (rival.timing.ms, 0.02),
+                xycoords=axes.get_xaxis_transform(),
+                xytext=(2, 0),
+                textcoords="offset points",
+                rotation=90,
+                fontsize=6,
+                color=MSDNET,
+                va="bottom",
+            )
+        else:
+            at = (rival.timing.ms, 100 * rival.accuracy)
+            axes.plot(*at, color=MSDNET, marker="^", linestyle="none", label="rivals")
+            axes.annotate(rival.name, at, xytext=(3, 3), textcoords="offset points", fontsize=6, color=MSDNET)
+    axes.set_xscale("log")
+    axes.margins(x=0.1)
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.set_xlabel("milliseconds per image")
+
+
+def _legend(figure: Figure) -> None:
+    """One legend below all panels, each name once."""
+    entries: dict[str, Any] = {}
+    for axes in figure.axes:
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
+            entries.setdefault(label, handle)
+    columns = 3 if figure.get_figwidth() > COLUMN else 2
+    figure.legend(list(entries.values()), list(entries), loc="outside lower center", ncols=columns, columnspacing=1.2)

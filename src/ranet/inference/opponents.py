@@ -1,0 +1,90 @@
+"""What an early-exit engine is measured against, ready to run in the same runtime."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from ranet.errors import UserError
+from ranet.files import default_cache
+from ranet.inference.prepared import prepared
+from ranet.inference.rivals import Rival
+from ranet.inference.uncut import Run, Runtime, onnx_graph, uncut
+from ranet.models import StagedNetwork
+
+TRAINED, ALL_EXITS = "as trained", "all exits"
+
+
+class Opponent(NamedTuple):
+    """How it runs, and on images of which size."""
+
+    run: Run
+    image_size: int
+
+
+class Opponents:
+    """The network as trained, its uncut graph with the logits of all exits, and rivals.
+
+    Args:
+        network: as trained.
+        rivals: static networks.
+    """
+
+    def __init__(self, network: StagedNetwork, rivals: Sequence[Rival] = ()) -> None:
+        self._network = network.eval()
+        self._rivals = {rival.name: rival for rival in rivals}
+        # An export takes seconds, and serves every runtime and batch size.
+        self._graphs: dict[str, bytes | Path] = {}
+
+    def ready(self, runtime: Runtime, batch_size: int) -> dict[str, Opponent]:
+        """Those that this runtime can run, by name: `TRAINED`, `ALL_EXITS`, and the names of rivals.
+
+        The network as trained runs in PyTorch and float32, whatever the runtime. An ONNX file has no turn in PyTorch.
+
+        Raises:
+            UserError: if one of them cannot run on batches of this size.
+        """
+        edge = self._network.image_size
+        all_exits = uncut(self._model(ALL_EXITS, runtime), runtime, (batch_size, 3, edge, edge))
+        found = {TRAINED: Opponent(self._as_trained, edge), ALL_EXITS: Opponent(all_exits, edge)}
+        for name, rival in self._rivals.items():
+            if runtime.backend == "torch" and isinstance(rival.model, Path):
+                continue
+            size = rival.image_size
+            try:
+                run = uncut(self._model(name, runtime), runtime, (batch_size, 3, size, size))
+            except UserError as error:
+                raise UserError(f"The rival {name} cannot be measured: {error}") from error
+            found[name] = Opponent(run, size)
+        return found
+
+    @torch.inference_mode()
+    def _as_trained(self, images: npt.NDArray[np.float32]) -> Any:
+        """Plain PyTorch in evaluation mode, to the last exit."""
+        device = next(self._network.parameters()).device
+        last = self._network.num_exits - 1
+        return self._network.forward_to(torch.from_numpy(images).to(device), last).cpu().numpy()
+
+    def _model(self, name: str, runtime: Runtime) -> nn.Module | bytes | Path:
+        """What of this name the runtime reads."""
+        if runtime.backend == "torch":
+            module = prepared(self._network) if name == ALL_EXITS else self._rivals[name].model
+            assert isinstance(module, nn.Module)
+            return module
+        if name not in self._graphs:
+            self._graphs[name] = self._graph(name)
+        return self._graphs[name]
+
+    def _graph(self, name: str) -> bytes | Path:
+        if name == ALL_EXITS:
+            from ranet.inference.onnx_graphs import NetworkGraphs
+
+            return NetworkGraphs(self._network, default_cache() / "graphs").all_exits_graph()
+        rival = self._rivals[name]
+        return rival.model if isinstance(rival.model, Path) else onnx_graph(rival.model, rival.image_size)

@@ -1,0 +1,150 @@
+"""Networks without early exit that an engine has to beat: by their names, or as ONNX files."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from importlib import import_module
+from importlib.util import find_spec
+from math import isfinite, nan
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from ranet.errors import UserError
+
+
+@dataclass(frozen=True, eq=False)
+class Rival:
+    """A static network.
+
+    Attributes:
+        name: as the user gave it.
+        model: the network, with random weights, which take as long as any others; or an ONNX file.
+        image_size: height and width of the images that it reads.
+        accuracy: its top-1 as the user gave it, a fraction; NaN if it is not known.
+        batch_size: that an ONNX file has fixed; None: any.
+    """
+
+    name: str
+    model: nn.Module | Path
+    image_size: int
+    accuracy: float = nan
+    batch_size: int | None = None
+
+
+def find_rivals(given: Sequence[str], num_classes: int, image_size: int) -> list[Rival]:
+    """The rivals of these descriptions.
+
+    Args:
+        given: each a name of torchvision's classification models or of timm's, or the path of a file that ends in
+            ".onnx"; with a colon and its top-1 accuracy in percent behind it, if that is known.
+        num_classes: of the networks that are made.
+        image_size: that they read; an ONNX file may say another.
+
+    Raises:
+        UserError: for a name that nobody knows, an accuracy that is none, a network that cannot read images of this
+            size, a file that is not an ONNX graph from one batch of images.
+
+    Example:
+        >>> (rival,) = find_rivals(["resnet18:69.76"], num_classes=10, image_size=32)
+        >>> rival.name, rival.accuracy, rival.image_size
+        ('resnet18', 0.6976, 32)
+    """
+    return [_find(*_split(text), num_classes, image_size) for text in given]
+
+
+def _split(text: str) -> tuple[str, float]:
+    """Name and accuracy of a description."""
+    name, colon, percent = text.rpartition(":")
+    if not colon:
+        return text, nan
+    try:
+        accuracy = float(percent)
+    except ValueError:
+        accuracy = nan
+    if not (isfinite(accuracy) and 0 <= accuracy <= 100):
+        raise UserError(
+            f"rivals={text} must be a name, or a name and its top-1 accuracy in percent, such as resnet18:69.76."
+        )
+    return name, round(accuracy / 100, 12)
+
+
+def _find(name: str, accuracy: float, num_classes: int, image_size: int) -> Rival:
+    if name.endswith(".onnx"):
+        return _from_file(name, accuracy, image_size)
+    network = _create(name, num_classes)
+    try:
+        with torch.inference_mode():
+            network(torch.zeros(2, 3, image_size, image_size))
+    except (RuntimeError, ValueError, AssertionError, IndexError) as error:
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        raise UserError(
+            f"The rival {name} cannot read images of {image_size} pixels; leave it out ({lines[0].rstrip('.')})."
+        ) from error
+    return Rival(name, network, image_size, accuracy)
+
+
+def _create(name: str, num_classes: int) -> nn.Module:
+    """The network of this name, without weights: nothing is downloaded."""
+    import torchvision
+
+    known = torchvision.models.list_models(module=torchvision.models)
+    if name in known:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # how two of them will initialise their weights one day
+            network: nn.Module = torchvision.models.get_model(name, weights=None, num_classes=num_classes)
+        return network.eval()
+    if find_spec("timm"):
+        timm: Any = import_module("timm")
+        if timm.is_model(name):
+            created: nn.Module = timm.create_model(name, pretrained=False, num_classes=num_classes)
+            return created.eval()
+        known, where = [*known, *timm.list_models()], "neither torchvision nor timm has"
+        advice = ""
+    else:
+        where, advice = "torchvision has not", "; if timm has it, install that: pip install timm"
+    near = get_close_matches(name, known, n=3, cutoff=0.6)
+    hint = f"; did you mean {' or '.join(near)}?" if near else f"{advice}."
+    raise UserError(f"Unknown rival {name!r}, which {where}{hint}")
+
+
+def _from_file(name: str, accuracy: float, image_size: int) -> Rival:
+    path = Path(name)
+    if not path.is_file():
+        raise UserError(f"The rival {name} does not exist; give the path of an ONNX file.")
+    if not find_spec("onnx"):
+        raise UserError('ONNX files are read with the package onnx, which is not there; pip install "ranet[onnx]".')
+    onnx: Any = import_module("onnx")
+    try:
+        graph = onnx.load(path, load_external_data=False).graph
+    except Exception as error:  # protobuf raises errors of its own
+        raise UserError(f"The rival {name} is no ONNX file, or damaged.") from error
+    weights = {weight.name for weight in graph.initializer}
+    inputs = [value for value in graph.input if value.name not in weights]
+    tensor = inputs[0].type.tensor_type if len(inputs) == 1 else None
+    sizes = [] if tensor is None else [size.dim_value or None for size in tensor.shape.dim]  # None: any
+    floats = tensor is not None and tensor.elem_type == onnx.TensorProto.FLOAT
+    if not floats or len(sizes) != 4 or sizes[1] not in (3, None) or sizes[2] != sizes[3]:
+        raise UserError(f"The rival {name} must have one input, square float32 images (N, 3, H, W).")
+    return Rival(name, path, sizes[2] or image_size, accuracy, sizes[0])
+
+
+def check_rivals(rivals: Sequence[Rival], backends: Sequence[str], batch_sizes: Sequence[int]) -> None:
+    """Refuse rivals that cannot be measured so.
+
+    Raises:
+        UserError: for an ONNX file where PyTorch alone runs, or one that is made for another batch size.
+    """
+    for rival in rivals:
+        if isinstance(rival.model, Path) and set(backends) <= {"torch"}:
+            raise UserError(f"The rival {rival.name} runs in onnxruntime and openvino; measure in one of these, too.")
+        if rival.batch_size is not None and set(batch_sizes) != {rival.batch_size}:
+            raise UserError(
+                f"The rival {rival.name} is made for batches of {rival.batch_size}; measure with "
+                f"batch_sizes=[{rival.batch_size}] alone, or export it with any batch size."
+            )
