@@ -26,6 +26,7 @@ def full_policy(scores: ExitScores, costs: list[float]) -> ExitPolicy:
         "network": {"name": "msdnet_tiny", "fingerprint": "0123456789abcdef"},
         "data": {"name": "größer", "validation": "fedcba9876543210"},
         "guarantee": {"eps": 0.01, "delta": 0.1},
+        "used_exits": [1, 2],
         "notes": ["made for a test", None, True, 3],
     }
     solved = calibrate(tempered, costs, 3e6, unit="macs", metadata=metadata).policy

@@ -89,6 +89,7 @@ WRONG: dict[Where, list[Any]] = {
     ("metadata", "network", "fingerprint"): [None, 123, ["0123"], {}, True],
     ("metadata", "data"): [None, "cifar10", []],
     ("metadata", "guarantee"): [None, 0.01, []],
+    ("metadata", "used_exits"): [None, [], 3, "13", {}, [0, 4], [-1, 3], [1, 1, 3], [3, 1], [0.0, 3], [True, 3]],
     ("software",): [DROP, None, "0.1.0", [], 3],
     ("software", "torch"): [None, 2.11, ["2.11"]],
     ("colour",): ["red", None],
@@ -111,6 +112,7 @@ RIGHT: dict[Where, list[Any]] = {
     ("metadata", "predicted", "more"): [{"top5": 0.9}],
     ("metadata", "network"): [DROP, {}],
     ("metadata", "network", "fingerprint"): [DROP, "another"],
+    ("metadata", "used_exits"): [DROP, [0, 1, 2, 3], [3], [0], [1, 3]],
     ("metadata", "new"): [None, [], "what a later ranet adds"],
     ("software",): [{}, {"another program": "1.0"}],
 }

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ranet.calibration import ExitPolicy
-from ranet.cost import measure_latency
+from ranet.inference import measure_latency
 from ranet.models import create_network
 from ranet.training import load_trained
 
@@ -25,13 +25,13 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     calibrate("checkpoint=run", "budget=60%", "run=calibration", folder=folder)
     (folder / "folder").mkdir()
 
-    measured = measure_latency(network, min_run_time=0.01)
-    measured.save(folder / "latency.json")
+    quick = {"backend": "torch", "min_run_time": 0.001}
+    measure_latency(network, **quick).save(folder / "latency.json")
     (folder / "cut.json").write_text((folder / "latency.json").read_text()[:-50])
-    measure_latency(network, image_size=24, min_run_time=0.01).save(folder / "small.json")
+    (folder / "old.json").write_text((folder / "latency.json").read_text().replace('"version": 2', '"version": 1'))
     other = create_network("msdnet_tiny", blocks=3)
-    measure_latency(other, min_run_time=0.01).save(folder / "of_another_network.json")
-    measure_latency(create_network("msdnet_tiny"), min_run_time=0.01).save(folder / "five_exits.json")
+    measure_latency(other, **quick).save(folder / "of_another_network.json")
+    measure_latency(create_network("msdnet_tiny"), **quick).save(folder / "five_exits.json")
 
     rng = np.random.default_rng(0)
     labels, logits = rng.integers(10, size=60), rng.normal(size=(3, 60, 10)).astype(np.float32)
@@ -129,7 +129,25 @@ CASES: dict[str, str] = {
     f"{MS} batch_size=0": "batch_size=0 must be a whole number of at least 1",
     f"{MS} batch_size=1.5": "batch_size=1.5 must be a whole number of at least 1",
     f"{MS} lazy=true": "lazy=true counts operations",
-    f"{MS} batch_size=2 latency=latency.json": "The latency profile says its batch size",
+    f"{MS} threads=0": "threads=0 must be a whole number of at least 1",
+    f"{MS} threads=true": "threads=True must be a whole number of at least 1",
+    f"{MS} backend=tensorflow": "Unknown backend 'tensorflow'; known: auto, onnxruntime, openvino, torch",
+    f"{MS} backend=opnvino": "Unknown backend 'opnvino'; did you mean openvino",
+    f"{MS} precision=float16": "Unknown precision 'float16'; did you mean bfloat16 or float32",
+    f"{MS} backend=torch device=cuda:99": "cannot be put on the device 'cuda:99'",
+    f"{MS} device=banana": "There is no device 'banana'",
+    f"{BUDGET}=60% backend=torch": "backend=torch has no effect without unit=ms or deadline=",
+    f"{BUDGET}=60% precision=bfloat16": "precision=bfloat16 has no effect without unit=ms or deadline=",
+    f"{BUDGET}=60% threads=1": "threads=1 has no effect without unit=ms or deadline=",
+    f"{BUDGET}=60% device=cpu": "device=cpu has no effect without unit=ms or deadline=",
+    f"{MS} batch_size=2 latency=latency.json": "The latency profile says its batch size; remove batch_size=",
+    f"{MS} backend=auto latency=latency.json": "The latency profile says its backend; remove backend=",
+    f"{MS} precision=float32 latency=latency.json": "The latency profile says its precision; remove precision=",
+    f"{MS} threads=2 latency=latency.json": "The latency profile says its threads; remove threads=",
+    f"{MS} device=cpu latency=latency.json": "The latency profile says its device; remove device=",
+    f"{MS} latency=old.json": "'old.json' has version 1 and this ranet reads 2: measure it again",
+    f"{MS} latency=latency.json data=digits data.image_size=48": "answers images of 32 pixels .*; these have 48",
+    "calibrate checkpoint=run budget=1e-6 unit=ms latency=latency.json": "is less than the .* of the first exit",
     f"{MS} latency=nowhere.json": "'nowhere.json' does not exist",
     f"{MS} latency=3": "The latency profile '3' does not exist",
     f"{MS} latency=folder": "'folder' cannot be read",
@@ -137,7 +155,6 @@ CASES: dict[str, str] = {
     f"{MS} latency=calibration/policy.json": "policy.json' is none",
     f"{MS} latency=five_exits.json": "is of 5 exits, the network has 3",
     f"{MS} latency=of_another_network.json": "is of another network",
-    f"{MS} latency=small.json": "is of images of 24 pixels, these have 32",
     # deadlines
     "calibrate checkpoint=run deadline=1e-6 latency=latency.json": r"the smallest deadline that can be met is \d",
     "calibrate checkpoint=run deadline=soon": "deadline=soon must be a number",

@@ -24,8 +24,8 @@ from ranet.calibration import (
     load_policy,
 )
 from ranet.cli import currency
-from ranet.cost import LatencyProfile
 from ranet.data import ImageData
+from ranet.inference import EarlyExitEngine, LatencyProfile, Timings
 from ranet.models import network_fingerprint
 from ranet.training import load_trained
 
@@ -195,19 +195,22 @@ def test_temperatures_are_fitted_on_images_that_the_thresholds_do_not_see(
 
 
 def test_milliseconds_are_measured_once(
-    calibrate: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    calibrate: Callable[..., str], here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # As the command does it, but for hundredths of a second.
     monkeypatch.setattr(currency, "measure_latency", partial(currency.measure_latency, min_run_time=0.02))
-    calibrate("budget=70%", "unit=ms", "batch_size=3", into="measured")
+    out = calibrate("budget=70%", "unit=ms", "batch_size=3", "backend=torch", "precision=bfloat16", into="measured")
     profile = LatencyProfile.load(tmp_path / "measured" / "latency.json")
     assert (profile.batch_size, profile.image_size, profile.num_exits) == (3, 32, 3)
+    assert (profile.backend, profile.precision, profile.threads) == ("torch", "bfloat16", torch.get_num_threads())
+    assert "those of the torch backend in bfloat16 for batches of 3 images with 1 thread on" in out
     policy = load_policy(tmp_path / "measured" / "policy.json")
+    costs = profile.fused_stage_costs
     assert policy.metadata["unit"] == "ms"
-    assert policy.metadata["cost_per_exit"] == profile.ms_per_exit
     assert policy.metadata["latency"] == profile.to_dict()
-    assert policy.metadata["budget"] == pytest.approx(0.7 * profile.ms_per_exit[-1])
-    assert uses_up(policy, policy.metadata["budget"])
+    assert policy.metadata["budget"] == pytest.approx(0.7 * costs.alone[-1])
+    assert policy.metadata["predicted"]["cost"] <= policy.metadata["budget"]
+    check_promise(policy, ExitScores.load(tmp_path / "measured" / "scores_validation.npz"))
 
     monkeypatch.setattr(currency, "measure_latency", None)
     latency = f"latency={tmp_path / 'measured' / 'latency.json'}"
@@ -215,14 +218,100 @@ def test_milliseconds_are_measured_once(
     assert load_policy(tmp_path / "read" / "policy.json") == policy
 
     # The whole batch must be answered in time, and in all but a twentieth of the runs.
-    second, third = profile.batch_ms_per_exit_p95[1:]
+    second, third = profile.batch_ms_alone_p95[1:]
     calibrate(f"deadline={(second + third) / 2}", latency, into="deadline")
     policy = load_policy(tmp_path / "deadline" / "policy.json")
     assert policy.thresholds == (inf, -inf)
-    assert policy.metadata["cost_per_exit"] == profile.batch_ms_per_exit_p95
+    assert policy.metadata["cost_per_exit"] == profile.batch_ms_alone_p95
     assert (policy.metadata["policy"], policy.metadata["predicted"]["cost"]) == ("deadline", second)
     scores = ExitScores.load(tmp_path / "deadline" / "scores_validation.npz")
     assert policy.metadata["predicted"]["accuracy"] == pytest.approx(scores.correct[1].mean())
+
+
+#: Milliseconds for a batch of two: a cut behind the first exit costs much, one behind the second nothing.
+TABLE = [[2.0, 2.8, 4.4], [6.0, 9.0], [1.6]]
+
+
+@pytest.fixture
+def dear_cut(here: Path, tmp_path: Path) -> Path:
+    """The latency profile of `TABLE`."""
+    network = load_trained(here / "run").network
+    profile = LatencyProfile(
+        network=network_fingerprint(network, weights=False),
+        backend="openvino",
+        runtime_version="1.0",
+        precision="float32",
+        batch_size=2,
+        image_size=32,
+        device="cpu",
+        hardware="a machine",
+        threads=None,
+        platform="elsewhere",
+        stages=tuple(tuple(Timings(ms, 0.0, 1.5 * ms, 100) for ms in row) for row in TABLE),
+    )
+    profile.save(tmp_path / "dear_cut.json")
+    return tmp_path / "dear_cut.json"
+
+
+def test_exits_are_chosen_by_what_cuts_cost(
+    dear_cut: Path, calibrate: Callable[..., str], here: Path, tmp_path: Path
+) -> None:
+    out = calibrate("budget=80%", "unit=ms", f"latency={dear_cut}", "test=true")
+    assert "The policy uses exits 2 and 3 alone, which by cross-fitting is worth" in out
+    assert "The milliseconds are those of the openvino backend in float32 for batches of 2 images on a machine: " in out
+    assert "were measured on a machine with openvino 1.0, neither of which need be what runs here" in out
+    path = tmp_path / "out" / "policy.json"
+    policy = load_policy(path)
+    assert policy.thresholds[0] == inf
+    assert policy.metadata["used_exits"] == [1, 2]
+    # An image that leaves at the second exit pays for the first two stages in one, then for the last.
+    assert policy.metadata["cost_per_exit"] == pytest.approx([1.0, 1.4, 2.2])
+    assert policy.metadata["budget"] == pytest.approx(0.8 * 2.2)
+    validation, test = (ExitScores.load(tmp_path / "out" / f"scores_{split}.npz") for split in ("validation", "test"))
+    check_promise(policy, validation)
+    assert uses_up(policy, 0.8 * 2.2)
+    (row,) = rows(tmp_path / "out")
+    seen = evaluate_policy(policy, test, [1.0, 1.4, 2.2])
+    assert float(row["test_cost_ms"]) == pytest.approx(seen.mean_cost)
+    outcome = command("evaluate", "checkpoint=run", f"policy={path}", f"run={tmp_path / 'evaluation'}", folder=here)
+    assert outcome.status == 0, outcome.err
+    report = json.loads((tmp_path / "evaluation" / "policy_report.json").read_text())
+    assert report["cost_per_exit"] == pytest.approx([1.0, 1.4, 2.2])
+    assert report["seen"]["mean_cost"] == pytest.approx(seen.mean_cost)
+    # And the engine runs these two stages.
+    engine = EarlyExitEngine(load_trained(here / "run").network, path, backend="torch")
+    assert [(stage.first, stage.last) for stage in engine.plan().stages] == [(0, 1), (2, 2)]
+    assert engine.unit == "ms"
+
+
+def test_every_policy_of_a_sweep_has_costs_of_its_own(
+    dear_cut: Path, calibrate: Callable[..., str], tmp_path: Path
+) -> None:
+    out = calibrate("budget=sweep", "unit=ms", f"latency={dear_cut}", "test=true")
+    assert re.search(r"\d+ of 20 policies leave exits out .* by cross-fitting is worth [\d.]+ to [\d.]+ points", out)
+    test = ExitScores.load(tmp_path / "out" / "scores_test.npz")
+    policies = [load_policy(path) for path in sorted((tmp_path / "out" / "policies").iterdir())]
+    wanted = [policy.metadata["budget"] for policy in policies]
+    assert wanted == pytest.approx(np.linspace(1.0, 2.2, 20).tolist())
+    assert len({tuple(policy.metadata["cost_per_exit"]) for policy in policies}) > 1
+    for policy, row in zip(policies, rows(tmp_path / "out"), strict=True):
+        seen = evaluate_policy(policy, test, policy.metadata["cost_per_exit"])
+        assert float(row["test_cost_ms"]) == pytest.approx(seen.mean_cost)
+
+
+@pytest.mark.parametrize(
+    "options", [["budget=80%", "policy=patience"], ["risk.eps=0.3"], ["risk.eps=0.3", "risk.of=disagreement"]]
+)
+def test_patience_and_guarantees_use_all_exits(
+    options: list[str], dear_cut: Path, calibrate: Callable[..., str], tmp_path: Path
+) -> None:
+    budget = ["budget=2.5"] if "policy=patience" in options else options[:1]
+    out = calibrate(*budget, *options[1:], "unit=ms", f"latency={dear_cut}")
+    policy = load_policy(tmp_path / "out" / "policy.json")
+    # With noise taken out: two stages in one never cost more than with the cut between them.
+    assert policy.metadata["cost_per_exit"] == pytest.approx([1.0, 4.0, 4.8])
+    check_promise(policy, ExitScores.load(tmp_path / "out" / "scores_validation.npz"))
+    assert ("The policy uses all exits, because patience counts exits." in out) == ("policy=patience" in options)
 
 
 @pytest.mark.parametrize(

@@ -57,8 +57,8 @@ def exit_for_deadline(
     image, because a deadline binds each image and not their mean.
 
     Args:
-        latency_per_exit: (K,) milliseconds until each exit has answered, such as ``batch_ms_per_exit`` of a
-            `LatencyProfile` (of medians: half of the runs take longer) or its more cautious ``batch_ms_per_exit_p95``.
+        latency_per_exit: (K,) milliseconds until each exit has answered, where nobody leaves before, such as
+            ``batch_ms_alone_p95`` of a `ranet.LatencyProfile`.
         deadline: milliseconds.
         scores: of images that the network was not trained on, to say how accurate that exit is.
         metadata: further entries for the policy file, such as the network's name.

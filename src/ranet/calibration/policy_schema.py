@@ -123,6 +123,12 @@ def _is_exit(value: Any, exits: int) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < exits
 
 
+def _is_exits(value: Any, exits: int) -> bool:
+    if not isinstance(value, list) or not value or not all(_is_exit(item, exits) for item in value):
+        return False
+    return all(one < next_one for one, next_one in pairwise(value))
+
+
 def _is_objects(value: Any, exits: int) -> bool:
     return isinstance(value, list) and len(value) == exits and all(map(_is_object, value))
 
@@ -193,6 +199,7 @@ _METADATA: dict[str, Check] = {
     "guarantee": _OBJECT,
     "deadline": ("a number of milliseconds", _is_positive),
     "exit_index": ("the index of one of the {exits} exits", _is_exit),
+    "used_exits": ("a list of indices of the {exits} exits, each more than the one before", _is_exits),
     "score_distribution": ("edges and counts for each of the {exits} exits", _is_objects),
     "solved_with": ("an object of versions", _is_software),
 }

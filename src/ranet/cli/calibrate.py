@@ -12,9 +12,11 @@ from rich.console import Console
 
 from ranet.calibration import (
     Calibration,
+    ExitCalibration,
     ExitScores,
     RiskCalibration,
     calibrate_each,
+    calibrate_exits_each,
     calibrate_risk,
     exit_for_deadline,
     fit_temperatures,
@@ -29,6 +31,7 @@ from ranet.cli.policy_output import forget_earlier, policy_paths, write_policies
 from ranet.cli.run_folder import run_folder, write_record
 from ranet.cli.scoring import save_scores, score, score_cache
 from ranet.cli.trained import load_network_and_data
+from ranet.cli.used_exits import used_exits_sentence
 from ranet.errors import UserError
 from ranet.evaluation import calibration_report
 from ranet.models import network_fingerprint
@@ -110,6 +113,8 @@ def _what_it_means(config: DictConfig, solved: Sequence[Calibration], scored: Sc
             f"optimal departs from the papers' rule at {departed} of {len(solved)} budgets, where free thresholds or "
             "another score won on images that they were not solved on."
         )
+    choices = [one for one in solved if isinstance(one, ExitCalibration)]
+    sentences += [used_exits_sentence(choices)] if choices else []
     if not scored.validation.has("correct"):
         sentences.append("There are no labels, so no accuracy is promised.")
     return sentences
@@ -170,7 +175,8 @@ def _of_network(config: DictConfig) -> Scored:
 def _check_goal(config: DictConfig, of: Currency, images: int) -> None:
     """Refuse, before the images are scored, what cannot be whatever they show."""
     if config.budget is not None:
-        check_budgets(budgets(config, of), of.costs, of.unit)
+        # Patience counts exits, and so uses them all.
+        check_budgets(budgets(config, of), of.of_all_exits if config.policy == "patience" else of.costs, of.unit)
     elif config.deadline is not None:
         exit_for_deadline(of.costs, config.deadline)
     else:
@@ -183,10 +189,13 @@ def _solve(config: DictConfig, scored: Scored) -> Sequence[Calibration]:
         return [_deadline(config, scored)]
     shared: dict[str, Any] = {"unit": of.unit, "metadata": scored.metadata}
     if config.risk.eps is None:
-        wanted = budgets(config, of)
-        return calibrate_each(scores, of.costs, wanted, policy=config.policy, score=config.score, **shared)
+        asked: dict[str, Any] = {"policy": config.policy, "score": config.score, **shared}
+        if of.stages is None:
+            return calibrate_each(scores, of.costs, budgets(config, of), **asked)
+        return calibrate_exits_each(scores, of.stages, budgets(config, of), **asked)
     options = {"risk": config.risk.of, "bound": config.risk.bound, "score": config.score or "confidence"}
-    return [calibrate_risk(scores, of.costs, config.risk.eps, config.risk.delta, **options, **shared)]
+    # Exits that were chosen by the same images would break the guarantee.
+    return [calibrate_risk(scores, of.of_all_exits, config.risk.eps, config.risk.delta, **options, **shared)]
 
 
 def _deadline(config: DictConfig, scored: Scored) -> Calibration:

@@ -10,14 +10,21 @@ import numpy.typing as npt
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from ranet.calibration import checked_costs
+from ranet.calibration import FusedStageCosts, checked_costs
 from ranet.cli.trained import UNITS as COUNTED
-from ranet.cost import LatencyProfile, measure_costs, measure_latency
+from ranet.cost import measure_costs
 from ranet.errors import UserError, unknown_name
 from ranet.hardware import processor_name
+from ranet.inference import LatencyProfile, measure_latency
+from ranet.inference.backend import PRECISIONS
+from ranet.inference.fastest import runtime_version
+from ranet.inference.latency_profile import is_count
+from ranet.inference.open_backend import BACKENDS
 from ranet.models import StagedNetwork, network_fingerprint
 
 UNITS = (*COUNTED, "ms", "fraction")
+#: Options of a measurement, which a profile that was measured before decides.
+_MEASURED = ("batch_size", "backend", "precision", "threads", "device")
 
 
 def _hardware() -> list[str]:
@@ -30,33 +37,46 @@ class Currency:
     """The cost of each exit.
 
     Attributes:
-        costs: (K,) cumulative.
+        costs: (K,) cumulative; of milliseconds: of each exit as the only one that is used.
         unit: of the costs.
         latency: what was measured, for milliseconds.
+        stages: what fused stages cost, where it depends on the used exits what an exit costs.
     """
 
     costs: npt.NDArray[np.float64]
     unit: str
     latency: LatencyProfile | None = None
+    stages: FusedStageCosts | None = None
+
+    @property
+    def of_all_exits(self) -> npt.NDArray[np.float64]:
+        """(K,) cumulative, where all exits are used."""
+        return self.costs if self.stages is None else self.stages.cumulative(range(self.stages.num_exits))
 
     @property
     def notices(self) -> list[str]:
         """What the user should know of a measurement."""
-        if self.latency is None:
+        of = self.latency
+        if of is None:
             return []
-        notices = []
-        if not self.latency.steady:
+        threads = "" if of.threads is None else f" with {of.threads} thread{'' if of.threads == 1 else 's'}"
+        batches = "single images" if of.batch_size == 1 else f"batches of {of.batch_size} images"
+        notices = [
+            f"The milliseconds are those of the {of.backend} backend in {of.precision} for {batches}{threads} on "
+            f"{of.hardware}: an engine keeps to them with the same backend, precision and batch size."
+        ]
+        if not of.steady:
             notices.append("The latencies are unsteady, as if other work ran on this machine: measure when it is idle.")
-        if self.latency.torch != str(torch.__version__) or self.latency.hardware not in _hardware():
+        if of.runtime_version != runtime_version(of.backend) or of.hardware not in _hardware():
             notices.append(
-                f"The latencies were measured on {self.latency.hardware} with PyTorch {self.latency.torch}, neither of "
+                f"The latencies were measured on {of.hardware} with {of.backend} {of.runtime_version}, neither of "
                 "which need be what runs here."
             )
         return notices
 
     @property
     def metadata(self) -> dict[str, Any]:
-        """What the policy file says of a measurement: on what machine, for what batches."""
+        """What the policy file says of a measurement: on what machine, in which backend, for what batches."""
         return {} if self.latency is None else {"latency": self.latency.to_dict()}
 
 
@@ -70,11 +90,19 @@ def check_currency(config: DictConfig) -> None:
     if config.cost is not None and not OmegaConf.is_list(config.cost):
         raise UserError(f"cost={config.cost} must be a list with the cumulative cost of each exit, such as [1,2.5,4].")
     timed = config.cost is None and (config.unit == "ms" or config.deadline is not None)
-    for option in ("batch_size", "latency"):
-        if config[option] is not None and not timed:
+    for option in (*_MEASURED, "latency"):
+        if config[option] is None:
+            continue
+        if not timed:
             raise UserError(f"{option}={config[option]} has no effect without unit=ms or deadline=; remove it.")
-    if config.batch_size is not None and config.latency is not None:
-        raise UserError("The latency profile says its batch size; remove batch_size=.")
+        if option != "latency" and config.latency is not None:
+            raise UserError(f"The latency profile says its {option.replace('_', ' ')}; remove {option}=.")
+    for option, names in (("backend", (*BACKENDS, "auto")), ("precision", PRECISIONS)):
+        if config[option] not in (None, *names):
+            raise unknown_name(option, config[option], names)
+    for option in ("batch_size", "threads"):
+        if config[option] is not None and not is_count(config[option]):
+            raise UserError(f"{option}={config[option]} must be a whole number of at least 1.")
     if config.deadline is not None and config.unit not in (None, "ms"):
         raise UserError(f"A deadline is in milliseconds; remove unit={config.unit}.")
     if config.lazy and (config.cost is not None or timed):
@@ -96,15 +124,21 @@ def currency(
     assert network is not None, "check_currency has asked for cost="
     if config.unit == "ms" or config.deadline is not None:
         latency = _latency(config, network, image_size)
-        # A deadline binds every batch, a budget their mean.
-        measured = latency.batch_ms_per_exit_p95 if config.deadline is not None else latency.ms_per_exit
-        return Currency(checked_costs(measured, num_exits), "ms", latency)
+        if config.deadline is not None:  # which binds every batch, and a budget their mean
+            return Currency(checked_costs(latency.batch_ms_alone_p95, num_exits), "ms", latency)
+        stages = latency.fused_stage_costs
+        return Currency(checked_costs(stages.alone, num_exits), "ms", latency, stages)
     unit = "macs" if config.unit in (None, "fraction") else config.unit
     counted = measure_costs(network, image_size).per_exit(unit, config.lazy)
     return Currency(checked_costs(counted, num_exits), f"lazy_{unit}" if config.lazy else unit)
 
 
 def _latency(config: DictConfig, network: StagedNetwork, image_size: int | None) -> LatencyProfile:
+    if image_size != network.image_size:
+        raise UserError(
+            f"Milliseconds are the engine's, which answers images of {network.image_size} pixels as the network was "
+            f"built for them; these have {image_size}."
+        )
     if config.latency is not None:
         latency = LatencyProfile.load(config.latency)
         if latency.num_exits != network.num_exits:
@@ -116,16 +150,18 @@ def _latency(config: DictConfig, network: StagedNetwork, image_size: int | None)
             raise UserError(
                 f"The latency profile {config.latency} is of another network; measure it anew (leave out latency=)."
             )
-        if latency.image_size != image_size:
-            raise UserError(
-                f"The latency profile {config.latency} is of images of {latency.image_size} pixels, these have "
-                f"{image_size}; measure it anew (leave out latency=)."
-            )
         return latency
-    batch_size = 1 if config.batch_size is None else config.batch_size
-    if not isinstance(batch_size, int) or isinstance(batch_size, bool):
-        raise UserError(f"batch_size={batch_size} must be a whole number of at least 1.")
-    return measure_latency(network, batch_size, image_size)
+    # The network is on the first GPU, if there is one, where PyTorch alone runs it.
+    elsewhere = "cpu" if config.backend in ("onnxruntime", "openvino") else None
+    options = {name: config[name] for name in ("backend", "precision") if config[name] is not None}
+    return measure_latency(
+        network,
+        config.batch_size or 1,
+        device=config.device or elsewhere,
+        threads=config.threads,
+        cache=config.cache,
+        **options,
+    )
 
 
 def is_number(value: object) -> TypeGuard[int | float]:

@@ -14,6 +14,7 @@ from rich.table import Table
 from ranet.calibration import Calibration, ExitScores, PolicyOutcome, evaluate_policy
 from ranet.calibration.intervals import Interval, OutcomeIntervals, bootstrap_intervals
 from ranet.evaluation.calibration_figure import Exits, Promised, Seen, calibration_figure
+from ranet.evaluation.promised import costs_of
 from ranet.evaluation.style import save_figure
 from ranet.evaluation.tables import Row, percent, write_csv
 from ranet.evaluation.units import CostScale
@@ -51,7 +52,7 @@ class CalibrationReport:
 
     Attributes:
         policies: cheapest first.
-        costs: (K,) cumulative cost of each exit.
+        costs: (K,) cumulative cost of each exit; where that depends on which exits are used, of each as the only one.
         unit: of the costs.
         alone: (K,) top-1 of each exit on all images, on test where there are test images, else on validation; NaN
             without labels.
@@ -178,21 +179,22 @@ def calibration_report(
         calibrations: of one network, one unit.
         validation: the scores that they were solved on.
         test: scores of other images; None for the promises alone.
-        costs: (K,) cumulative.
+        costs: (K,) cumulative, as in the report; what a policy costs is in its own metadata.
         unit: of the costs.
 
     Raises:
         UserError: if test scores are of another network, or lack what the policies compare.
     """
     ordered = sorted(calibrations, key=lambda one: one.predicted_cost)
-    policies = [SolvedPolicy(one) if test is None else _see(one, test, costs) for one in ordered]
+    policies = [SolvedPolicy(one) if test is None else _see(one, test) for one in ordered]
     shown = test if test is not None and test.has("correct") else validation
     alone = shown.correct.mean(axis=1) if shown.has("correct") else np.full(len(costs), nan)
     return CalibrationReport(policies, costs, unit, alone, test is not None)
 
 
-def _see(calibration: Calibration, test: ExitScores, costs: npt.NDArray[np.float64]) -> SolvedPolicy:
+def _see(calibration: Calibration, test: ExitScores) -> SolvedPolicy:
     policy = calibration.policy
+    costs = costs_of(policy)  # of the exits that it uses
     exits = policy.exits(test)
     intervals = bootstrap_intervals(exits, test.correct_at(exits), costs)
     return SolvedPolicy(calibration, evaluate_policy(policy, test, costs), intervals)

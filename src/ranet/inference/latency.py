@@ -35,7 +35,7 @@ def measure_latency(
     device: torch.device | str | None = None,
     precision: str = "float32",
     threads: int | None = None,
-    min_run_time: float = 0.5,
+    min_run_time: float = 0.2,
     cache: str | Path | None = None,
 ) -> LatencyProfile:
     """Time every fused stage of a network as the early-exit engine runs it: the stages a..b in one, for every a <= b.

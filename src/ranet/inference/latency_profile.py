@@ -26,10 +26,10 @@ UNSTEADY = 0.4  # of the median; on an idle machine spreads are below a tenth
 
 @dataclass(frozen=True)
 class LatencyProfile:
-    """How long every fused stage of a network takes for a batch in the early-exit engine, and what was measured on what.
+    """How long every fused stage of a network takes for a batch in the early-exit engine.
 
-    It holds for this backend, precision, batch size, hardware and software alone: measure again where one of them
-    changes.
+    What was measured on what stands beside it. It holds for this backend, precision, batch size, hardware and software
+    alone: measure again where one of them changes.
 
     Attributes:
         network: fingerprint of the network that was measured, without its weights (`ranet.models.network_fingerprint`).
@@ -65,7 +65,7 @@ class LatencyProfile:
 
     @property
     def table_ms(self) -> npt.NDArray[np.float64]:
-        """(K, K) milliseconds of each image: ``table_ms[a, b]`` is the median of the stages a..b, NaN below the diagonal.
+        """(K, K) milliseconds of an image: ``table_ms[a, b]`` is the median of the stages a..b; NaN below the diagonal.
 
         These are the batch's divided by its size: an image that leaves early saves this much where the batch is filled
         up again behind it, as `ranet.EarlyExitEngine.stream` does.
@@ -79,7 +79,7 @@ class LatencyProfile:
 
     @property
     def batch_ms_alone_p95(self) -> list[float]:
-        """(K,) cautious milliseconds until each exit has answered the whole batch, where nobody leaves before; increasing.
+        """(K,) cautious milliseconds until each exit has answered the whole batch, if nobody leaves before; increasing.
 
         For deadlines: the 95th percentile of the stages up to the exit as one fused stage. It is no guarantee: one run
         of twenty takes longer, on this machine as it was when it was measured.
