@@ -1,11 +1,16 @@
-"""Files that are either whole or not there."""
+"""Files and folders that are either whole or not there."""
 
 from __future__ import annotations
 
 import os
+import re
+import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+# Where this process is writing folders at the moment.
+_writing: set[Path] = set()
 
 
 def default_cache() -> Path:
@@ -40,3 +45,81 @@ def written_whole(path: str | Path) -> Iterator[Path]:
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def folder_written_whole(path: str | Path) -> Iterator[Path]:
+    """Give a new folder beside ``path`` to write to, which takes its place only when the block ends without an error.
+
+    An earlier folder there is replaced by two renamings. A process that is killed leaves ``path`` as it was, or, if it
+    dies between these two, leaves the earlier folder under another name until `restore_folder` finds it, or the next
+    process that writes there. What killed processes have left behind is removed then.
+
+    Example:
+        >>> import tempfile
+        >>> target = Path(tempfile.mkdtemp()) / "results"
+        >>> with folder_written_whole(target) as partial:
+        ...     _ = (partial / "note.txt").write_text("whole")
+        >>> [each.name for each in target.parent.iterdir()]
+        ['results']
+    """
+    path = Path(path).resolve()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    restore_folder(path)
+    for left in (*_left_behind(path, "partial"), *_left_behind(path, "earlier")):
+        shutil.rmtree(left, ignore_errors=True)
+    partial, earlier = (path.with_name(f".{path.name}.{os.getpid()}.{kind}") for kind in ("partial", "earlier"))
+    partial.mkdir()
+    _writing.update((partial, earlier))
+    try:
+        yield partial
+        if path.exists():
+            path.rename(earlier)
+        try:
+            partial.rename(path)
+        except BaseException:
+            if earlier.exists():
+                earlier.rename(path)
+            raise
+        shutil.rmtree(earlier, ignore_errors=True)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+        _writing.difference_update((partial, earlier))
+
+
+def restore_folder(path: str | Path) -> None:
+    """Give a folder its name back if a process was killed while it replaced it; see `folder_written_whole`.
+
+    Of several earlier ones it is the last.
+    """
+    # Where nobody may write, or links go round in circles, the folder stays missing.
+    with suppress(OSError, RuntimeError, ValueError):
+        path = Path(path).resolve()
+        if path.exists():
+            return
+        if left := _left_behind(path, "earlier"):
+            max(left, key=lambda each: each.stat().st_ctime).rename(path)
+
+
+def _left_behind(path: Path, kind: str) -> list[Path]:
+    """The folders beside ``path`` with which nobody goes on, because the processes that made them have ended."""
+    name = re.compile(rf"\.{re.escape(path.name)}\.(\d+)\.{kind}")
+    try:
+        beside = list(path.parent.iterdir())
+    except OSError:
+        return []
+    found = [(each, int(match[1])) for each in beside if (match := name.fullmatch(each.name))]
+    # In a container every process may have the same number: this one knows what is its own.
+    return [each for each, made_by in found if each not in _writing and (made_by == os.getpid() or not _lives(made_by))]
+
+
+def _lives(process: int) -> bool:
+    if os.name == "nt":  # where this signal would end it
+        return True
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:  # another user's
+        return True
+    return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -33,3 +34,8 @@ def device_name(device: torch.device) -> str:
 
         return torch.cuda.get_device_name(device)
     return processor_name() if device.type == "cpu" else str(device)
+
+
+def available_cores() -> int:
+    """How many processor cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

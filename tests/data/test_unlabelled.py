@@ -1,4 +1,6 @@
+import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,6 +28,23 @@ def test_images_are_found_in_all_folders_and_sorted(tmp_path: Path) -> None:
     files = list_unlabelled(tmp_path)
     assert [str(files.path(i).relative_to(tmp_path)) for i in range(len(files))] == sorted(names)
     assert not files.labels.any()
+
+
+def test_links_in_circles_and_closed_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    picture(tmp_path / "closed" / "a.png", 8, 8)
+    (tmp_path / "again").symlink_to(".")
+    assert len(list_unlabelled(tmp_path)) == 1
+    scan = os.scandir
+
+    def refusing(path: str | Path) -> Any:
+        if Path(path).name == "closed":  # the super-user may read any
+            raise PermissionError(13, "Permission denied", str(path))
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    picture(tmp_path / "b.png", 8, 8)
+    with pytest.raises(UserError, match=r"The folder .*/closed cannot be read \(Permission denied\); make it readable"):
+        list_unlabelled(tmp_path)
 
 
 def test_one_image_is_enough(tmp_path: Path) -> None:

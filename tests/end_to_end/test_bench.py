@@ -2,6 +2,7 @@
 
 import csv
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,7 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a trained network (run), and two policies and its test scores (calibration)."""
     folder = tmp_path_factory.mktemp("bench")
     train_network(folder)
-    calibrate("checkpoint=run", "budget=[50%,80%]", "test=true", "run=calibration", folder=folder)
+    calibrate("checkpoint=run", "budget=[50%,80%]", "lazy=true", "test=true", "run=calibration", folder=folder)
     return folder
 
 
@@ -44,7 +45,7 @@ def test_a_trained_network_with_policies_and_a_rival(here: Path, tmp_path: Path)
     assert sorted(content(tmp_path / "out")) == names
 
     test = ExitScores.load(here / "calibration" / "scores_test.npz")
-    macs = np.array(ranet.measure_costs(load_trained(here / "run").network, 32).macs_per_exit, dtype=np.float64)
+    macs = np.array(ranet.measure_costs(load_trained(here / "run").network, 32).lazy_macs_per_exit, dtype=np.float64)
     timed = test.num_images // 16 * 16
     for number, row in enumerate(rows(tmp_path / "out"), start=1):
         policy = load_policy(here / "calibration" / "policies" / f"policy_{number}.json")
@@ -90,8 +91,8 @@ def test_budgets_are_solved_on_the_validation_images(here: Path, tmp_path: Path)
 
 
 def test_random_weights_tell_times_alone(tmp_path: Path) -> None:
-    options = ["precisions=[float32,bfloat16]", "batch_sizes=[1,8]", "images_limit=32", *QUICK, "run=out"]
-    outcome = command("bench", *SMALL, *options, folder=tmp_path)
+    options = ["precisions=[float32,bfloat16]", "batch_sizes=[1,8]", "images_limit=32", *QUICK, "rivals=null"]
+    outcome = command("bench", *SMALL, *options, "run=out", folder=tmp_path)
     assert outcome.status == 0, outcome.err
     assert sorted(content(tmp_path / "out")) == [
         "bench.csv",
@@ -133,6 +134,9 @@ CASES = {
     "model=msdnet_tiny rounds=0": "rounds=0 must be a whole number of at least 1",
     "model=msdnet_tiny images_limit=1.5": "images_limit=1.5 must be a whole number of at least 1",
     "model=msdnet_tiny threads=0": "threads=0 must be a whole number of at least 1",
+    "model=msdnet_tiny seed=abc": "seed=abc must be a whole number from 0 to 4294967295.",
+    "model=msdnet_tiny seed=-1": "seed=-1 must be a whole number from 0 to 4294967295.",
+    "model=msdnet_tiny images_limit=8 rivals=[null]": "rivals=[null] names no network",
     "model=msdnet_tiny seconds=0": "seconds=0 must be a positive number, or null",
     "model=msdnet_tiny device=abacus": "device=abacus is not there",
     "model=msdnet_tiny budget=1%": "No policy has a mean cost of",
@@ -157,7 +161,8 @@ def test_a_mistake_is_one_sentence_and_nothing_is_written(options: str, files: P
 
 
 def test_a_backend_that_is_not_installed_names_its_extra(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ranet.cli.bench_options.find_spec", lambda name: None)
+    for package in ("openvino", "onnxruntime"):
+        monkeypatch.setitem(sys.modules, package, None)
     outcome = command("bench", "model=msdnet_tiny", "backends=openvino", "run=out", folder=files)
     assert outcome.status == 1
     assert 'needs the package openvino, which is not there; pip install "ranet[openvino]".' in outcome.err

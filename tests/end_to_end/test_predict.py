@@ -9,6 +9,7 @@ import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,6 +21,9 @@ from ranet.calibration import ExitPolicy, ExitScores, load_policy
 from ranet.cli.network_alone import load_network_alone
 from ranet.data import ImageData
 from ranet.data.unlabelled import unlabelled_loader
+from ranet.inference.engine import EarlyExitEngine
+from ranet.inference.fused_stages import FusedStage
+from ranet.inference.openvino_backend import OpenVinoBackend
 from ranet.models import create_network, network_fingerprint
 from ranet.training import load_trained
 
@@ -171,12 +175,14 @@ def test_broken_images_are_named_at_the_end_and_the_others_answered(folder: Path
         strict=True,
     ):
         assert re.fullmatch(rf"ranet: .*/mixed/{name}.png {what}\.", line)
-    assert lines[-1] == "ranet: 4 of 7 images could not be read and have no row; the others were answered."
+    assert lines[-1] == "ranet: 4 of 7 images could not be answered and have no row; the others were answered."
 
     outcome = predict(f"images={tmp_path / 'mixed' / '2_empty.png'}", folder=folder)
     assert outcome.status == 1
     assert outcome.out == "image,label,class,probability,exit,cost_macs\n"
-    assert outcome.err.endswith("ranet: 1 of 1 images could not be read and have no row; the others were answered.\n")
+    assert outcome.err.endswith(
+        "ranet: 1 of 1 images could not be answered and have no row; the others were answered.\n"
+    )
 
     normalised = np.random.default_rng(0).normal(size=(5, 3, 32, 32)).astype(np.float32)
     normalised[3, 0, 0, 0] = np.nan
@@ -185,6 +191,92 @@ def test_broken_images_are_named_at_the_end_and_the_others_answered(folder: Path
     assert outcome.status == 1
     assert [row["image"] for row in csv.DictReader(io.StringIO(outcome.out))] == ["0", "1", "2", "4"]
     assert "ranet: Image 3 of " in outcome.err
+
+
+def test_images_without_a_finite_answer_have_no_row(folder: Path, tmp_path: Path) -> None:
+    normalised = np.random.default_rng(0).normal(size=(5, 3, 32, 32)).astype(np.float32)
+    normalised[[1, 4]] = np.copysign(np.float32(3e38), normalised[[1, 4]])  # the first convolution overflows
+    np.save(tmp_path / "images.npy", normalised)
+    outcome = predict(f"images={tmp_path / 'images.npy'}", f"output={tmp_path / 'out.jsonl'}", folder=folder)
+    assert outcome.status == 1
+    rows = [json.loads(line, parse_constant=pytest.fail) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    assert [row["image"] for row in rows] == ["0", "2", "3"]
+    assert outcome.out.startswith("3 images answered in ")
+    what = "has no answer: its logits are too large for a probability; look at its pixels and at the weights."
+    assert outcome.err.splitlines() == [
+        *(f"ranet: Image {i} of {tmp_path / 'images.npy'} {what}" for i in (1, 4)),
+        "ranet: 2 of 5 images could not be answered and have no row; the others were answered.",
+    ]
+
+
+def test_a_folder_that_cannot_be_read_is_said_at_the_end(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "closed").mkdir()
+    Image.new("RGB", (32, 32)).save(tmp_path / "a.png")
+    (tmp_path / "again").symlink_to(".")
+    scan = os.scandir
+
+    def refusing(path: Any = ".") -> Any:
+        if Path(path).name == "closed":  # the super-user may read any
+            raise PermissionError(13, "Permission denied", str(path))
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    outcome = predict(f"images={tmp_path}", folder=folder)
+    assert outcome.status == 1
+    assert [row["image"] for row in csv.DictReader(io.StringIO(outcome.out))] == [str(tmp_path / "a.png")]
+    assert outcome.err.splitlines()[1:] == [
+        f"ranet: The folder {tmp_path / 'closed'} cannot be read (Permission denied).",
+        "ranet: all images of a folder could not be answered and have no row; the others were answered.",
+    ]
+
+
+@pytest.mark.skipif(not find_spec("openvino") or not find_spec("onnx"), reason="needs the extra openvino")
+@pytest.mark.parametrize(
+    ("batch_size", "images", "computed"),
+    [(48, "images", 48), pytest.param(100, "images", 100, marks=pytest.mark.slow), (100, "pixels.npy", 64)],
+)
+def test_openvino_computes_the_batch_size_that_was_asked_for(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, batch_size: int, images: str, computed: int
+) -> None:
+    sizes, compiled = [], set()
+    stream, compile_stage = EarlyExitEngine.stream, OpenVinoBackend._compile
+    if images == "pixels.npy":  # fewer than a batch
+        np.save(folder / "few.npy", np.load(folder / images)[:50])
+        images = "few.npy"
+
+    def seen(self: EarlyExitEngine, *args: Any, batch_size: int, **options: Any) -> Any:
+        sizes.append(batch_size)
+        return stream(self, *args, batch_size=batch_size, **options)
+
+    def counted(self: OpenVinoBackend, stage: FusedStage, size: int) -> Any:
+        compiled.add(size)
+        return compile_stage(self, stage, size)
+
+    monkeypatch.setattr(EarlyExitEngine, "stream", seen)
+    monkeypatch.setattr(OpenVinoBackend, "_compile", counted)
+    given = f"images={images}"
+    rows = answered(given, f"batch_size={batch_size}", "backend=openvino", folder=folder)
+    assert (sizes, compiled) == ([computed], {computed})
+    expected = answered(given, folder=folder)
+    for row, other in zip(rows, expected, strict=True):
+        assert float(row.pop("probability")) == pytest.approx(float(other.pop("probability")), rel=1e-3)
+        assert row == other
+
+
+@pytest.mark.skipif(not find_spec("onnxruntime") or not find_spec("onnx"), reason="needs the extra onnx")
+def test_a_stage_that_cannot_be_read_is_said_before_any_row(folder: Path, tmp_path: Path) -> None:
+    outcome = command("export", "checkpoint=run", "policy=one.json", f"output={tmp_path / 'engine'}", folder=folder)
+    assert outcome.status == 0, outcome.err
+    for stage in (tmp_path / "engine").glob("*.onnx"):
+        damaged = bytearray(stage.read_bytes())
+        damaged[-1] ^= 1
+        stage.write_bytes(damaged)
+    options = [f"engine={tmp_path / 'engine'}", "images=images", "backend=onnxruntime"]
+    outcome = command("predict", *options, folder=folder)
+    assert (outcome.status, outcome.out) == (1, "")
+    assert re.fullmatch(r"ranet: The stage file .* is not the one that was exported .*\n", outcome.err)
 
 
 GIVEN = "checkpoint=run policy=policies images=images"
@@ -211,6 +303,10 @@ CASES: dict[str, tuple[int, str]] = {
     f"{GIVEN} batch_size=null": (1, "batch_size=None must be a whole number of at least 1"),
     f"{GIVEN} threads=many": (1, "threads=many must be a whole number of at least 1"),
     f"{GIVEN} max_exit=0": (1, "max_exit=0 must be a whole number of at least 1"),
+    f"{GIVEN} max_exit=1.5": (1, "max_exit=1.5 must be a whole number of at least 1"),
+    f"{GIVEN} max_exit=true": (1, "max_exit=True must be a whole number of at least 1"),
+    f"{GIVEN} batch_size=2.5": (1, "batch_size=2.5 must be a whole number of at least 1"),
+    f"{GIVEN} threads=true": (1, "threads=True must be a whole number of at least 1"),
     f"{GIVEN} max_exit=4": (1, "max_exit=4 must be one of the exits 1 to 3"),
     f"{GIVEN} budget=cheap": (
         1,

@@ -44,12 +44,15 @@ def compared_scores(policy: ExitPolicy, answers: Any) -> npt.NDArray[np.float32]
     return torch.stack([getattr(a, policy.score) for a in answers]).numpy()
 
 
-def between_scores(policy_score: str, logits: Tensor, ranks: list[float]) -> tuple[float, ...]:
+def between_scores(
+    policy_score: str, logits: Tensor, ranks: list[float], temperatures: tuple[float, ...] | None = None
+) -> tuple[float, ...]:
     """A threshold for each exit but the last, in the middle of the widest gap near a rank in [0, 1] of the scores.
 
     So rounding cannot decide about an image. A rank below 0 gives minus infinity, above 1 infinity.
     """
-    answers = [score_logits(of_exit) for of_exit in logits]
+    each = temperatures or (1.0,) * len(logits)
+    answers = [score_logits(of_exit, None, t) for of_exit, t in zip(logits, each, strict=True)]
     compared = compared_scores(ExitPolicy((0.0,) * (len(logits) - 1), score=policy_score), answers)
     thresholds = []
     for of_exit, rank in zip(compared[:-1], ranks, strict=True):

@@ -48,9 +48,10 @@ def cases(draw: st.DrawFn) -> tuple[str, ExitPolicy, int, int | None]:
     count = draw(st.sampled_from([0, 1, 2, 3, 17, 64, 65, 150]))
     exits = NETWORKS[name].num_exits
     ranks = draw(st.lists(st.floats(-0.2, 1.4), min_size=exits - 1, max_size=exits - 1))
-    thresholds = between_scores(score, LOGITS[name], ranks)
+    temperatures = draw(st.none() | st.tuples(*[st.floats(0.5, 3.0)] * exits))
+    thresholds = between_scores(score, LOGITS[name], ranks, temperatures)
     max_exit = draw(st.none() | st.integers(0, exits - 1))
-    return name, ExitPolicy(thresholds, score=score), count, max_exit
+    return name, ExitPolicy(thresholds, score, temperatures), count, max_exit
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

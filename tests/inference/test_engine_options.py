@@ -12,6 +12,7 @@ import torch
 from ranet import EarlyExitEngine, ExitPolicy, UserError, create_network, measure_costs
 from ranet.inference import stream as stream_module
 from ranet.inference.fused_stages import FusedStage
+from ranet.inference.images import checked_images
 from ranet.inference.stage_times import StageTimes
 from tests.inference.networks import make
 from tests.inference.replay import all_logits, between_scores, replayed
@@ -35,13 +36,26 @@ def promised(cost: float) -> dict[str, Any]:
 class TestBudgets:
     def test_costs_are_the_policys_and_else_macs(self, engine: EarlyExitEngine) -> None:
         answers = engine(IMAGES)
-        assert answers.unit == engine.unit == "macs"
-        macs = measure_costs(NETWORK).macs_per_exit
+        assert answers.unit == engine.unit == "lazy_macs"  # as the engine computes an MSDNet
+        macs = measure_costs(NETWORK).per_exit("macs", lazy=True)
         assert answers.costs.tolist() == [macs[k] for k in answers.exits]
         priced = ExitPolicy(HALVES.thresholds, metadata=promised(3.0))
         answers = engine(IMAGES, policy=priced)
         assert answers.unit == "joules"
         assert answers.costs.tolist() == (answers.exits + 1).tolist()
+
+    def test_a_network_that_cannot_be_lazy_costs_macs(self) -> None:
+        network = make("ranet_tiny")
+        engine = EarlyExitEngine(network, ExitPolicy((0.5,) * (network.num_exits - 1)), backend="torch")
+        assert engine.unit == "macs"
+        assert engine.plan().cost_per_exit.tolist() == measure_costs(network).macs_per_exit
+
+    def test_policies_of_several_units_do_not_go_together(self) -> None:
+        others = {**promised(3.0), "unit": "ms"}
+        with pytest.raises(UserError, match="in one unit, and these are in joules and ms"):
+            EarlyExitEngine(
+                NETWORK, [ExitPolicy(HALVES.thresholds, metadata=each) for each in (promised(3.0), others)], "torch"
+            )
 
     def test_a_budget_chooses_the_dearest_policy_within_it(self) -> None:
         policies = [
@@ -64,8 +78,9 @@ class TestBudgets:
         never = ExitPolicy((inf,) * (K - 1))
         assert set(engine(IMAGES, policy=never, max_exit=2).exits) == {2}
         assert set(ran) == {FusedStage(0, 2)}
-        with pytest.raises(UserError, match="max_exit=5 must be one of the exits 0 to 4"):
-            engine(IMAGES, max_exit=K)
+        for wrong in (K, -1, 1.5, True):
+            with pytest.raises(UserError, match=f"max_exit={wrong} must be one of the exits 0 to 4"):
+                engine(IMAGES, max_exit=wrong)  # type: ignore[arg-type]
 
     def test_exits_that_are_not_used_are_no_cuts_and_their_heads_do_not_run(self, engine: EarlyExitEngine) -> None:
         engine(IMAGES[:8])
@@ -102,10 +117,21 @@ class TestDeadline:
         exits, _, _ = replayed(never, LOGITS[:, :10], max_exit=1)
         np.testing.assert_array_equal(answers.exits, exits)
 
-    @pytest.mark.parametrize("deadline", [0, -1.0, inf, float("nan")])
-    def test_a_deadline_is_a_time(self, engine: EarlyExitEngine, deadline: float) -> None:
+    @pytest.mark.parametrize("deadline", [0, -1.0, inf, float("nan"), "5", True])
+    def test_a_deadline_is_a_time(self, engine: EarlyExitEngine, deadline: Any) -> None:
         with pytest.raises(UserError, match="positive number of milliseconds"):
             engine(IMAGES, deadline=deadline)
+
+    def test_nobody_is_left_without_an_answer_though_the_first_cut_is_not_looked_at(
+        self, engine: EarlyExitEngine, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """As in an exported folder that has more stages than the policy looks at."""
+        monkeypatch.setattr(engine, "_stages_for", lambda exits: [FusedStage(k, k) for k in range(exits[-1] + 1)])
+        policy = ExitPolicy((inf, inf, 0.5, 0.5))
+        answers = engine(IMAGES[:10], policy=policy, deadline=1e-6)
+        assert set(answers.exits) == {2}
+        np.testing.assert_array_equal(answers.labels, LOGITS[2, :10].argmax(dim=1).numpy())
+        np.testing.assert_array_equal(engine(IMAGES[:10], policy=policy).exits, replayed(policy, LOGITS[:, :10])[0])
 
 
 class TestCompaction:
@@ -190,17 +216,30 @@ class TestStream:
         assert 40 < read < 60
         assert sum(1 for _ in answered) == 200
 
-    def test_calls_and_other_streams_may_come_between(self, engine: EarlyExitEngine) -> None:
-        exits, _, _ = replayed(HALVES, LOGITS)
-        batches = [IMAGES[a : a + 9] for a in range(0, 90, 9)]
-        one, two = engine.stream(batches, batch_size=16), engine.stream(batches[::-1], batch_size=16)
-        found_one, found_two = [], []
-        for _ in range(10):
+    @pytest.mark.parametrize("backend", ["torch", "onnxruntime", "openvino"])
+    def test_calls_and_other_streams_may_come_between(self, backend: str) -> None:
+        pytest.importorskip(backend)
+        engine = EarlyExitEngine(NETWORK, HALVES, backend)
+        exits, _, _ = replayed(HALVES, LOGITS, max_exit=1)
+        read = {"one": 0, "two": 0}
+
+        def batches(name: str, order: int) -> Iterator[Any]:
+            for _ in range(6):
+                for at in range(0, 90, 9)[::order]:
+                    read[name] += 1
+                    yield IMAGES[at : at + 9]
+
+        one = engine.stream(batches("one", 1), batch_size=16, max_exit=1)
+        two = engine.stream(batches("two", -1), batch_size=16, max_exit=1)
+        found_one, found_two = [next(one).exits], [next(two).exits]
+        assert max(read.values()) < 20  # images wait in both while the engine does other things
+        for _ in range(59):
             found_one.append(next(one).exits)
-            np.testing.assert_array_equal(engine(IMAGES[:17]).exits, exits[:17])
+            np.testing.assert_array_equal(engine(IMAGES[:16], max_exit=1).exits, exits[:16])
             found_two.append(next(two).exits)
-        np.testing.assert_array_equal(np.concatenate(found_one), exits)
-        np.testing.assert_array_equal(np.concatenate(found_two[::-1]), exits)
+        np.testing.assert_array_equal(np.concatenate(found_one), np.tile(exits, 6))
+        expected = np.concatenate([exits[at : at + 9] for at in range(0, 90, 9)[::-1]])
+        np.testing.assert_array_equal(np.concatenate(found_two), np.tile(expected, 6))
 
     def test_what_the_source_raises_comes_through(self, engine: EarlyExitEngine) -> None:
         def batches() -> Iterator[Any]:
@@ -210,8 +249,8 @@ class TestStream:
         with pytest.raises(OSError, match="the disk is gone"):
             list(engine.stream(batches(), batch_size=4))
 
-    @pytest.mark.parametrize("size", [0, -1])
-    def test_a_batch_size_is_a_number_of_images(self, engine: EarlyExitEngine, size: int) -> None:
+    @pytest.mark.parametrize("size", [0, -1, 2.5, "8", True])
+    def test_a_batch_size_is_a_number_of_images(self, engine: EarlyExitEngine, size: Any) -> None:
         with pytest.raises(UserError, match="at least 1"):
             engine.stream([], batch_size=size)
 
@@ -243,8 +282,19 @@ class TestBadInput:
 
     def test_tensors_and_other_floats_are_images(self, engine: EarlyExitEngine) -> None:
         expected = engine(IMAGES[:3]).logits
-        for given in (torch.from_numpy(IMAGES[:3]), IMAGES[:3].astype(np.float64), IMAGES[:3][:, :, ::-1][:, :, ::-1]):
+        backwards = np.ascontiguousarray(IMAGES[:3, :, :, ::-1])[:, :, :, ::-1]
+        assert backwards.strides[3] < 0
+        frozen = IMAGES[:3].copy()
+        frozen.flags.writeable = False
+        wide = torch.from_numpy(IMAGES[:3]).to(memory_format=torch.channels_last)
+        for given in (torch.from_numpy(IMAGES[:3]), IMAGES[:3].astype(np.float64), backwards, frozen, wide):
             np.testing.assert_array_equal(engine(given).logits, expected)
+
+    def test_whole_numbers_on_a_gpu_are_no_images(self) -> None:
+        """Such a tensor never comes to this machine's memory, so its type is looked at where it is."""
+        pixels = torch.zeros(2, 3, 32, 32, dtype=torch.uint8, device="meta")
+        with pytest.raises(UserError, match=r"must be floats, .* and these are torch\.uint8"):
+            checked_images(pixels, 32)
 
     def test_a_policy_of_another_network(self, engine: EarlyExitEngine) -> None:
         other = ExitPolicy(HALVES.thresholds, metadata={"network": {"fingerprint": "0123456789abcdef"}})
@@ -261,13 +311,18 @@ class TestBadInput:
             ({"precision": "float16"}, "Unknown precision 'float16'"),
             ({"device": "cuda:97", "backend": "torch"}, "cannot be put on the device 'cuda:97'"),
             ({"threads": 0}, "threads=0 must be"),
+            ({"threads": True}, "threads=True must be"),
+            ({"batch_sizes": [8]}, "computes batches of any size"),
+            ({"batch_sizes": 8, "backend": "openvino"}, "batch_sizes=8 must be a list"),
+            ({"batch_sizes": [2.5], "backend": "openvino"}, "batch_sizes=2.5 must be a whole number"),
+            ({"network": None}, "runs a network or an exported folder, not NoneType"),
             ({"policy": []}, "needs a policy"),
             ({"policy": "missing.json"}, "does not exist"),
         ],
     )
     def test_what_an_engine_is_made_of(self, arguments: dict[str, Any], sentence: str) -> None:
         with pytest.raises(UserError, match=sentence):
-            EarlyExitEngine(NETWORK, **{"policy": HALVES, "backend": "torch", **arguments})
+            EarlyExitEngine(**{"network": NETWORK, "policy": HALVES, "backend": "torch", **arguments})
 
     @pytest.mark.parametrize(
         ("name", "package", "extra"), [("openvino", "openvino", "openvino"), ("onnxruntime", "onnxruntime", "onnx")]
@@ -301,6 +356,16 @@ def test_images_of_other_sizes_than_cifars(tmp_path: Path) -> None:
     network = create_network("ranet_tiny", image_size=48, num_classes=3)
     engine = EarlyExitEngine(network, ExitPolicy((0.4,) * (network.num_exits - 1)), backend="torch")
     assert engine(np.zeros((2, 3, 48, 48), dtype=np.float32)).probabilities.shape == (2, 3)
+
+
+@pytest.mark.parametrize("sizes", [[], [0], [2.5], [-1], "8", 4])
+def test_what_is_prepared_are_batch_sizes(engine: EarlyExitEngine, sizes: Any) -> None:
+    with pytest.raises(UserError, match="sizes"):
+        engine.prepare(sizes)
+
+
+def test_preparing_one_size_measures_what_lies_around_it(engine: EarlyExitEngine) -> None:
+    assert engine.prepare([16, 4]).sizes == (1, 4, 16, 64)
 
 
 def test_a_prepared_engine_measures_no_more(engine: EarlyExitEngine, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -320,8 +320,21 @@ export.export_engine(network, ExitPolicy.only(2, 4), sys.argv[2], cache=sys.argv
         killed = subprocess.run([sys.executable, "-c", code, cache, "engine"], cwd=tmp_path)
         assert killed.returncode == -signal.SIGKILL
         assert ExportedFolder(tmp_path / "engine").policies == [ExitPolicy.only(1, 4)]
+        assert list(tmp_path.glob(".engine.*.partial"))
         written = export_engine(network, ExitPolicy.only(2, 4), tmp_path / "engine", cache=cache)
         assert written.folder.policies == [ExitPolicy.only(2, 4)]
+        assert not list(tmp_path.glob(".*")), "what the killed one left is gone"
+
+    def test_one_that_was_killed_while_it_replaced_the_earlier_one(
+        self, network: StagedNetwork, folder: Path, cache: Path, tmp_path: Path
+    ) -> None:
+        target = tmp_path / "engine"
+        export_engine(network, ExitPolicy.only(1, 4), target, cache=cache)
+        (target / "predictions.csv").write_text("mine")
+        target.rename(tmp_path / f".engine.{2**40}.earlier")  # no process has this number
+        with pytest.raises(UserError, match=r"also holds 'predictions.csv', which would be lost"):
+            export_engine(network, ExitPolicy.only(2, 4), target, cache=cache)
+        assert (target / "predictions.csv").read_text() == "mine"
 
     def test_one_that_fails_halfway_leaves_nothing(
         self, network: StagedNetwork, folder: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -158,6 +158,13 @@ class TestReading:
         with pytest.raises(UserError, match="Unknown unit 'joules'"):
             export.costs_per_exit("joules")
 
+    def test_it_is_found_where_a_killed_export_left_it(self, folder: Path) -> None:
+        # As between the two renamings of `folder_written_whole`; no process has this number.
+        folder.rename(folder.with_name(f".{folder.name}.{2**40}.earlier"))
+        folder.with_name(f".{folder.name}.{2**40}.partial").mkdir()
+        assert ExportedFolder(folder).policies == [POLICY]
+        assert folder.is_dir()
+
     def test_it_needs_neither_torch_nor_onnx(self, folder: Path) -> None:
         code = (
             "import sys; sys.modules.update(dict.fromkeys(['torch', 'torchvision', 'onnx', 'matplotlib']));"

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ranet.errors import UserError
 from ranet.inference import fastest as module
 from ranet.inference.backend import NetworkFacts, sized
 from ranet.inference.fastest import fastest
@@ -40,7 +41,14 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def choose(backends: list[Pretended], cache: Path, **options: Any) -> str:
     made = {backend.name: backend for backend in backends}
-    arguments = {"precision": "float32", "threads": None, "batch_sizes": None, "cache": cache, **options}
+    arguments = {
+        "fingerprint": "0123456789abcdef",
+        "precision": "float32",
+        "threads": None,
+        "batch_sizes": None,
+        "cache": cache,
+        **options,
+    }
     chosen = fastest(list(made), made.__getitem__, **arguments)  # type: ignore[arg-type]
     return chosen.name
 
@@ -57,7 +65,7 @@ def test_padding_counts(measured: list[str], tmp_path: Path) -> None:
     """An image alone costs a backend that only runs batches of 32 as much as the whole batch."""
     any_size = Pretended("torch", row=1.0, batch=3.0)
     assert choose([any_size, Pretended("openvino", 0.9, 0.0, (32,))], tmp_path) == "torch"
-    assert choose([any_size, Pretended("openvino", 0.9, 0.0, (1, 32))], tmp_path, threads=2) == "openvino"
+    assert choose([any_size, Pretended("openvino", 0.9, 0.0, (1, 32))], tmp_path, threads=97) == "openvino"
 
 
 def test_it_is_measured_once_for_what_it_depends_on(measured: list[str], tmp_path: Path) -> None:
@@ -70,6 +78,26 @@ def test_it_is_measured_once_for_what_it_depends_on(measured: list[str], tmp_pat
     assert len(measured) == 8
     assert choose(backends[:1], tmp_path) == "torch"
     assert len(measured) == 8  # one alone needs no measurement
+
+
+def test_one_that_cannot_run_the_network_is_no_candidate(measured: list[str], tmp_path: Path) -> None:
+    made = {"torch": Pretended("torch", 9.0, 9.0), "onnxruntime": Pretended("onnxruntime", 1.0, 1.0)}
+
+    def make(name: str) -> Any:
+        if name in refused:
+            raise UserError(f"{name} cannot.")
+        return made[name]
+
+    def run() -> str:
+        return fastest(["torch", "onnxruntime"], make, "0123", "float32", None, None, tmp_path / "-".join(refused)).name
+
+    refused = {"onnxruntime"}
+    assert run() == "torch"
+    refused = set()
+    assert run() == "onnxruntime"
+    refused = {"onnxruntime", "torch"}
+    with pytest.raises(UserError, match="torch cannot"):
+        run()
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"fastest": "tensorrt"}', '{"fastest": NaN}'])

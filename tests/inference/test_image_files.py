@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -130,6 +131,45 @@ def test_broken_images_are_named_and_the_others_read(tmp_path: Path) -> None:
         assert "\n" not in image.error
         assert image.error.endswith(".")
         assert re.search(message, image.error)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes")
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    (tmp_path / "good.png").write_bytes(png())
+    for name in ("pipe.png", "pipe.npy"):
+        os.mkfifo(tmp_path / name)
+    source = open_images(tmp_path, FOUR)
+    found: list[ReadImage] = []
+    thread = threading.Thread(target=lambda: found.extend(source.read(i, FOUR) for i in range(2)), daemon=True)
+    thread.start()
+    thread.join(20)
+    assert [image.error for image in found] == [
+        None,
+        f"{tmp_path / 'pipe.png'} is no file; only files are read as images.",
+    ]
+    with pytest.raises(UserError, match=r"pipe.npy is no file; write the array with numpy.save"):
+        open_images(tmp_path / "pipe.npy", FOUR)
+
+
+def test_links_in_circles_and_closed_folders(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = open_images(folder, FOUR)
+    (folder / "again").symlink_to(".")
+    (folder / "b" / "up").symlink_to(folder)
+    assert open_images(folder, FOUR) == expected
+    scan = os.scandir
+
+    def refusing(path: str | Path) -> Any:
+        if Path(path).name in ("B", "z"):  # the super-user may read any
+            raise PermissionError(13, "Permission denied", str(path))
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    source = open_images(folder, FOUR)
+    assert len(source) == 7
+    closed = [folder / "B", folder / "z"]
+    assert source.left_out == tuple(f"The folder {path} cannot be read (Permission denied)." for path in closed)
+    with pytest.raises(UserError, match=r"^The folder .*/z cannot be read \(Permission denied\)\.$"):
+        open_images(folder / "z", FOUR)
 
 
 def test_a_bomb_is_not_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -103,6 +103,23 @@ def test_names_that_are_no_text_come_back_as_the_bytes_they_are(suffix: str, tmp
     assert os.fsencode(row["image"]) == b"latin-\xe4.png"
 
 
+def test_the_head_comes_with_the_first_rows_and_not_with_an_error(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(RuntimeError), open_table("-", "macs"):
+        raise RuntimeError
+    assert not capsys.readouterr().out
+    with open_table("-", "macs"):
+        assert not capsys.readouterr().out
+    assert capsys.readouterr().out == "image,label,class,probability,exit,cost_macs\n"
+
+
+def test_json_that_others_cannot_read_is_not_written(tmp_path: Path) -> None:
+    said = answers(2)
+    said.confidences[1] = np.nan
+    with pytest.raises(ValueError, match="not JSON compliant"), open_table(str(tmp_path / "out.jsonl"), "") as table:
+        table.write(["a", "b"], said)
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_table_is_whole_or_not_there(tmp_path: Path) -> None:
     path = tmp_path / "out.csv"
     path.write_text("earlier\n")

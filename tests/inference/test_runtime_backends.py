@@ -316,7 +316,9 @@ def test_onnxruntime_refuses_bfloat16() -> None:
 )
 def test_a_missing_runtime_is_named(backend: Any, package: str, extra: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(UserError, match=rf'needs the package {package}; pip install "ranet\[{extra}\]"'):
+    with pytest.raises(
+        UserError, match=rf'needs the package {package}, which is not there; pip install "ranet\[{extra}\]"'
+    ):
         backend(graphs("msdnet_tiny"))
 
 

@@ -15,6 +15,8 @@ from ranet.errors import UserError
 from ranet.files import written_whole
 from ranet.strict_json import canonical_json, parse_strict_json, plain, shown, strict_json
 
+#: What the file of one policy is called, and the folder of several, where ranet chooses the name.
+ONE_POLICY, SEVERAL_POLICIES = "policy.json", "policies"
 FORMAT = "ranet exit policy"
 VERSION = 2
 _INFINITE = {NEVER: inf, ALWAYS: -inf}

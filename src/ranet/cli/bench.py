@@ -17,8 +17,14 @@ from omegaconf import DictConfig
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TimeElapsedColumn
 
+from ranet.benchmark.amount import Amount
+from ranet.benchmark.answers import Task, reference_answers
+from ranet.benchmark.measure import benchmark_settings
+from ranet.benchmark.report import sentences, setting_table, write_benchmark
+from ranet.benchmark.results import Benchmark, Setting, SettingTimes
+from ranet.benchmark.rivals import check_rivals, find_rivals
 from ranet.calibration import ExitPolicy, ExitScores, calibrate_each
-from ranet.cli.bench_options import check_options, listed, settings_of
+from ranet.cli.bench_options import check_options, rival_names, settings_of
 from ranet.cli.budgets import budgets
 from ranet.cli.build import plain
 from ranet.cli.currency import Currency
@@ -30,11 +36,6 @@ from ranet.cli.trained import evaluation_device, load_network_and_data
 from ranet.cost import measure_costs
 from ranet.data import ImageData
 from ranet.errors import UserError
-from ranet.inference.benchmark import Amount, benchmark_settings
-from ranet.inference.benchmark_answers import Task, reference_answers
-from ranet.inference.benchmark_report import sentences, setting_table, write_benchmark
-from ranet.inference.benchmark_results import Benchmark, Setting, SettingTimes
-from ranet.inference.rivals import check_rivals, find_rivals
 from ranet.models import StagedNetwork, create_network, network_fingerprint
 from ranet.training import TrainedNetwork
 
@@ -70,7 +71,7 @@ def main(config: DictConfig) -> None:
     policies = None if config.policy is None else read_policies(config.policy)
     folder = run_folder()
     subject = _random(config, policies, device) if config.checkpoint is None else _trained(config, policies, device)
-    rivals = find_rivals([str(one) for one in listed(config.rivals)], *_sizes(subject.network))
+    rivals = find_rivals(rival_names(config), *_sizes(subject.network))
     check_rivals(rivals, [setting.backend for setting in settings], [setting.batch_size for setting in settings])
     task = Task(subject.network, subject.policies, subject.images, subject.labels)
     console = Console()
@@ -163,13 +164,16 @@ def _random(config: DictConfig, policies: list[ExitPolicy] | None, device: torch
 
 
 def _multiply_adds(network: StagedNetwork) -> Currency:
-    counted = measure_costs(network, network.image_size).macs_per_exit
-    return Currency(np.asarray(counted, dtype=np.float64), "macs")
+    """Those that the engine computes: lazy ones, where a network can be lazy."""
+    profile = measure_costs(network, network.image_size)
+    counted = profile.per_exit("macs", lazy=True)
+    unit = "macs" if counted == profile.macs_per_exit else "lazy_macs"
+    return Currency(np.asarray(counted, dtype=np.float64), unit)
 
 
 def _budgets(config: DictConfig, of: Currency) -> list[float]:
     if config.budget is not None:
-        return budgets({"budget": config.budget, "unit": "macs"}, of)
+        return budgets({"budget": config.budget, "unit": of.unit}, of)
     return [share * float(of.costs[-1]) for share in SHARES if share * of.costs[-1] >= of.costs[0]]
 
 

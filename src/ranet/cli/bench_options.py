@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from typing import Any, NamedTuple
 
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from ranet.cli.currency import is_number
+from ranet.benchmark.measure import all_settings
+from ranet.benchmark.results import Setting
+from ranet.cli.numbers import is_number
 from ranet.errors import UserError, unknown_name
 from ranet.inference.backend import PRECISIONS
-from ranet.inference.benchmark import all_settings
-from ranet.inference.benchmark_results import Setting
+from ranet.inference.extras import require
 from ranet.inference.open_backend import BACKENDS, installed_backends
 
 _EXTRAS = {"onnxruntime": "onnx", "openvino": "openvino"}
@@ -39,6 +39,8 @@ def check_options(config: DictConfig) -> None:
         value = config[name]
         if not _is_count(value) and not (name == "threads" and value is None):
             raise UserError(f"{name}={value} must be a whole number of at least 1.")
+    if not isinstance(config.seed, int) or isinstance(config.seed, bool) or not 0 <= config.seed < 2**32:
+        raise UserError(f"seed={config.seed} must be a whole number from 0 to {2**32 - 1}.")
     if config.seconds is not None and not (is_number(config.seconds) and config.seconds > 0):
         raise UserError(f"seconds={config.seconds} must be a positive number, or null.")
 
@@ -64,12 +66,9 @@ def settings_of(config: DictConfig, device: torch.device) -> Settings:
     for backend in backends:
         if backend not in BACKENDS:
             raise unknown_name("backend", backend, BACKENDS)
-        missing = [package for package in (backend, "onnx") if backend != "torch" and not find_spec(package)]
-        if missing:
-            raise UserError(
-                f"The backend {backend} needs the package {missing[0]}, which is not there; "
-                f'pip install "ranet[{_EXTRAS[backend]}]".'
-            )
+        if backend != "torch":
+            for package in (backend, "onnx"):
+                require(package, _EXTRAS[backend], f"The {backend} backend")
     settings = all_settings(*(list(dict.fromkeys(each)) for each in (backends, precisions, batch_sizes)))
     if not settings:
         raise UserError(
@@ -78,6 +77,18 @@ def settings_of(config: DictConfig, device: torch.device) -> Settings:
         )
     left_out = "onnxruntime" in backends and "bfloat16" in precisions
     return Settings(settings, ["ONNX Runtime does not compute in bfloat16 and is left out there."] if left_out else [])
+
+
+def rival_names(config: DictConfig) -> list[str]:
+    """The rivals as they are described; null, or an empty list, means none.
+
+    Raises:
+        UserError: for null in a list.
+    """
+    given = [] if config.rivals is None else listed(config.rivals)
+    if None in given:
+        raise UserError("rivals=[null] names no network; leave null out of the list.")
+    return [str(one) for one in given]
 
 
 def listed(value: Any) -> list[Any]:

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from omegaconf import OmegaConf
 
-from ranet.cli.currency import Currency, is_number
+from ranet.cli.currency import Currency
+from ranet.cli.numbers import is_number, is_share, parse_share
 from ranet.errors import UserError
 
 SWEEP = 20  # budgets from the first exit's cost to the last's
@@ -34,11 +35,11 @@ def budgets(config: Mapping[str, Any], of: Currency) -> list[float]:
 
 
 def _budget(asked: object, fraction: bool, of: Currency) -> float:
-    value = asked
-    if isinstance(asked, str) and asked.endswith("%"):
+    value: object = asked
+    if is_share(asked):
         if fraction:
             raise UserError(f"budget={asked} is a share already; leave out unit=fraction.")
-        fraction, value = True, _number(asked[:-1], 0.01)
+        fraction, value = True, parse_share(asked)
     if not is_number(value):
         raise UserError(f"budget={asked} must be a number such as 40e6, a share such as 50%, a list of them, or sweep.")
     if not fraction:
@@ -52,10 +53,3 @@ def _budget(asked: object, fraction: bool, of: Currency) -> float:
     if not 0 < value <= 1:
         raise UserError(f"A budget of {asked} must be more than nothing and at most all of the last exit's cost.")
     return float(value) * float(of.costs[-1])
-
-
-def _number(text: str, factor: float) -> float | None:
-    try:
-        return float(text) * factor
-    except ValueError:
-        return None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, TypeGuard
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +11,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from ranet.calibration import FusedStageCosts, checked_costs
+from ranet.cli.numbers import is_number
 from ranet.cli.trained import UNITS as COUNTED
 from ranet.cost import measure_costs
 from ranet.errors import UserError, unknown_name
@@ -137,7 +138,7 @@ def _latency(config: DictConfig, network: StagedNetwork, image_size: int | None)
     if image_size != network.image_size:
         raise UserError(
             f"Milliseconds are the engine's, which answers images of {network.image_size} pixels as the network was "
-            f"built for them; these have {image_size}."
+            f"built for them; these have {image_size}: say data.image_size={network.image_size}."
         )
     if config.latency is not None:
         latency = LatencyProfile.load(config.latency)
@@ -162,8 +163,3 @@ def _latency(config: DictConfig, network: StagedNetwork, image_size: int | None)
         cache=config.cache,
         **options,
     )
-
-
-def is_number(value: object) -> TypeGuard[int | float]:
-    """Whether it is a number, and one that a float can hold: Python's whole numbers may be too large."""
-    return isinstance(value, float) or (isinstance(value, int) and not isinstance(value, bool) and abs(value) < 1e300)

@@ -8,10 +8,8 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from ranet.calibration import ExitPolicy, load_policy
+from ranet.calibration.policy_file import ONE_POLICY, SEVERAL_POLICIES
 from ranet.errors import UserError
-
-#: What ranet calibrate calls its one policy, or the folder of several, in the folder of its run.
-POLICY, POLICIES = "policy.json", "policies"
 
 
 def read_policies(given: Any) -> list[ExitPolicy]:
@@ -32,9 +30,9 @@ def read_policies(given: Any) -> list[ExitPolicy]:
 def _files(path: Path) -> list[Path]:
     if not path.is_dir():
         return [path]
-    if (path / POLICY).is_file():
-        return [path / POLICY]
-    for folder in (path, path / POLICIES):
+    if (path / ONE_POLICY).is_file():
+        return [path / ONE_POLICY]
+    for folder in (path, path / SEVERAL_POLICIES):
         if found := sorted(folder.glob("policy_*.json")):
             return found
-    raise UserError(f"The folder {path} holds no policy ({POLICY} or policy_*.json); ranet calibrate writes them.")
+    raise UserError(f"The folder {path} holds no policy ({ONE_POLICY} or policy_*.json); ranet calibrate writes them.")

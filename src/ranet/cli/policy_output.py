@@ -7,12 +7,18 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from ranet.calibration import ExitPolicy
-from ranet.calibration.policy_file import FORMAT
-from ranet.cli.policy_input import POLICIES, POLICY
+from ranet.calibration.policy_file import FORMAT, ONE_POLICY, SEVERAL_POLICIES
 from ranet.cli.run_folder import has_record
 from ranet.errors import UserError
 
-_RESULTS = (POLICY, "calibration.csv", "calibration.png", "scores_validation.npz", "scores_test.npz", "latency.json")
+_RESULTS = (
+    ONE_POLICY,
+    "calibration.csv",
+    "calibration.png",
+    "scores_validation.npz",
+    "scores_test.npz",
+    "latency.json",
+)
 
 
 def policy_paths(count: int, output: str | None, folder: Path) -> list[Path]:
@@ -27,10 +33,10 @@ def policy_paths(count: int, output: str | None, folder: Path) -> list[Path]:
         UserError: if something else is in the way.
     """
     if count == 1:
-        path = Path(output) if output else folder / POLICY
+        path = Path(output) if output else folder / ONE_POLICY
         _check_target(path)
         return [path]
-    into = Path(output) if output else folder / POLICIES
+    into = Path(output) if output else folder / SEVERAL_POLICIES
     if into.suffix == ".json" or (into.exists() and not into.is_dir()):
         raise UserError(f"output={into} names a file; {count} policies need a folder.")
     width = len(str(count))
@@ -50,11 +56,11 @@ def forget_earlier(folder: Path, inputs: Collection[str | None]) -> None:
     if not has_record(folder):
         return
     read = {Path(name).resolve() for name in inputs if name is not None}
-    for path in [*(folder / name for name in _RESULTS), *(folder / POLICIES).glob("policy_*.json")]:
+    for path in [*(folder / name for name in _RESULTS), *(folder / SEVERAL_POLICIES).glob("policy_*.json")]:
         if path.resolve() not in read:
             path.unlink(missing_ok=True)
-    if (folder / POLICIES).is_dir() and not any((folder / POLICIES).iterdir()):
-        (folder / POLICIES).rmdir()
+    if (folder / SEVERAL_POLICIES).is_dir() and not any((folder / SEVERAL_POLICIES).iterdir()):
+        (folder / SEVERAL_POLICIES).rmdir()
 
 
 def write_policies(policies: Sequence[ExitPolicy], paths: Sequence[Path]) -> None:
@@ -78,7 +84,7 @@ def _check_target(path: Path) -> None:
         UserError: if there is something else at the path.
     """
     if path.is_dir():
-        raise UserError(f"output={path} is a folder; name the file in it, such as {path / POLICY}.")
+        raise UserError(f"output={path} is a folder; name the file in it, such as {path / ONE_POLICY}.")
     if path.exists() and not _is_policy(path):
         raise UserError(f"{path} is there and is no exit policy; choose another output=.")
 

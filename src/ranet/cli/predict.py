@@ -19,16 +19,20 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
 from ranet.cli.edge import command
+from ranet.cli.numbers import is_number, is_share, parse_share
 from ranet.cli.policy_input import read_policies
 from ranet.errors import UserError, unknown_name
 from ranet.inference.backend import PRECISIONS
 from ranet.inference.engine import EarlyExitEngine
 from ranet.inference.image_files import ImageArray, ImageFiles, ReadImage, default_readers, open_images, read_ahead
 from ranet.inference.open_backend import BACKENDS
+from ranet.inference.openvino_backend import BATCH_SIZES
+from ranet.inference.options import require_count
 from ranet.inference.prediction_file import STANDARD_OUTPUT, PredictionTable, check_output, open_table
 from ranet.inference.preprocessing import Preprocessing
 
 _BROKEN_PIPE = 141  # as a shell says of a program that wrote to one
+_OVERFLOW = "has no answer: its logits are too large for a probability; look at its pixels and at the weights"
 
 
 @dataclass
@@ -38,13 +42,13 @@ class Tally:
     Attributes:
         exits: (K,) how many left at each exit.
         cost: of all of them together.
-        unreadable: what is wrong with each of the others, in a sentence.
+        without_row: what is wrong with each of the others, in a sentence.
         seconds: from the first image read to the last row written.
     """
 
     exits: npt.NDArray[np.int64]
     cost: float = 0.0
-    unreadable: list[str] = field(default_factory=list)
+    without_row: list[str] = field(default_factory=list)
     seconds: float = 0.0
 
     @property
@@ -75,13 +79,14 @@ def main(config: DictConfig) -> None:
         # Whoever read the rows, such as head, has seen enough; what is still held back goes nowhere.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(_BROKEN_PIPE) from None
-    if tally.unreadable:
-        for sentence in tally.unreadable:
-            print(f"ranet: {sentence}", file=sys.stderr)
-        raise UserError(
-            f"{len(tally.unreadable):,} of {len(source):,} images could not be read and have no row; the others were "
-            "answered."
-        )
+    for sentence in (*source.left_out, *tally.without_row):
+        print(f"ranet: {sentence}", file=sys.stderr)
+    missing = [f"{len(tally.without_row):,} of {len(source):,} images"] if tally.without_row else []
+    if source.left_out:
+        count = len(source.left_out)
+        missing.append("all images of " + ("a folder" if count == 1 else f"{count:,} folders"))
+    if missing:
+        raise UserError(f"{' and '.join(missing)} could not be answered and have no row; the others were answered.")
 
 
 def answer(
@@ -92,7 +97,7 @@ def answer(
     config: DictConfig,
     **how: Any,
 ) -> Tally:
-    """Let all images through the engine, and write a row for each that can be read.
+    """Let all images through the engine, and write a row for each that can be read and has a finite answer.
 
     Args:
         engine: the engine.
@@ -106,14 +111,19 @@ def answer(
     size = _stream_size(config.batch_size, len(source), engine)
     names: deque[list[str]] = deque()
     start = perf_counter()
-    with _progress(config.output) as bar:
+    # What becomes of an overflow is said below.
+    with _progress(config.output) as bar, np.errstate(over="ignore", invalid="ignore"):
         task = bar.add_task("images", total=len(source))
         images = read_ahead(source, preprocessing, default_readers())
         batches = _batches(images, size, names, tally, lambda: bar.advance(task))
         for answers in engine.stream(batches, batch_size=size, **how):
             if answers.error is not None:
                 raise answers.error
-            table.write(names.popleft(), answers)
+            called, finite = names.popleft(), np.isfinite(answers.confidences)
+            if not finite.all():
+                tally.without_row += [source.sentence_about(called[i], _OVERFLOW) for i in np.flatnonzero(~finite)]
+                called, answers = [called[i] for i in np.flatnonzero(finite)], answers.rows(finite)
+            table.write(called, answers)
             tally.exits += np.bincount(answers.exits, minlength=len(tally.exits))
             tally.cost += float(answers.costs.sum())
     tally.seconds = perf_counter() - start
@@ -152,11 +162,8 @@ def check_options(config: DictConfig) -> None:
         if config[name] not in known:
             raise unknown_name(name, str(config[name]), known)
     for name in ("batch_size", "threads", "max_exit"):
-        value = config[name]
-        if value is None and name != "batch_size":
-            continue
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise UserError(f"{name}={value} must be a whole number of at least 1.")
+        if config[name] is not None or name == "batch_size":
+            require_count(name, config[name])
     if config.output is None:
         raise UserError("output=null is nowhere; name a .csv or .jsonl file, or - for standard output.")
     check_output(config.output)
@@ -166,7 +173,12 @@ def _open(
     config: DictConfig,
 ) -> tuple[EarlyExitEngine, ImageFiles | ImageArray, Preprocessing, tuple[str, ...] | None]:
     """The engine, the images, what happens to them, and the names of the classes."""
-    options = {"backend": config.backend, "precision": config.precision, "threads": config.threads}
+    options = {
+        "backend": config.backend,
+        "precision": config.precision,
+        "threads": config.threads,
+        "batch_sizes": compiled_sizes(config.batch_size, config.backend),
+    }
     policies = None if config.policy is None else read_policies(config.policy)
     if config.engine is not None:
         engine = EarlyExitEngine(Path(config.engine), policies, **options)
@@ -193,6 +205,24 @@ def _images(config: DictConfig, preprocessing: Preprocessing) -> ImageFiles | Im
     return open_images(given if isinstance(given, str) else list(given), preprocessing)
 
 
+def compiled_sizes(batch_size: int, backend: str) -> list[int] | None:
+    """The batch sizes that OpenVINO compiles so that it computes batches of this size, as other backends do.
+
+    Fewer images in all than that are computed in the next power of two.
+
+    Returns:
+        The powers of two below it, and the size itself; None where the backend's own sizes are these, or it computes
+        batches of any size.
+
+    Example:
+        >>> compiled_sizes(48, "auto"), compiled_sizes(32, "auto"), compiled_sizes(48, "torch")
+        ([1, 2, 4, 8, 16, 32, 48], None, None)
+    """
+    if batch_size in BATCH_SIZES or backend not in ("openvino", "auto"):
+        return None
+    return [*(2**power for power in range((batch_size - 1).bit_length())), batch_size]
+
+
 def _stream_size(wanted: int, images: int, engine: EarlyExitEngine) -> int:
     """The batch size to compute: no larger than all images together, and one that the backend has."""
     size = min(wanted, images)
@@ -203,18 +233,11 @@ def _budget(given: Any, engine: EarlyExitEngine) -> float | None:
     if given is None:
         return None
     value, full = given, 1.0
-    if isinstance(given, str) and given.endswith("%"):
-        value, full = _number(given[:-1]), float(engine.plan().cost_per_exit[-1]) / 100
-    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < float("inf"):
+    if is_share(given):
+        value, full = parse_share(given), float(engine.plan().cost_per_exit[-1])
+    if not is_number(value) or not 0 < value < float("inf"):
         raise UserError(f"budget={given} must be a positive number in the policies' unit, or a share such as 50%.")
     return float(value) * full
-
-
-def _number(text: str) -> float | None:
-    try:
-        return float(text)
-    except ValueError:
-        return None
 
 
 def _cap(given: int | None, engine: EarlyExitEngine) -> int | None:
@@ -236,7 +259,7 @@ def _batches(
         seen()
         if image.pixels is None:
             assert image.error is not None
-            tally.unreadable.append(image.error)
+            tally.without_row.append(image.error)
             continue
         batch.append(image.pixels)
         called.append(image.name)

@@ -100,6 +100,11 @@ class CostProfile:
         """Paper ops of each exit when no earlier head runs; see ``macs_per_exit_alone``."""
         return self._alone(self.paper_ops)
 
+    @property
+    def lazy_macs_per_exit_alone(self) -> list[int]:
+        """MACs of each exit under lazy evaluation when no earlier head runs; see ``macs_per_exit_alone``."""
+        return self._alone(self.lazy_macs)
+
     def per_exit(self, unit: str, lazy: bool = False) -> list[int]:
         """Cumulative cost of each exit in a unit, "macs" or "paper_ops"."""
         if unit == "macs":
@@ -116,6 +121,7 @@ class CostProfile:
             "lazy_paper_ops_per_exit",
             "macs_per_exit_alone",
             "paper_ops_per_exit_alone",
+            "lazy_macs_per_exit_alone",
         )
         return {**asdict(self), **{name: getattr(self, name) for name in derived}}
 

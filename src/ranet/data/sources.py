@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import pickle
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from torchvision.datasets import CIFAR10, CIFAR100
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from ranet.errors import UserError
+from ranet.file_search import find_files
 
 
 @dataclass(frozen=True)
@@ -183,7 +183,7 @@ def list_images(folder: Path, classes: list[str]) -> FileSet:
     paths: list[bytes] = []
     labels: list[int] = []
     for label, name in enumerate(classes):
-        files = sorted(image_files(folder, name))
+        files = image_files(folder, name)
         if not files:
             raise UserError(
                 f"The class folder {(folder / name).absolute()} holds no image ({', '.join(IMG_EXTENSIONS)}); "
@@ -225,9 +225,14 @@ def list_folders(
     return train, None, val
 
 
-def image_files(folder: Path, name: str = ".") -> Iterator[bytes]:
-    """All image files below ``folder / name``, relative to ``folder``."""
-    for base, _, files in os.walk(folder / name, followlinks=True):
-        for file in files:
-            if file.lower().endswith(IMG_EXTENSIONS):
-                yield os.fsencode(Path(os.path.relpath(base, folder), file).as_posix())
+def image_files(folder: Path, name: str = ".") -> list[bytes]:
+    """All image files below ``folder / name``, relative to ``folder``, sorted (`ranet.file_search.find_files`).
+
+    Raises:
+        UserError: a folder cannot be read, and its images would be missing.
+    """
+    found = find_files(folder / name, IMG_EXTENSIONS)
+    if found.unreadable:
+        path, reason = found.unreadable[0]
+        raise UserError(f"The folder {Path(path).absolute()} cannot be read ({reason}); make it readable or remove it.")
+    return [os.fsencode(Path(name, file).as_posix()) for file in found.files]

@@ -21,13 +21,13 @@ def list_unlabelled(path: str | Path) -> FileSet:
     """One image file, or all image files in a folder and the folders in it, sorted by path; every label is 0.
 
     Raises:
-        UserError: if there is nothing at the path, or no image in the folder.
+        UserError: if there is nothing at the path, no image in the folder, or a folder in it that cannot be read.
     """
     path = Path(path)
     if path.is_file():
         folder, names = path.parent, [os.fsencode(path.name)]
     elif path.is_dir():
-        folder, names = path, sorted(image_files(path))
+        folder, names = path, image_files(path)
     else:
         raise UserError(f"There is no folder and no image {path.absolute()}; say where the images lie.")
     if not names:

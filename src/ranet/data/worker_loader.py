@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from ranet.data.sampling import EpochSampler
 from ranet.data.sources import FileSet, TensorSet
 from ranet.data.transforms import Normalise, evaluation_geometry, training_geometry
 from ranet.errors import UserError
+from ranet.hardware import available_cores
 
 # A sample and the seed of its augmentation (0 where nothing is random).
 Draw = tuple[int, int]
@@ -29,7 +29,7 @@ _MOST_WORKERS = 8
 
 def default_workers(processes: int = 1) -> int:
     """One worker for each core that this process may use, shared among so many training processes; 8 at most."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = available_cores()
     return min(_MOST_WORKERS, max(1, cores // processes))
 
 

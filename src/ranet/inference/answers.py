@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -39,6 +39,15 @@ class Answers:
     def __len__(self) -> int:
         """The number of images N."""
         return len(self.labels)
+
+    def rows(self, chosen: npt.NDArray[Any]) -> Answers:
+        """The answers about some of the images.
+
+        Args:
+            chosen: their indices, or (N,) bool.
+        """
+        names = ("labels", "probabilities", "exits", "confidences", "costs", "logits")
+        return replace(self, **{name: getattr(self, name)[chosen] for name in names})
 
 
 class AnswerSheet:

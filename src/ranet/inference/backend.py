@@ -61,7 +61,10 @@ class Backend(Protocol):
     fixed_sizes: tuple[int, ...] | None
 
     def prepare(self, stage: FusedStage, buffer: State) -> None:
-        """Do now what the first run of a stage on this buffer would do, such as compiling it; the content is lost."""
+        """Do now what the first run of a stage on a buffer of this size would do, such as compiling it; else nothing.
+
+        The content of the buffer may be lost.
+        """
 
     def run(self, stage: FusedStage, state: State, rows: int) -> tuple[npt.NDArray[np.float32], State]:
         """Run a stage and return the logits (rows, C) of its exit and the state after it, () after the last exit.

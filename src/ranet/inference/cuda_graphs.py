@@ -25,7 +25,8 @@ class _Recording:
 class GraphedStages:
     """Recordings of fused stages, one for each batch size, made when first needed.
 
-    A recording reads its own input tensors and writes its own outputs, the same at every replay.
+    A recording reads its own input tensors and writes its own outputs, the same at every replay, and has its own
+    scratch memory: in a common one the replay of one stage could write over the outputs of another.
 
     Args:
         compute: from a fused stage and the state before it to the logits and the state after it.
@@ -35,11 +36,15 @@ class GraphedStages:
         self._compute = compute
         self._recordings: dict[tuple[FusedStage, int], _Recording] = {}
 
-    def record(self, stage: FusedStage, inputs: State) -> _Recording:
-        """Record a stage on these input tensors, which the recording keeps; once for each batch size."""
-        recorded = self._recordings.get((stage, len(inputs[0])))
+    def record(self, stage: FusedStage, like: State) -> _Recording:
+        """Record a stage for the batch size of a state, once.
+
+        It reads memory of its own: were it a caller's, a replay for another caller would write over what waits there.
+        """
+        recorded = self._recordings.get((stage, len(like[0])))
         if recorded is not None:
             return recorded
+        inputs = tuple(torch.zeros_like(tensor) for tensor in like)
         device = inputs[0].device
         # As PyTorch asks: libraries initialise on a stream of their own before anything is captured.
         stream = torch.cuda.Stream(device)
@@ -56,13 +61,9 @@ class GraphedStages:
         return recording
 
     def replay(self, stage: FusedStage, state: State) -> tuple[Tensor, State]:
-        """Run a stage on a state: copied into the recording's inputs, unless it is these."""
-        recording = self._recordings.get((stage, len(state[0])))
-        if recording is None:
-            # On memory of its own: that of a state belongs to the stage before.
-            recording = self.record(stage, tuple(torch.zeros_like(tensor) for tensor in state))
+        """Run a stage on a state, which is copied into the recording's inputs: microseconds on a GPU."""
+        recording = self.record(stage, state)
         for tensor, given in zip(recording.inputs, state, strict=True):
-            if tensor.data_ptr() != given.data_ptr():
-                tensor.copy_(given)
+            tensor.copy_(given)
         recording.graph.replay()
         return recording.logits, recording.after

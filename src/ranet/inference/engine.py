@@ -18,6 +18,7 @@ from ranet.inference.backend import Backend, Precision, State, largest_size, siz
 from ranet.inference.fused_stages import FusedStage
 from ranet.inference.images import checked_images
 from ranet.inference.open_backend import open_network
+from ranet.inference.options import require_count, require_counts, require_milliseconds
 from ranet.inference.plan import Plan, make_plan, policy_for_budget
 from ranet.inference.scoring import Runs, exit_scores
 from ranet.inference.stage_times import StageTimes, measure_stages
@@ -48,21 +49,22 @@ class EarlyExitEngine:
         network: a network, or the folder of an exported one (`ranet.export_engine`), which needs no PyTorch.
         policy: what decides who leaves: a policy, its file, or several of either, among which a budget chooses; None
             for an exported folder's own.
-        backend: "torch", "onnxruntime", "openvino", or "auto": the fastest that is installed, measured once for each
-            network, machine and batch size, and remembered.
+        backend: "torch", "onnxruntime", "openvino", or "auto": the fastest that is installed and can run the
+            network, over single images and batches of 32, measured once for each network and machine, and remembered.
         device: for PyTorch, such as "cpu" or "cuda"; by default where the network is.
         precision: "float32" or "bfloat16", in which the network computes and states travel. Bfloat16 changes some
             answers: `ranet bench` says how many.
         threads: processor threads for one operator; None leaves it to the runtime. For PyTorch it holds for the whole
             process.
         batch_sizes: the batch sizes that OpenVINO compiles, each when it is first needed; a batch of another size is
-            padded to the next.
+            padded to the next. The other backends compute batches of any size.
         cache: where graphs and measurements are kept; None: $RANET_CACHE, or else ~/.cache/ranet.
 
     Attributes:
         backend: the runtime.
         policies: all policies.
-        unit: of the costs in the answers: that of the (first) policy, else MACs.
+        unit: of the costs in the answers: that of the policies, else MACs ("lazy_macs" for an MSDNet, which the engine
+            computes lazily).
         classes: names of the classes, from an exported folder; else None.
         preprocessing: what an exported folder says about the images; else None.
 
@@ -75,7 +77,7 @@ class EarlyExitEngine:
         >>> engine = EarlyExitEngine(network, ExitPolicy((0.11,) * 4), backend="torch")
         >>> answers = engine(np.zeros((3, 3, 32, 32), dtype=np.float32))
         >>> len(answers), answers.probabilities.shape, answers.unit
-        (3, (3, 10), 'macs')
+        (3, (3, 10), 'lazy_macs')
     """
 
     def __init__(
@@ -103,15 +105,16 @@ class EarlyExitEngine:
         self._buffers: dict[tuple[FusedStage, int], State] = {}
         self._times: StageTimes | None = None
         self._plans: dict[tuple[int, int | None], Plan] = {}
-        for each in self.policies:
-            self.plan(each)
         self.unit = self.plan().unit
+        other = next((unit for unit in (self.plan(each).unit for each in self.policies) if unit != self.unit), None)
+        if other is not None:
+            raise UserError(f"The policies of an engine must be in one unit, and these are in {self.unit} and {other}.")
 
     def __call__(
         self,
         images: Any,
         *,
-        policy: ExitPolicy | None = None,
+        policy: ExitPolicy | str | Path | None = None,
         budget: float | None = None,
         max_exit: int | None = None,
         deadline: float | None = None,
@@ -133,6 +136,8 @@ class EarlyExitEngine:
                 policy meets.
         """
         given = checked_images(images, self.backend.facts.image_size)
+        if deadline is not None:
+            deadline = require_milliseconds("deadline", deadline)
         with self._lock:
             plan = self.plan(policy, budget, max_exit)
             if deadline is not None:
@@ -147,7 +152,7 @@ class EarlyExitEngine:
         batches: Iterable[Any],
         *,
         batch_size: int | None = None,
-        policy: ExitPolicy | None = None,
+        policy: ExitPolicy | str | Path | None = None,
         budget: float | None = None,
         max_exit: int | None = None,
     ) -> Iterator[Answers]:
@@ -173,12 +178,16 @@ class EarlyExitEngine:
             size = self.stream_size(plan) if batch_size is None else self._allowed_size(batch_size)
         return stream(self.backend, plan, batches, size, self._lock)
 
-    def plan(self, policy: ExitPolicy | None = None, budget: float | None = None, max_exit: int | None = None) -> Plan:
+    def plan(
+        self, policy: ExitPolicy | str | Path | None = None, budget: float | None = None, max_exit: int | None = None
+    ) -> Plan:
         """The steps that a call with these arguments takes."""
         if policy is not None and budget is not None:
             raise UserError("Say the policy or the budget, not both.")
         if budget is not None:
             policy = policy_for_budget(self.policies, budget)
+        if isinstance(policy, str | Path):
+            policy = load_policy(policy)
         chosen = self.policies[0] if policy is None else policy
         key = (id(chosen), max_exit)
         plan = self._plans.get(key)
@@ -199,9 +208,17 @@ class EarlyExitEngine:
             sizes: batch sizes; by default all of the backend's, or powers of two up to 64.
             max_exit: prepare for calls with this cap, too.
         """
+        if sizes is not None:
+            fixed = self.backend.fixed_sizes
+            # The smallest and the largest, too: between two measured sizes the engine can tell, beyond them it cannot.
+            ends = (1, LARGEST_BATCH) if fixed is None else (fixed[0], fixed[-1])
+            sizes = sorted({*(sized(self.backend, size) for size in require_counts("sizes", sizes)), *ends})
         with self._lock:
             plans = [self.plan(each, max_exit=cap) for each in self.policies for cap in {None, max_exit}]
-            return self._measured([stage for plan in plans for stage in plan.stages], sizes)
+            # Plan by plan, so that what was computed last lies in the cache as it does in a call.
+            for plan in plans:
+                times = self._measured(plan.stages, sizes)
+            return times
 
     def stream_size(self, plan: Plan | None = None) -> int:
         """The batch size of a stream: that at which an image takes the least time, once `prepare` has measured it.
@@ -216,9 +233,12 @@ class EarlyExitEngine:
 
     def _allowed_size(self, size: int) -> int:
         fixed = self.backend.fixed_sizes
-        if size < 1 or (fixed is not None and size not in fixed):
-            choice = "a whole number of at least 1" if fixed is None else f"one of {', '.join(map(str, fixed))}"
-            raise UserError(f"batch_size={size} must be {choice}.")
+        require_count("batch_size", size)
+        if fixed is not None and size not in fixed:
+            raise UserError(
+                f"batch_size={size} must be one of the sizes that are compiled, {', '.join(map(str, fixed))}; make the "
+                "engine with batch_sizes=[...]."
+            )
         return size
 
     def _measured(self, stages: Sequence[FusedStage], sizes: Sequence[int] | None = None) -> StageTimes:
@@ -293,8 +313,6 @@ class EarlyExitEngine:
 
     def _answer_until(self, deadline: float, plan: Plan, images: Any) -> Answers:
         """Answer within milliseconds: all images at the first exit, then all that are left at the next, and so on."""
-        if not 0 < deadline < float("inf"):
-            raise UserError(f"deadline={deadline} must be a positive number of milliseconds.")
         backend, count = self.backend, len(images)
         times = self._measured(plan.stages)
         end = perf_counter() + deadline / MILLISECONDS
@@ -304,11 +322,12 @@ class EarlyExitEngine:
         for first in range(0, count, size):
             who = np.arange(first, min(first + size, count))
             parts.append(((images[first : first + size],), who, None))
+        answered = False
         for number, step in enumerate(plan.steps):
             going = []
             for given, who, before in parts:
                 expected = times.cautious(step.stage, sized(backend, len(who))) / MILLISECONDS
-                if number and perf_counter() + expected > end:
+                if answered and perf_counter() + expected > end:
                     continue  # these keep the answers that they have
                 state = self._buffer(step.stage, sized(backend, len(who)))
                 backend.copy_rows(given, None, state, 0)
@@ -325,6 +344,7 @@ class EarlyExitEngine:
                     backend.copy_rows(after, rows, kept, 0)
                     going.append((kept, who[rows], before))
             parts = going
+            answered = answered or step.looks
         return sheet.answers(plan.cost_per_exit, plan.unit)
 
 

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from importlib import import_module
 from importlib.metadata import version
@@ -13,10 +10,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ranet.calibration.policies import ExitPolicy, load_policy
-from ranet.calibration.policy_file import software_versions
+from ranet.calibration.policies import ExitPolicy
+from ranet.calibration.policy_file import ONE_POLICY, SEVERAL_POLICIES, software_versions
 from ranet.cost import CostProfile, measure_costs
 from ranet.errors import UserError
+from ranet.files import folder_written_whole, restore_folder
 from ranet.inference.chains import reachable_cuts
 from ranet.inference.exported_folder import ExportedFolder, stage_name
 from ranet.inference.fused_stages import FusedStage, fused_stages, used_exits
@@ -24,9 +22,9 @@ from ranet.inference.graphs import StageGraph
 from ranet.inference.manifest import MANIFEST, Manifest, StageFile, read_manifest, write_manifest
 from ranet.inference.manifest_schema import UNITS
 from ranet.inference.onnx_graphs import NetworkGraphs
+from ranet.inference.policies_given import GivenPolicies, given_policies
 from ranet.models import StagedNetwork
 
-POLICY, POLICIES = "policy.json", "policies"
 #: Largest difference between the logits in ONNX Runtime and in PyTorch, relative to the largest logit of the exit.
 TOLERANCE = 1e-3
 
@@ -46,7 +44,7 @@ class Export(NamedTuple):
 
 def export_engine(
     network: StagedNetwork,
-    policies: ExitPolicy | str | Path | Sequence[ExitPolicy | str | Path],
+    policies: GivenPolicies,
     folder: str | Path,
     *,
     all_exits: bool = False,
@@ -77,6 +75,7 @@ def export_engine(
             package is missing, or if the graphs do not say what the network says.
     """
     target = Path(folder).resolve()
+    restore_folder(target)
     _check_target(target)
     chosen = _policies(policies, network)
     if classes is not None and len(classes) != network.num_classes:
@@ -87,7 +86,7 @@ def export_engine(
     for policy in chosen:
         policy.require_network(graphs.facts.fingerprint)
     stages = needed_stages(chosen, all_exits)
-    with _folder_beside(target) as partial:
+    with folder_written_whole(target) as partial:
         files = [_write_stage(partial, stage, graphs.graph(stage)) for stage in stages]
         manifest = Manifest(
             facts=graphs.facts._replace(cuts=reachable_cuts(stages)),
@@ -100,6 +99,7 @@ def export_engine(
         )
         write_manifest(partial, manifest)
         difference = _compared(network, ExportedFolder(partial), stages)
+        _check_target(target)  # again, because an export takes its time
     return Export(ExportedFolder(folder), difference)
 
 
@@ -125,11 +125,8 @@ def needed_stages(policies: Sequence[ExitPolicy], all_exits: bool = False) -> li
     return sorted(stages.union(fused_stages(cuts)))
 
 
-def _policies(
-    given: ExitPolicy | str | Path | Sequence[ExitPolicy | str | Path], network: StagedNetwork
-) -> list[ExitPolicy]:
-    several = [given] if isinstance(given, ExitPolicy | str | Path) else list(given)
-    policies = [each if isinstance(each, ExitPolicy) else load_policy(each) for each in several]
+def _policies(given: GivenPolicies, network: StagedNetwork) -> list[ExitPolicy]:
+    policies = given_policies(given)
     if not policies:
         raise UserError("An export needs a policy that says who leaves where; ranet calibrate solves one.")
     for policy in policies:
@@ -151,10 +148,10 @@ def _write_stage(folder: Path, stage: FusedStage, graph: StageGraph) -> StageFil
 
 def _write_policies(folder: Path, policies: Sequence[ExitPolicy]) -> list[str]:
     if len(policies) == 1:
-        names = [POLICY]
+        names = [ONE_POLICY]
     else:
         width = len(str(len(policies)))
-        names = [f"{POLICIES}/policy_{number:0{width}}.json" for number in range(1, len(policies) + 1)]
+        names = [f"{SEVERAL_POLICIES}/policy_{number:0{width}}.json" for number in range(1, len(policies) + 1)]
     for name, policy in zip(names, policies, strict=True):
         policy.save(folder / name)
     return names
@@ -183,30 +180,6 @@ def _compared(network: StagedNetwork, exported: ExportedFolder, stages: Sequence
             f"rounding ({TOLERANCE:g}), so nothing was written: check the weights, or use the torch backend."
         )
     return difference
-
-
-@contextmanager
-def _folder_beside(target: Path) -> Iterator[Path]:
-    """A new folder beside the target, which takes its place when the block ends without an error, and else is gone."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
-    earlier = target.with_name(f".{target.name}.{os.getpid()}.earlier")
-    shutil.rmtree(partial, ignore_errors=True)  # of a process that was killed, and had the same number
-    partial.mkdir()
-    try:
-        yield partial
-        _check_target(target)  # again, because an export takes its time
-        if target.exists():
-            target.rename(earlier)
-        try:
-            partial.rename(target)
-        except BaseException:
-            if earlier.exists():
-                earlier.rename(target)
-            raise
-        shutil.rmtree(earlier, ignore_errors=True)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def _check_target(target: Path) -> None:

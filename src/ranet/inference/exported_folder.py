@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from ranet.calibration.policies import ExitPolicy, load_policy
 from ranet.errors import UserError, unknown_name
+from ranet.files import restore_folder
 from ranet.inference.chains import chain_through
 from ranet.inference.fused_stages import FusedStage, used_exits
 from ranet.inference.graphs import StageGraph
@@ -45,6 +46,7 @@ class ExportedFolder:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
+        restore_folder(self.path)
         self.manifest = read_manifest(self.path)
         self.facts = self.manifest.facts
         self.classes = self.manifest.classes

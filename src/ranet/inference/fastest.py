@@ -10,8 +10,9 @@ from importlib.metadata import PackageNotFoundError, version
 from math import prod
 from pathlib import Path
 
+from ranet.errors import UserError
 from ranet.files import written_whole
-from ranet.hardware import processor_name
+from ranet.hardware import available_cores, processor_name
 from ranet.inference.backend import Backend, largest_size, sized
 from ranet.inference.fused_stages import fused_stages
 from ranet.inference.stage_times import measure_stages
@@ -25,6 +26,7 @@ log = logging.getLogger(__name__)
 def fastest(
     names: Sequence[str],
     make: Callable[[str], Backend],
+    fingerprint: str,
     precision: str,
     threads: int | None,
     batch_sizes: Sequence[int] | None,
@@ -34,38 +36,51 @@ def fastest(
 
     Args:
         names: of the candidates, at least one; one alone is not measured.
-        make: the backend of a name.
+        make: the backend of a name; a UserError where it cannot run the network.
+        fingerprint: of the network.
         precision: of all of them.
         threads: of all of them.
         batch_sizes: that those have which do not take any.
         cache: folder in which the measurement is remembered, for this network, processor and software. If it cannot be
             written, the measurement is made again the next time.
+
+    Raises:
+        UserError: if no candidate can run the network.
     """
     if len(names) == 1:
         return make(names[0])
-    opened = {names[0]: make(names[0])}
-    facts = opened[names[0]].facts
     key = {
-        "network": facts.fingerprint,
+        "network": fingerprint,
         "candidates": {name: runtime_version(name) for name in names},
         "precision": precision,
-        "threads": threads,
+        "threads": threads or available_cores(),
         "batch_sizes": None if batch_sizes is None else list(batch_sizes),
         "hardware": processor_name(),
     }
     path = cache / "backends" / f"{sha256(canonical_json(key).encode()).hexdigest()[:16]}.json"
-    chosen = _remembered(path, names)
-    if chosen is None:
-        log.info("Measuring which of %s is the fastest here; this happens once.", ", ".join(names))
-        opened.update({name: make(name) for name in names if name not in opened})
-        times = {name: _time(backend) for name, backend in opened.items()}
-        chosen = min(times, key=lambda name: times[name])
+    remembered = _remembered(path, names)
+    if remembered is not None:
+        return make(remembered)
+    log.info("Measuring which of %s is the fastest here; this happens once.", ", ".join(names))
+    opened: dict[str, Backend] = {}
+    times: dict[str, float] = {}
+    refused: list[UserError] = []
+    for name in names:
+        # One that cannot run this network, or not in this precision, is no candidate, as long as another can.
         try:
-            with written_whole(path) as partial:
-                partial.write_text(json.dumps({"fastest": chosen, "times": times, "key": key}, indent=1) + "\n")
-        except OSError as error:
-            log.warning("The fastest backend cannot be remembered in %s: %s.", path.parent, error.strerror)
-    return opened[chosen] if chosen in opened else make(chosen)
+            opened[name] = make(name)
+            times[name] = _time(opened[name])
+        except UserError as error:
+            refused.append(error)
+    if not times:
+        raise refused[0]
+    chosen = min(times, key=lambda name: times[name])
+    try:
+        with written_whole(path) as partial:
+            partial.write_text(json.dumps({"fastest": chosen, "times": times, "key": key}, indent=1) + "\n")
+    except OSError as error:
+        log.warning("The fastest backend cannot be remembered in %s: %s.", path.parent, error.strerror)
+    return opened[chosen]
 
 
 def _time(backend: Backend) -> float:

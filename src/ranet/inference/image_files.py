@@ -5,20 +5,22 @@ An image that cannot be read becomes a sentence that says so; the others go on.
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from stat import S_ISREG
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
 from ranet.errors import UserError
+from ranet.file_search import find_files
+from ranet.hardware import available_cores
 from ranet.inference.preprocessing import Floats, Preprocessing
 
 #: The suffixes of the files that are images, as torchvision has them.
@@ -50,26 +52,36 @@ class ImageFiles:
 
     Args:
         paths: in order.
+        left_out: a sentence about each folder that cannot be read, whose images are missing in the paths.
     """
 
     paths: tuple[str, ...]
+    left_out: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.paths)
+
+    def sentence_about(self, name: str, what: str) -> str:
+        """A sentence about the image of this name."""
+        return f"{name} {what}."
 
     def read(self, index: int, preprocessing: Preprocessing) -> ReadImage:
         """Read one image."""
         path = self.paths[index]
         try:
+            if not S_ISREG(Path(path).stat().st_mode):  # to open a pipe is to wait for who writes to it
+                return ReadImage(path, None, self.sentence_about(path, "is no file; only files are read as images"))
             with Image.open(path, formats=FORMATS) as image:
                 if problem := _too_large(image.size, preprocessing):
-                    return ReadImage(path, None, f"{path} {problem}.")
+                    return ReadImage(path, None, self.sentence_about(path, problem))
                 return ReadImage(path, preprocessing(image))
         except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-            return ReadImage(path, None, f"{path} has more than {MOST_PIXELS:,} pixels; make it smaller.")
+            return ReadImage(
+                path, None, self.sentence_about(path, f"has more than {MOST_PIXELS:,} pixels; make it smaller")
+            )
         # Damaged files make Pillow raise nearly anything: OSError, SyntaxError, struct.error, OverflowError, ...
         except Exception as error:
-            return ReadImage(path, None, f"{path} cannot be read as an image ({_reason(error)}).")
+            return ReadImage(path, None, self.sentence_about(path, f"cannot be read as an image ({_reason(error)})"))
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,9 +96,14 @@ class ImageArray:
 
     images: npt.NDArray[Any]
     path: str
+    left_out: ClassVar[tuple[str, ...]] = ()
 
     def __len__(self) -> int:
         return len(self.images)
+
+    def sentence_about(self, name: str, what: str) -> str:
+        """A sentence about the image of this name."""
+        return f"Image {name} of {self.path} {what}."
 
     def read(self, index: int, preprocessing: Preprocessing) -> ReadImage:
         """Read one image."""
@@ -95,10 +112,10 @@ class ImageArray:
             if image.shape[-1] != 3:
                 image = image.transpose(1, 2, 0)
             if problem := _too_large((image.shape[1], image.shape[0]), preprocessing):
-                return ReadImage(name, None, f"Image {name} of {self.path} {problem}.")
+                return ReadImage(name, None, self.sentence_about(name, problem))
             return ReadImage(name, preprocessing(Image.fromarray(np.ascontiguousarray(image))))
         if not np.isfinite(image).all():
-            return ReadImage(name, None, f"Image {name} of {self.path} holds NaN or infinities.")
+            return ReadImage(name, None, self.sentence_about(name, "holds NaN or infinities"))
         return ReadImage(name, image.astype(np.float32, order="C"))
 
 
@@ -120,11 +137,14 @@ def open_images(given: str | Path | Sequence[str | Path], preprocessing: Preproc
     if len(names) == 1 and names[0].lower().endswith(".npy"):
         return _open_array(names[0], preprocessing)
     paths: list[str] = []
+    left_out: list[str] = []
     for name in names:
         if name.lower().endswith(".npy"):
             raise UserError(f"{name} is an array of images; give it alone, without other images.")
-        paths += _files(name)
-    return ImageFiles(tuple(paths))
+        found, unreadable = _files(name)
+        paths += found
+        left_out += unreadable
+    return ImageFiles(tuple(paths), tuple(left_out))
 
 
 def read_ahead(source: ImageFiles | ImageArray, preprocessing: Preprocessing, threads: int) -> Iterator[ReadImage]:
@@ -152,28 +172,28 @@ def read_ahead(source: ImageFiles | ImageArray, preprocessing: Preprocessing, th
 
 def default_readers() -> int:
     """One thread for each core that this process may use; 8 at most."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = available_cores()
     return min(8, cores)
 
 
-def _files(name: str) -> list[str]:
-    """One file, or all image files in a folder and the folders in it, sorted by path."""
+def _files(name: str) -> tuple[list[str], list[str]]:
+    """One file, or all image files below a folder, sorted by path; a sentence about each folder that is left out."""
     if not Path(name).is_dir():
         if not Path(name).exists():
             raise UserError(f"There is no folder and no image {Path(name).absolute()}; say where the images lie.")
-        return [name]
-    found = [
-        Path(os.path.relpath(base, name), file).as_posix()
-        for base, _, files in os.walk(name, followlinks=True)
-        for file in files
-        if file.lower().endswith(SUFFIXES)
-    ]
-    if not found:
+        return [name], []
+    found = find_files(name, SUFFIXES)
+    left_out = [f"The folder {path} cannot be read ({reason})." for path, reason in found.unreadable]
+    if not found.files:
+        if left_out:
+            raise UserError(left_out[0])
         raise UserError(f"The folder {Path(name).absolute()} holds no image ({', '.join(SUFFIXES)}).")
-    return [str(Path(name, file)) for file in sorted(found, key=os.fsencode)]
+    return [str(Path(name, file)) for file in found.files], left_out
 
 
 def _open_array(name: str, preprocessing: Preprocessing) -> ImageArray:
+    if Path(name).exists() and not Path(name).is_file() and not Path(name).is_dir():
+        raise UserError(f"{name} is no file; write the array with numpy.save.")
     try:
         images = np.load(name, mmap_mode="r", allow_pickle=False)
     except FileNotFoundError as error:

@@ -27,25 +27,29 @@ def checked_images(images: Any, image_size: int) -> Any:
         >>> checked_images(np.zeros((2, 3, 8, 8)), 8).dtype
         dtype('float32')
     """
-    on_gpu = getattr(getattr(images, "device", None), "type", "cpu") != "cpu"
     tensor = hasattr(images, "is_floating_point")
-    array = images.detach().float() if tensor and images.is_floating_point() else images
+    on_gpu = tensor and images.device.type != "cpu"
+    if tensor and images.is_floating_point():
+        images = images.detach().float()  # NumPy has no bfloat16
+    array = images
     if not on_gpu:
         try:
-            array = np.asarray(array)
+            array = np.asarray(images)
         except (ValueError, TypeError) as error:
             raise UserError(f"Images must be an array (N, 3, H, W), not {type(images).__name__}.") from error
-        if array.dtype.kind != "f":
-            raise UserError(
-                f"Images must be floats, normalised as the network was trained, and these are {array.dtype}: divide by "
-                "255, subtract the mean and divide by the standard deviation of the training data."
-            )
+    floating = images.is_floating_point() if on_gpu else array.dtype.kind == "f"
+    if not floating:
+        raise UserError(
+            f"Images must be floats, normalised as the network was trained, and these are {array.dtype}: divide by "
+            "255, subtract the mean and divide by the standard deviation of the training data."
+        )
     if array.ndim != 4 or tuple(array.shape[1:]) != (3, image_size, image_size):
         raise UserError(
             f"The network reads images (N, 3, {image_size}, {image_size}), and these are {tuple(array.shape)}."
         )
     if not on_gpu:
-        array = array.astype(np.float32, copy=False)
+        # PyTorch reads no array backwards, and warns of one that it may not write.
+        array = np.require(array, np.float32, ["C", "W"])
     if not _finite(array):
         raise UserError("Some images hold NaN or infinities; leave them out, or repair what made them.")
     return array

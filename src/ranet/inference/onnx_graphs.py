@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
+import inspect
 import json
-import logging
 import warnings
-from collections.abc import Iterator, Sequence
-from importlib import import_module
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -16,10 +14,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ranet.errors import UserError
 from ranet.files import default_cache, written_whole
+from ranet.inference.extras import require
 from ranet.inference.fused_stages import FusedStage
 from ranet.inference.graphs import IMAGES, StageGraph, TensorSpec
+from ranet.inference.onnx_export import exported
 from ranet.inference.prepared import prepared
 from ranet.inference.torch_backend import network_facts
 from ranet.models import StagedNetwork
@@ -66,14 +65,16 @@ class NetworkGraphs:
 
     def _whole(self) -> _WholeGraph:
         if self._graph is None:
-            onnx = _import("onnx")
+            onnx = require("onnx", "onnx", "The export of a network")
             versions = {name: version(name) for name in ("torch", "onnx", "onnxscript", "ranet")}
-            key = json.dumps([_FORMAT, self.facts.fingerprint, versions]).encode()
+            code = _source(self._network)
+            key = json.dumps([_FORMAT, self.facts.fingerprint, versions, code]).encode()
             path = self._folder / f"network_{hashlib.sha256(key).hexdigest()[:32]}.bin"
-            kept = _read(path, key)
+            kept = None if code is None else _read(path, key)
             if kept is None:
                 kept = _export(self._network)
-                _write(path, key, kept)
+                if code is not None:
+                    _write(path, key, kept)
             self._graph = _WholeGraph(onnx, kept)
         return self._graph
 
@@ -164,34 +165,36 @@ class _AllCuts(nn.Module):
         return tuple(tensors[1:])
 
 
+def _source(network: nn.Module) -> str | None:
+    """A hash of the files in which the classes of a network's modules stand; None where there is no such file.
+
+    The same weights in other code compute something else. PyTorch's own classes have its version.
+    """
+    files = set()
+    for module in network.modules():
+        for kind in type(module).__mro__:
+            if not kind.__module__.startswith(("torch.", "builtins", "abc", "typing")):
+                try:
+                    files.add(inspect.getfile(kind))
+                except (TypeError, OSError):  # it was typed into a console
+                    return None
+    digest = hashlib.sha256()
+    for file in sorted(files):
+        try:
+            digest.update(Path(file).read_bytes())
+        except OSError:
+            return None
+    return digest.hexdigest()
+
+
 def _export(network: StagedNetwork) -> bytes:
     """The whole network as an ONNX model, with the names at its cuts as JSON in its metadata."""
-    onnx = _import("onnx")
-    _import("onnxscript")
+    onnx = require("onnx", "onnx", "The export of a network")
     wrapped = _AllCuts(network).eval()
-    # Two images, because PyTorch takes a size of one for a constant.
-    images = torch.zeros(2, 3, network.image_size, network.image_size)
     with torch.no_grad():
-        wrapped(images)  # for the names
-    try:
-        with _quietly():
-            program = torch.onnx.export(
-                wrapped,
-                (images,),
-                input_names=[IMAGES],
-                output_names=wrapped.names,
-                dynamic_shapes=({0: torch.export.Dim("batch")},),
-                dynamo=True,
-                verbose=False,
-            )
-    except (torch.onnx.OnnxExporterError, RuntimeError) as error:
-        lines = str(error.__cause__ or error).strip().splitlines() or [type(error).__name__]
-        raise UserError(
-            f"PyTorch cannot export this {type(network).__name__} as an ONNX graph, so use the torch backend "
-            f"({lines[0].rstrip('.')})."
-        ) from error
-    assert program is not None
-    model = program.model_proto
+        wrapped(torch.zeros(1, 3, network.image_size, network.image_size))  # for the names
+    names = ([IMAGES], wrapped.names)
+    model = exported(wrapped, network.image_size, type(network).__name__, names)
     # Where in which source file each operator comes from: several times the size of a small network.
     for node in model.graph.node:
         del node.metadata_props[:]
@@ -201,28 +204,6 @@ def _export(network: StagedNetwork) -> bytes:
     del model.graph.value_info[:], model.graph.metadata_props[:], model.metadata_props[:]
     onnx.helper.set_model_props(model, {"cuts": json.dumps(wrapped.cuts)})
     return bytes(model.SerializeToString())
-
-
-@contextlib.contextmanager
-def _quietly() -> Iterator[None]:
-    """Without the exporter's remarks about itself; what goes wrong is raised."""
-    level = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(level)
-
-
-def _import(package: str) -> Any:
-    try:
-        return import_module(package)
-    except ImportError as error:
-        raise UserError(
-            f'Networks are exported with the package {package}, which is not there; pip install "ranet[onnx]".'
-        ) from error
 
 
 def _read(path: Path, key: bytes) -> bytes | None:

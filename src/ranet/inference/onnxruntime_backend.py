@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from ranet.errors import UserError
 from ranet.inference.backend import Precision, Rows, State
+from ranet.inference.extras import require
 from ranet.inference.fused_stages import FusedStage
 from ranet.inference.graphs import GraphSource, TensorSpec
 from ranet.inference.numpy_states import Wiring, copy_rows, wiring, zeros
@@ -38,12 +39,7 @@ class OnnxRuntimeBackend:
     fixed_sizes: tuple[int, ...] | None = None
 
     def __init__(self, source: GraphSource, threads: int | None = None, precision: Precision = "float32") -> None:
-        try:
-            import onnxruntime
-        except ImportError as error:
-            raise UserError(
-                'The onnxruntime backend needs the package onnxruntime; pip install "ranet[onnx]".'
-            ) from error
+        onnxruntime = require("onnxruntime", "onnx", "The onnxruntime backend")
         if precision != "float32":
             raise UserError(
                 f"ONNX Runtime does not compute in {precision} on CPUs; use precision=float32, or the openvino or "
@@ -53,18 +49,13 @@ class OnnxRuntimeBackend:
         self.precision: Precision = precision
         self._source = source
         self._runtime = onnxruntime
-        self._options = onnxruntime.SessionOptions()
-        self._options.intra_op_num_threads = threads or 0
-        self._options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
-        self._options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
-        # Threads that wait for work keep their core busy, which makes a stage up to a third faster; when it ends they
-        # must stop at once, or they are in the way of the next stage's threads, which made that one twice as slow.
-        self._options.add_session_config_entry("session.intra_op.allow_spinning", "1")
-        self._options.add_session_config_entry("session.force_spinning_stop", "1")
+        self._options = session_options(threads)
         self._stages: dict[FusedStage, _Loaded] = {}
 
     def prepare(self, stage: FusedStage, buffer: State) -> None:
-        """Load the stage and run it once, so that its memory is there."""
+        """Load the stage and run it once, so that its memory is there, unless that was done before."""
+        if stage in self._stages:
+            return
         for array in buffer:
             array.fill(0)
         self.run(stage, buffer, len(buffer[0]))
@@ -96,3 +87,22 @@ class OnnxRuntimeBackend:
             raise
         self._stages[stage] = _Loaded(session, wiring(graph), graph.before)
         return self._stages[stage]
+
+
+def session_options(threads: int | None = None) -> Any:
+    """How sessions compute (onnxruntime.SessionOptions), one beside the other in a process.
+
+    Args:
+        threads: for one operator; None: as many as ONNX Runtime chooses.
+    """
+    onnxruntime = require("onnxruntime", "onnx", "The onnxruntime backend")
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # errors; they are raised, too
+    options.intra_op_num_threads = threads or 0
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
+    options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+    # Threads that wait for work keep their core busy, which makes a stage up to a third faster; when it ends they
+    # must stop at once, or they are in the way of the next stage's threads, which made that one twice as slow.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "1")
+    options.add_session_config_entry("session.force_spinning_stop", "1")
+    return options

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -17,6 +18,7 @@ from ranet.inference.backend import PRECISIONS, Backend, Precision
 from ranet.inference.fastest import fastest
 from ranet.inference.fused_stages import FusedStage, fused_stages
 from ranet.inference.graphs import GraphSource
+from ranet.inference.options import require_count, require_counts
 
 if TYPE_CHECKING:
     import torch
@@ -32,7 +34,7 @@ class Opened(NamedTuple):
     Attributes:
         backend: that runs it.
         stages_for: the fused stages that end at given exits.
-        costs: (K,) MACs of each exit, and "macs".
+        costs: gives (K,) the MACs of each exit as the engine computes it, and their name.
         policies: of an exported folder.
         classes: names of the classes, or None.
         preprocessing: of an exported folder, or None.
@@ -40,7 +42,7 @@ class Opened(NamedTuple):
 
     backend: Backend
     stages_for: Callable[[Sequence[int]], list[FusedStage]]
-    costs: tuple[npt.NDArray[np.float64], str]
+    costs: Callable[[], tuple[npt.NDArray[np.float64], str]]
     policies: tuple[ExitPolicy, ...] = ()
     classes: tuple[str, ...] | None = None
     preprocessing: dict[str, Any] | None = None
@@ -51,10 +53,11 @@ def installed_backends(precision: Precision, *, exported: bool, on_gpu: bool) ->
     if on_gpu:
         return ["torch"]
     found = [] if exported else ["torch"]
-    if find_spec("onnxruntime") and precision == "float32" and (exported or find_spec("onnx")):
-        found.append("onnxruntime")
-    if find_spec("openvino") and (exported or find_spec("onnx")):
-        found.append("openvino")
+    if exported or (find_spec("onnx") and find_spec("onnxscript")):
+        if find_spec("onnxruntime") and precision == "float32":
+            found.append("onnxruntime")
+        if find_spec("openvino"):
+            found.append("openvino")
     return found
 
 
@@ -72,11 +75,17 @@ def open_network(
         raise unknown_name("backend", backend, (*BACKENDS, "auto"))
     if precision not in PRECISIONS:
         raise unknown_name("precision", str(precision), PRECISIONS)
-    if threads is not None and (not isinstance(threads, int) or threads < 1):
-        raise UserError(f"threads={threads} must be a whole number of at least 1.")
+    if threads is not None:
+        require_count("threads", threads)
+    if batch_sizes is not None:
+        batch_sizes = require_counts("batch_sizes", batch_sizes)
+        if backend in ("torch", "onnxruntime"):
+            raise UserError(f"The backend {backend} computes batches of any size; leave out batch_sizes.")
     folder = Path(cache) if cache is not None else default_cache()
     if isinstance(network, str | Path):
         return _open_folder(Path(network), backend, device, precision, threads, batch_sizes, folder)
+    if not hasattr(network, "num_exits"):
+        raise UserError(f"An engine runs a network or an exported folder, not {type(network).__name__}.")
     return _open_network(network, backend, device, precision, threads, batch_sizes, folder)
 
 
@@ -93,6 +102,7 @@ def _open_network(
 
     from ranet.cost import measure_costs
     from ranet.inference.torch_backend import TorchBackend
+    from ranet.models import network_fingerprint
 
     try:
         place = torch.device(next(network.parameters()).device if device is None else device)
@@ -115,8 +125,15 @@ def _open_network(
         return _runtime(name, graphs[0], precision, threads, batch_sizes)
 
     names = installed_backends(precision, exported=False, on_gpu=on_gpu) if backend == "auto" else [backend]
-    costs = np.asarray(measure_costs(network, network.image_size).macs_per_exit, dtype=np.float64)
-    return Opened(fastest(names, make, precision, threads, batch_sizes, cache), fused_stages, (costs, "macs"))
+
+    def count(lazy: bool) -> list[int]:
+        return measure_costs(network, network.image_size).per_exit("macs", lazy)
+
+    return Opened(
+        fastest(names, make, network_fingerprint(network), precision, threads, batch_sizes, cache),
+        fused_stages,
+        partial(_macs, count),
+    )
 
 
 def _open_folder(
@@ -142,6 +159,7 @@ def _open_folder(
     opened = fastest(
         names,
         lambda name: _runtime(name, folder, precision, threads, batch_sizes),
+        folder.facts.fingerprint,
         precision,
         threads,
         batch_sizes,
@@ -150,7 +168,7 @@ def _open_folder(
     return Opened(
         opened,
         folder.stages_for,
-        (np.asarray(folder.costs_per_exit("macs"), dtype=np.float64), "macs"),
+        partial(_macs, lambda lazy: folder.costs_per_exit("lazy_macs" if lazy else "macs")),
         tuple(folder.policies),
         folder.classes,
         folder.preprocessing,
@@ -169,3 +187,9 @@ def _runtime(
     if batch_sizes is None:
         return OpenVinoBackend(source, threads=threads, precision=precision)
     return OpenVinoBackend(source, threads=threads, precision=precision, batch_sizes=tuple(batch_sizes))
+
+
+def _macs(count: Callable[[bool], npt.ArrayLike]) -> tuple[npt.NDArray[np.float64], str]:
+    """What exits cost in MACs: lazily, since the engine computes an MSDNet so, and named so where that is less."""
+    lazy, whole = (np.asarray(count(each), dtype=np.float64) for each in (True, False))
+    return lazy, "macs" if np.array_equal(lazy, whole) else "lazy_macs"

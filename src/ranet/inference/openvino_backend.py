@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from ranet.errors import UserError
 from ranet.inference.backend import Array, Precision, Rows, State
+from ranet.inference.extras import require
 from ranet.inference.fused_stages import FusedStage
 from ranet.inference.graphs import IMAGES, GraphSource, StageGraph, TensorSpec
 from ranet.inference.numpy_states import copy_rows, wiring, zeros
@@ -50,13 +51,8 @@ class OpenVinoBackend:
         precision: Precision = "float32",
         batch_sizes: Sequence[int] = BATCH_SIZES,
     ) -> None:
-        try:
-            import openvino
-        except ImportError as error:
-            raise UserError(
-                'The openvino backend needs the package openvino; pip install "ranet[openvino]".'
-            ) from error
-        self._openvino: Any = openvino
+        openvino = require("openvino", "openvino", "The openvino backend")
+        self._openvino = openvino
         self._core = openvino.Core()
         if precision == "bfloat16" and "BF16" not in self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
             raise UserError("This CPU does not compute in bfloat16; use precision=float32.")
@@ -66,18 +62,14 @@ class OpenVinoBackend:
         self.precision: Precision = precision
         self.fixed_sizes = tuple(sorted(set(batch_sizes)))
         self._source = source
-        self._options = {
-            "INFERENCE_PRECISION_HINT": "bf16" if precision == "bfloat16" else "f32",
-            "PERFORMANCE_HINT": "LATENCY",
-            "NUM_STREAMS": "1",
-        }
-        if threads is not None:
-            self._options["INFERENCE_NUM_THREADS"] = str(threads)
+        self._options = compile_options(precision, threads)
         self._read: dict[FusedStage, tuple[StageGraph, Any]] = {}
         self._compiled: dict[tuple[FusedStage, int], _CompiledStage] = {}
 
     def prepare(self, stage: FusedStage, buffer: State) -> None:
-        """Compile the stage for the size of this buffer, and run it once."""
+        """Compile the stage for the size of this buffer, and run it once, unless that was done before."""
+        if (stage, len(buffer[0])) in self._compiled:
+            return
         for array in buffer:
             array.fill(0)
         self.run(stage, buffer, len(buffer[0]))
@@ -184,6 +176,21 @@ class _CompiledStage:
         tensors = (*state, *self._outputs)
         self.after = tuple(tensors[place] for place in self._wires.after)
         self.state = state
+
+
+def compile_options(precision: Precision, threads: int | None = None) -> dict[str, str]:
+    """How OpenVINO compiles a graph: to answer one batch as soon as possible.
+
+    Args:
+        precision: in which it computes.
+        threads: None: as many as OpenVINO chooses.
+    """
+    options = {
+        "INFERENCE_PRECISION_HINT": "bf16" if precision == "bfloat16" else "f32",
+        "PERFORMANCE_HINT": "LATENCY",
+        "NUM_STREAMS": "1",
+    }
+    return options if threads is None else {**options, "INFERENCE_NUM_THREADS": str(threads)}
 
 
 def _is_map(spec: TensorSpec) -> bool:

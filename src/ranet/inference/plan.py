@@ -59,7 +59,7 @@ def make_plan(
     max_exit: int | None,
     facts: NetworkFacts,
     stages_for: Callable[[Sequence[int]], list[FusedStage]],
-    costs: tuple[npt.NDArray[np.float64], str],
+    costs: Callable[[], tuple[npt.NDArray[np.float64], str]],
 ) -> Plan:
     """The plan by which a network follows a policy.
 
@@ -69,7 +69,7 @@ def make_plan(
             before it.
         facts: of the network.
         stages_for: the fused stages that end at given exits, and perhaps at others.
-        costs: (K,) costs and their unit, for policies that do not say what exits cost.
+        costs: gives (K,) costs and their unit, for policies that do not say what exits cost.
 
     Raises:
         UserError: if the policy is for another network, or there is no such exit.
@@ -78,7 +78,7 @@ def make_plan(
     policy.require_network(facts.fingerprint)
     deepest = None
     if max_exit is not None:
-        if not 0 <= max_exit < facts.num_exits:
+        if not isinstance(max_exit, int) or isinstance(max_exit, bool) or not 0 <= max_exit < facts.num_exits:
             raise UserError(f"max_exit={max_exit} must be one of the exits 0 to {facts.num_exits - 1}.")
         reachable = [cut for cut in facts.cuts if cut <= max_exit]
         if not reachable:
@@ -100,9 +100,9 @@ def make_plan(
         for stage in stages_for(looked_at)
     )
     per_exit, unit = policy.metadata.get("cost_per_exit"), policy.metadata.get("unit")
-    if per_exit is not None and unit is not None:
-        costs = (np.asarray(per_exit, dtype=np.float64), str(unit))
-    return Plan(policy, steps, *costs)
+    if per_exit is None or unit is None:
+        return Plan(policy, steps, *costs())
+    return Plan(policy, steps, np.asarray(per_exit, dtype=np.float64), str(unit))
 
 
 def policy_for_budget(policies: Sequence[ExitPolicy], budget: float) -> ExitPolicy:
@@ -127,7 +127,7 @@ def policy_for_budget(policies: Sequence[ExitPolicy], budget: float) -> ExitPoli
     within = [(cost, i) for i, cost in enumerate(costs) if cost <= budget]
     if not within:
         raise UserError(
-            f"No policy keeps within a budget of {budget:,.6g}: the cheapest costs {min(costs):,.6g} on average; calibrate "
-            "one for this budget."
+            f"No policy keeps within a budget of {budget:,.6g}: the cheapest costs {min(costs):,.6g} on average; "
+            "calibrate one for this budget."
         )
     return policies[max(within)[1]]

@@ -40,16 +40,22 @@ class PredictionTable:
         self._columns = ["image", "label", "class", "probability", "exit", f"cost_{unit}" if unit else "cost"]
         # A whole batch goes out as one text: what was written before stays whole rows, whatever happens.
         self._csv = csv.writer(file, lineterminator="\n")
-        if not json_lines:
+        self._begun = json_lines
+
+    def begin(self) -> None:
+        """Write the head line, if there is one and it is not written: it comes with the first rows, or without any."""
+        if not self._begun:
             self._csv.writerow(self._columns)
+            self._begun = True
 
     def write(self, names: Sequence[str], answers: Answers) -> None:
         """Add the rows of some images.
 
         Args:
             names: of the images, as many as there are answers.
-            answers: what the engine says about them.
+            answers: what the engine says about them, with finite probabilities.
         """
+        self.begin()
         labels = answers.labels.tolist()
         rows = zip(
             names,
@@ -62,10 +68,13 @@ class PredictionTable:
             strict=True,
         )
         if self._json_lines:
-            self._file.writelines(json.dumps(dict(zip(self._columns, row, strict=True))) + "\n" for row in rows)
+            self._file.writelines(self._json(row) for row in rows)
         else:
             self._csv.writerows(rows)
         self._file.flush()
+
+    def _json(self, row: tuple[Any, ...]) -> str:
+        return json.dumps(dict(zip(self._columns, row, strict=True)), allow_nan=False) + "\n"
 
 
 def check_output(output: str) -> None:
@@ -84,6 +93,8 @@ def check_output(output: str) -> None:
 def open_table(output: str, unit: str, classes: Sequence[str] | None = None) -> Iterator[PredictionTable]:
     """A table that is written to a file, which is there only when the block ends without an error.
 
+    On standard output nothing is seen before the first rows, so that a block that fails before leaves it empty.
+
     Args:
         output: a .csv or .jsonl file, or "-": CSV on standard output, row by row.
         unit: of the costs.
@@ -97,10 +108,14 @@ def open_table(output: str, unit: str, classes: Sequence[str] | None = None) -> 
         if output == STANDARD_OUTPUT:
             if hasattr(sys.stdout, "reconfigure"):
                 sys.stdout.reconfigure(errors="surrogateescape")  # as in files
-            yield PredictionTable(sys.stdout, unit, classes)
+            table = PredictionTable(sys.stdout, unit, classes)
+            yield table
+            table.begin()
             return
         with written_whole(output) as partial, _opened(partial, output) as file:
-            yield PredictionTable(file, unit, classes, json_lines=output.endswith(".jsonl"))
+            table = PredictionTable(file, unit, classes, json_lines=output.endswith(".jsonl"))
+            yield table
+            table.begin()
     except OSError as error:
         if error.errno in _FULL:  # these errors do not say of which file
             raise UserError(f"The predictions cannot be written to output={output}: {error.strerror}.") from error

@@ -61,10 +61,8 @@ class TorchBackend:
 
     @torch.inference_mode()
     def prepare(self, stage: FusedStage, buffer: State) -> None:
-        """Record the stage on this buffer, on a GPU; a processor has nothing to prepare."""
+        """Record the stage for the size of this buffer, on a GPU; a processor has nothing to prepare."""
         if self._graphs:
-            for tensor in buffer:
-                tensor.zero_()
             self._graphs.record(stage, buffer)
 
     @torch.inference_mode()

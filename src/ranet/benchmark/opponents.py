@@ -6,16 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-import numpy.typing as npt
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from ranet.benchmark.rivals import Rival
+from ranet.benchmark.uncut import Images, Runtime, Uncut, onnx_graph, uncut
 from ranet.errors import UserError
 from ranet.files import default_cache
 from ranet.inference.prepared import prepared
-from ranet.inference.rivals import Rival
-from ranet.inference.uncut import Run, Runtime, onnx_graph, uncut
 from ranet.models import StagedNetwork
 
 TRAINED, ALL_EXITS = "as trained", "all exits"
@@ -24,7 +22,7 @@ TRAINED, ALL_EXITS = "as trained", "all exits"
 class Opponent(NamedTuple):
     """How it runs, and on images of which size."""
 
-    run: Run
+    run: Uncut
     image_size: int
 
 
@@ -52,7 +50,7 @@ class Opponents:
         """
         edge = self._network.image_size
         all_exits = uncut(self._model(ALL_EXITS, runtime), runtime, (batch_size, 3, edge, edge))
-        found = {TRAINED: Opponent(self._as_trained, edge), ALL_EXITS: Opponent(all_exits, edge)}
+        found = {TRAINED: Opponent(Uncut(self._placed, self._as_trained), edge), ALL_EXITS: Opponent(all_exits, edge)}
         for name, rival in self._rivals.items():
             if runtime.backend == "torch" and isinstance(rival.model, Path):
                 continue
@@ -64,12 +62,13 @@ class Opponents:
             found[name] = Opponent(run, size)
         return found
 
+    def _placed(self, images: Images) -> Tensor:
+        return torch.from_numpy(images).to(next(self._network.parameters()).device)
+
     @torch.inference_mode()
-    def _as_trained(self, images: npt.NDArray[np.float32]) -> Any:
+    def _as_trained(self, images: Tensor) -> Any:
         """Plain PyTorch in evaluation mode, to the last exit."""
-        device = next(self._network.parameters()).device
-        last = self._network.num_exits - 1
-        return self._network.forward_to(torch.from_numpy(images).to(device), last).cpu().numpy()
+        return self._network.forward_to(images, self._network.num_exits - 1).cpu().numpy()
 
     def _model(self, name: str, runtime: Runtime) -> nn.Module | bytes | Path:
         """What of this name the runtime reads."""

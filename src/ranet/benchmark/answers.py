@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from ranet.benchmark.results import Answered, worth
+from ranet.benchmark.timing import Floats
 from ranet.calibration import ExitPolicy, ExitScores
-from ranet.inference.benchmark_results import Answered, worth
-from ranet.inference.benchmark_timing import Floats
 from ranet.inference.engine import EarlyExitEngine
 from ranet.models import StagedNetwork
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import copy
-import logging
-import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,11 +16,31 @@ from torch import nn
 from ranet.errors import UserError
 from ranet.inference.backend import Precision
 from ranet.inference.cuda_graphs import GraphedStages
+from ranet.inference.extras import require
 from ranet.inference.fused_stages import FusedStage
+from ranet.inference.onnx_export import exported
+from ranet.inference.onnxruntime_backend import session_options
+from ranet.inference.openvino_backend import compile_options
 
-#: From images (B, 3, H, W), always of the same number, to whatever the network says of them, on the host.
-Run = Callable[[npt.NDArray[np.float32]], Any]
+Images = npt.NDArray[np.float32]
 Shape = tuple[int, int, int, int]
+
+
+@dataclass(frozen=True)
+class Uncut:
+    """A network ready to run on images (B, 3, H, W), always as many, in two steps.
+
+    Attributes:
+        place: brings images to where and how the runtime reads them.
+        compute: from what `place` gives to whatever the network says of the images, on the host.
+    """
+
+    place: Callable[[Images], Any]
+    compute: Callable[[Any], Any]
+
+    def __call__(self, images: Images) -> Any:
+        """What the network says of these images."""
+        return self.compute(self.place(images))
 
 
 class Runtime(NamedTuple):
@@ -40,7 +59,7 @@ class Runtime(NamedTuple):
     device: str = "cpu"
 
 
-def uncut(model: nn.Module | bytes | Path, runtime: Runtime, shape: Shape) -> Run:
+def uncut(model: nn.Module | bytes | Path, runtime: Runtime, shape: Shape) -> Uncut:
     """Make a whole network ready to run.
 
     Args:
@@ -72,30 +91,10 @@ def onnx_graph(module: nn.Module, image_size: int) -> bytes:
         UserError: if PyTorch cannot export it, or the packages that it needs are missing.
     """
     ready = copy.deepcopy(module).eval().to("cpu", torch.float32)
-    # Two images, because PyTorch takes a size of one for a constant.
-    images = torch.zeros(2, 3, image_size, image_size)
-    level = logging.root.manager.disable
-    logging.disable(logging.WARNING)  # what the exporter remarks about itself
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            program = torch.onnx.export(
-                ready, (images,), dynamic_shapes=({0: torch.export.Dim("batch")},), dynamo=True, verbose=False
-            )
-    except ImportError as error:
-        raise UserError('To export networks to ONNX install the extra: pip install "ranet[onnx]".') from error
-    except (torch.onnx.OnnxExporterError, RuntimeError) as error:
-        lines = str(error.__cause__ or error).strip().splitlines() or [type(error).__name__]
-        raise UserError(
-            f"PyTorch cannot export this {type(module).__name__} as an ONNX graph ({lines[0].rstrip('.')})."
-        ) from error
-    finally:
-        logging.disable(level)
-    assert program is not None
-    return bytes(program.model_proto.SerializeToString())
+    return bytes(exported(ready, image_size, type(module).__name__).SerializeToString())
 
 
-def _in_torch(module: nn.Module, runtime: Runtime) -> Run:
+def _in_torch(module: nn.Module, runtime: Runtime) -> Uncut:
     """Channels last, in evaluation mode, on a GPU as a CUDA graph: as the engine runs its stages."""
     dtype = torch.bfloat16 if runtime.precision == "bfloat16" else torch.float32
     ready = copy.deepcopy(module).eval().requires_grad_(False).to(runtime.device, dtype)
@@ -103,46 +102,41 @@ def _in_torch(module: nn.Module, runtime: Runtime) -> Run:
     graphs = GraphedStages(lambda _, state: (ready(state[0]), ())) if runtime.device.startswith("cuda") else None
 
     @torch.inference_mode()
-    def run(images: npt.NDArray[np.float32]) -> Any:
-        given = torch.from_numpy(images).to(runtime.device, dtype, memory_format=torch.channels_last)
+    def place(images: Images) -> Any:
+        return torch.from_numpy(images).to(runtime.device, dtype, memory_format=torch.channels_last)
+
+    @torch.inference_mode()
+    def compute(given: Any) -> Any:
         outputs = ready(given) if graphs is None else graphs.replay(FusedStage(0, 0), (given,))[0]
         return outputs.float().cpu().numpy()
 
-    return run
+    return Uncut(place, compute)
 
 
-def _in_onnxruntime(graph: bytes | Path, runtime: Runtime, shape: Shape) -> Run:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    options.intra_op_num_threads = runtime.threads or 0
-    # As for the engine's stages, and so that its threads are out of the way of whose turn comes next.
-    options.add_session_config_entry("session.force_spinning_stop", "1")
+def _in_onnxruntime(graph: bytes | Path, runtime: Runtime, shape: Shape) -> Uncut:
+    options = session_options(runtime.threads)
+    onnxruntime = require("onnxruntime", "onnx", "The onnxruntime backend")
     model = str(graph) if isinstance(graph, Path) else graph
     session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     name = session.get_inputs()[0].name
     session.run(None, {name: np.zeros(shape, dtype=np.float32)})
-    return lambda images: session.run(None, {name: images})
+    return Uncut(lambda images: {name: images}, lambda given: session.run(None, given))
 
 
-def _in_openvino(graph: bytes | Path, runtime: Runtime, shape: Shape) -> Run:
-    import openvino
-
+def _in_openvino(graph: bytes | Path, runtime: Runtime, shape: Shape) -> Uncut:
+    openvino = require("openvino", "openvino", "The openvino backend")
     core = openvino.Core()
     model = core.read_model(graph)
     model.reshape(list(shape))
-    properties: dict[str, Any] = {
-        "INFERENCE_PRECISION_HINT": "bf16" if runtime.precision == "bfloat16" else "f32",
-        "PERFORMANCE_HINT": "LATENCY",
-        "NUM_STREAMS": "1",
-    }
-    if runtime.threads is not None:
-        properties["INFERENCE_NUM_THREADS"] = runtime.threads
-    request = core.compile_model(model, "CPU", properties).create_infer_request()
+    options = compile_options(runtime.precision, runtime.threads)
+    request = core.compile_model(model, "CPU", options).create_infer_request()
 
-    def run(images: npt.NDArray[np.float32]) -> Any:
-        request.infer([images], share_inputs=True)
+    def place(images: Images) -> Any:
+        return openvino.Tensor(np.ascontiguousarray(images), shared_memory=True)
+
+    def compute(given: Any) -> Any:
+        request.set_input_tensor(given)
+        request.infer(share_outputs=True)  # else they are copied once more
         return [output.data for output in request.output_tensors]
 
-    return run
+    return Uncut(place, compute)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from math import isnan
 
+from ranet.benchmark.results import CALL, STREAM, Benchmark, PolicyTimes, SettingTimes
 from ranet.evaluation.tables import percent
-from ranet.inference.benchmark_results import CALL, STREAM, Benchmark, PolicyTimes, SettingTimes
 
 
 def sentences(benchmark: Benchmark) -> list[str]:

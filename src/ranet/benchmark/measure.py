@@ -6,17 +6,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import product
 from time import perf_counter
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 import numpy as np
 import torch
 
-from ranet.calibration import ExitPolicy
-from ranet.cost import measure_costs
-from ranet.errors import UserError
-from ranet.inference.backend import Precision
-from ranet.inference.benchmark_answers import EngineAnswers, Images, Reference, Task, answer_all
-from ranet.inference.benchmark_results import (
+from ranet.benchmark.amount import WARM_UP, Amount, Turn, affordable
+from ranet.benchmark.answers import EngineAnswers, Images, Reference, Task, answer_all
+from ranet.benchmark.opponents import ALL_EXITS, TRAINED, Opponent, Opponents
+from ranet.benchmark.results import (
     CALL,
     STREAM,
     PolicyTimes,
@@ -27,32 +25,19 @@ from ranet.inference.benchmark_results import (
     policy_name,
     predicted_share,
 )
-from ranet.inference.benchmark_timing import Pace, seconds_of_calls, take_turns
+from ranet.benchmark.rivals import Rival, check_rivals
+from ranet.benchmark.timing import Pace, seconds_of_calls, take_turns
+from ranet.benchmark.uncut import Runtime
+from ranet.benchmark.with_uncut import WithUncut
+from ranet.calibration import ExitPolicy
+from ranet.cost import measure_costs
+from ranet.errors import UserError
+from ranet.inference.backend import Precision
 from ranet.inference.engine import EarlyExitEngine
 from ranet.inference.fused_stages import FusedStage
-from ranet.inference.opponents import ALL_EXITS, TRAINED, Opponent, Opponents
-from ranet.inference.rivals import Rival, check_rivals
 from ranet.inference.stage_times import StageTimes, measure_stages
-from ranet.inference.uncut import Run, Runtime
 
-#: Batches by which everything is warmed up; the last of them says how long a round will take.
-WARM_UP = 3
 _WHOLE, _STAGES = "whole", "stages"
-Turn = Callable[[], list[float]]
-
-
-class Amount(NamedTuple):
-    """How much is measured.
-
-    Attributes:
-        rounds: how often everything has its turn.
-        seconds: about how long the turns in one setting take together; None: every round answers all images.
-        tick: called after every turn, with the number of turns in the setting.
-    """
-
-    rounds: int = 5
-    seconds: float | None = 30.0
-    tick: Callable[[int], None] | None = None
 
 
 def all_settings(backends: Sequence[str], precisions: Sequence[str], batch_sizes: Sequence[int]) -> list[Setting]:
@@ -109,13 +94,13 @@ def benchmark_settings(
                 runtime.backend,
                 precision=runtime.precision,
                 threads=threads,
-                batch_sizes=sizes,
+                batch_sizes=sizes if runtime.backend == "openvino" else None,
             )
         _check_size(engines[runtime], setting, len(task.images))
     # Only now, when all that can be wrong with the settings has been said, does it take time.
     opponents = Opponents(task.network, rivals)
     for runtime, engine in engines.items():
-        engine.prepare()
+        engine.prepare(sizes)
         answers = answer_all(engine, task, reference)
         for setting in settings:
             if (setting.backend, setting.precision) == runtime[:2]:
@@ -161,30 +146,43 @@ def benchmark_setting(
     plans = [engine.plan(policy) for policy in task.policies]
     stages = list(dict.fromkeys([*single, *(stage for plan in plans for stage in plan.stages)]))
 
+    backend = WithUncut(engine.backend, opponents[ALL_EXITS].run)
+
     def stage_turn() -> StageTimes:
-        return measure_stages(engine.backend, stages, [size])
+        return measure_stages(backend, [*stages, backend.uncut_stage], [size])
 
     whole = _whole(engine, size)
 
-    def turns(timed: Sequence[Images]) -> dict[Any, Turn]:
+    def turns(timed: Sequence[Images], as_trained: int) -> dict[Any, Turn]:
         found: dict[Any, Turn] = {_WHOLE: partial(seconds_of_calls, whole, timed)}
         for name, opponent in opponents.items():
-            found[name] = partial(seconds_of_calls, opponent.run, _sized(timed, opponent.image_size))
+            answered = timed[:as_trained] if name == TRAINED else timed
+            found[name] = partial(seconds_of_calls, opponent.run, _sized(answered, opponent.image_size))
         for number, policy in enumerate(task.policies):
             found[number, CALL] = partial(seconds_of_calls, partial(engine, policy=policy), timed)
             if size > 1:
                 found[number, STREAM] = partial(_seconds_of_stream, engine, policy, size, timed)
         return found
 
-    count = _affordable(turns, stage_turn, batches, amount)
+    few = [batches[number % len(batches)] for number in range(WARM_UP)]
+    count, as_trained = affordable(turns(few, WARM_UP), stage_turn, len(batches), amount)
     images = count * size
-    contest: dict[Any, Callable[[], Any]] = {**turns(batches[:count]), _STAGES: stage_turn}
+    contest: dict[Any, Callable[[], Any]] = {**turns(batches[:count], as_trained), _STAGES: stage_turn}
     tick = None if amount.tick is None else partial(amount.tick, amount.rounds * len(contest))
     measured = take_turns(contest, amount.rounds, tick)
-    own = {stage: float(np.median([times.of(stage, size) for times in measured[_STAGES]])) / size for stage in stages}
-    timings = {name: Pace.of(seconds, images) for name, seconds in measured.items() if name != _STAGES}
+    own = {
+        stage: float(np.median([times.of(stage, size) for times in measured[_STAGES]])) / size
+        for stage in (*stages, backend.uncut_stage)
+    }
+    timings = {
+        name: Pace.of(seconds, as_trained * size if name == TRAINED else images)
+        for name, seconds in measured.items()
+        if name != _STAGES
+    }
     costs = measure_costs(task.network, task.network.image_size)
-    macs = np.asarray(costs.macs_per_exit, dtype=np.float64)
+    macs = np.asarray(costs.per_exit("macs", lazy=True), dtype=np.float64)
+    is_lazy = any(getattr(module, "lazy", False) for module in task.network.modules())
+    whole_macs = costs.lazy_macs_per_exit_alone[-1]
     policies = []
     for number, (policy, plan) in enumerate(zip(task.policies, plans, strict=True)):
         exits = answers.exits[number][:images]
@@ -202,11 +200,13 @@ def benchmark_setting(
     return SettingTimes(
         setting=setting,
         images=images,
-        whole_macs=costs.macs_per_exit_alone[-1] / costs.macs_per_exit[-1],
+        whole_macs=whole_macs / macs[-1],
+        trained_macs=(whole_macs if is_lazy else costs.macs_per_exit_alone[-1]) / macs[-1],
         trained=timings[TRAINED],
         whole=timings[_WHOLE],
         all_exits=timings[ALL_EXITS],
         stages=np.array([own[stage] for stage in single]),
+        stages_uncut=own[backend.uncut_stage],
         policies=policies,
         rivals=[RivalTimes(r.name, r.accuracy, r.image_size, timings[r.name]) for r in rivals if r.name in timings],
         last_exit=answers.last_exit,
@@ -223,24 +223,7 @@ def _check_size(engine: EarlyExitEngine, setting: Setting, images: int) -> None:
         )
 
 
-def _affordable(
-    turns: Callable[[Sequence[Images]], Mapping[Any, Turn]],
-    stage_turn: Callable[[], object],
-    batches: Sequence[Images],
-    amount: Amount,
-) -> int:
-    """How many batches a round can answer within the time, at least one; warms everything up."""
-    few = [batches[number % len(batches)] for number in range(WARM_UP)]
-    calls = [turn() for turn in turns(few).values()]
-    if amount.seconds is None:
-        return len(batches)
-    # A stream does the last of its work after the last batch.
-    for_batch = sum(seconds[-1] if len(seconds) == WARM_UP else sum(seconds) / WARM_UP for seconds in calls)
-    for_stages = sum(seconds_of_calls(lambda _: stage_turn(), [None]))
-    return min(len(batches), max(1, int((amount.seconds / amount.rounds - for_stages) / for_batch)))
-
-
-def _whole(engine: EarlyExitEngine, size: int) -> Run:
+def _whole(engine: EarlyExitEngine, size: int) -> Callable[[Images], Any]:
     """The network as one fused stage in the engine's backend, with nothing around it but the class of each image."""
     backend = engine.backend
     stage = FusedStage(0, backend.facts.num_exits - 1)

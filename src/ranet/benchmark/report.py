@@ -9,13 +9,13 @@ from typing import NamedTuple
 
 from rich.table import Table
 
+from ranet.benchmark.figure import benchmark_figure
+from ranet.benchmark.results import CALL, STREAM, Benchmark, SettingTimes
+from ranet.benchmark.sentences import sentences
+from ranet.benchmark.timing import ENOUGH, PERCENTILES, Pace
 from ranet.evaluation.style import save_figure
 from ranet.evaluation.tables import Row, percent, write_csv
 from ranet.files import written_whole
-from ranet.inference.benchmark_figure import benchmark_figure
-from ranet.inference.benchmark_results import CALL, STREAM, Benchmark, SettingTimes
-from ranet.inference.benchmark_sentences import sentences
-from ranet.inference.benchmark_timing import PERCENTILES, Pace
 from ranet.strict_json import strict_json
 
 TABLE, RIVALS, FIGURE, ALL, TEXT = "bench.csv", "bench_rivals.csv", "bench.png", "bench.json", "bench.md"
@@ -46,7 +46,7 @@ class Line(NamedTuple):
 def lines(result: SettingTimes) -> list[Line]:
     """The network as trained and whole, each policy in each way, and the rivals."""
     found = [
-        Line("as trained", result.whole_macs, result.trained, nan, nan),
+        Line("as trained", result.trained_macs, result.trained, nan, nan),
         Line("all exits", 1.0, result.all_exits, nan, nan),
         Line("whole", result.whole_macs, result.whole, nan, result.last_exit.accuracy),
     ]
@@ -69,7 +69,7 @@ def _cells(line: Line, whole: Pace) -> list[str]:
         "-" if isnan(line.of_ideal) else f"{line.of_ideal:.2f}",
         f"{line.timing.images_per_second:,.0f}",
         # The steps of a stream are no calls that anybody waits for.
-        *(["-"] * 3 if line.is_stream else [f"{value:#.3g}" for value in line.timing.latency]),
+        *("-" if line.is_stream or isnan(value) else f"{value:#.3g}" for value in line.timing.latency),
         percent(line.accuracy),
     ]
 
@@ -115,7 +115,8 @@ def policy_rows(benchmark: Benchmark) -> list[Row]:
                 row |= _time_columns(way, timing)
                 row[f"{way}_over_ideal"] = nan if timing is None else policy.of_ideal(way)
                 row[f"{way}_over_whole"] = nan if timing is None else timing.ms / result.whole.ms
-            row |= {f"{CALL}_p{p}_ms": float(v) for p, v in _latency(policy.measured[CALL])}
+            row[f"{CALL}_steps"] = policy.measured[CALL].steps
+            row |= {f"{CALL}_p{p}_ms": value for p, value in _latency(policy.measured[CALL])}
             row |= {
                 "whole_ms": result.whole.ms,
                 "whole_macs_percent": 100 * result.whole_macs,
@@ -141,7 +142,8 @@ def rival_rows(benchmark: Benchmark) -> list[Row]:
             "rival": rival.name,
             "image_size": rival.image_size,
             **_time_columns("rival", rival.timing),
-            **{f"p{p}_ms": float(v) for p, v in _latency(rival.timing)},
+            "steps": rival.timing.steps,
+            **{f"p{p}_ms": value for p, value in _latency(rival.timing)},
             "over_whole": rival.timing.ms / result.whole.ms,
             "accuracy_percent": 100 * rival.accuracy,
         }
@@ -161,8 +163,10 @@ def _time_columns(name: str, timing: Pace | None) -> Row:
     }
 
 
-def _latency(timing: Pace) -> Iterator[tuple[int, float]]:
-    return zip(PERCENTILES, timing.latency.tolist(), strict=True)
+def _latency(timing: Pace) -> Iterator[tuple[int, float | str]]:
+    """Percentiles, or nothing where there are too few steps."""
+    for percentile, value in zip(PERCENTILES, timing.latency.tolist(), strict=True):
+        yield percentile, "" if isnan(value) else value
 
 
 def markdown(benchmark: Benchmark, title: str) -> str:
@@ -181,22 +185,27 @@ def markdown(benchmark: Benchmark, title: str) -> str:
 
 HOW = (
     "All take turns, round by round, on the same batches. Milliseconds an image are the medians over the rounds of the "
-    "time of each batch, together; percentiles are of calls on one batch, over all rounds. As trained means plain "
-    "PyTorch in float32; whole means one graph to the last exit in the setting's backend and precision, without the "
-    "other exits' heads; all exits means the same graph with them, whose multiply-adds are 100 %. The ideal is the sum "
-    "over a policy's stages of the stage's own time times the share of images that reach it. Accuracies are of all "
-    "images; those of rivals are as they were given."
+    "time of each batch, together; percentiles are of calls on one batch, over all rounds, and the tail is left out "
+    f"where there are fewer than {ENOUGH} calls. As trained means plain PyTorch in float32, on a part of the batches "
+    "where it would take most of the time; whole means one graph to the last exit in the setting's backend and "
+    "precision, without the other exits' heads; all exits means the same graph with them, whose multiply-adds are "
+    "100 %. Multiply-adds are those that the engine computes: of an MSDNet the lazy ones, without what no later exit "
+    "reads. Cuts are timed on one batch whose states are there already: all stages one by one, and among them the "
+    "graph with all exits. The ideal is the sum over a policy's stages of the stage's own time times the share of "
+    "images that reach it. Accuracies are of all images; those of rivals are as they were given."
 )
 
 
 def write_benchmark(folder: Path, benchmark: Benchmark, title: str) -> list[Path]:
     """Write bench.csv, bench.json, bench.md, where there are labels bench.png, and where there are rivals their CSV.
 
+    Those of an earlier benchmark in the folder are removed, also where nothing takes their place.
+
     Returns:
         The files.
     """
     written = [folder / TABLE, folder / ALL, folder / TEXT]
-    write_csv(written[0], policy_rows(benchmark))
+    rows, rivals, text = policy_rows(benchmark), rival_rows(benchmark), markdown(benchmark, title)
     content = {
         "title": title,
         "images": benchmark.images,
@@ -206,15 +215,19 @@ def write_benchmark(folder: Path, benchmark: Benchmark, title: str) -> list[Path
         "sentences": sentences(benchmark),
         "settings": [result.to_dict() for result in benchmark.settings],
     }
+    data = strict_json(content)
+    figure = benchmark_figure(benchmark, title) if benchmark.labelled else None
+    for name in FILES:
+        (folder / name).unlink(missing_ok=True)
+    write_csv(written[0], rows)
     with written_whole(written[1]) as partial:
-        partial.write_text(strict_json(content), encoding="utf-8")
+        partial.write_text(data, encoding="utf-8")
     with written_whole(written[2]) as partial:
-        partial.write_text(markdown(benchmark, title), encoding="utf-8")
-    rivals = rival_rows(benchmark)
+        partial.write_text(text, encoding="utf-8")
     if rivals:
         write_csv(folder / RIVALS, rivals)
         written.append(folder / RIVALS)
-    if benchmark.labelled:
-        save_figure(benchmark_figure(benchmark, title), folder / FIGURE)
+    if figure is not None:
+        save_figure(figure, folder / FIGURE)
         written.append(folder / FIGURE)
     return written

@@ -14,10 +14,10 @@ import torchvision
 from torch import nn
 
 from ranet import UserError, create_network
-from ranet.inference import rivals as rivals_module
-from ranet.inference.opponents import ALL_EXITS, TRAINED, Opponents
-from ranet.inference.rivals import Rival, check_rivals, find_rivals
-from ranet.inference.uncut import Runtime, uncut
+from ranet.benchmark import rivals as rivals_module
+from ranet.benchmark.opponents import ALL_EXITS, TRAINED, Opponents
+from ranet.benchmark.rivals import Rival, check_rivals, find_rivals
+from ranet.benchmark.uncut import Runtime, uncut
 
 onnx: Any = pytest.importorskip("onnx")
 RUNTIMES = [name for name in ("onnxruntime", "openvino") if find_spec(name)]

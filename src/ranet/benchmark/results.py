@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from ranet.benchmark.timing import Floats, Pace
 from ranet.calibration import ExitPolicy
-from ranet.inference.benchmark_timing import Floats, Pace
 from ranet.inference.fused_stages import FusedStage
 
 CALL, STREAM = "calls", "stream"
@@ -50,7 +50,8 @@ class PolicyTimes:
     Attributes:
         name: such as "50 %", its budget as a share of the last exit's cost.
         predicted: its mean cost over the last exit's, as the policy itself says; NaN where it does not.
-        macs: the mean multiply-adds of the timed images over those of the network with all its exits.
+        macs: the mean multiply-adds of the timed images over those of the network with all its exits; lazy ones, as the
+            engine computes.
         ideal: milliseconds an image; see `ideal_time`.
         measured: by way of answering, `CALL` and, for batches of more than one image, `STREAM`.
         answered: over all images.
@@ -91,12 +92,14 @@ class SettingTimes:
 
     Attributes:
         setting: which.
-        images: how many each round answers.
+        images: how many each round answers; the network as trained may answer fewer.
         whole_macs: the multiply-adds to the last exit without the heads before it, over those with them.
+        trained_macs: likewise of the network as trained, which computes what no exit reads, too, if it is not lazy.
         trained: the network as trained: plain PyTorch in float32, to the last exit.
         whole: in this backend and precision as one graph to the last exit.
         all_exits: likewise, with the logits of all exits.
-        stages: (K,) milliseconds an image of each stage alone.
+        stages: (K,) milliseconds an image of each stage alone, on a state that is there already.
+        stages_uncut: of all stages in the graph with all exits' logits, timed as and among the stages alone.
         policies: in the order in which they were given.
         rivals: likewise.
         last_exit: what the last exit's answers are worth in this precision.
@@ -105,18 +108,20 @@ class SettingTimes:
     setting: Setting
     images: int
     whole_macs: float
+    trained_macs: float
     trained: Pace
     whole: Pace
     all_exits: Pace
     stages: Floats
+    stages_uncut: float
     policies: Sequence[PolicyTimes]
     rivals: Sequence[RivalTimes]
     last_exit: Answered
 
     @property
     def cuts(self) -> float:
-        """What the cuts cost: the sum of all stages over the graph with all exits' logits."""
-        return float(self.stages.sum()) / self.all_exits.ms
+        """What the cuts cost: the sum of all stages alone over the same uncut."""
+        return float(self.stages.sum()) / self.stages_uncut
 
     @property
     def speedup(self) -> float:
@@ -129,10 +134,12 @@ class SettingTimes:
             **self.setting._asdict(),
             "images": self.images,
             "whole_macs_share": self.whole_macs,
+            "as_trained_macs_share": self.trained_macs,
             "as_trained": self.trained.to_dict(),
             "whole": {**self.whole.to_dict(), **vars(self.last_exit)},
             "all_exits": self.all_exits.to_dict(),
             "stages_ms_per_image": self.stages.tolist(),
+            "stages_uncut_ms_per_image": self.stages_uncut,
             "stages_over_all_exits": self.cuts,
             "times_as_fast_as_trained": self.speedup,
             "policies": [_policy(each, self.whole) for each in self.policies],

@@ -2,6 +2,7 @@
 
 import contextlib
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -9,10 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from ranet import EarlyExitEngine, ExitPolicy
+from ranet.benchmark.results import CALL, STREAM, Answered, PolicyTimes, RivalTimes, Setting, SettingTimes
+from ranet.benchmark.timing import Pace
 from ranet.inference import engine as engine_module
 from ranet.inference.backend import NetworkFacts, Precision, Rows, State
-from ranet.inference.benchmark_results import CALL, STREAM, Answered, PolicyTimes, RivalTimes, Setting, SettingTimes
-from ranet.inference.benchmark_timing import Pace
 from ranet.inference.fused_stages import FusedStage, fused_stages
 from ranet.inference.open_backend import Opened
 
@@ -28,7 +29,11 @@ def images_that_leave_at(exits: Sequence[int]) -> npt.NDArray[np.float32]:
 
 
 class SleepingBackend:
-    """Sleeps for each row in each stage, and for each stage that is run; the images are the state."""
+    """Sleeps for each row in each stage, and for each stage that is run; the images are the state.
+
+    Attributes:
+        ran: by stage, how many rows it has run, while it counts.
+    """
 
     name = "torch"
     precision: Precision = "float32"
@@ -38,6 +43,8 @@ class SleepingBackend:
     def __init__(self, for_row: float, for_cut: float = 0.0) -> None:
         self.facts = NetworkFacts(EXITS, CLASSES, EDGE, True, tuple(range(EXITS)), "none")
         self.for_row, self.for_cut = for_row, for_cut
+        self.ran: Counter[FusedStage] = Counter()
+        self.counts = True
 
     @contextlib.contextmanager
     def awake(self) -> Iterator[None]:
@@ -52,6 +59,8 @@ class SleepingBackend:
 
     def run(self, stage: FusedStage, state: State, rows: int) -> tuple[npt.NDArray[np.float32], State]:
         images = state[0][:rows]
+        if self.counts:
+            self.ran[stage] += rows
         time.sleep(self.for_cut + self.for_row * rows * (stage.last - stage.first + 1))
         logits = np.zeros((rows, CLASSES), dtype=np.float32)
         logits[:, stage.last] = np.where(images[:, 0, 0, 0] <= stage.last, 9.0, 0.1)
@@ -66,14 +75,14 @@ class SleepingBackend:
 
 
 def sleeping_engine(monkeypatch: Any, backend: SleepingBackend, policy: ExitPolicy = LEAVING) -> EarlyExitEngine:
-    opened = Opened(backend, fused_stages, (np.arange(1.0, EXITS + 1), "macs"))  # type: ignore[arg-type]
+    opened = Opened(backend, fused_stages, lambda: (np.arange(1.0, EXITS + 1), "macs"))  # type: ignore[arg-type]
     monkeypatch.setattr(engine_module, "open_network", lambda *_: opened)
     return EarlyExitEngine("a folder", policy, backend="torch")
 
 
 def timing(ms: float) -> Pace:
     """Of calls that took 8 times as long, a twentieth of them ten times that."""
-    return Pace(ms, 0.9 * ms, 1.2 * ms, np.array([8, 80, 88]) * ms)
+    return Pace(ms, 0.9 * ms, 1.2 * ms, np.array([8, 80, 88]) * ms, steps=200)
 
 
 def found(
@@ -95,10 +104,12 @@ def found(
         setting=setting,
         images=80,
         whole_macs=0.8,
+        trained_macs=0.9,
         trained=timing(4 * whole),
         whole=timing(whole),
         all_exits=timing(1.25 * whole),
         stages=whole * np.array([0.5, 0.25, 0.75]),
+        stages_uncut=1.25 * whole,
         policies=policies,
         rivals=rivals,
         last_exit=Answered(0.75, -0.002, 0.995),

@@ -3,6 +3,9 @@
 import csv
 import json
 import math
+import time
+from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +15,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ranet import ExitPolicy, UserError, create_network
-from ranet.inference.benchmark import Amount, benchmark_setting, benchmark_settings
-from ranet.inference.benchmark_answers import Reference, Task, answer_all, reference_answers
-from ranet.inference.benchmark_figure import benchmark_figure
-from ranet.inference.benchmark_report import lines, policy_rows, write_benchmark
-from ranet.inference.benchmark_results import (
+from ranet import ExitPolicy, UserError, create_network, measure_costs
+from ranet.benchmark import measure as measure_module
+from ranet.benchmark.amount import TRAINED_SHARE, WARM_UP, Amount
+from ranet.benchmark.answers import Reference, Task, answer_all, reference_answers
+from ranet.benchmark.figure import benchmark_figure
+from ranet.benchmark.measure import benchmark_setting, benchmark_settings
+from ranet.benchmark.opponents import ALL_EXITS, TRAINED, Opponent
+from ranet.benchmark.report import lines, policy_rows, write_benchmark
+from ranet.benchmark.results import (
     CALL,
     STREAM,
     Benchmark,
@@ -27,12 +33,15 @@ from ranet.inference.benchmark_results import (
     ideal_time,
     worth,
 )
-from ranet.inference.benchmark_sentences import sentences
-from ranet.inference.benchmark_timing import Pace, take_turns
+from ranet.benchmark.rivals import Rival
+from ranet.benchmark.sentences import sentences
+from ranet.benchmark.timing import Pace, take_turns
+from ranet.benchmark.uncut import Uncut
+from ranet.benchmark.with_uncut import WithUncut
+from ranet.inference.backend import Backend
 from ranet.inference.fused_stages import FusedStage
-from ranet.inference.opponents import ALL_EXITS, TRAINED, Opponent
-from ranet.inference.rivals import Rival
-from tests.inference.benchmarks import (
+from ranet.inference.stage_times import StageTimes, measure_stages
+from tests.benchmark.made_up import (
     CLASSES,
     EDGE,
     EXITS,
@@ -45,6 +54,8 @@ from tests.inference.benchmarks import (
 )
 from tests.inference.replay import all_logits, between_scores, replayed
 
+ALL = FusedStage(0, 0)
+EXITS_OF_IMAGES = [0, 0, 1, 2] * 8
 NEVER = np.array([math.nan] * EXITS)
 #: Its multiply-adds are counted; it does not run.
 COUNTED = create_network("msdnet_tiny", blocks=EXITS, num_classes=CLASSES)
@@ -73,7 +84,7 @@ def test_a_timing_is_the_medians_of_its_steps(seconds: list[list[float]]) -> Non
     assert of.ms <= of.high * (1 + 1e-9)
     assert of.images_per_second == pytest.approx(8 / sum(middle))
     assert of.latency[0] == pytest.approx(1000 * np.median(np.array(seconds)))
-    assert of.latency[0] <= of.latency[1] <= of.latency[2]
+    assert of.steps == 4 * len(seconds)
 
 
 def test_what_disturbs_one_round_drops_out() -> None:
@@ -81,16 +92,28 @@ def test_what_disturbs_one_round_drops_out() -> None:
     assert Pace.of([*quiet, [0.002, 5.0]], 2).ms == Pace.of(quiet, 2).ms == 3.0
 
 
-def test_everybody_has_a_turn_each_round_and_nobody_is_always_first() -> None:
+def test_everybody_has_a_turn_each_round_and_follows_everybody_else() -> None:
     turns: list[str] = []
     ticks: list[int] = []
-    contestants = {name: lambda name=name: turns.append(name) or len(turns) for name in "abc"}
-    results = take_turns(contestants, 4, lambda: ticks.append(1))
-    rounds = ["".join(turns[at : at + 3]) for at in range(0, 12, 3)]
-    assert [sorted(each) for each in rounds] == [["a", "b", "c"]] * 4
-    assert [each[0] for each in rounds] == ["a", "b", "c", "a"]
-    assert results["a"] == [1, 6, 8, 10]
-    assert len(ticks) == 12
+    contestants = {name: lambda name=name: turns.append(name) or len(turns) for name in "abcd"}
+    results = take_turns(contestants, 40, lambda: ticks.append(1))
+    rounds = ["".join(turns[at : at + 4]) for at in range(0, 160, 4)]
+    assert [sorted(each) for each in rounds] == [["a", "b", "c", "d"]] * 40
+    assert results["a"] == [at for at, name in enumerate(turns, start=1) if name == "a"]
+    assert len(ticks) == 160
+    # In 40 random orders each pair stands 10 times on average.
+    follows = Counter(pair for each in rounds for pair in pairwise(each))
+    assert {(one, other) for one in "abcd" for other in "abcd" if one != other} == set(follows)
+    assert max(follows.values()) < 20
+    assert set(Counter(each[0] for each in rounds)) == set("abcd")
+
+
+def test_the_tail_of_a_few_steps_is_not_told() -> None:
+    few, many = Pace.of([[0.001] * 33] * 3, 33), Pace.of([[0.001] * 25] * 4, 25)
+    assert (few.steps, many.steps) == (99, 100)
+    np.testing.assert_array_equal(few.latency, [1, math.nan, math.nan])
+    np.testing.assert_allclose(many.latency, [1, 1, 1])
+    assert few.to_dict()["steps"] == 99
 
 
 def test_worth_without_truth() -> None:
@@ -100,17 +123,31 @@ def test_worth_without_truth() -> None:
     assert value.agreement == 0.5
 
 
+def sleeping(for_row: float) -> Uncut:
+    """A network that sleeps for each image."""
+    return Uncut(lambda images: images, lambda images: SleepingBackend(for_row).run(ALL, (images,), len(images)))
+
+
 def measured(
     monkeypatch: pytest.MonkeyPatch, backend: SleepingBackend, size: int, policy: ExitPolicy = LEAVING
 ) -> SettingTimes:
     """Half of 32 images leave at the first exit, a quarter at each of the others; plain networks take 2 ms an image."""
     engine = sleeping_engine(monkeypatch, backend, policy)
-    exits = np.array([0, 0, 1, 2] * 8)
+    exits = np.array(EXITS_OF_IMAGES)
     task = Task(COUNTED, [policy], images_that_leave_at(exits), exits)
     with backend.awake():
         answers = answer_all(engine, task, Reference([exits], np.full(32, 2), NEVER))
-    engine.prepare([1, 8])  # with other sizes it measures anew
-    idle = Opponent(lambda images: SleepingBackend(0.002).run(FusedStage(0, 0), (images,), len(images)), EDGE)
+    backend.ran.clear()
+
+    def measure_uncounted(*arguments: Any) -> StageTimes:
+        backend.counts = False
+        try:
+            return measure_stages(*arguments)  # how often each stage runs depends on the clock
+        finally:
+            backend.counts = True
+
+    monkeypatch.setattr(measure_module, "measure_stages", measure_uncounted)
+    idle = Opponent(sleeping(0.002), EDGE)
     return benchmark_setting(
         engine,
         Setting("torch", "float32", size),
@@ -124,9 +161,17 @@ def measured(
 
 @pytest.mark.parametrize("size", [1, 8])
 def test_a_backend_without_overhead_comes_near_the_ideal(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    result = measured(monkeypatch, SleepingBackend(for_row=0.0005), size)
+    backend = SleepingBackend(for_row=0.0005)
+    result = measured(monkeypatch, backend, size)
     (policy,) = result.policies
     assert result.images == 32
+    # Two rounds, and the batches of the warm-up; nobody runs a stage that it does not reach, or one twice.
+    answered = 2 * EXITS_OF_IMAGES + EXITS_OF_IMAGES[: WARM_UP * size]
+    for stage in range(EXITS):
+        reached = sum(exit >= stage for exit in answered)
+        assert backend.ran[FusedStage(stage, stage)] == reached * len(policy.measured)
+    assert backend.ran[FusedStage(0, EXITS - 1)] == len(answered)
+    assert len(backend.ran) == EXITS + 1
     np.testing.assert_array_equal(policy.exit_shares, [0.5, 0.25, 0.25])
     assert policy.answered.accuracy == policy.answered.agreement == 1.0
     assert set(policy.measured) == ({CALL} if size == 1 else {CALL, STREAM})
@@ -165,8 +210,7 @@ def test_the_time_bounds_how_many_images_have_a_turn(monkeypatch: pytest.MonkeyP
     task = Task(COUNTED, [LEAVING], images_that_leave_at([2] * 400), None)
     with backend.awake():
         answers = answer_all(engine, task, Reference([np.zeros(400)], np.zeros(400), NEVER))
-    engine.prepare([1, 4])
-    idle = Opponent(lambda images: None, EDGE)
+    idle = Opponent(sleeping(0), EDGE)
     ticks: list[int] = []
     amount = Amount(2, seconds=0.4, tick=ticks.append)
     result = benchmark_setting(
@@ -175,7 +219,66 @@ def test_the_time_bounds_how_many_images_have_a_turn(monkeypatch: pytest.MonkeyP
     # Whole, by calls and by the stream an image takes 4.5 ms, and a round may take 200 ms.
     assert 4 <= result.images <= 48
     assert result.images % 4 == 0
+    assert result.trained.steps == 2 * result.images // 4, "it takes no time, so it answers all of them"
     assert ticks == [12] * 12, "two rounds of whole, trained, all exits, calls, stream and stages"
+
+
+def test_the_network_as_trained_has_a_share_of_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    backend = SleepingBackend(for_row=0.0)
+    engine = sleeping_engine(monkeypatch, backend)
+    task = Task(COUNTED, [LEAVING], images_that_leave_at([2] * 400), None)
+    answers = answer_all(engine, task, Reference([np.zeros(400)], np.zeros(400), NEVER))
+    slow, quick = Opponent(sleeping(0.01), EDGE), Opponent(sleeping(0), EDGE)
+    result = benchmark_setting(
+        engine, Setting("torch", "float32", 1), task, answers, {TRAINED: slow, ALL_EXITS: quick}, [], Amount(2, 0.8)
+    )
+    # 10 ms an image, of a quarter of 400 ms in each round.
+    assert result.trained.steps <= 2 * TRAINED_SHARE * 40
+    assert 10 <= result.trained.ms < 20
+    assert result.images > result.trained.steps
+
+
+class StagesOfHalfTheTime(SleepingBackend):
+    """Counts how often each stage runs, and on how many buffers."""
+
+    def __init__(self) -> None:
+        super().__init__(for_row=0.0005)
+        self.runs: list[tuple[FusedStage, int]] = []
+
+    def run(self, stage: FusedStage, state: Any, rows: int) -> Any:
+        self.runs.append((stage, id(state[0])))
+        return super().run(stage, state, rows)
+
+
+def test_the_uncut_network_takes_turns_with_the_stages_on_images_that_are_there() -> None:
+    backend = StagesOfHalfTheTime()
+    placed: list[Any] = []
+    computed: list[Any] = []
+
+    def place(images: Any) -> Any:
+        placed.append(images.copy())
+        return len(placed)
+
+    def compute(given: Any) -> Any:
+        computed.append(given)
+        backend.runs.append((FusedStage(0, EXITS), 0))
+        time.sleep(0.004)
+        return np.zeros((EXITS, 2, CLASSES), dtype=np.float32)
+
+    both = WithUncut(backend, Uncut(place, compute))
+    checked: Backend = both
+    stages = [FusedStage(k, k) for k in range(EXITS)]
+    times = measure_stages(checked, [*stages, both.uncut_stage], [2])
+    assert len(placed) == 1, "once, whatever the number of runs"
+    assert placed[0].std() > 0.9, "the random images that the first stage gets"
+    assert set(computed) == {1}
+    assert times.of(both.uncut_stage, 2) >= 4
+    assert 1 <= times.of(stages[0], 2) < 4
+    runs = Counter(stage for stage, _ in backend.runs)
+    assert len(set(runs.values())) == 1, "all as often"
+    assert runs[both.uncut_stage] >= 5
+    measure_stages(checked, [*stages, both.uncut_stage], [2])
+    assert len(placed) == 2, "a new buffer has new images"
 
 
 def test_a_real_network_is_measured_and_its_answers_are_those_of_the_replay() -> None:
@@ -197,16 +300,22 @@ def test_a_real_network_is_measured_and_its_answers_are_those_of_the_replay() ->
         reference.exit_accuracies, [(each.argmax(-1).numpy() == labels).mean() for each in logits]
     )
 
+    costs = measure_costs(network)
+    lazy = np.array(costs.lazy_macs_per_exit)
+    assert costs.lazy_macs_per_exit != costs.macs_per_exit, "or the test would not tell them apart"
     every = [Setting("torch", precision, size) for precision in ("float32", "bfloat16") for size in (1, 8)]
     results = list(benchmark_settings(task, every, reference, amount=Amount(rounds=1, seconds=None)))
     assert [result.setting for result in results] == every
     for result in results:
         assert result.images == 40
         assert result.stages.shape == (3,)
+        assert result.whole_macs == pytest.approx(costs.lazy_macs_per_exit_alone[-1] / lazy[-1])
+        assert result.trained_macs == pytest.approx(costs.macs_per_exit_alone[-1] / lazy[-1])
         assert min(result.stages.min(), result.whole.ms, result.trained.ms, result.all_exits.ms) > 0
         for each, expected in zip(result.policies, task.policies, strict=True):
             exits, answered, _ = replayed(expected, logits)
             if result.setting.precision == "float32":
+                assert each.macs == pytest.approx(lazy[exits].mean() / lazy[-1])
                 np.testing.assert_allclose(each.exit_shares, np.bincount(exits, minlength=3) / 40)
                 assert each.answered.agreement == 1.0
                 assert each.answered.accuracy == pytest.approx((answered == labels).mean())
@@ -277,6 +386,8 @@ def test_tables_files_and_figure(tmp_path: Path) -> None:
         "stream_ms": 0.8,
         "stream_images_per_second": 1250.0,
         "stages_over_all_exits": 1.2,
+        "as_trained_ms": 4.0,
+        "calls_steps": 200,
         "whole_times_as_fast_as_trained": 4.0,
         "accuracy_percent": 70.0,
         "accuracy_change_points": -0.2,
@@ -306,6 +417,26 @@ def test_tables_files_and_figure(tmp_path: Path) -> None:
     assert "hardware: a machine" in text
     for result in results:
         assert len(lines(result)) == 3 + sum(len(each.measured) for each in result.policies) + len(result.rivals)
+
+
+def test_an_earlier_benchmark_leaves_nothing_in_the_folder(tmp_path: Path) -> None:
+    rivals = [RivalTimes("quick", 0.65, 32, timing(0.1))]
+    (tmp_path / "mine.txt").touch()
+    assert len(write_benchmark(tmp_path, benchmark_of(found(rivals=rivals)), "With rivals and labels")) == 5
+    plain = benchmark_of(found(accuracy=(math.nan, math.nan)), accuracies=[math.nan] * 3)
+    write_benchmark(tmp_path, plain, "Without")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bench.csv", "bench.json", "bench.md", "mine.txt"]
+
+
+def test_tails_of_few_calls_are_left_out_of_tables(tmp_path: Path) -> None:
+    result = found(rivals=[RivalTimes("quick", 0.65, 32, Pace(1.0, 1.0, 1.0, np.array([8, math.nan, math.nan]), 99))])
+    write_benchmark(tmp_path, benchmark_of(result), "A network")
+    with (tmp_path / "bench_rivals.csv").open(newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert [row[name] for name in ("p50_ms", "p95_ms", "p99_ms", "steps")] == ["8", "", "", "99"]
+    assert "| quick | - | 1.00 | 1.00 | - | 1,000 | 8.00 | - | - | 65.00 |" in (tmp_path / "bench.md").read_text()
+    (told,) = json.loads((tmp_path / "bench.json").read_text())["settings"][0]["rivals"]
+    assert told["latency_ms"] == {"p50": 8, "p95": None, "p99": None}
 
 
 def test_the_figure_has_a_panel_for_each_setting_and_all_series() -> None:

@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from ranet.errors import UserError
+from ranet.inference.extras import require
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,9 +118,7 @@ def _from_file(name: str, accuracy: float, image_size: int) -> Rival:
     path = Path(name)
     if not path.is_file():
         raise UserError(f"The rival {name} does not exist; give the path of an ONNX file.")
-    if not find_spec("onnx"):
-        raise UserError('ONNX files are read with the package onnx, which is not there; pip install "ranet[onnx]".')
-    onnx: Any = import_module("onnx")
+    onnx = require("onnx", "onnx", f"The rival {name}")
     try:
         graph = onnx.load(path, load_external_data=False).graph
     except Exception as error:  # protobuf raises errors of its own

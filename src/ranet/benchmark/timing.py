@@ -15,6 +15,8 @@ from ranet.inference.timings import MILLISECONDS
 Floats = npt.NDArray[np.float64]
 
 PERCENTILES = (50, 95, 99)
+#: Steps from which the tail of their times can be read.
+ENOUGH = 100
 Name = TypeVar("Name", bound=Hashable)
 Result = TypeVar("Result")
 
@@ -31,13 +33,16 @@ class Pace:
         ms: milliseconds an image: the medians of all steps together.
         low: likewise of the lower quartiles.
         high: of the upper quartiles.
-        latency: (3,) milliseconds of a step: its 50th, 95th and 99th percentile over the steps of all rounds.
+        latency: (3,) milliseconds of a step: its 50th, 95th and 99th percentile over the steps of all rounds; the
+            latter two are NaN for fewer steps than `ENOUGH`, where they would be little more than the slowest step.
+        steps: how many there are, in all rounds together.
     """
 
     ms: float
     low: float
     high: float
     latency: Floats
+    steps: int
 
     @classmethod
     def of(cls, seconds: Sequence[Sequence[float]], images: int) -> Pace:
@@ -50,7 +55,10 @@ class Pace:
         """
         steps = MILLISECONDS * np.asarray(seconds, dtype=np.float64)
         low, middle, high = (np.quantile(steps, (0.25, 0.5, 0.75), axis=0).sum(axis=1) / images).tolist()
-        return cls(middle, low, high, np.percentile(steps, PERCENTILES))
+        latency = np.percentile(steps, PERCENTILES)
+        if steps.size < ENOUGH:
+            latency[1:] = np.nan
+        return cls(middle, low, high, latency, steps.size)
 
     @property
     def images_per_second(self) -> float:
@@ -63,6 +71,7 @@ class Pace:
             "ms_per_image": self.ms,
             "quartiles_ms_per_image": [self.low, self.high],
             "images_per_second": self.images_per_second,
+            "steps": self.steps,
             "latency_ms": dict(zip((f"p{p}" for p in PERCENTILES), self.latency.tolist(), strict=True)),
         }
 
@@ -70,7 +79,10 @@ class Pace:
 def take_turns(
     contestants: Mapping[Name, Callable[[], Result]], rounds: int, tick: Callable[[], None] | None = None
 ) -> dict[Name, list[Result]]:
-    """Call everybody once a round; each round begins with another, so that nobody always follows the same one.
+    """Call everybody once a round; each round in a random order of its own.
+
+    Who runs finds the caches as its predecessor has left them, so everybody follows everybody else at times. The orders
+    are the same in every call.
 
     Args:
         contestants: by name.
@@ -83,14 +95,15 @@ def take_turns(
     Example:
         >>> seen = []
         >>> _ = take_turns({name: lambda name=name: seen.append(name) for name in "abc"}, rounds=2)
-        >>> "".join(seen)
-        'abcbca'
+        >>> "".join(sorted(seen[:3])), "".join(sorted(seen[3:]))
+        ('abc', 'abc')
     """
     names = list(contestants)
     results: dict[Name, list[Result]] = {name: [] for name in names}
-    for number in range(rounds):
-        first = number % len(names)
-        for name in names[first:] + names[:first]:
+    random = np.random.default_rng(0)
+    for _ in range(rounds):
+        for place in random.permutation(len(names)):
+            name = names[place]
             results[name].append(contestants[name]())
             if tick is not None:
                 tick()

@@ -10,9 +10,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
+from ranet.benchmark.results import CALL, STREAM, Benchmark, SettingTimes
+from ranet.benchmark.timing import Floats
 from ranet.evaluation.style import COLUMN, FAINT, INK, MSDNET, OURS, PAGE, RANET, new_figure, set_title, styled
-from ranet.inference.benchmark_results import CALL, STREAM, Benchmark, SettingTimes
-from ranet.inference.benchmark_timing import Floats
 
 _LOOKS = {CALL: ("o", OURS, "-"), STREAM: ("o", "white", "--")}
 

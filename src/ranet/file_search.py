@@ -1,0 +1,87 @@
+"""The files in a folder and in all folders in it, each folder once."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from pathlib import Path
+from typing import NamedTuple
+
+
+class UnreadableFolder(NamedTuple):
+    """A folder that the system does not let us read.
+
+    Attributes:
+        path: of the folder.
+        reason: what the system says.
+    """
+
+    path: str
+    reason: str
+
+
+class FoundFiles(NamedTuple):
+    """What a search has found.
+
+    Attributes:
+        files: relative to the folder, with forward slashes, sorted by the bytes of their names.
+        unreadable: the folders whose files are missing here.
+    """
+
+    files: list[str]
+    unreadable: list[UnreadableFolder]
+
+
+def find_files(folder: str | Path, suffixes: tuple[str, ...]) -> FoundFiles:
+    """All files below a folder whose names end in one of the suffixes, in letters of either case.
+
+    Symbolic links to folders are followed. A folder to which several ways lead is searched once, so links may go round
+    in circles: its files are named by the way without links, if there is one, and else by the first in the order of
+    names.
+
+    Args:
+        folder: where to search.
+        suffixes: in lower case, such as ``.png``.
+
+    Example:
+        >>> import tempfile
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> (folder / "b.PNG").touch()
+        >>> (folder / "again").symlink_to(folder)
+        >>> find_files(folder, (".png",))
+        FoundFiles(files=['b.PNG'], unreadable=[])
+    """
+    files: list[str] = []
+    unreadable: list[UnreadableFolder] = []
+    seen: set[tuple[int, int]] = set()
+    # Folders relative to the first, with a slash at the end; those behind a link come after all others.
+    waiting = deque([""])
+    while waiting:
+        inside = waiting.popleft()
+        here = Path(folder, inside)
+        try:
+            status = here.stat()
+            if (status.st_dev, status.st_ino) in seen:
+                continue
+            seen.add((status.st_dev, status.st_ino))
+            with os.scandir(here) as listing:
+                entries = sorted(listing, key=lambda entry: os.fsencode(entry.name))
+        except OSError as error:
+            unreadable.append(UnreadableFolder(str(here), error.strerror or str(error)))
+            continue
+        folders = []
+        for entry in entries:
+            if _is_folder(entry):
+                folders.append(entry)
+            elif entry.name.lower().endswith(suffixes):
+                files.append(f"{inside}{entry.name}")
+        waiting.extendleft(f"{inside}{entry.name}/" for entry in reversed(folders) if not entry.is_symlink())
+        waiting.extend(f"{inside}{entry.name}/" for entry in folders if entry.is_symlink())
+    return FoundFiles(sorted(files, key=os.fsencode), unreadable)
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # such as a link to itself; who opens it will say so
+        return False

@@ -1,0 +1,42 @@
+"""Numbers that a user gives to an engine, checked."""
+
+from __future__ import annotations
+
+from math import inf
+from typing import Any
+
+from ranet.errors import UserError
+
+
+def require_count(name: str, value: Any) -> int:
+    """The value, if it is a whole number of at least 1; else a UserError.
+
+    Example:
+        >>> require_count("threads", 2)
+        2
+        >>> require_count("threads", True)
+        Traceback (most recent call last):
+        ranet.errors.UserError: threads=True must be a whole number of at least 1.
+    """
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise UserError(f"{name}={value} must be a whole number of at least 1.")
+    return value
+
+
+def require_counts(name: str, values: Any) -> tuple[int, ...]:
+    """The values, ascending and each once, if they are one or more whole numbers of at least 1; else a UserError."""
+    try:
+        given = list(values)
+    except TypeError:
+        given = []
+    if not given or isinstance(values, str):
+        raise UserError(f"{name}={values} must be a list of whole numbers of at least 1.")
+    return tuple(sorted({require_count(name, value) for value in given}))
+
+
+def require_milliseconds(name: str, value: Any) -> float:
+    """The value, if it is a positive finite number; else a UserError."""
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not number or not 0 < value < inf:
+        raise UserError(f"{name}={value} must be a positive number of milliseconds.")
+    return float(value)
