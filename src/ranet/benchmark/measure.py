@@ -144,12 +144,12 @@ def benchmark_setting(
     num_exits = engine.backend.facts.num_exits
     single = [FusedStage(k, k) for k in range(num_exits)]
     plans = [engine.plan(policy) for policy in task.policies]
-    stages = list(dict.fromkeys([*single, *(stage for plan in plans for stage in plan.stages)]))
-
     backend = WithUncut(engine.backend, opponents[ALL_EXITS].run)
+    chains = [[*single, backend.uncut_stage], *(plan.stages for plan in plans)]
 
-    def stage_turn() -> StageTimes:
-        return measure_stages(backend, [*stages, backend.uncut_stage], [size])
+    def stage_turn() -> list[StageTimes]:
+        # Each chain by itself, so that a stage finds in the cache what it finds there in a call, no less and no more.
+        return [measure_stages(backend, chain, [size]) for chain in chains]
 
     whole = _whole(engine, size)
 
@@ -170,10 +170,10 @@ def benchmark_setting(
     contest: dict[Any, Callable[[], Any]] = {**turns(batches[:count], as_trained), _STAGES: stage_turn}
     tick = None if amount.tick is None else partial(amount.tick, amount.rounds * len(contest))
     measured = take_turns(contest, amount.rounds, tick)
-    own = {
-        stage: float(np.median([times.of(stage, size) for times in measured[_STAGES]])) / size
-        for stage in (*stages, backend.uncut_stage)
-    }
+    cut, *own = (
+        {stage: float(np.median([times[i].of(stage, size) for times in measured[_STAGES]])) / size for stage in chain}
+        for i, chain in enumerate(chains)
+    )
     timings = {
         name: Pace.of(seconds, as_trained * size if name == TRAINED else images)
         for name, seconds in measured.items()
@@ -184,14 +184,14 @@ def benchmark_setting(
     is_lazy = any(getattr(module, "lazy", False) for module in task.network.modules())
     whole_macs = costs.lazy_macs_per_exit_alone[-1]
     policies = []
-    for number, (policy, plan) in enumerate(zip(task.policies, plans, strict=True)):
+    for number, (policy, plan, times) in enumerate(zip(task.policies, plans, own, strict=True)):
         exits = answers.exits[number][:images]
         policies.append(
             PolicyTimes(
                 name=policy_name(policy, number + 1),
                 predicted=predicted_share(policy),
                 macs=float(macs[exits].mean() / macs[-1]),
-                ideal=ideal_time(own, plan.stages, exits),
+                ideal=ideal_time(times, plan.stages, exits),
                 measured={way: timings[number, way] for way in (CALL, STREAM) if (number, way) in timings},
                 answered=answers.worth[number],
                 exit_shares=np.bincount(exits, minlength=num_exits) / images,
@@ -205,8 +205,8 @@ def benchmark_setting(
         trained=timings[TRAINED],
         whole=timings[_WHOLE],
         all_exits=timings[ALL_EXITS],
-        stages=np.array([own[stage] for stage in single]),
-        stages_uncut=own[backend.uncut_stage],
+        stages=np.array([cut[stage] for stage in single]),
+        stages_uncut=cut[backend.uncut_stage],
         policies=policies,
         rivals=[RivalTimes(r.name, r.accuracy, r.image_size, timings[r.name]) for r in rivals if r.name in timings],
         last_exit=answers.last_exit,
