@@ -20,6 +20,7 @@ from ranet.inference.images import checked_images
 from ranet.inference.open_backend import open_network
 from ranet.inference.options import require_count, require_counts, require_milliseconds
 from ranet.inference.plan import Plan, make_plan, policy_for_budget
+from ranet.inference.policies_given import given_policies
 from ranet.inference.scoring import Runs, exit_scores
 from ranet.inference.stage_times import StageTimes, measure_stages
 from ranet.inference.stream import stream
@@ -98,7 +99,7 @@ class EarlyExitEngine:
         self.preprocessing = opened.preprocessing
         self._stages_for = opened.stages_for
         self._costs = opened.costs
-        self.policies = _policies(policy) if policy is not None else list(opened.policies)
+        self.policies = given_policies(policy) if policy is not None else list(opened.policies)
         if not self.policies:
             raise UserError("An engine needs a policy that says who leaves where; ranet calibrate solves one.")
         self._lock = threading.RLock()
@@ -346,11 +347,6 @@ class EarlyExitEngine:
             parts = going
             answered = answered or step.looks
         return sheet.answers(plan.cost_per_exit, plan.unit)
-
-
-def _policies(given: ExitPolicy | str | Path | Sequence[ExitPolicy | str | Path]) -> list[ExitPolicy]:
-    several = [given] if isinstance(given, ExitPolicy | str | Path) else list(given)
-    return [each if isinstance(each, ExitPolicy) else load_policy(each) for each in several]
 
 
 def _of(chosen: Any, rows: npt.NDArray[np.intp]) -> Any:
