@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-all lint typecheck format bench bench-training clean
+.PHONY: help install demo test test-all lint typecheck format bench bench-engine bench-training clean
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,11 +26,11 @@ demo: $(STAMP) ## train a small RANet on digits and draw both its curves (about 
 
 test: $(STAMP) ## the tests (under 10 minutes)
 	@echo "== Running the tests"
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
 test-all: $(STAMP) ## the tests, slow ones too
 	@echo "== Running all tests, slow ones too"
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m ""
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile -m ""
 
 lint: $(STAMP) ## style, formatting and imports
 	$(BIN)/ruff check .
@@ -45,6 +45,10 @@ format: $(STAMP) ## put the code into the agreed format
 
 bench: $(STAMP) ## how long things take on this machine
 	$(BIN)/python -m benchmarks
+
+bench-engine: $(STAMP) ## what early exit saves on this machine, for a published MSDNet and RANet (about 15 minutes)
+	$(BIN)/ranet bench model=msdnet_cifar_budgeted_5 images_limit=10000 'precisions=[float32,bfloat16]' batch_sizes=[1,32]
+	$(BIN)/ranet bench model=ranet_cifar_budgeted_1 images_limit=10000 'precisions=[float32,bfloat16]' batch_sizes=[1,32]
 
 bench-training: $(STAMP) ## what each measure against slow training gives, on the GPU or processor of this machine
 	$(BIN)/python -m benchmarks.training

@@ -175,12 +175,13 @@ def test_a_backend_without_overhead_comes_near_the_ideal(size: int, monkeypatch:
     np.testing.assert_array_equal(policy.exit_shares, [0.5, 0.25, 0.25])
     assert policy.answered.accuracy == policy.answered.agreement == 1.0
     assert set(policy.measured) == ({CALL} if size == 1 else {CALL, STREAM})
-    # Each stage takes 0.5 ms an image, and 1, 1/2, 1/4 of the images reach it; a sleep may last longer.
-    assert 0.875 <= policy.ideal < 1.75
-    assert 1.5 <= result.whole.ms < 3
-    assert 2 <= result.trained.ms < 4
-    for way in policy.measured:
-        assert 0.5 < policy.of_ideal(way) < 2
+    # Each stage takes 0.5 ms an image, and 1, 1/2, 1/4 of the images reach it; a sleep may last as long as it likes.
+    assert policy.ideal >= 0.875
+    assert result.whole.ms >= 1.5
+    assert result.trained.ms >= 2
+    for way, pace in policy.measured.items():
+        assert pace.ms >= 0.875
+        assert policy.of_ideal(way) == pytest.approx(pace.ms / policy.ideal)
     assert 0.5 < result.cuts < 1.5, "three stages of 0.5 ms, and 2 ms for the other"
     assert [rival.name for rival in result.rivals] == ["a rival"]
 
