@@ -12,6 +12,8 @@ from ranet.inference.fused_stages import FusedStage
 
 Precision = Literal["float32", "bfloat16"]
 PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16")
+#: A larger batch goes through an engine in parts, where the backend itself sets no limit.
+LARGEST_BATCH = 64
 #: A tensor of a runtime, with the batch in dimension 0: a NumPy array, a PyTorch tensor.
 Array = Any
 #: What travels from one stage to the next, as in `ranet.StagedNetwork`; before the first stage: the images alone.

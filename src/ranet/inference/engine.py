@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,7 +13,7 @@ import numpy.typing as npt
 from ranet.calibration.policies import ExitPolicy, load_policy
 from ranet.errors import UserError
 from ranet.inference.answers import Answers, AnswerSheet
-from ranet.inference.backend import Backend, Precision, State, largest_size, sized
+from ranet.inference.backend import LARGEST_BATCH, Backend, Precision, State, largest_size, sized
 from ranet.inference.fused_stages import FusedStage
 from ranet.inference.images import checked_images
 from ranet.inference.open_backend import open_network
@@ -24,17 +23,15 @@ from ranet.inference.policies_given import given_policies
 from ranet.inference.scoring import Runs, exit_scores, softmax
 from ranet.inference.stage_times import StageTimes, measure_stages
 from ranet.inference.stream import stream
+from ranet.inference.within_deadline import answer_within
 
 if TYPE_CHECKING:
     import torch
 
     from ranet.models import StagedNetwork
 
-#: A larger batch goes through the queues of a stream, in batches of at most this size.
-LARGEST_BATCH = 64
 #: Batch size of a stream that nobody has measured: of those that fill the vector units, one whose states fit the cache.
 STREAM_SIZE = 32
-MILLISECONDS = 1e3
 
 
 class EarlyExitEngine:
@@ -142,7 +139,8 @@ class EarlyExitEngine:
         with self._lock:
             plan = self.plan(policy, budget, max_exit)
             if deadline is not None:
-                return self._answer_until(deadline, plan, given)
+                times = self._measured(plan.stages)
+                return answer_within(deadline, plan, given, self.backend, times, self._buffer)
             if len(given) > largest_size(self.backend.fixed_sizes, LARGEST_BATCH):
                 (answers,) = stream(self.backend, plan, [given], self.stream_size(plan))
                 return answers
@@ -339,42 +337,6 @@ class EarlyExitEngine:
             logits=logits.copy(),
             unit=plan.unit,
         )
-
-    def _answer_until(self, deadline: float, plan: Plan, images: Any) -> Answers:
-        """Answer within milliseconds: all images at the first exit, then all that are left at the next, and so on."""
-        backend, count = self.backend, len(images)
-        times = self._measured(plan.stages)
-        end = perf_counter() + deadline / MILLISECONDS
-        sheet = AnswerSheet(count, backend.facts.num_classes)
-        size = largest_size(backend.fixed_sizes, LARGEST_BATCH)
-        parts: list[tuple[State, npt.NDArray[np.intp], Runs | None]] = []
-        for first in range(0, count, size):
-            who = np.arange(first, min(first + size, count))
-            parts.append(((images[first : first + size],), who, None))
-        answered = False
-        for number, step in enumerate(plan.steps):
-            going = []
-            for given, who, before in parts:
-                expected = times.cautious(step.stage, sized(backend, len(who))) / MILLISECONDS
-                if answered and perf_counter() + expected > end:
-                    continue  # these keep the answers that they have
-                state = self._buffer(step.stage, sized(backend, len(who)))
-                backend.copy_rows(given, None, state, 0)
-                logits, after = backend.run(step.stage, state, len(who))
-                rows: npt.NDArray[np.intp] = np.arange(len(who))
-                if step.looks:
-                    scores, runs = exit_scores(logits, plan.policy.score, step.temperature, before)
-                    sheet.write(who, step.stage.last, logits, step.temperature)
-                    rows = np.flatnonzero(~(scores >= step.threshold))
-                    before = None if runs is None else Runs(runs.labels[rows], runs.lengths[rows])
-                if len(rows) and number + 1 < len(plan.steps):
-                    # Memory of their own, since the stage runs again for the next part.
-                    kept = backend.buffer(plan.steps[number + 1].stage, len(rows))
-                    backend.copy_rows(after, rows, kept, 0)
-                    going.append((kept, who[rows], before))
-            parts = going
-            answered = answered or step.looks
-        return sheet.answers(plan.cost_per_exit, plan.unit)
 
 
 def _of(chosen: Any, rows: npt.NDArray[np.intp]) -> Any:
