@@ -96,7 +96,20 @@ def test_what_the_readme_points_to_is_there() -> None:
 
 @pytest.mark.parametrize(
     "target",
-    ["help", "install", "demo", "test", "test-all", "lint", "typecheck", "format", "bench", "bench-engine", "bench-training", "clean"],
+    [
+        "help",
+        "install",
+        "demo",
+        "test",
+        "test-all",
+        "lint",
+        "typecheck",
+        "format",
+        "bench",
+        "bench-engine",
+        "bench-training",
+        "clean",
+    ],
 )
 def test_make_knows_its_targets(target: str) -> None:
     listed = subprocess.run(["make", "help"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
