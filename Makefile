@@ -26,11 +26,11 @@ demo: $(STAMP) ## train a small RANet on digits and draw both its curves (about 
 
 test: $(STAMP) ## the tests (under 10 minutes)
 	@echo "== Running the tests"
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
 test-all: $(STAMP) ## the tests, slow ones too
 	@echo "== Running all tests, slow ones too"
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile -m ""
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m ""
 
 lint: $(STAMP) ## style, formatting and imports
 	$(BIN)/ruff check .
