@@ -24,13 +24,22 @@ demo: $(STAMP) ## train a small RANet on digits and draw both its curves (about 
 	$(BIN)/ranet train +experiment=demo run=runs/demo resume=true
 	@echo "== Look at runs/demo/evaluation/anytime.png and runs/demo/evaluation/budgeted.png"
 
-test: $(STAMP) ## the tests (under 10 minutes)
+# The commands from end to end beside all other tests, each on one thread; what they print comes when both are done.
+define run-tests
+@log=$$(mktemp); \
+OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(1) tests/end_to_end >$$log 2>&1 & commands=$$!; \
+OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(1) --ignore=tests/end_to_end; others=$$?; \
+wait $$commands; commands=$$?; cat $$log; rm -f $$log; \
+test $$others -eq 0 && test $$commands -eq 0
+endef
+
+test: $(STAMP) ## the tests (about 10 minutes)
 	@echo "== Running the tests"
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+	$(call run-tests)
 
 test-all: $(STAMP) ## the tests, slow ones too
 	@echo "== Running all tests, slow ones too"
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m ""
+	$(call run-tests,-m "")
 
 lint: $(STAMP) ## style, formatting and imports
 	$(BIN)/ruff check .

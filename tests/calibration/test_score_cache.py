@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 from torch import nn
 
 from ranet.calibration import ExitScores
-from ranet.calibration.score_cache import ScoreCache, default_cache
+from ranet.calibration.score_cache import ScoreCache
 from ranet.data import ImageData
 from ranet.errors import UserError
+from ranet.files import default_cache
 
 IMAGES, CLASSES = 53, 7
 KEY = {"network": "3f0a", "data": "77c1"}
