@@ -9,7 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from ranet.benchmark.measure import all_settings
 from ranet.benchmark.results import Setting
-from ranet.cli.numbers import is_number
+from ranet.cli.shares import is_number
 from ranet.errors import UserError, unknown_name
 from ranet.inference.backend import PRECISIONS
 from ranet.inference.extras import require

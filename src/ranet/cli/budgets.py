@@ -9,7 +9,7 @@ import numpy as np
 from omegaconf import OmegaConf
 
 from ranet.cli.currency import Currency
-from ranet.cli.numbers import is_number, is_share, parse_share
+from ranet.cli.shares import is_number, is_share, parse_share
 from ranet.errors import UserError
 
 SWEEP = 20  # budgets from the first exit's cost to the last's

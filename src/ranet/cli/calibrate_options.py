@@ -10,7 +10,7 @@ from ranet.calibration.risk import BOUNDS, RISKS
 from ranet.calibration.score_checks import SCORES
 from ranet.calibration.solve import score_of
 from ranet.cli.currency import check_currency
-from ranet.cli.numbers import is_number
+from ranet.cli.shares import is_number
 from ranet.errors import UserError, unknown_name
 
 

@@ -11,7 +11,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from ranet.calibration import FusedStageCosts, checked_costs
-from ranet.cli.numbers import is_number
+from ranet.cli.shares import is_number
 from ranet.cli.trained import UNITS as COUNTED
 from ranet.cost import measure_costs
 from ranet.errors import UserError, unknown_name

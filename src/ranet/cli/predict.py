@@ -19,8 +19,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
 from ranet.cli.edge import command
-from ranet.cli.numbers import is_number, is_share, parse_share
 from ranet.cli.policy_input import read_policies
+from ranet.cli.shares import is_number, is_share, parse_share
 from ranet.errors import UserError, unknown_name
 from ranet.inference.backend import PRECISIONS
 from ranet.inference.engine import EarlyExitEngine
