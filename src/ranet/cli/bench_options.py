@@ -14,6 +14,7 @@ from ranet.errors import UserError, unknown_name
 from ranet.inference.backend import PRECISIONS
 from ranet.inference.extras import require
 from ranet.inference.open_backend import BACKENDS, installed_backends
+from ranet.inference.options import is_count, require_count
 
 _EXTRAS = {"onnxruntime": "onnx", "openvino": "openvino"}
 
@@ -36,9 +37,8 @@ def check_options(config: DictConfig) -> None:
     if config.policy is not None and config.budget is not None:
         raise UserError("Say the policies or their budgets, not both policy= and budget=.")
     for name in ("images_limit", "rounds", "threads"):
-        value = config[name]
-        if not _is_count(value) and not (name == "threads" and value is None):
-            raise UserError(f"{name}={value} must be a whole number of at least 1.")
+        if config[name] is not None or name != "threads":
+            require_count(name, config[name])
     if not isinstance(config.seed, int) or isinstance(config.seed, bool) or not 0 <= config.seed < 2**32:
         raise UserError(f"seed={config.seed} must be a whole number from 0 to {2**32 - 1}.")
     if config.seconds is not None and not (is_number(config.seconds) and config.seconds > 0):
@@ -57,7 +57,7 @@ def settings_of(config: DictConfig, device: torch.device) -> Settings:
             raise unknown_name("precision", precision, PRECISIONS)
     batch_sizes = listed(config.batch_sizes)
     for size in batch_sizes:
-        if not _is_count(size):
+        if not is_count(size):
             raise UserError(f"batch_sizes={size} must be a whole number of at least 1, or a list of them.")
     if config.backends is None:
         backends = installed_backends("float32", exported=False, on_gpu=device.type != "cpu")
@@ -94,7 +94,3 @@ def rival_names(config: DictConfig) -> list[str]:
 def listed(value: Any) -> list[Any]:
     """A list, also where only one thing is said, and each thing once."""
     return list(dict.fromkeys(value)) if OmegaConf.is_list(value) else [value]
-
-
-def _is_count(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1

@@ -19,8 +19,8 @@ from ranet.hardware import processor_name
 from ranet.inference import LatencyProfile, measure_latency
 from ranet.inference.backend import PRECISIONS
 from ranet.inference.fastest import runtime_version
-from ranet.inference.latency_profile import is_count
 from ranet.inference.open_backend import BACKENDS
+from ranet.inference.options import require_count
 from ranet.models import StagedNetwork, network_fingerprint
 
 UNITS = (*COUNTED, "ms", "fraction")
@@ -102,8 +102,8 @@ def check_currency(config: DictConfig) -> None:
         if config[option] not in (None, *names):
             raise unknown_name(option, config[option], names)
     for option in ("batch_size", "threads"):
-        if config[option] is not None and not is_count(config[option]):
-            raise UserError(f"{option}={config[option]} must be a whole number of at least 1.")
+        if config[option] is not None:
+            require_count(option, config[option])
     if config.deadline is not None and config.unit not in (None, "ms"):
         raise UserError(f"A deadline is in milliseconds; remove unit={config.unit}.")
     if config.lazy and (config.cost is not None or timed):

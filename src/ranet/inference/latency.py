@@ -17,8 +17,9 @@ from ranet.hardware import device_name
 from ranet.inference.backend import Backend, State
 from ranet.inference.fastest import runtime_version
 from ranet.inference.fused_stages import FusedStage
-from ranet.inference.latency_profile import LatencyProfile, is_count
+from ranet.inference.latency_profile import LatencyProfile
 from ranet.inference.open_backend import open_network
+from ranet.inference.options import require_count
 from ranet.inference.scoring import exit_scores
 from ranet.inference.timings import Timings
 from ranet.models import StagedNetwork
@@ -67,8 +68,7 @@ def measure_latency(
         >>> profile.table_ms.shape, len(profile.batch_ms_alone_p95), profile.backend
         ((5, 5), 5, 'torch')
     """
-    if not is_count(batch_size):
-        raise UserError(f"batch_size={batch_size} must be a whole number of at least 1.")
+    require_count("batch_size", batch_size)
     if not 0 < min_run_time < math.inf:
         raise UserError(f"min_run_time={min_run_time} must be a positive number of seconds.")
     threads_before = torch.get_num_threads()

@@ -16,6 +16,7 @@ from ranet.errors import UserError
 from ranet.files import written_whole
 from ranet.inference.backend import PRECISIONS
 from ranet.inference.open_backend import BACKENDS
+from ranet.inference.options import is_count
 from ranet.inference.timings import Timings
 from ranet.strict_json import parse_strict_json
 
@@ -190,11 +191,6 @@ def _timings(content: object) -> Timings:
             "0); measure it again."
         )
     return timings
-
-
-def is_count(value: object) -> bool:
-    """Whether the value is a whole number of at least 1 (and a size that a tensor can have)."""
-    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value < 2**63
 
 
 def _is_finite(value: object) -> bool:

@@ -8,6 +8,11 @@ from typing import Any
 from ranet.errors import UserError
 
 
+def is_count(value: object) -> bool:
+    """Whether the value is a whole number of at least 1 (and a size that a tensor can have)."""
+    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value < 2**63
+
+
 def require_count(name: str, value: Any) -> int:
     """The value, if it is a whole number of at least 1; else a UserError.
 
@@ -18,9 +23,9 @@ def require_count(name: str, value: Any) -> int:
         Traceback (most recent call last):
         ranet.errors.UserError: threads=True must be a whole number of at least 1.
     """
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+    if not is_count(value):
         raise UserError(f"{name}={value} must be a whole number of at least 1.")
-    return value
+    return int(value)
 
 
 def require_counts(name: str, values: Any) -> tuple[int, ...]:
