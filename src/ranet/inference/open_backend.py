@@ -48,6 +48,33 @@ class Opened(NamedTuple):
     preprocessing: dict[str, Any] | None = None
 
 
+class _Choice(NamedTuple):
+    """What the user has chosen, checked; see `EarlyExitEngine`."""
+
+    backend: str
+    device: torch.device | str | None
+    precision: Precision
+    threads: int | None
+    batch_sizes: tuple[int, ...] | None
+    cache: Path
+
+    def fastest(self, names: Sequence[str], make: Callable[[str], Backend], fingerprint: str) -> Backend:
+        """The backend that was chosen, or of these the fastest."""
+        candidates = names if self.backend == "auto" else [self.backend]
+        return fastest(candidates, make, fingerprint, self.precision, self.threads, self.batch_sizes, self.cache)
+
+    def runtime(self, name: str, source: GraphSource) -> Backend:
+        """ONNX Runtime or OpenVINO for the graphs of a source."""
+        if name == "onnxruntime":
+            from ranet.inference.onnxruntime_backend import OnnxRuntimeBackend
+
+            return OnnxRuntimeBackend(source, threads=self.threads, precision=self.precision)
+        from ranet.inference.openvino_backend import BATCH_SIZES, OpenVinoBackend
+
+        sizes = self.batch_sizes or BATCH_SIZES
+        return OpenVinoBackend(source, threads=self.threads, precision=self.precision, batch_sizes=sizes)
+
+
 def installed_backends(precision: Precision, *, exported: bool, on_gpu: bool) -> list[str]:
     """The backends that can run here: PyTorch alone on a GPU, and not for an exported folder."""
     if on_gpu:
@@ -81,23 +108,17 @@ def open_network(
         batch_sizes = require_counts("batch_sizes", batch_sizes)
         if backend in ("torch", "onnxruntime"):
             raise UserError(f"The backend {backend} computes batches of any size; leave out batch_sizes.")
-    folder = Path(cache) if cache is not None else default_cache()
+    choice = _Choice(
+        backend, device, precision, threads, batch_sizes, default_cache() if cache is None else Path(cache)
+    )
     if isinstance(network, str | Path):
-        return _open_folder(Path(network), backend, device, precision, threads, batch_sizes, folder)
+        return _open_folder(Path(network), choice)
     if not hasattr(network, "num_exits"):
         raise UserError(f"An engine runs a network or an exported folder, not {type(network).__name__}.")
-    return _open_network(network, backend, device, precision, threads, batch_sizes, folder)
+    return _open_network(network, choice)
 
 
-def _open_network(
-    network: StagedNetwork,
-    backend: str,
-    device: torch.device | str | None,
-    precision: Precision,
-    threads: int | None,
-    batch_sizes: Sequence[int] | None,
-    cache: Path,
-) -> Opened:
+def _open_network(network: StagedNetwork, choice: _Choice) -> Opened:
     import torch
 
     from ranet.cost import measure_costs
@@ -105,88 +126,55 @@ def _open_network(
     from ranet.models import network_fingerprint
 
     try:
-        place = torch.device(next(network.parameters()).device if device is None else device)
+        place = torch.device(next(network.parameters()).device if choice.device is None else choice.device)
     except RuntimeError as error:  # whose message lists twenty kinds of devices
-        raise UserError(f"There is no device {str(device)!r}; say cpu, cuda or cuda:1.") from error
+        raise UserError(f"There is no device {str(choice.device)!r}; say cpu, cuda or cuda:1.") from error
     on_gpu = place.type != "cpu"
-    if on_gpu and backend not in ("auto", "torch"):
-        raise UserError(f"The backend {backend} runs on the processor here; leave out device={device} or use torch.")
+    if on_gpu and choice.backend not in ("auto", "torch"):
+        raise UserError(
+            f"The backend {choice.backend} runs on the processor here; leave out device={choice.device} or use torch."
+        )
     graphs: list[GraphSource] = []
 
     def make(name: str) -> Backend:
         if name == "torch":
-            if threads is not None:
-                torch.set_num_threads(threads)
-            return TorchBackend(network, place, precision)
+            if choice.threads is not None:
+                torch.set_num_threads(choice.threads)
+            return TorchBackend(network, place, choice.precision)
         if not graphs:
             from ranet.inference.onnx_graphs import NetworkGraphs
 
-            graphs.append(NetworkGraphs(network, cache / "graphs"))
-        return _runtime(name, graphs[0], precision, threads, batch_sizes)
+            graphs.append(NetworkGraphs(network, choice.cache / "graphs"))
+        return choice.runtime(name, graphs[0])
 
-    names = installed_backends(precision, exported=False, on_gpu=on_gpu) if backend == "auto" else [backend]
+    names = installed_backends(choice.precision, exported=False, on_gpu=on_gpu)
 
     def count(lazy: bool) -> list[int]:
         return measure_costs(network, network.image_size).per_exit("macs", lazy)
 
-    return Opened(
-        fastest(names, make, network_fingerprint(network), precision, threads, batch_sizes, cache),
-        fused_stages,
-        partial(_macs, count),
-    )
+    return Opened(choice.fastest(names, make, network_fingerprint(network)), fused_stages, partial(_macs, count))
 
 
-def _open_folder(
-    path: Path,
-    backend: str,
-    device: torch.device | str | None,
-    precision: Precision,
-    threads: int | None,
-    batch_sizes: Sequence[int] | None,
-    cache: Path,
-) -> Opened:
+def _open_folder(path: Path, choice: _Choice) -> Opened:
     from ranet.inference.exported_folder import ExportedFolder
 
     folder = ExportedFolder(path)
-    if backend == "torch":
+    if choice.backend == "torch":
         raise UserError("An exported folder holds ONNX graphs; run it with backend=onnxruntime or backend=openvino.")
-    if device is not None and str(device) != "cpu":
-        raise UserError(f"An exported folder runs on the processor; leave out device={device}.")
-    names = installed_backends(precision, exported=True, on_gpu=False) if backend == "auto" else [backend]
-    if not names:
-        extras = 'pip install "ranet[openvino]"' + (' or "ranet[onnx]"' if precision == "float32" else "")
+    if choice.device is not None and str(choice.device) != "cpu":
+        raise UserError(f"An exported folder runs on the processor; leave out device={choice.device}.")
+    names = installed_backends(choice.precision, exported=True, on_gpu=False)
+    if not names and choice.backend == "auto":
+        extras = 'pip install "ranet[openvino]"' + (' or "ranet[onnx]"' if choice.precision == "float32" else "")
         raise UserError(f"No runtime for an exported folder is installed: {extras}.")
-    opened = fastest(
-        names,
-        lambda name: _runtime(name, folder, precision, threads, batch_sizes),
-        folder.facts.fingerprint,
-        precision,
-        threads,
-        batch_sizes,
-        cache,
-    )
     return Opened(
-        opened,
+        choice.fastest(names, lambda name: choice.runtime(name, folder), folder.facts.fingerprint),
         folder.stages_for,
         partial(_macs, lambda lazy: folder.costs_per_exit("lazy_macs" if lazy else "macs")),
         tuple(folder.policies),
         folder.classes,
         folder.preprocessing,
     )
-
-
-def _runtime(
-    name: str, source: GraphSource, precision: Precision, threads: int | None, batch_sizes: Sequence[int] | None
-) -> Backend:
-    if name == "onnxruntime":
-        from ranet.inference.onnxruntime_backend import OnnxRuntimeBackend
-
-        return OnnxRuntimeBackend(source, threads=threads, precision=precision)
-    from ranet.inference.openvino_backend import OpenVinoBackend
-
-    if batch_sizes is None:
-        return OpenVinoBackend(source, threads=threads, precision=precision)
-    return OpenVinoBackend(source, threads=threads, precision=precision, batch_sizes=tuple(batch_sizes))
 
 
 def _macs(count: Callable[[bool], npt.ArrayLike]) -> tuple[npt.NDArray[np.float64], str]:
