@@ -1,5 +1,6 @@
 """One contract for all backends: fused stages give the network's logits, and states go on as the engine wants them."""
 
+import pickle
 import subprocess
 import sys
 from functools import cache
@@ -20,18 +21,18 @@ from ranet.inference.graphs import StageGraph, TensorSpec
 from ranet.inference.numpy_states import copy_rows
 from ranet.inference.onnx_graphs import NetworkGraphs
 from ranet.inference.onnxruntime_backend import OnnxRuntimeBackend
-from ranet.inference.openvino_backend import OpenVinoBackend
+from ranet.inference.openvino_backend import OpenVinoBackend, openvino_core
 from ranet.inference.torch_backend import TorchBackend
 from tests.inference.networks import make
 from tests.inference.test_onnx_graphs import make_thrifty as thrifty
 
-openvino = pytest.importorskip("openvino")
+pytest.importorskip("openvino")
 pytest.importorskip("onnxruntime")
 
 NAMES = ("msdnet_tiny", "ranet_tiny", "isc_msdnet_tiny")
 IMAGES = np.random.default_rng(0).standard_normal((12, 3, 32, 32), dtype=np.float32)
 SIZES = (3, 7)
-BFLOAT16 = "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+BFLOAT16 = "BF16" in openvino_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 BACKENDS = [
     ("torch", "float32"),
     ("torch", "bfloat16"),
@@ -300,7 +301,7 @@ class TestOpenVino:
             def get_property(self, *_: str) -> list[str]:
                 return ["FP32", "INT8"]
 
-        monkeypatch.setattr(openvino, "Core", Old)
+        monkeypatch.setattr("ranet.inference.openvino_backend.openvino_core", Old)
         with pytest.raises(UserError, match="does not compute in bfloat16; use precision=float32"):
             OpenVinoBackend(graphs("msdnet_tiny"), precision="bfloat16")
 
@@ -371,6 +372,34 @@ sys.modules.update(dict.fromkeys(["torch", "torchvision", "onnx", "onnxscript", 
 import ranet.inference.onnxruntime_backend, ranet.inference.openvino_backend
 """
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_signals_arrive_when_engines_are_gone(tmp_path: Path) -> None:
+    """Cores of OpenVINO that end in the order in which they began leave a stack for signals that is gone."""
+    source = NetworkGraphs(thrifty())
+    stage = FusedStage(0, 1)
+    (tmp_path / "source").write_bytes(pickle.dumps((source.facts, source.graph(stage))))
+    code = """
+import faulthandler, gc, pickle, signal, sys
+from types import SimpleNamespace
+from ranet.inference.fused_stages import FusedStage
+from ranet.inference.openvino_backend import OpenVinoBackend
+faulthandler.enable()  # handlers of Python's run on a stack of their own then
+facts, graph = pickle.load(open(sys.argv[1], "rb"))
+stage, backends = FusedStage(0, 1), []
+for _ in range(2):
+    backend = OpenVinoBackend(SimpleNamespace(facts=facts, graph=lambda stage: graph), batch_sizes=[2])
+    backend.prepare(stage, backend.buffer(stage, 2))
+    backends.append(backend)
+    del backend
+while backends:
+    del backends[0]
+    gc.collect()
+signal.signal(signal.SIGTERM, lambda *_: print("it arrives"))
+signal.raise_signal(signal.SIGTERM)
+"""
+    run = [sys.executable, "-c", code, str(tmp_path / "source")]
+    assert subprocess.run(run, check=True, capture_output=True, text=True).stdout == "it arrives\n"
 
 
 def test_a_wrong_number_of_arrays_is_noticed() -> None:

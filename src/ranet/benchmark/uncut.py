@@ -20,7 +20,7 @@ from ranet.inference.extras import require
 from ranet.inference.fused_stages import FusedStage
 from ranet.inference.onnx_export import exported
 from ranet.inference.onnxruntime_backend import session_options
-from ranet.inference.openvino_backend import compile_options
+from ranet.inference.openvino_backend import compile_options, openvino_core
 
 Images = npt.NDArray[np.float32]
 Shape = tuple[int, int, int, int]
@@ -124,8 +124,8 @@ def _in_onnxruntime(graph: bytes | Path, runtime: Runtime, shape: Shape) -> Uncu
 
 
 def _in_openvino(graph: bytes | Path, runtime: Runtime, shape: Shape) -> Uncut:
+    core = openvino_core()
     openvino = require("openvino", "openvino", "The openvino backend")
-    core = openvino.Core()
     model = core.read_model(graph)
     model.reshape(list(shape))
     options = compile_options(runtime.precision, runtime.threads)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -51,9 +52,8 @@ class OpenVinoBackend:
         precision: Precision = "float32",
         batch_sizes: Sequence[int] = BATCH_SIZES,
     ) -> None:
-        openvino = require("openvino", "openvino", "The openvino backend")
-        self._openvino = openvino
-        self._core = openvino.Core()
+        self._core = openvino_core()
+        self._openvino = require("openvino", "openvino", "The openvino backend")
         if precision == "bfloat16" and "BF16" not in self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
             raise UserError("This CPU does not compute in bfloat16; use precision=float32.")
         if not batch_sizes or min(batch_sizes) < 1:
@@ -176,6 +176,20 @@ class _CompiledStage:
         tensors = (*state, *self._outputs)
         self.after = tuple(tensors[place] for place in self._wires.after)
         self.state = state
+
+
+@cache
+def openvino_core() -> Any:
+    """The openvino.Core of this process, which lives as long as the process.
+
+    The plugin for CPUs gives the thread that loads it another stack for signals, and takes it back with its Core. Of
+    two Cores that end in the order in which they were made, the last brings back the stack of the first, which is gone:
+    the next signal (a child that ends, Ctrl-C) then kills the process with a segmentation fault (OpenVINO 2026.4).
+
+    Raises:
+        UserError: if OpenVINO is not installed.
+    """
+    return require("openvino", "openvino", "The openvino backend").Core()
 
 
 def compile_options(precision: Precision, threads: int | None = None) -> dict[str, str]:
