@@ -199,7 +199,8 @@ def test_milliseconds_are_measured_once(
 ) -> None:
     # As the command does it, but for hundredths of a second.
     monkeypatch.setattr(currency, "measure_latency", partial(currency.measure_latency, min_run_time=0.02))
-    out = calibrate("budget=70%", "unit=ms", "batch_size=3", "backend=torch", "precision=bfloat16", into="measured")
+    # A budget that can be met, whatever the machine does meanwhile.
+    out = calibrate("budget=100%", "unit=ms", "batch_size=3", "backend=torch", "precision=bfloat16", into="measured")
     profile = LatencyProfile.load(tmp_path / "measured" / "latency.json")
     assert (profile.batch_size, profile.image_size, profile.num_exits) == (3, 32, 3)
     assert (profile.backend, profile.precision, profile.threads) == ("torch", "bfloat16", torch.get_num_threads())
@@ -208,24 +209,14 @@ def test_milliseconds_are_measured_once(
     costs = profile.fused_stage_costs
     assert policy.metadata["unit"] == "ms"
     assert policy.metadata["latency"] == profile.to_dict()
-    assert policy.metadata["budget"] == pytest.approx(0.7 * costs.alone[-1])
+    assert policy.metadata["budget"] == pytest.approx(costs.alone[-1])
     assert policy.metadata["predicted"]["cost"] <= policy.metadata["budget"]
     check_promise(policy, ExitScores.load(tmp_path / "measured" / "scores_validation.npz"))
 
     monkeypatch.setattr(currency, "measure_latency", None)
     latency = f"latency={tmp_path / 'measured' / 'latency.json'}"
-    calibrate("budget=70%", "unit=ms", latency, into="read")
+    calibrate("budget=100%", "unit=ms", latency, into="read")
     assert load_policy(tmp_path / "read" / "policy.json") == policy
-
-    # The whole batch must be answered in time, and in all but a twentieth of the runs.
-    second, third = profile.batch_ms_alone_p95[1:]
-    calibrate(f"deadline={(second + third) / 2}", latency, into="deadline")
-    policy = load_policy(tmp_path / "deadline" / "policy.json")
-    assert policy.thresholds == (inf, -inf)
-    assert policy.metadata["cost_per_exit"] == profile.batch_ms_alone_p95
-    assert (policy.metadata["policy"], policy.metadata["predicted"]["cost"]) == ("deadline", second)
-    scores = ExitScores.load(tmp_path / "deadline" / "scores_validation.npz")
-    assert policy.metadata["predicted"]["accuracy"] == pytest.approx(scores.correct[1].mean())
 
 
 #: Milliseconds for a batch of two: a cut behind the first exit costs much, one behind the second nothing.
@@ -251,6 +242,17 @@ def dear_cut(here: Path, tmp_path: Path) -> Path:
     )
     profile.save(tmp_path / "dear_cut.json")
     return tmp_path / "dear_cut.json"
+
+
+def test_a_deadline_is_met_by_the_whole_batch(dear_cut: Path, calibrate: Callable[..., str], tmp_path: Path) -> None:
+    """In all but a twentieth of the runs, which take 3, 4.2 and 6.6 ms to the three exits."""
+    calibrate("deadline=5", f"latency={dear_cut}")
+    policy = load_policy(tmp_path / "out" / "policy.json")
+    assert policy.thresholds == (inf, -inf)
+    assert policy.metadata["cost_per_exit"] == pytest.approx([3.0, 4.2, 6.6])
+    assert (policy.metadata["policy"], policy.metadata["predicted"]["cost"]) == ("deadline", pytest.approx(4.2))
+    scores = ExitScores.load(tmp_path / "out" / "scores_validation.npz")
+    assert policy.metadata["predicted"]["accuracy"] == pytest.approx(scores.correct[1].mean())
 
 
 def test_exits_are_chosen_by_what_cuts_cost(
