@@ -16,11 +16,12 @@ from ranet.inference.answers import Answers, AnswerSheet
 from ranet.inference.backend import LARGEST_BATCH, Backend, Precision, State, largest_size, sized
 from ranet.inference.fused_stages import FusedStage
 from ranet.inference.images import checked_images
+from ranet.inference.one_image import answer_one
 from ranet.inference.open_backend import open_network
 from ranet.inference.options import require_count, require_counts, require_milliseconds
 from ranet.inference.plan import Plan, make_plan, policy_for_budget
 from ranet.inference.policies_given import given_policies
-from ranet.inference.scoring import Runs, exit_scores, softmax
+from ranet.inference.scoring import Runs, exit_scores
 from ranet.inference.stage_times import StageTimes, measure_stages
 from ranet.inference.stream import stream
 from ranet.inference.within_deadline import answer_within
@@ -144,7 +145,9 @@ class EarlyExitEngine:
             if len(given) > largest_size(self.backend.fixed_sizes, LARGEST_BATCH):
                 (answers,) = stream(self.backend, plan, [given], self.stream_size(plan))
                 return answers
-            return self._answer_one(plan, given) if len(given) == 1 else self._answer(plan, given)
+            if len(given) == 1:
+                return answer_one(plan, given, self.backend, self._buffer(plan.steps[0].stage, sized(self.backend, 1)))
+            return self._answer(plan, given)
 
     def stream(
         self,
@@ -309,34 +312,6 @@ class EarlyExitEngine:
                     backend.copy_rows(state, rows, buffer, 0)
                     state, rows, batch = buffer, slice(None), left
         return sheet.answers(plan.cost_per_exit, plan.unit)
-
-    def _answer_one(self, plan: Plan, image: Any) -> Answers:
-        """Answer a single image: as `_answer`, without what only batches need.
-
-        Somebody waits for it, and a small network takes so little that this would be a tenth of the time.
-        """
-        backend = self.backend
-        state = self._buffer(plan.steps[0].stage, sized(backend, 1))
-        backend.copy_rows((image,), None, state, 0)
-        runs: Runs | None = None
-        for step in plan.steps:
-            logits, state = backend.run(step.stage, state, 1)
-            if step.looks and step is not plan.steps[-1]:
-                scores, runs = exit_scores(logits, plan.policy.score, step.temperature, runs)
-                if scores[0] >= step.threshold:
-                    break
-        exit = step.stage.last
-        probabilities = softmax(logits, step.temperature)
-        label = probabilities.argmax()
-        return Answers(
-            labels=np.array([label]),
-            probabilities=probabilities,
-            exits=np.array([exit]),
-            confidences=probabilities[:, label],
-            costs=plan.cost_per_exit[exit : exit + 1].copy(),
-            logits=logits.copy(),
-            unit=plan.unit,
-        )
 
 
 def _of(chosen: Any, rows: npt.NDArray[np.intp]) -> Any:

@@ -9,8 +9,8 @@ import numpy.typing as npt
 
 from ranet.errors import UserError
 
-# Below this it takes less time to look at every value than to prepare for an overflow of their sum.
-_FEW = 2**15
+# Up to this many values are summed by BLAS, which does not ask for threads yet.
+_FEW = 2**13
 
 
 def checked_images(images: Any, image_size: int) -> Any:
@@ -66,11 +66,12 @@ def checked_images(images: Any, image_size: int) -> Any:
 def _finite(array: Any) -> bool:
     if not isinstance(array, np.ndarray):
         return bool(array.isfinite().all())
+    # A sum is finite unless a value is not, or it overflows, which only then is worth a look at every value.
     if array.size < _FEW:
-        return bool(np.isfinite(array).all())
-    # The sum is finite unless a value is not, or it overflows, which only then is worth a look at every value.
-    with np.errstate(over="ignore", invalid="ignore"):
-        total = float(array.sum())
+        total = float(np.vdot(array, array))
+    else:
+        with np.errstate(over="ignore", invalid="ignore"):
+            total = float(array.sum())
     return total - total == 0.0 or bool(np.isfinite(array).all())
 
 
