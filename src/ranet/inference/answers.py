@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ranet.errors import UserError
-from ranet.inference.scoring import softmax
+from ranet.inference.plan import Plan
+from ranet.inference.scoring import Floats, softmax
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,41 +52,44 @@ class Answers:
 
 
 class AnswerSheet:
-    """Room for the answers about N images, to be filled as they leave."""
+    """Room for what exits say about N images, to be filled as they leave.
+
+    Attributes:
+        exits: (N,) the exit that has answered, -1 for none yet.
+        logits: (N, C) of that exit.
+    """
 
     def __init__(self, size: int, num_classes: int) -> None:
-        self.labels = np.zeros(size, dtype=np.int64)
-        self.exits = np.zeros(size, dtype=np.int64)
-        self.confidences = np.zeros(size, dtype=np.float32)
-        self.probabilities = np.zeros((size, num_classes), dtype=np.float32)
-        self.logits = np.zeros((size, num_classes), dtype=np.float32)
+        self.exits: npt.NDArray[np.int64] = np.full(size, -1, dtype=np.int64)
+        self.logits: Floats = np.zeros((size, num_classes), dtype=np.float32)
 
-    def write(self, to: Any, exit: int, logits: npt.NDArray[np.float32], temperature: float) -> None:
+    def write(self, to: Any, exit: int, logits: Floats) -> None:
         """Write what an exit says about some images.
 
         Args:
             to: n indices of the sheet, or a slice.
             exit: the exit's index.
             logits: (n, C).
-            temperature: what they are divided by.
         """
-        probabilities = softmax(logits, temperature)
         self.exits[to] = exit
         self.logits[to] = logits
-        self.probabilities[to] = probabilities
-        self.labels[to] = probabilities.argmax(axis=1)
-        self.confidences[to] = np.maximum.reduce(probabilities, axis=1)
 
-    def answers(self, cost_per_exit: npt.NDArray[np.float64], unit: str, rows: Any = None) -> Answers:
-        """The answers in some rows of the sheet, copied; without rows, all of them as they are."""
-        at = slice(None) if rows is None else rows
-        exits = self.exits[at]
+    def answers(self, plan: Plan, rows: Any = slice(None)) -> Answers:
+        """The answers in some rows of the sheet, copied; all of them have been written.
+
+        Args:
+            plan: by which they were found.
+            rows: indices, or a slice.
+        """
+        exits, logits = self.exits[rows].copy(), self.logits[rows].copy()
+        scaled = logits if plan.temperatures is None else logits / plan.temperatures[exits, None]
+        probabilities = softmax(scaled)
         return Answers(
-            self.labels[at],
-            self.probabilities[at],
-            exits,
-            self.confidences[at],
-            cost_per_exit[exits],
-            self.logits[at],
-            unit,
+            labels=probabilities.argmax(axis=1),
+            probabilities=probabilities,
+            exits=exits,
+            confidences=np.maximum.reduce(probabilities, axis=1),
+            costs=plan.cost_per_exit[exits],
+            logits=logits,
+            unit=plan.unit,
         )

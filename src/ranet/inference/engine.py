@@ -282,7 +282,7 @@ class EarlyExitEngine:
         backend, count = self.backend, len(images)
         sheet = AnswerSheet(count, backend.facts.num_classes)
         if count == 0:
-            return sheet.answers(plan.cost_per_exit, plan.unit)
+            return sheet.answers(plan)
         state = self._buffer(plan.steps[0].stage, sized(backend, count))
         backend.copy_rows((images,), None, state, 0)
         batch = count  # rows of the state that hold images, finished ones among them
@@ -294,15 +294,17 @@ class EarlyExitEngine:
             logits, state = backend.run(step.stage, state, batch)
             if step.looks:
                 here = logits[rows]
-                scores, runs = exit_scores(here, plan.policy.score, step.temperature, runs)
-                leaves = scores >= step.threshold
-                going = 0 if number == len(plan.steps) else left - int(np.count_nonzero(leaves))
+                going = 0
+                if number < len(plan.steps):
+                    scores, runs = exit_scores(here, plan.policy.score, step.temperature, runs)
+                    leaves = scores >= step.threshold
+                    going = left - int(np.count_nonzero(leaves))
                 if going == 0:
-                    sheet.write(who, step.stage.last, here, step.temperature)
+                    sheet.write(who, step.stage.last, here)
                     break
                 if going < left:
                     out, stay = np.flatnonzero(leaves), np.flatnonzero(~leaves)
-                    sheet.write(_of(who, out), step.stage.last, here[out], step.temperature)
+                    sheet.write(_of(who, out), step.stage.last, here[out])
                     who, rows, left = _of(who, stay), _of(rows, stay), going
                     runs = None if runs is None else Runs(runs.labels[stay], runs.lengths[stay])
             if left < batch:
@@ -311,7 +313,7 @@ class EarlyExitEngine:
                     buffer = self._buffer(following, sized(backend, left))
                     backend.copy_rows(state, rows, buffer, 0)
                     state, rows, batch = buffer, slice(None), left
-        return sheet.answers(plan.cost_per_exit, plan.unit)
+        return sheet.answers(plan)
 
 
 def _of(chosen: Any, rows: npt.NDArray[np.intp]) -> Any:

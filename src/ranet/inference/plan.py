@@ -39,12 +39,14 @@ class Plan:
     Attributes:
         policy: the policy.
         steps: in order; everybody who is left leaves behind the last.
+        temperatures: (K,) float32, of all exits; None where the policy has none.
         cost_per_exit: (K,) what the answers say an image cost.
         unit: of the costs.
     """
 
     policy: ExitPolicy
     steps: tuple[Step, ...]
+    temperatures: npt.NDArray[np.float32] | None
     cost_per_exit: npt.NDArray[np.float64]
     unit: str
 
@@ -88,21 +90,21 @@ def make_plan(
             )
         deepest = reachable[-1]
     looked_at = used_exits(policy, deepest)
-    temperatures = policy.temperatures or (1.0,) * facts.num_exits
+    temperatures = None if policy.temperatures is None else np.array(policy.temperatures, dtype=np.float32)
     thresholds = (*policy.thresholds, -inf)
     steps = tuple(
         Step(
             stage,
             looks=stage.last in looked_at,
             threshold=np.float32(-inf if stage.last == looked_at[-1] else thresholds[stage.last]),
-            temperature=temperatures[stage.last],
+            temperature=1.0 if policy.temperatures is None else policy.temperatures[stage.last],
         )
         for stage in stages_for(looked_at)
     )
     per_exit, unit = policy.metadata.get("cost_per_exit"), policy.metadata.get("unit")
     if per_exit is None or unit is None:
-        return Plan(policy, steps, *costs())
-    return Plan(policy, steps, np.asarray(per_exit, dtype=np.float64), str(unit))
+        return Plan(policy, steps, temperatures, *costs())
+    return Plan(policy, steps, temperatures, np.asarray(per_exit, dtype=np.float64), str(unit))
 
 
 def policy_for_budget(policies: Sequence[ExitPolicy], budget: float) -> ExitPolicy:

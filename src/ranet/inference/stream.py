@@ -119,7 +119,6 @@ class Queues:
         self._patient = plan.policy.score == "patience"
         self._queues = [_Queue(backend, plan, step, size) for step in range(len(plan.steps))]
         self._sheet = AnswerSheet(0, backend.facts.num_classes)
-        self._done: npt.NDArray[np.bool_] = np.zeros(0, dtype=np.bool_)
         self._next = 0  # the number of the next image
         self._oldest = 0  # that is not released
 
@@ -132,8 +131,8 @@ class Queues:
         """Number this many images, and make room for their answers; returns the number of the first."""
         start = self._next
         self._next += count
-        if self.waiting > len(self._done):
-            self._grow(max(self.waiting, 2 * len(self._done)))
+        if self.waiting > len(self._sheet.exits):
+            self._grow(max(self.waiting, 2 * len(self._sheet.exits)))
         return start
 
     def put(self, images: Any, start: int) -> None:
@@ -149,29 +148,30 @@ class Queues:
 
     def answered(self, start: int, count: int) -> bool:
         """Whether these images have all been answered."""
-        return bool(self._done[self._places(np.arange(start, start + count))].all()) if count else True
+        return count == 0 or bool(self._sheet.exits[self._places(start, count)].min() >= 0)
 
     def release(self, start: int, count: int) -> Answers:
         """The answers of images that have all been answered, the oldest that are not released."""
-        places = self._places(np.arange(start, start + count)) if count else np.zeros(0, dtype=np.intp)
-        answers = self._sheet.answers(self._plan.cost_per_exit, self._plan.unit, places)
-        self._done[places] = False
+        places = self._places(start, count)
+        answers = self._sheet.answers(self._plan, places)
+        self._sheet.exits[places] = -1
         self._oldest += count
         return answers
 
-    def _places(self, numbers: Indices) -> Indices:
-        return numbers % len(self._done)
+    def _places(self, start: int, count: int) -> Any:
+        """Where the answers of images with numbers from ``start`` on stand."""
+        size = len(self._sheet.exits)
+        first = start % size if count else 0
+        return slice(first, first + count) if first + count <= size else np.arange(start, start + count) % size
 
     def _grow(self, size: int) -> None:
         """A larger ring, with what is in this one."""
-        sheet, done = AnswerSheet(size, self._backend.facts.num_classes), np.zeros(size, dtype=np.bool_)
-        if len(self._done):
-            kept = np.arange(self._oldest, min(self._next, self._oldest + len(self._done)))
-            old, new = kept % len(self._done), kept % size
-            done[new] = self._done[old]
-            for name, values in vars(sheet).items():
-                values[new] = getattr(self._sheet, name)[old]
-        self._sheet, self._done = sheet, done
+        old, new = self._sheet, AnswerSheet(size, self._backend.facts.num_classes)
+        if len(old.exits):
+            kept = np.arange(self._oldest, min(self._next, self._oldest + len(old.exits)))
+            places = kept % len(old.exits)
+            new.exits[kept % size], new.logits[kept % size] = old.exits[places], old.logits[places]
+        self._sheet = new
 
     def _push(
         self,
@@ -186,13 +186,15 @@ class Queues:
         The state stays valid: only this and later stages run meanwhile.
         """
         queue = self._queues[step]
-        chosen = np.arange(len(numbers)) if rows is None else rows
         at = 0
         while at < len(numbers):
             count = min(self._size - queue.filled, len(numbers) - at)
             there = slice(queue.filled, queue.filled + count)
             here = slice(at, at + count)
-            self._backend.copy_rows(state, chosen[here], queue.buffer, queue.filled)
+            if rows is None:
+                self._backend.copy_rows(tuple(array[here] for array in state), None, queue.buffer, queue.filled)
+            else:
+                self._backend.copy_rows(state, rows[here], queue.buffer, queue.filled)
             queue.images[there] = numbers[here]
             if before is not None:
                 queue.runs.labels[there], queue.runs.lengths[there] = before.labels[here], before.lengths[here]
@@ -215,17 +217,17 @@ class Queues:
         """Run a stage, write the answers of who leaves, and send on who does not."""
         here = self._plan.steps[step]
         logits, after = self._backend.run(here.stage, state, len(numbers))
+        if step == len(self._queues) - 1:
+            self._sheet.write(numbers % len(self._sheet.exits), here.stage.last, logits)
+            return
         rows: Indices | None = None
         following = None
         if here.looks:
             scores, runs = exit_scores(logits, self._plan.policy.score, here.temperature, before)
-            last = step == len(self._queues) - 1
-            leaves = np.ones(len(numbers), dtype=np.bool_) if last else scores >= here.threshold
-            out, rows = np.flatnonzero(leaves), np.flatnonzero(~leaves)
+            leaves = scores >= here.threshold
+            (out,), (rows,) = leaves.nonzero(), (~leaves).nonzero()
             if len(out):
-                places = self._places(numbers[out])
-                self._sheet.write(places, here.stage.last, logits[out], here.temperature)
-                self._done[places] = True
+                self._sheet.write(numbers[out] % len(self._sheet.exits), here.stage.last, logits[out])
             if len(rows) == 0:
                 return
             numbers = numbers[rows]

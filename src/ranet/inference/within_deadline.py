@@ -57,7 +57,7 @@ def answer_within(
             rows: npt.NDArray[np.intp] = np.arange(len(who))
             if step.looks:
                 scores, runs = exit_scores(logits, plan.policy.score, step.temperature, before)
-                sheet.write(who, step.stage.last, logits, step.temperature)
+                sheet.write(who, step.stage.last, logits)
                 rows = np.flatnonzero(~(scores >= step.threshold))
                 before = None if runs is None else Runs(runs.labels[rows], runs.lengths[rows])
             if len(rows) and number + 1 < len(plan.steps):
@@ -67,4 +67,4 @@ def answer_within(
                 going.append((kept, who[rows], before))
         parts = going
         answered = answered or step.looks
-    return sheet.answers(plan.cost_per_exit, plan.unit)
+    return sheet.answers(plan)
