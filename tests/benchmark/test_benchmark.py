@@ -16,7 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ranet import ExitPolicy, UserError, create_network, measure_costs
+from ranet.benchmark import amount as amount_module
 from ranet.benchmark import measure as measure_module
+from ranet.benchmark import timing as timing_module
 from ranet.benchmark.amount import TRAINED_SHARE, WARM_UP, Amount
 from ranet.benchmark.answers import Reference, Task, answer_all, reference_answers
 from ranet.benchmark.figure import benchmark_figure
@@ -38,6 +40,7 @@ from ranet.benchmark.sentences import sentences
 from ranet.benchmark.timing import Pace, take_turns
 from ranet.benchmark.uncut import Uncut
 from ranet.benchmark.with_uncut import WithUncut
+from ranet.inference import stage_times as stage_times_module
 from ranet.inference.backend import Backend
 from ranet.inference.fused_stages import FusedStage
 from ranet.inference.stage_times import StageTimes, measure_stages
@@ -46,6 +49,7 @@ from tests.benchmark.made_up import (
     EDGE,
     EXITS,
     LEAVING,
+    Clock,
     SleepingBackend,
     found,
     images_that_leave_at,
@@ -59,6 +63,15 @@ EXITS_OF_IMAGES = [0, 0, 1, 2] * 8
 NEVER = np.array([math.nan] * EXITS)
 #: Its multiply-adds are counted; it does not run.
 COUNTED = create_network("msdnet_tiny", blocks=EXITS, num_classes=CLASSES)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What sleeps takes exactly as long as it says."""
+    clock = Clock()
+    monkeypatch.setattr(time, "sleep", clock.sleep)
+    for module in (amount_module, measure_module, timing_module, stage_times_module):
+        monkeypatch.setattr(module, "perf_counter", clock)
 
 
 def benchmark_of(*results: SettingTimes, accuracies: Any = (0.5, 0.7, 0.75)) -> Benchmark:
@@ -159,6 +172,7 @@ def measured(
     )
 
 
+@pytest.mark.usefixtures("clock")
 @pytest.mark.parametrize("size", [1, 8])
 def test_a_backend_without_overhead_comes_near_the_ideal(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
     backend = SleepingBackend(for_row=0.0005)
@@ -175,17 +189,18 @@ def test_a_backend_without_overhead_comes_near_the_ideal(size: int, monkeypatch:
     np.testing.assert_array_equal(policy.exit_shares, [0.5, 0.25, 0.25])
     assert policy.answered.accuracy == policy.answered.agreement == 1.0
     assert set(policy.measured) == ({CALL} if size == 1 else {CALL, STREAM})
-    # Each stage takes 0.5 ms an image, and 1, 1/2, 1/4 of the images reach it; a sleep may last as long as it likes.
-    assert policy.ideal >= 0.875
-    assert result.whole.ms >= 1.5
-    assert result.trained.ms >= 2
+    # Each stage takes 0.5 ms an image, and 1, 1/2, 1/4 of the images reach it.
+    assert policy.ideal == pytest.approx(0.875, rel=0.01)
+    assert result.whole.ms == pytest.approx(1.5, rel=0.01)
+    assert result.trained.ms == pytest.approx(2, rel=0.01)
     for way, pace in policy.measured.items():
-        assert pace.ms >= 0.875
+        assert pace.ms == pytest.approx(0.875, rel=0.01)
         assert policy.of_ideal(way) == pytest.approx(pace.ms / policy.ideal)
-    assert 0.5 < result.cuts < 1.5, "three stages of 0.5 ms, and 2 ms for the other"
+    assert result.cuts == pytest.approx(0.75, rel=0.01), "three stages of 0.5 ms, and 2 ms for the other"
     assert [rival.name for rival in result.rivals] == ["a rival"]
 
 
+@pytest.mark.usefixtures("clock")
 def test_it_says_where_early_exit_does_not_pay_and_only_there(monkeypatch: pytest.MonkeyPatch) -> None:
     cheap = measured(monkeypatch, SleepingBackend(for_row=0.0005), 8)
     dear = measured(monkeypatch, SleepingBackend(for_row=0.0002, for_cut=0.01), 8)
@@ -197,14 +212,16 @@ def test_it_says_where_early_exit_does_not_pay_and_only_there(monkeypatch: pytes
     assert dear.cuts > cheap.cuts
 
 
+@pytest.mark.usefixtures("clock")
 def test_exits_that_a_policy_does_not_use_are_no_stages_of_its_ideal(monkeypatch: pytest.MonkeyPatch) -> None:
     result = measured(monkeypatch, SleepingBackend(for_row=0.0005), 8, ExitPolicy((math.inf, 0.9)))
     (policy,) = result.policies
     np.testing.assert_array_equal(policy.exit_shares, [0, 0.75, 0.25])
     # All run the first two stages as one, a quarter the last one, too.
-    assert 1.125 <= policy.ideal < 2.25
+    assert policy.ideal == pytest.approx(1.125, rel=0.01)
 
 
+@pytest.mark.usefixtures("clock")
 def test_the_time_bounds_how_many_images_have_a_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     backend = SleepingBackend(for_row=0.0005)
     engine = sleeping_engine(monkeypatch, backend)
@@ -217,13 +234,14 @@ def test_the_time_bounds_how_many_images_have_a_turn(monkeypatch: pytest.MonkeyP
     result = benchmark_setting(
         engine, Setting("torch", "float32", 4), task, answers, {TRAINED: idle, ALL_EXITS: idle}, [], amount
     )
-    # Whole, by calls and by the stream an image takes 4.5 ms, and a round may take 200 ms.
-    assert 4 <= result.images <= 48
+    # Whole, by calls and by the stream a batch takes 18 ms; the stages take 84 of a round's 200 ms, so it has six batches.
+    assert result.images == 6 * 4
     assert result.images % 4 == 0
     assert result.trained.steps == 2 * result.images // 4, "it takes no time, so it answers all of them"
     assert ticks == [12] * 12, "two rounds of whole, trained, all exits, calls, stream and stages"
 
 
+@pytest.mark.usefixtures("clock")
 def test_the_network_as_trained_has_a_share_of_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
     backend = SleepingBackend(for_row=0.0)
     engine = sleeping_engine(monkeypatch, backend)
@@ -235,7 +253,7 @@ def test_the_network_as_trained_has_a_share_of_the_time(monkeypatch: pytest.Monk
     )
     # 10 ms an image, of a quarter of 400 ms in each round.
     assert result.trained.steps <= 2 * TRAINED_SHARE * 40
-    assert 10 <= result.trained.ms < 20
+    assert result.trained.ms == pytest.approx(10, rel=0.01)
     assert result.images > result.trained.steps
 
 
@@ -251,6 +269,7 @@ class StagesOfHalfTheTime(SleepingBackend):
         return super().run(stage, state, rows)
 
 
+@pytest.mark.usefixtures("clock")
 def test_the_uncut_network_takes_turns_with_the_stages_on_images_that_are_there() -> None:
     backend = StagesOfHalfTheTime()
     placed: list[Any] = []
@@ -273,8 +292,8 @@ def test_the_uncut_network_takes_turns_with_the_stages_on_images_that_are_there(
     assert len(placed) == 1, "once, whatever the number of runs"
     assert placed[0].std() > 0.9, "the random images that the first stage gets"
     assert set(computed) == {1}
-    assert times.of(both.uncut_stage, 2) >= 4
-    assert 1 <= times.of(stages[0], 2) < 4
+    assert times.of(both.uncut_stage, 2) == pytest.approx(4, rel=0.01)
+    assert times.of(stages[0], 2) == pytest.approx(1, rel=0.01)
     runs = Counter(stage for stage, _ in backend.runs)
     assert len(set(runs.values())) == 1, "all as often"
     assert runs[both.uncut_stage] >= 5
