@@ -234,7 +234,7 @@ def test_the_time_bounds_how_many_images_have_a_turn(monkeypatch: pytest.MonkeyP
     result = benchmark_setting(
         engine, Setting("torch", "float32", 4), task, answers, {TRAINED: idle, ALL_EXITS: idle}, [], amount
     )
-    # Whole, by calls and by the stream a batch takes 18 ms; the stages take 84 of a round's 200 ms, so it has six batches.
+    # Whole, by calls and by the stream a batch takes 18 ms; of a round's 200 ms the stages take 84.
     assert result.images == 6 * 4
     assert result.images % 4 == 0
     assert result.trained.steps == 2 * result.images // 4, "it takes no time, so it answers all of them"
