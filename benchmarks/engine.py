@@ -6,7 +6,9 @@ For thresholds that let random images leave so that their mean MACs are 25, 50 a
 
 - ideal: the sum over the stages of the stage's own time for an image, times the share of images that reach it;
 - measured: what an image takes in the engine, by `stream` in batches of 32 and by calls of one image, over the ideal;
-- saving: the same over the time of the network whole, which is what a user gains.
+- saving: the same over the time of the network whole with its last head alone, which is what a user gains;
+- cuts: the sum of all stages over one graph with the logits of all exits;
+- before any exit: the network as trained, in PyTorch and float32, over that graph.
 
 The machine's speed drifts while it measures, so each turn answers a few hundred images, all that is compared takes its
 turns in random order, and the figures are medians (and quartiles) of the ratios within a round of turns.
@@ -25,6 +27,8 @@ import torch
 from rich.console import Console
 
 from ranet import EarlyExitEngine, ExitPolicy, ExitScores, StagedNetwork, calibrate_each, create_network, measure_costs
+from ranet.benchmark.opponents import ALL_EXITS, TRAINED, Opponents
+from ranet.benchmark.uncut import Runtime, Uncut
 from ranet.cli.run_folder import environment
 from ranet.inference.fused_stages import FusedStage
 
@@ -38,6 +42,7 @@ RUNTIMES = (
 )
 SHARES = (0.25, 0.5, 0.75)
 ROUNDS = 16
+TRAINED_IMAGES = 32  # of a part; the network as trained takes long
 Images = npt.NDArray[np.float32]
 
 
@@ -77,6 +82,21 @@ def chain(engine: EarlyExitEngine, size: int, stages: list[FusedStage]) -> Calla
                 _, state = backend.run(stage, state, size)
                 seconds[i] += perf_counter() - before
         return seconds
+
+    return run
+
+
+def uncut(network: Uncut, size: int, most: int | None = None) -> Callable[[Images], float]:
+    """Seconds that a network that is not cut takes for the images of a part; a part's first images stand for all."""
+
+    def run(part: Images) -> float:
+        seconds, some = 0.0, part[:most]
+        for at in range(0, len(some), size):
+            given = network.place(some[at : at + size])
+            before = perf_counter()
+            network.compute(given)
+            seconds += perf_counter() - before
+        return seconds * len(part) / len(some)
 
     return run
 
@@ -132,19 +152,30 @@ def compare(console: Console, network: StagedNetwork, images: Images, backend: s
     exits = engine.backend.facts.num_exits
     single, whole = [FusedStage(k, k) for k in range(exits)], [FusedStage(0, exits - 1)]
     plans = [engine.plan(policy) for policy in policies]
-    work: dict[Any, Callable[[Images], Any]] = {"whole": chain(engine, size, whole), "cut": chain(engine, size, single)}
+    opponents = Opponents(network).ready(Runtime(backend, precision), size)
+    work: dict[Any, Callable[[Images], Any]] = {
+        "whole": chain(engine, size, whole),
+        "cut": chain(engine, size, single),
+        "all exits": uncut(opponents[ALL_EXITS].run, size),
+        "trained": uncut(opponents[TRAINED].run, size, TRAINED_IMAGES),
+    }
     for i, (policy, plan) in enumerate(zip(policies, plans, strict=True)):
         work["stages", i] = chain(engine, size, plan.stages)
         work["engine", i] = calling(engine, policy) if size == 1 else streaming(engine, policy, size, images)
     parts = np.array_split(images[: len(images) // (ROUNDS * size) * ROUNDS * size], ROUNDS)
     in_turns(work, parts[:1])  # everything has run before it is timed
     found = in_turns(work, parts)
-    of_whole = np.array(found["whole"]).sum(axis=1)
+    of_whole, of_cut = np.array(found["whole"]).sum(axis=1), np.array(found["cut"]).sum(axis=1)
+    of_all, of_trained = np.array(found["all exits"]), np.array(found["trained"])
     count = len(parts[0])
+    each = {"whole": of_whole, "all exits": of_all, "as trained": of_trained}
     console.print(
-        f"{backend} {precision}, batch {size}, {count * ROUNDS:,} images: whole "
-        f"{1e3 * np.median(of_whole) / count:.3f} ms an image; all stages over whole "
-        f"{ratios(np.array(found['cut']).sum(axis=1) / of_whole)}"
+        f"{backend} {precision}, batch {size}, {count * ROUNDS:,} images, ms an image: "
+        + ", ".join(f"{name} {1e3 * np.median(seconds) / count:.3f}" for name, seconds in each.items())
+    )
+    console.print(
+        f"  cuts {ratios(of_cut / of_all)}; before any exit {ratios(of_trained / of_all)} times as fast as trained, "
+        f"with the last head alone {ratios(of_trained / of_whole)}"
     )
     for i, (share, policy, plan) in enumerate(zip(SHARES, policies, plans, strict=True)):
         left = np.concatenate([engine(part, policy=policy).exits for part in parts])
