@@ -5,8 +5,10 @@ import io
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
+import time
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -180,9 +182,7 @@ def test_broken_images_are_named_at_the_end_and_the_others_answered(folder: Path
     outcome = predict(f"images={tmp_path / 'mixed' / '2_empty.png'}", folder=folder)
     assert outcome.status == 1
     assert outcome.out == "image,label,class,probability,exit,cost_macs\n"
-    assert outcome.err.endswith(
-        "ranet: 1 of 1 images could not be answered and have no row; the others were answered.\n"
-    )
+    assert outcome.err.endswith("ranet: 1 of 1 images could not be answered and have no row.\n")
 
     normalised = np.random.default_rng(0).normal(size=(5, 3, 32, 32)).astype(np.float32)
     normalised[3, 0, 0, 0] = np.nan
@@ -314,7 +314,7 @@ CASES: dict[str, tuple[int, str]] = {
     ),
     f"{GIVEN} budget=cheap%": (1, "budget=cheap% must be a positive number"),
     f"{GIVEN} budget=-1": (1, "budget=-1 must be a positive number"),
-    f"{GIVEN} budget=1": (1, "No policy keeps within a budget of 1: the cheapest costs"),
+    f"{GIVEN} budget=1": (1, "No policy keeps within a budget of 1 macs: the cheapest costs"),
     f"{GIVEN} output=out.txt": (1, "output=out.txt must end in .csv or .jsonl, or be - for standard output"),
     f"{GIVEN} output=null": (1, "output=null is nowhere"),
     f"{GIVEN} output=/proc/out.csv": (1, "The predictions cannot be written to output=/proc/out.csv: "),
@@ -329,6 +329,7 @@ CASES: dict[str, tuple[int, str]] = {
     "checkpoint=run policy=policies images=[images,nowhere]": (1, "There is no folder and no image .*nowhere"),
     "checkpoint=run policy=policies images=policies": (1, "policies holds no image"),
     "checkpoint=run policy=policies images=flat.npy": (1, "flat.npy holds uint8 .*it must hold pixels as uint8"),
+    "checkpoint=run policy=policies images=all.npz": (1, "all.npz is an archive of arrays; write the images alone"),
     "checkpoint=run policy=policies images=[images,pixels.npy]": (1, "pixels.npy is an array of images; give it alone"),
 }
 
@@ -359,6 +360,56 @@ def test_a_mistake_is_said_in_one_sentence_and_leaves_nothing(line: str, mistake
     assert outcome.err.count("\n") == 1
     assert not outcome.out
     assert content(mistakes) == before
+
+
+def test_numbers_that_may_not_be_normalised_are_said(folder: Path, tmp_path: Path) -> None:
+    images = np.random.default_rng(0).random((3, 3, 32, 32), dtype=np.float32)
+    for name, given in (("raw", images), ("right", images - 0.5)):
+        np.save(tmp_path / f"{name}.npy", given)
+        outcome = predict(f"images={tmp_path / name}.npy", folder=folder)
+        assert (outcome.status, outcome.out.count("\n")) == (0, 4)
+        said = "raw.npy is below 0, so they may not be normalised" in outcome.err
+        assert said == (name == "raw")
+
+
+def test_milliseconds_that_were_measured_elsewhere_are_said(folder: Path, tmp_path: Path) -> None:
+    latency = {"backend": "torch", "precision": "float32", "batch_size": 8}
+    metadata = {"unit": "ms", "cost_per_exit": [1.0, 2.0, 3.0], "latency": latency}
+    ExitPolicy((0.5, 0.5), metadata=metadata).save(tmp_path / "ms.json")
+    for size in (8, 1):
+        outcome = predict("images=images", f"batch_size={size}", folder=folder, policy=str(tmp_path / "ms.json"))
+        assert outcome.status == 0, outcome.err
+        said = "measured with backend=torch precision=float32 batch_size=8; here images take other times" in outcome.err
+        assert said == (size == 1)
+
+
+def test_who_is_told_to_end_leaves_nothing_half_written(folder: Path, tmp_path: Path) -> None:
+    images = tmp_path / "images"
+    images.mkdir()
+    pixels = np.zeros((32, 32, 3), dtype=np.uint8)
+    for i in range(40):
+        Image.fromarray(pixels).save(images / f"{i:02}.png")
+    slow = """
+import time
+from ranet.cli.main import main
+from ranet.inference.image_files import ImageFiles
+read = ImageFiles.read
+ImageFiles.read = lambda *arguments: (time.sleep(0.5), read(*arguments))[1]
+main()
+"""
+    for number, said in ((signal.SIGTERM, ""), (signal.SIGINT, "ranet: Stopped.\n")):
+        out = tmp_path / number.name
+        options = ["checkpoint=run", "policy=one.json", f"images={images}", f"output={out / 'a.csv'}", "backend=torch"]
+        process = subprocess.Popen(
+            [sys.executable, "-c", slow, "predict", *options], cwd=folder, stderr=subprocess.PIPE, text=True
+        )
+        while not (out.exists() and list(out.iterdir())):
+            assert process.poll() is None, process.communicate()
+            time.sleep(0.01)
+        process.send_signal(number)
+        _, err = process.communicate(timeout=120)
+        assert (process.returncode, err) == (128 + number, said)
+        assert not list(out.iterdir())
 
 
 def checkpoint_of_folders(folder: Path, root: Path) -> Path:

@@ -5,16 +5,19 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
+import ranet
 from ranet.cli.main import main
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text()
 COMMANDS = [line for block in re.findall(r"```bash\n(.*?)```", README, re.DOTALL) for line in block.splitlines()]
+PYTHON = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 # What makes a training short; every other word of the command stays.
 SHORT = [
     "trainer.max_epochs=1",
@@ -76,15 +79,20 @@ def test_the_commands_of_the_readme_work_one_after_the_other(
     assert len((photos / "answers.csv").read_text().splitlines()) == 6
     assert (photos / "engine" / "manifest.json").exists()
     assert (photos / "comparison" / "comparison.png").exists()
+    (block,) = [block for block in PYTHON if 'EarlyExitEngine("engine")' in block]
+    names: dict[str, Any] = {"ranet": ranet}
+    exec(block, names)
+    assert names["image"].shape[0] == 3
+    assert ranet.load_trained("runs/photos").network.num_classes == len(names["engine"].classes)
 
 
 def test_the_python_of_the_readme_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {}
-    blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    assert len(blocks) == 4
-    for block in blocks:
-        exec(block, names)
+    assert len(PYTHON) == 5
+    for block in PYTHON:
+        if 'EarlyExitEngine("engine")' not in block:  # which needs what the commands have written
+            exec(block, names)
     costs = names["costs"].macs_per_exit  # type: ignore[attr-defined]
     assert f"# {costs}" in README
 

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ranet.calibration import ExitPolicy
 from ranet.calibration.answers import patience_scores, score_logits
+from ranet.inference import Answers
 from ranet.models import StagedNetwork
 
 
@@ -33,6 +34,18 @@ def replayed(policy: ExitPolicy, logits: Tensor, max_exit: int | None = None) ->
         exits.append(k)
     labels = [int(answers[k].prediction[i]) for i, k in enumerate(exits)]
     return np.array(exits, dtype=int), np.array(labels, dtype=int), logits.numpy()[exits, np.arange(images)]
+
+
+def check_answers(answers: Answers, policy: ExitPolicy, logits: Tensor) -> None:
+    """Answers are those of the replay, probabilities and all."""
+    exits, labels, wanted = replayed(policy, logits)
+    np.testing.assert_array_equal(answers.exits, exits)
+    np.testing.assert_array_equal(answers.labels, labels)
+    np.testing.assert_allclose(answers.logits, wanted, rtol=1e-4, atol=1e-5)
+    divided_by = np.array(policy.temperatures or [1.0] * len(logits))[exits]
+    probabilities = torch.softmax(torch.from_numpy(wanted / divided_by[:, None]), dim=1).numpy()
+    np.testing.assert_allclose(answers.probabilities, probabilities, atol=1e-5)
+    np.testing.assert_array_equal(answers.confidences, answers.probabilities.max(axis=1))
 
 
 def compared_scores(policy: ExitPolicy, answers: Any) -> npt.NDArray[np.float32]:

@@ -15,7 +15,7 @@ from ranet.inference.fused_stages import FusedStage
 from ranet.inference.images import checked_images
 from ranet.inference.stage_times import StageTimes
 from tests.inference.networks import make
-from tests.inference.replay import all_logits, between_scores, replayed
+from tests.inference.replay import all_logits, between_scores, check_answers, replayed
 
 IMAGES = np.random.default_rng(1).standard_normal((90, 3, 32, 32), dtype=np.float32)
 NETWORK = make("msdnet_tiny", seed=1)
@@ -66,7 +66,7 @@ class TestBudgets:
         engine = EarlyExitEngine(NETWORK, policies, backend="torch")
         for budget, exit in ((1.0, 0), (2.9, 0), (3.0, 2), (99.0, 4)):
             assert set(engine(IMAGES[:5], budget=budget).exits) == {exit}
-        with pytest.raises(UserError, match=r"No policy keeps within a budget of 0\.5: the cheapest costs 1"):
+        with pytest.raises(UserError, match=r"No policy keeps within a budget of 0\.5 joules: the cheapest costs 1 on"):
             engine(IMAGES[:5], budget=0.5)
         with pytest.raises(UserError, match="not both"):
             engine(IMAGES[:5], budget=3.0, policy=policies[0])
@@ -101,6 +101,13 @@ class TestDeadline:
         answers = engine(IMAGES, deadline=1e6)
         np.testing.assert_array_equal(answers.exits, exits)
         np.testing.assert_array_equal(answers.labels, labels)
+
+    @pytest.mark.parametrize("score", ["confidence", "margin", "entropy", "patience"])
+    def test_whatever_the_policy_compares(self, engine: EarlyExitEngine, score: str) -> None:
+        temperatures = (1.5, 0.7, 1.0, 2.0, 1.3)
+        thresholds = between_scores(score, LOGITS, [0.6] * (K - 1), temperatures)
+        policy = ExitPolicy(thresholds, score=score, temperatures=temperatures)
+        check_answers(engine(IMAGES, policy=policy, deadline=1e6), policy, LOGITS)
 
     def test_no_time_gives_the_first_exits(self, engine: EarlyExitEngine) -> None:
         answers = engine(IMAGES, deadline=1e-6)
@@ -212,7 +219,9 @@ class TestStream:
                 yield IMAGES[sure : sure + 1]
 
         answered = engine.stream(batches(), batch_size=4, policy=policy)
-        assert next(answered).exits.tolist() == [K - 1]
+        waited = next(answered)
+        assert waited.exits.tolist() == [K - 1]
+        np.testing.assert_allclose(waited.logits[0], LOGITS[-1, unsure], rtol=1e-4, atol=1e-4)
         assert 40 < read < 60
         assert sum(1 for _ in answered) == 200
 
@@ -270,7 +279,8 @@ class TestBadInput:
             (torch.full((1, 3, 32, 32), float("nan")), "NaN or infinities"),
             (torch.zeros(1, 3, 32, 32, dtype=torch.int64), "must be floats"),
             ([[1.0, [2.0]]], "must be an array"),
-            (None, "must be floats"),
+            (None, "must be an array of floats .*, not NoneType"),
+            ("images", "must be an array of floats .*, not str"),
         ],
     )
     def test_images(self, engine: EarlyExitEngine, images: Any, sentence: str) -> None:
@@ -278,7 +288,8 @@ class TestBadInput:
             engine(images)
 
     def test_large_finite_images_are_images(self, engine: EarlyExitEngine) -> None:
-        assert len(engine(np.full((2, 3, 32, 32), 3e38, dtype=np.float32))) == 2
+        for count in (1, 2, 5):  # few are added up in another way
+            assert len(engine(np.full((count, 3, 32, 32), 3e38, dtype=np.float32))) == count
 
     def test_tensors_and_other_floats_are_images(self, engine: EarlyExitEngine) -> None:
         expected = engine(IMAGES[:3]).logits
@@ -290,11 +301,25 @@ class TestBadInput:
         for given in (torch.from_numpy(IMAGES[:3]), IMAGES[:3].astype(np.float64), backwards, frozen, wide):
             np.testing.assert_array_equal(engine(given).logits, expected)
 
+    @pytest.mark.parametrize("budget", ["50%", -1.0, 0, float("nan"), True])
+    def test_a_budget_is_a_number(self, engine: EarlyExitEngine, budget: Any) -> None:
+        with pytest.raises(UserError, match="must be a positive number, the mean cost of an image"):
+            engine(IMAGES[:2], budget=budget)
+
+    def test_a_policy_is_a_policy(self, engine: EarlyExitEngine) -> None:
+        with pytest.raises(UserError, match=r"policy=0\.9 must be an ExitPolicy or the file of one"):
+            engine(IMAGES[:2], policy=0.9)  # type: ignore[arg-type]
+
+    def test_without_a_policy_nothing_is_opened(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("ranet.inference.engine.open_network", None)
+        with pytest.raises(UserError, match="An engine needs a policy"):
+            EarlyExitEngine(NETWORK)
+
     def test_whole_numbers_on_a_gpu_are_no_images(self) -> None:
         """Such a tensor never comes to this machine's memory, so its type is looked at where it is."""
         pixels = torch.zeros(2, 3, 32, 32, dtype=torch.uint8, device="meta")
         with pytest.raises(UserError, match=r"must be floats, .* and these are torch\.uint8"):
-            checked_images(pixels, 32)
+            checked_images(pixels, 32, "cuda")
 
     def test_a_policy_of_another_network(self, engine: EarlyExitEngine) -> None:
         other = ExitPolicy(HALVES.thresholds, metadata={"network": {"fingerprint": "0123456789abcdef"}})

@@ -24,6 +24,7 @@ from ranet.inference.export import export_engine, needed_stages
 from ranet.inference.exported_folder import ExportedFolder
 from ranet.inference.fused_stages import FusedStage, fused_stages, used_exits
 from ranet.inference.onnx_graphs import NetworkGraphs
+from ranet.inference.preprocessing import Preprocessing
 from ranet.models import network_fingerprint
 
 SMALL = {"blocks": 4, "base": 1, "step": 1, "channels": 4, "growth": 4, "num_classes": 7}
@@ -108,7 +109,7 @@ class TestTheFolder:
         assert export.facts[:4] == (4, 7, 32, True)
         assert export.facts.fingerprint == network_fingerprint(network)
         assert [policy.thresholds for policy in export.policies] == [ExitPolicy((0.9, inf, 0.5)).thresholds]
-        assert (export.classes, export.preprocessing) == (tuple(NAMES), PREPROCESSING)
+        assert (export.classes, export.preprocessing) == (tuple(NAMES), Preprocessing.from_dict(PREPROCESSING))
         profile = measure_costs(network)
         for unit in ("macs", "paper_ops", "lazy_macs", "lazy_paper_ops"):
             assert export.costs_per_exit(unit).tolist() == getattr(profile, f"{unit}_per_exit")

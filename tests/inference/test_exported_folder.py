@@ -27,6 +27,7 @@ from ranet.inference.exported_folder import ExportedFolder
 from ranet.inference.fused_stages import FusedStage, fused_stages, used_exits
 from ranet.inference.graphs import TensorSpec
 from ranet.inference.manifest import Manifest, StageFile, read_manifest, write_manifest
+from ranet.inference.preprocessing import Preprocessing
 
 EXITS = 5
 FINGERPRINT = "0123456789abcdef"
@@ -125,7 +126,7 @@ class TestReading:
         assert export.facts.cuts == (0, 2, 4)
         assert export.policies == [POLICY]
         assert export.policies[0].metadata == POLICY.metadata
-        assert export.preprocessing == PREPROCESSING
+        assert export.preprocessing == Preprocessing.from_dict(PREPROCESSING)
         assert export.classes == ("größer", "kleiner", "")
         assert export.stages == list(STAGES)
         for stage, content in STAGES.items():

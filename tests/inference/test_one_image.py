@@ -1,14 +1,17 @@
 """What is decided about a single image is what is decided about a batch."""
 
+from importlib.util import find_spec
+
 import numpy as np
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from ranet import EarlyExitEngine, ExitPolicy
+from ranet import Answers, EarlyExitEngine, ExitPolicy
 from ranet.inference.one_image import reaches, softmax_of_one
 from ranet.inference.scoring import exit_scores, softmax
 from tests.inference.networks import make
+from tests.inference.replay import all_logits, between_scores, check_answers
 
 LOGITS = st.lists(st.floats(-150, 150, width=32), min_size=1, max_size=12)
 TEMPERATURES = st.sampled_from([0.05, 0.5, 1.0, 1.7])
@@ -63,18 +66,35 @@ def test_the_softmax(logits: list[float], temperature: float) -> None:
     )
 
 
+@pytest.mark.parametrize("backend", ["torch", *(["openvino"] if find_spec("openvino") else [])])
 @pytest.mark.parametrize("score", SCORES)
-def test_one_by_one_or_together(score: str) -> None:
+def test_one_by_one_is_the_replay(score: str, backend: str) -> None:
     network = make("msdnet_tiny")
+    for head in network.heads:
+        head.linear.bias.data[3] += 8  # so that exits agree
     images = np.random.default_rng(0).standard_normal((24, 3, 32, 32), dtype=np.float32)
-    everybody = EarlyExitEngine(network, ExitPolicy((-np.inf,) * 4, score=score), "torch")(images)
-    threshold = float(np.median(exit_scores(everybody.logits, score)[0]))
-    engine = EarlyExitEngine(network, ExitPolicy((threshold,) * 4, score=score), "torch")
-    together = engine(images)
-    assert len(set(together.exits.tolist())) > 1, "all leave at one exit"
-    for i in range(len(images)):
-        alone = engine(images[i : i + 1])
-        assert (alone.labels.item(), alone.exits.item()) == (together.labels[i], together.exits[i])
-        assert alone.costs.item() == together.costs[i]
-        for name in ("probabilities", "confidences", "logits"):
-            np.testing.assert_allclose(getattr(alone, name)[0], getattr(together, name)[i], atol=1e-5)
+    logits = all_logits(network, images)
+    temperatures = (1.5, 0.7, 1.0, 2.0, 1.3)
+    thresholds = between_scores(score, logits, [0.6] * 4, temperatures)
+    policy = ExitPolicy(thresholds, score=score, temperatures=temperatures)
+    assert score != "patience" or max(thresholds) > 2, "what earlier exits said has no part in it"
+    engine = EarlyExitEngine(network, policy, backend)
+    alone = [engine(images[i : i + 1]) for i in range(len(images))]  # and kept while others are answered
+    names = ("labels", "probabilities", "exits", "confidences", "costs", "logits")
+    together = Answers(
+        **{name: np.concatenate([getattr(each, name) for each in alone]) for name in names}, unit=engine.unit
+    )
+    check_answers(together, policy, logits)
+    batch = engine(images)
+    for name in names:
+        assert getattr(together, name).dtype == getattr(batch, name).dtype
+    np.testing.assert_array_equal(together.costs, batch.costs)
+
+
+def test_ties_stay_ties() -> None:
+    """Two logits may become one in float32 when they are divided; then the first class wins, as in a batch."""
+    first = np.random.default_rng(0).uniform(1, 8, size=2000).astype(np.float32)
+    rows = np.stack([first, np.nextafter(first, np.float32(9)), np.full_like(first, -3)], axis=1)
+    together = softmax(rows, 3.3).argmax(axis=1)
+    assert 0.1 < together.mean() < 0.9
+    np.testing.assert_array_equal([softmax_of_one(row[None], 3.3).argmax() for row in rows], together)

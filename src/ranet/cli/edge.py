@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
+import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from itertools import takewhile
 from pathlib import Path
 from typing import Any, NoReturn
@@ -25,6 +28,11 @@ from ranet.errors import UserError, unknown_name
 Task = Callable[[DictConfig], Any]
 
 _SWITCHES = ("resume", "channels_last", "evaluate", "lazy", "collaboration", "test", "all_exits")
+#: Hydra's own.
+_FLAGS = (
+    *("help", "hydra-help", "version", "cfg", "resolve", "package", "run", "multirun", "shell-completion"),
+    *("config-path", "config-name", "config-dir", "experimental-rerun", "info"),
+)
 _TEXTS = (
     *("checkpoint", "scores", "test_scores", "policy", "score", "unit", "latency", "images", "output", "cache"),
     *("engine", "backend", "precision", "device"),
@@ -53,7 +61,8 @@ def command(
             try:
                 _check_switches(config)
                 _make_texts(config, several)
-                return task(config)
+                with _notices():
+                    return task(config)
             except Exception as error:
                 # In a sweep the other jobs go on, and Hydra says at the end which of them failed.
                 if HydraConfig.get().mode is RunMode.RUN:
@@ -70,9 +79,14 @@ def command(
             os.environ["HYDRA_FULL_ERROR"] = "1"
             entry = hydra.main(version_base="1.3", config_path="pkg://ranet.conf", config_name=config_name)
             try:
+                _check_flags(sys.argv[1:])
                 if positional is not None:
                     sys.argv[1:] = folders_as_option(sys.argv[1:], positional)
-                entry(guarded)()
+                # In training Lightning has a way of its own to end.
+                with nullcontext() if config_name == "train" else _ended_in_order():
+                    entry(guarded)()
+            except KeyboardInterrupt:
+                _leave("Stopped.", 128 + signal.SIGINT)
             except Exception as error:
                 _leave_if_said(error)
                 raise
@@ -130,6 +144,39 @@ def _leave_if_said(error: Exception) -> None:
         _leave(_sentence(error), 2)
 
 
+@contextmanager
+def _notices() -> Iterator[None]:
+    """What ranet logs about a long wait, on standard error."""
+    handler, logger = logging.StreamHandler(sys.stderr), logging.getLogger("ranet")
+    handler.setFormatter(logging.Formatter("ranet: %(message)s"))
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+
+
+@contextmanager
+def _ended_in_order() -> Iterator[None]:
+    """Who ends the process (SIGTERM) finds nothing half written: what is open is closed first."""
+    earlier = signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, earlier)
+
+
+def _check_flags(words: Sequence[str]) -> None:
+    """Refuse --budget 50% with a better sentence than Hydra's parser has."""
+    for word in words:
+        name = word.removeprefix("--").partition("=")[0]
+        if word.startswith("--") and name not in _FLAGS:
+            _leave(f"Options are written NAME=VALUE: {name}=VALUE and not {word}.", 2)
+
+
 def _leave(message: str, status: int) -> NoReturn:
     print(f"ranet: {message}", file=sys.stderr)
     raise SystemExit(status)
@@ -144,7 +191,11 @@ def _sentence(error: Exception) -> str:
     if match := re.search(r"Could not override '([^']+)'", message):
         group, _, option = match.group(1).rpartition(".")
         return str(unknown_name(f"option of {group}" if group else "option", option, _options_beside(error)))
-    return f"The options cannot be used: {message.strip().splitlines()[0]}"
+    if match := re.search(r"Ambiguous value for argument '([^=]+)=([^']*)'", message):
+        name, values = match.groups()
+        return f"{name}={values} are several values: write {name}=[{values}] for a list, or add -m for a run of each."
+    first = message.strip().splitlines()[0]
+    return f"The options cannot be used, which are written NAME=VALUE: {first}"
 
 
 def _options_beside(error: Exception) -> list[str]:

@@ -28,6 +28,7 @@ from ranet.inference.image_files import ImageArray, ImageFiles, ReadImage, defau
 from ranet.inference.open_backend import BACKENDS
 from ranet.inference.openvino_backend import BATCH_SIZES
 from ranet.inference.options import require_count
+from ranet.inference.plan import Plan
 from ranet.inference.prediction_file import STANDARD_OUTPUT, PredictionTable, check_output, open_table
 from ranet.inference.preprocessing import Preprocessing
 
@@ -67,6 +68,9 @@ def main(config: DictConfig) -> None:
         engine, source, preprocessing, classes = _open(config)
         budget, cap = _budget(config.budget, engine), _cap(config.max_exit, engine)
         plan = engine.plan(budget=budget, max_exit=cap)  # also a mistake's last chance before anything is written
+        for notice in (measured_elsewhere(plan, engine, config.batch_size), unlikely(source)):
+            if notice is not None:
+                print(f"ranet: {notice}", file=sys.stderr)
         with open_table(config.output, plan.unit, classes) as table:
             tally = answer(engine, source, preprocessing, table, config, budget=budget, max_exit=cap)
         if tally.answered:
@@ -86,7 +90,8 @@ def main(config: DictConfig) -> None:
         count = len(source.left_out)
         missing.append("all images of " + ("a folder" if count == 1 else f"{count:,} folders"))
     if missing:
-        raise UserError(f"{' and '.join(missing)} could not be answered and have no row; the others were answered.")
+        others = "; the others were answered" if tally.answered else ""
+        raise UserError(f"{' and '.join(missing)} could not be answered and have no row{others}.")
 
 
 def answer(
@@ -128,6 +133,29 @@ def answer(
             tally.cost += float(answers.costs.sum())
     tally.seconds = perf_counter() - start
     return tally
+
+
+def measured_elsewhere(plan: Plan, engine: EarlyExitEngine, batch_size: int) -> str | None:
+    """A sentence if the milliseconds of a policy are not those of this engine and batch size; else None."""
+    latency = plan.policy.metadata.get("latency")
+    if plan.unit != "ms" or not isinstance(latency, dict):
+        return None
+    here = {"backend": engine.backend.name, "precision": engine.backend.precision, "batch_size": batch_size}
+    there = {name: latency.get(name) for name in here}
+    if here == there:
+        return None
+    options = " ".join(f"{name}={value}" for name, value in there.items())
+    return f"The policy's milliseconds were measured with {options}; here images take other times than the costs say."
+
+
+def unlikely(source: ImageFiles | ImageArray) -> str | None:
+    """A sentence if an array of floats does not look normalised; else None."""
+    if isinstance(source, ImageFiles) or source.images.dtype == np.uint8 or (source.images[:256] < 0).any():
+        return None
+    return (
+        f"No value of the first images in {source.path} is below 0, so they may not be normalised: subtract the mean "
+        "and divide by the standard deviation of the training data, or give pixels as uint8."
+    )
 
 
 def summary(tally: Tally, cost_per_exit: npt.NDArray[np.float64], unit: str) -> str:
@@ -187,8 +215,7 @@ def _open(
                 f"{config.engine} does not say how images become what the network reads; export it again with ranet "
                 "export."
             )
-        preprocessing = Preprocessing.from_dict(engine.preprocessing)
-        return engine, _images(config, preprocessing), preprocessing, engine.classes
+        return engine, _images(config, engine.preprocessing), engine.preprocessing, engine.classes
     # Only here: with an exported folder PyTorch need not be installed.
     from ranet.cli.network_alone import load_network_alone
     from ranet.cli.trained import evaluation_device

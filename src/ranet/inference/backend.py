@@ -71,7 +71,8 @@ class Backend(Protocol):
     def run(self, stage: FusedStage, state: State, rows: int) -> tuple[npt.NDArray[np.float32], State]:
         """Run a stage and return the logits (rows, C) of its exit and the state after it, () after the last exit.
 
-        The arrays have exactly ``sized(self, rows)`` rows, of which the first ``rows`` count. It is fastest where a
+        The arrays have ``sized(self, rows)`` rows, or another of the fixed sizes that is no smaller, of which the first
+        ``rows`` count. It is fastest where a
         stage gets the same arrays again and again. Both results are valid until the stage runs again.
         """
 

@@ -18,7 +18,7 @@ from ranet.inference.fused_stages import FusedStage
 from ranet.inference.images import checked_images
 from ranet.inference.one_image import answer_one
 from ranet.inference.open_backend import open_network
-from ranet.inference.options import require_count, require_counts, require_milliseconds
+from ranet.inference.options import require_budget, require_count, require_counts, require_milliseconds
 from ranet.inference.plan import Plan, make_plan, policy_for_budget
 from ranet.inference.policies_given import given_policies
 from ranet.inference.scoring import Runs, exit_scores
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 #: Batch size of a stream that nobody has measured: of those that fill the vector units, one whose states fit the cache.
 STREAM_SIZE = 32
+_NO_POLICY = "An engine needs a policy that says who leaves where; ranet calibrate solves one."
 
 
 class EarlyExitEngine:
@@ -65,7 +66,8 @@ class EarlyExitEngine:
         unit: of the costs in the answers: that of the policies, else MACs ("lazy_macs" for an MSDNet, which the engine
             computes lazily).
         classes: names of the classes, from an exported folder; else None.
-        preprocessing: what an exported folder says about the images; else None.
+        preprocessing: from an exported folder, if it says so: makes of an image (`PIL.Image`) what the network reads,
+            (3, H, W); else None.
 
     Raises:
         UserError: if network, policy, backend, device and precision do not go together, or a package is missing.
@@ -91,6 +93,8 @@ class EarlyExitEngine:
         batch_sizes: Sequence[int] | None = None,
         cache: str | Path | None = None,
     ) -> None:
+        if policy is None and not isinstance(network, str | Path):
+            raise UserError(_NO_POLICY)
         opened = open_network(network, backend, device, precision, threads, batch_sizes, cache)
         self.backend: Backend = opened.backend
         self.classes = opened.classes
@@ -99,7 +103,7 @@ class EarlyExitEngine:
         self._costs = opened.costs
         self.policies = given_policies(policy) if policy is not None else list(opened.policies)
         if not self.policies:
-            raise UserError("An engine needs a policy that says who leaves where; ranet calibrate solves one.")
+            raise UserError(_NO_POLICY)
         self._lock = threading.RLock()
         self._buffers: dict[tuple[FusedStage, int], State] = {}
         self._times: StageTimes | None = None
@@ -134,7 +138,7 @@ class EarlyExitEngine:
             UserError: for images of another shape or type or with NaN, a policy of another network, a budget that no
                 policy meets.
         """
-        given = checked_images(images, self.backend.facts.image_size)
+        given = checked_images(images, self.backend.facts.image_size, self.backend.device)
         if deadline is not None:
             deadline = require_milliseconds("deadline", deadline)
         with self._lock:
@@ -187,9 +191,11 @@ class EarlyExitEngine:
         if policy is not None and budget is not None:
             raise UserError("Say the policy or the budget, not both.")
         if budget is not None:
-            policy = policy_for_budget(self.policies, budget)
+            policy = policy_for_budget(self.policies, require_budget(budget), self.unit)
         if isinstance(policy, str | Path):
             policy = load_policy(policy)
+        if not isinstance(policy, ExitPolicy | None):
+            raise UserError(f"policy={policy} must be an ExitPolicy or the file of one.")
         chosen = self.policies[0] if policy is None else policy
         key = (id(chosen), max_exit)
         plan = self._plans.get(key)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -37,7 +36,7 @@ class ExportedFolder:
         manifest: what its manifest says.
         facts: of the network; ``cuts`` are the exits at which a chain of the exported stages can end.
         policies: at least one; the first is the one to follow unless another is asked for.
-        preprocessing: as `Preprocessing.to_dict` gives it; None if the export was not told.
+        preprocessing: how an image becomes what the network reads; None if the export was not told.
         classes: the names of the classes in the order of the labels; None if the export was not told.
 
     Raises:
@@ -138,7 +137,7 @@ class ExportedFolder:
                 "the network again with ranet export."
             )
 
-    def _checked_preprocessing(self) -> dict[str, Any] | None:
+    def _checked_preprocessing(self) -> Preprocessing | None:
         if self.manifest.preprocessing is None:
             return None
         preprocessing = Preprocessing.from_dict(self.manifest.preprocessing)
@@ -147,7 +146,7 @@ class ExportedFolder:
                 f"The export {str(self.path)!r} prepares images of {preprocessing.image_size} pixels for a network "
                 f"that reads {self.facts.image_size}: export the network again with ranet export."
             )
-        return preprocessing.to_dict()
+        return preprocessing
 
     def _policy(self, name: str) -> ExitPolicy:
         """A policy of the folder, which its stages can follow."""

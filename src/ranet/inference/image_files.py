@@ -139,6 +139,8 @@ def open_images(given: str | Path | Sequence[str | Path], preprocessing: Preproc
     paths: list[str] = []
     left_out: list[str] = []
     for name in names:
+        if name.lower().endswith(".npz"):
+            raise UserError(f"{name} is an archive of arrays; write the images alone with numpy.save, as .npy.")
         if name.lower().endswith(".npy"):
             raise UserError(f"{name} is an array of images; give it alone, without other images.")
         found, unreadable = _files(name)

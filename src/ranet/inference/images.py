@@ -13,12 +13,13 @@ from ranet.errors import UserError
 _FEW = 2**13
 
 
-def checked_images(images: Any, image_size: int) -> Any:
+def checked_images(images: Any, image_size: int, device: str = "cpu") -> Any:
     """Images as an engine computes them: an array (N, 3, H, W) of finite floats, with H = W = ``image_size``.
 
     Args:
         images: a NumPy array, or a tensor; normalised as the network was trained.
         image_size: of the network.
+        device: where they are computed.
 
     Returns:
         A float32 array, without a copy where it is one; a tensor on a GPU stays one.
@@ -36,6 +37,8 @@ def checked_images(images: Any, image_size: int) -> Any:
         if flags.c_contiguous and flags.writeable and _finite(images):
             return images
     tensor = hasattr(images, "is_floating_point")
+    if tensor and device == "cpu":
+        images = images.cpu()
     on_gpu = tensor and images.device.type != "cpu"
     if tensor and images.is_floating_point():
         images = images.detach().float()  # NumPy has no bfloat16
@@ -46,6 +49,8 @@ def checked_images(images: Any, image_size: int) -> Any:
         except (ValueError, TypeError) as error:
             raise UserError(f"Images must be an array (N, 3, H, W), not {type(images).__name__}.") from error
     floating = images.is_floating_point() if on_gpu else array.dtype.kind == "f"
+    if not on_gpu and array.dtype.kind not in "biuf":
+        raise UserError(f"Images must be an array of floats (N, 3, H, W), not {type(images).__name__}.")
     if not floating:
         raise UserError(
             f"Images must be floats, normalised as the network was trained, and these are {array.dtype}: divide by "

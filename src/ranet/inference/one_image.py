@@ -15,7 +15,7 @@ from ranet.inference.scoring import Floats, Runs, exit_scores, softmax
 # Behind a stage NumPy's code has left the caches: three of its calls then take as long as a fifth of a small stage, and
 # a sum over as many classes as this a quarter of that.
 _FEW_CLASSES = 100
-# What float32 may do to a score; and to the largest logit over the temperature, so that it does no more.
+# What float32 may do to a score, as long as the largest logit over the temperature is no larger.
 _CLOSE = 1e-4
 _LARGE = 100.0
 
@@ -77,11 +77,11 @@ def reaches(logits: Floats, score: str, temperature: float, threshold: np.float3
     """
     if logits.shape[1] > _FEW_CLASSES or score not in ("confidence", "margin"):
         return None
-    row = logits[0].tolist()
+    row = _scaled(logits, temperature)
     largest = max(row)
-    if not abs(largest) < _LARGE * temperature:
+    if not abs(largest) < _LARGE:
         return None
-    exponentials = [exp((logit - largest) / temperature) for logit in row]
+    exponentials = [exp(logit - largest) for logit in row]
     total = sum(exponentials)
     ahead = 1.0
     if score == "margin" and len(row) > 1:
@@ -92,7 +92,7 @@ def reaches(logits: Floats, score: str, temperature: float, threshold: np.float3
 
 
 def softmax_of_one(logits: Floats, temperature: float) -> Floats:
-    """The softmax (1, C) of the logits of one image, as `softmax` but for rounding.
+    """The softmax (1, C) of the logits of one image, as `softmax` but for rounding, which never decides about a label.
 
     Example:
         >>> softmax_of_one(np.float32([[0, 0]]), 1.0).tolist()
@@ -100,8 +100,18 @@ def softmax_of_one(logits: Floats, temperature: float) -> Floats:
     """
     if logits.shape[1] > _FEW_CLASSES:
         return softmax(logits, temperature)
-    row = logits[0].tolist()
+    row = _scaled(logits, temperature)
     largest = max(row)
-    exponentials = [exp((logit - largest) / temperature) for logit in row]
+    exponentials = [exp(logit - largest) for logit in row]
+    if len(row) > 1 and sorted(exponentials)[-2] > 1 - _CLOSE:  # float32 may see a tie
+        return softmax(logits, temperature)
     total = sum(exponentials)
     return np.array([[each / total for each in exponentials]], dtype=np.float32)
+
+
+def _scaled(logits: Floats, temperature: float) -> list[float]:
+    """The logits of one image over the temperature, divided in float32 as those of a batch."""
+    if temperature != 1.0:
+        logits = logits / np.float32(temperature)
+    row: list[float] = logits[0].tolist()
+    return row

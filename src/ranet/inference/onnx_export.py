@@ -14,6 +14,8 @@ from torch import nn
 from ranet.errors import UserError
 from ranet.inference.extras import require
 
+log = logging.getLogger(__name__)
+
 
 def exported(
     module: nn.Module, image_size: int, called: str, names: tuple[Sequence[str], Sequence[str]] | None = None
@@ -33,6 +35,7 @@ def exported(
         require(package, "onnx", "The export of a network")
     # Two images, because PyTorch takes a size of one for a constant.
     images = torch.zeros(2, 3, image_size, image_size)
+    log.info("Exporting the %s as an ONNX graph; this takes some seconds.", called)
     inputs, outputs = names if names is not None else (None, None)
     try:
         with _quietly():

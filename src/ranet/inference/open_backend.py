@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +23,7 @@ from ranet.inference.options import require_count, require_counts
 if TYPE_CHECKING:
     import torch
 
+    from ranet.inference.preprocessing import Preprocessing
     from ranet.models import StagedNetwork
 
 BACKENDS = ("torch", "onnxruntime", "openvino")
@@ -37,7 +38,7 @@ class Opened(NamedTuple):
         costs: gives (K,) the MACs of each exit as the engine computes it, and their name.
         policies: of an exported folder.
         classes: names of the classes, or None.
-        preprocessing: of an exported folder, or None.
+        preprocessing: of the images for an exported folder, or None.
     """
 
     backend: Backend
@@ -45,7 +46,7 @@ class Opened(NamedTuple):
     costs: Callable[[], tuple[npt.NDArray[np.float64], str]]
     policies: tuple[ExitPolicy, ...] = ()
     classes: tuple[str, ...] | None = None
-    preprocessing: dict[str, Any] | None = None
+    preprocessing: Preprocessing | None = None
 
 
 class _Choice(NamedTuple):

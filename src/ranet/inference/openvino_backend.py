@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -178,7 +179,6 @@ class _CompiledStage:
         self.state = state
 
 
-@cache
 def openvino_core() -> Any:
     """The openvino.Core of this process, which lives as long as the process.
 
@@ -189,6 +189,15 @@ def openvino_core() -> Any:
     Raises:
         UserError: if OpenVINO is not installed.
     """
+    with _one_at_a_time:
+        return _core()
+
+
+_one_at_a_time = Lock()
+
+
+@cache
+def _core() -> Any:
     return require("openvino", "openvino", "The openvino backend").Core()
 
 

@@ -41,7 +41,17 @@ def require_counts(name: str, values: Any) -> tuple[int, ...]:
 
 def require_milliseconds(name: str, value: Any) -> float:
     """The value, if it is a positive finite number; else a UserError."""
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not number or not 0 < value < inf:
+    if not _is_positive(value):
         raise UserError(f"{name}={value} must be a positive number of milliseconds.")
     return float(value)
+
+
+def require_budget(value: Any) -> float:
+    """The value, if it is a positive finite number; else a UserError."""
+    if not _is_positive(value):
+        raise UserError(f"budget={value} must be a positive number, the mean cost of an image in the policies' unit.")
+    return float(value)
+
+
+def _is_positive(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < inf

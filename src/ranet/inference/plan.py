@@ -107,19 +107,20 @@ def make_plan(
     return Plan(policy, steps, temperatures, np.asarray(per_exit, dtype=np.float64), str(unit))
 
 
-def policy_for_budget(policies: Sequence[ExitPolicy], budget: float) -> ExitPolicy:
+def policy_for_budget(policies: Sequence[ExitPolicy], budget: float, unit: str) -> ExitPolicy:
     """Of several policies the one with the largest predicted mean cost within a budget.
 
     Args:
         policies: each with a prediction (`ranet.calibrate` gives it).
         budget: mean cost of an image, in their unit.
+        unit: its name.
 
     Raises:
         UserError: if none keeps within the budget, or one does not say what it costs.
 
     Example:
         >>> cheap, dear = (ExitPolicy((0.5,), metadata={"predicted": {"cost": cost}}) for cost in (3.0, 5.0))
-        >>> policy_for_budget([cheap, dear], 4.0) is cheap
+        >>> policy_for_budget([cheap, dear], 4.0, "ms") is cheap
         True
     """
     predicted = [policy.metadata.get("predicted") for policy in policies]
@@ -129,7 +130,11 @@ def policy_for_budget(policies: Sequence[ExitPolicy], budget: float) -> ExitPoli
     within = [(cost, i) for i, cost in enumerate(costs) if cost <= budget]
     if not within:
         raise UserError(
-            f"No policy keeps within a budget of {budget:,.6g}: the cheapest costs {min(costs):,.6g} on average; "
-            "calibrate one for this budget."
+            f"No policy keeps within a budget of {_cost(budget)} {unit}: the cheapest costs {_cost(min(costs))} on "
+            "average; calibrate one for this budget."
         )
     return policies[max(within)[1]]
+
+
+def _cost(value: float) -> str:
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.4g}"

@@ -43,7 +43,7 @@ def stream(
         queues = Queues(backend, plan, batch_size)
     waiting: deque[_Request] = deque()
     for batch in batches:
-        request = _Request(*_checked(batch, backend.facts.image_size))
+        request = _Request(*_checked(batch, backend))
         waiting.append(request)
         with held:
             request.start = queues.admit(len(request.images))
@@ -68,9 +68,10 @@ class _Request:
         self.start = 0
 
 
-def _checked(batch: Any, image_size: int) -> tuple[Any, UserError | None]:
+def _checked(batch: Any, backend: Backend) -> tuple[Any, UserError | None]:
+    image_size = backend.facts.image_size
     try:
-        return checked_images(batch, image_size), None
+        return checked_images(batch, image_size, backend.device), None
     except UserError as error:
         return empty_images(image_size), error
 
