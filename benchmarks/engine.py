@@ -182,8 +182,9 @@ def compare(console: Console, network: StagedNetwork, images: Images, backend: s
         reached = np.array([np.mean(left >= stage.first) for stage in plan.stages])
         ideal = (np.array(found["stages", i]) * reached).sum(axis=1)
         measured = np.array(found["engine", i])
+        macs = plan.cost_per_exit[left].mean() / plan.cost_per_exit[-1]
         console.print(
-            f"  {share:.0%} of MACs: {1e3 * np.median(measured) / count:.3f} ms an image; over ideal "
+            f"  {share:.0%} asked, {macs:.1%} of MACs: {1e3 * np.median(measured) / count:.3f} ms an image; over ideal "
             f"{ratios(measured / ideal)}; over whole {ratios(measured / of_whole)}"
         )
 

@@ -306,6 +306,12 @@ class TestBadInput:
         with pytest.raises(UserError, match="must be a positive number, the mean cost of an image"):
             engine(IMAGES[:2], budget=budget)
 
+    def test_a_budget_of_numpy_is_a_number(self, engine: EarlyExitEngine) -> None:
+        policies = [ExitPolicy(HALVES.thresholds, metadata=promised(3.0))]
+        priced = EarlyExitEngine(NETWORK, policies, backend="torch")
+        for number in (np.float32(4), np.int64(4)):
+            assert len(priced(IMAGES[:2], budget=number)) == 2
+
     def test_a_policy_is_a_policy(self, engine: EarlyExitEngine) -> None:
         with pytest.raises(UserError, match=r"policy=0\.9 must be an ExitPolicy or the file of one"):
             engine(IMAGES[:2], policy=0.9)  # type: ignore[arg-type]

@@ -97,7 +97,11 @@ def main(config: DictConfig) -> None:
     for result in measured:
         console.print(setting_table(result, config.rounds))
     figures = [f"  figure: {file}" for file in files if file.suffix == ".png"]
-    for sentence in (*sentences(benchmark)[len(notices) :], f"Written to {folder}", *figures):
+    for sentence in (
+        *sentences(benchmark)[len(notices) :],
+        f"Written to {folder}; its bench.md says what lines and columns mean",
+        *figures,
+    ):
         console.print(sentence, soft_wrap=True, markup=False)
 
 

@@ -149,14 +149,16 @@ def _notices() -> Iterator[None]:
     """What ranet logs about a long wait, on standard error."""
     handler, logger = logging.StreamHandler(sys.stderr), logging.getLogger("ranet")
     handler.setFormatter(logging.Formatter("ranet: %(message)s"))
-    level = logger.level
+    level, propagate = logger.level, logger.propagate
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
+    logger.propagate = False  # or Hydra's handlers would say it again
     try:
         yield
     finally:
         logger.removeHandler(handler)
         logger.setLevel(level)
+        logger.propagate = propagate
 
 
 @contextmanager

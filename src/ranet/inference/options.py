@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from math import inf
+from numbers import Real
 from typing import Any
 
 from ranet.errors import UserError
@@ -54,4 +55,4 @@ def require_budget(value: Any) -> float:
 
 
 def _is_positive(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < inf
+    return isinstance(value, Real) and not isinstance(value, bool) and 0 < float(value) < inf
