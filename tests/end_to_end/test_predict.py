@@ -390,7 +390,8 @@ def test_who_is_told_to_end_leaves_nothing_half_written(folder: Path, tmp_path: 
     for i in range(40):
         Image.fromarray(pixels).save(images / f"{i:02}.png")
     slow = """
-import time
+import signal, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell lets jobs behind it ignore this
 from ranet.cli.main import main
 from ranet.inference.image_files import ImageFiles
 read = ImageFiles.read
