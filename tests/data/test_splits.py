@@ -3,7 +3,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ranet.data.splits import choose, derived_generator, derived_seed, held_out_count, hold_out
+from ranet.data.splits import (
+    choose,
+    derived_generator,
+    derived_seed,
+    held_out_count,
+    hold_out,
+    hold_out_stratified,
+)
 from ranet.errors import UserError
 
 
@@ -50,3 +57,29 @@ def test_derived_seeds_do_not_collide() -> None:
     assert len(seeds) == 900
     assert all(0 <= seed < 2**63 for seed in seeds)
     assert derived_generator("a", 1).initial_seed() == derived_seed("a", 1)
+
+
+@given(counts=st.lists(st.integers(0, 40), min_size=1, max_size=8), share=st.floats(0, 1), seed=st.integers(0, 5))
+def test_every_class_gives_its_share(counts: list[int], share: float, seed: int) -> None:
+    labels = torch.cat([torch.full((count,), k) for k, count in enumerate(counts)]).long()
+    total = len(labels)
+    if total == 0:
+        return
+    labels = labels[torch.randperm(total, generator=torch.Generator().manual_seed(seed))]
+    size = min(int(share * total), total - 1)
+    stay, held_out = hold_out_stratified(labels, size, seed)
+    assert torch.cat([stay, held_out]).sort().values.tolist() == list(range(total))
+    assert len(held_out) == size
+    given_by = torch.bincount(labels[held_out], minlength=len(counts)).tolist()
+    for count, quota in zip(counts, given_by, strict=True):
+        assert abs(quota - size * count / total) < 1 or size > total - sum(map(bool, counts))
+        # Something of every class is trained on, unless more is held out than that allows.
+        assert quota < count or count == 0 or size > total - sum(map(bool, counts))
+    assert torch.equal(held_out, hold_out_stratified(labels, size, seed)[1])
+
+
+def test_which_images_of_a_class_are_held_out_follows_the_seed() -> None:
+    labels = torch.arange(1000) % 10
+    held_out = [hold_out_stratified(labels, 0.1, seed)[1] for seed in (0, 1)]
+    assert not torch.equal(*held_out)
+    assert all(torch.bincount(labels[each]).tolist() == [10] * 10 for each in held_out)

@@ -33,6 +33,7 @@ from ranet.training import (
     checkpoint_callbacks,
     distillation_loss,
 )
+from ranet.training.teachers import FrozenNetwork
 
 _COMPILER_MODES = ("reduce-overhead", "max-autotune")
 _WANDB_MODES = ("offline", "online", "disabled")
@@ -104,6 +105,11 @@ def build_classifier(
         teacher = technique.make_teacher(network)
     else:
         network, teacher = technique.second_stage(first_stage)
+    if isinstance(teacher, FrozenNetwork) and teacher.classes not in (None, tuple(data.class_names)):
+        raise UserError(
+            f"The teacher {technique.teacher} was trained on other classes, or on these in another order; use a "
+            "teacher of the same classes."
+        )
     technique.check_network(network)
     if technique.collaboration and data.batch_size < 2:
         raise UserError("Collaboration normalises over the images of a batch; use a data.batch_size of 2 or more.")
@@ -130,7 +136,7 @@ def build_classifier(
         decay_norm_and_bias=optim.decay_norm_and_bias,
         compile=config.compile,
         channels_last=config.channels_last,
-        recipe={"network": recipe, "data": plain(config.data)},
+        recipe={"network": recipe, "data": plain(config.data), "record": data.record().to_dict()},
     )
 
 

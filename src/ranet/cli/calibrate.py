@@ -165,7 +165,12 @@ def _of_network(config: DictConfig) -> Scored:
     metadata = {
         "network": {**trained.recipe["network"], "fingerprint": network_fingerprint(trained.network)},
         "checkpoint": str(trained.path.resolve()),
-        "data": {"name": data.name, "split": "validation", "fingerprint": data.fingerprint("validation", part)},
+        "data": {
+            "name": data.name,
+            "split": "validation",
+            "fingerprint": data.fingerprint("validation", part),
+            "classes": data.class_names,
+        },
         **of.metadata,
     }
     name, chosen = str(trained.recipe["network"]["name"]), trained.path.name == BEST

@@ -10,13 +10,20 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
 
 from ranet.cli.build import build_classifier, build_data, build_trainer
 from ranet.cli.resume import resume_step
 from ranet.cli.run_folder import write_record
+from ranet.data import ImageData
+from ranet.data.described import split_notices, split_table
+from ranet.data.record import DataRecord
 from ranet.errors import UserError
 from ranet.models import StagedNetwork
 from ranet.training import Technique
+from ranet.training.checkpoints import read_checkpoint
 from ranet.training.process_memory import keep_freed_memory
 from ranet.training.saving import LAST
 
@@ -45,6 +52,9 @@ def fit(
     step = resume_step(record, folder, last)
     pl.seed_everything(config.seed, workers=True, verbose=False)
     data = build_data(config.data)
+    if step is not None:
+        require_same_data(last, data, folder)
+    rank_zero_only(_describe)(data)
     classifier = build_classifier(config, technique, data, first_stage)
     trainer = build_trainer(config, folder, validates=len(data.val_dataloader()) > 0, resume_step=step)
     _refuse_distributed_sweep(trainer)
@@ -58,6 +68,40 @@ def fit(
         trainer.fit(classifier, datamodule=data, ckpt_path=None if step is None else last, weights_only=True)
     finally:
         wandb.finish()
+
+
+def require_same_data(checkpoint: Path, data: ImageData, folder: Path) -> None:
+    """Refuse data that changed since a checkpoint was trained on them.
+
+    Args:
+        checkpoint: the file.
+        data: as they are now.
+        folder: of the run, for the sentence.
+
+    Raises:
+        UserError: if classes or images are not those of the checkpoint.
+    """
+    record = DataRecord.from_recipe(read_checkpoint(checkpoint)["ranet"])
+    if record is None:
+        raise UserError(
+            f"{checkpoint} was written by an earlier ranet, which did not record its images, so it is not known "
+            "whether they are still the same; choose another run=."
+        )
+    record.require_same(data.record(), str(folder))
+
+
+def _describe(data: ImageData) -> None:
+    """Print how many images each split has, and what is odd about them."""
+    heading, *rows, total = split_table(data)
+    table = Table(box=None, show_footer=True)
+    for i, (name, count) in enumerate(zip(heading, total, strict=True)):
+        table.add_column(name, footer=count, justify="right" if i else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*map(escape, row))
+    console = Console()
+    console.print(table)
+    for sentence in split_notices(data):
+        console.print(sentence, soft_wrap=True, markup=False)
 
 
 def _refuse_distributed_sweep(trainer: pl.Trainer) -> None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
@@ -12,7 +10,7 @@ from omegaconf import DictConfig
 from ranet.cli.build import build, plain
 from ranet.cli.trained import data_as_trained, load_public
 from ranet.data.catalogue import CATALOGUE, Facts
-from ranet.data.sources import list_classes
+from ranet.data.record import DataRecord
 from ranet.data.transforms import resized
 from ranet.errors import UserError, unknown_name
 from ranet.inference.preprocessing import Preprocessing
@@ -26,26 +24,27 @@ class NetworkAlone:
     Attributes:
         trained: the network, on the CPU, and its recipe.
         preprocessing: how images of any size become what it reads.
-        classes: the name of each class in the order of the labels; None where nothing here says them.
+        classes: the name of each class in the order of the labels; None where the checkpoint does not say them.
+        data: what the checkpoint says of the data that it was trained on (`DataRecord.summary`), or None.
     """
 
     trained: TrainedNetwork
     preprocessing: Preprocessing
     classes: tuple[str, ...] | None
+    data: dict[str, Any] | None
 
 
 def load_network_alone(config: DictConfig) -> NetworkAlone:
     """The network of ``checkpoint`` and what its recipe, or ``data``, says of the images that it reads.
 
-    The names of classes come from the catalogue of data sets, or from the class folders of the training images where
-    they still lie here.
+    The names of the classes are those of the training, or of a published checkpoint those of the catalogue.
 
     Raises:
         UserError: if there is no such checkpoint, or network, checkpoint and data do not belong together.
     """
     if config.model.name is None:
         trained = load_trained(config.checkpoint)
-        data = plain(data_as_trained(config.data, trained.recipe["data"]))
+        data = plain(data_as_trained(config.data, trained.recipe))
     else:
         _, trained = load_public(config, lambda node: build("data", node))
         data = plain(config.data)
@@ -59,7 +58,11 @@ def load_network_alone(config: DictConfig) -> NetworkAlone:
             "the data that it was trained on."
         )
     preprocessing = preprocessing_of(facts, data.get("image_size") or facts.image_size)
-    return NetworkAlone(trained, preprocessing, _classes(facts, data, network.num_classes))
+    record = DataRecord.from_recipe(trained.recipe)
+    classes = facts.class_names if record is None else record.classes
+    if classes is not None and len(classes) != network.num_classes:  # a network with more classes than its data
+        classes = None
+    return NetworkAlone(trained, preprocessing, classes, None if record is None else record.summary)
 
 
 def preprocessing_of(facts: Facts, image_size: int) -> Preprocessing:
@@ -71,15 +74,3 @@ def preprocessing_of(facts: Facts, image_size: int) -> Preprocessing:
     """
     short_side = resized(image_size) if facts.crop_padding is None else image_size
     return Preprocessing(image_size, short_side, facts.mean, facts.std)
-
-
-def _classes(facts: Facts, data: Mapping[str, Any], num_classes: int) -> tuple[str, ...] | None:
-    if facts.class_names is not None:
-        return facts.class_names
-    root = Path(data.get("root") or "data")
-    try:
-        names = list_classes((root / "imagenet" if data["name"] == "imagenet" else root) / "train")
-    except (UserError, OSError):
-        return None
-    # Folders of another number are those of other data, which lie there by now.
-    return tuple(names) if len(names) == num_classes else None

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
-from ranet.cli.build import build, build_data
+from ranet.cli.build import build
 from ranet.cli.edge import command
 from ranet.cli.evaluate import report_curves
 from ranet.cli.fit import fit
 from ranet.cli.run_folder import run_folder
-from ranet.cli.trained import check_unit, evaluation_device
+from ranet.cli.trained import build_data_of, check_unit, evaluation_device
 from ranet.cli.two_stages import fit_two_stages
 from ranet.errors import UserError
 from ranet.training import Technique, load_trained
@@ -39,7 +39,8 @@ def _report(config: DictConfig, folder: Path) -> None:
     trained = load_trained(folder)
     trained.network.to(evaluation_device())
     # A data module of its own: the trainer's deals its images out to the processes of a distributed run.
-    report_curves(trained, build_data(config.data), folder / "evaluation", config.unit, config.lazy)
+    data = build_data_of(trained, OmegaConf.create())
+    report_curves(trained, data, folder / "evaluation", config.unit, config.lazy)
 
 
 if __name__ == "__main__":  # Lightning starts the other processes of a distributed run this way

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from ranet.cli.build import build_data, network_options, plain
+from ranet.cli.build import build, build_data, network_options, plain
 from ranet.data import ImageData
+from ranet.data.record import DataRecord
 from ranet.errors import UserError, unknown_name
 from ranet.models import create_network, load_public_checkpoint
 from ranet.models.staged import StagedNetwork
@@ -27,7 +29,7 @@ def load_network_and_data(config: DictConfig) -> tuple[TrainedNetwork, ImageData
     """
     if config.model.name is None:
         trained = load_trained(config.checkpoint)
-        data = build_data(data_as_trained(config.data, trained.recipe["data"]))
+        data = build_data_of(trained, config.data)
     else:
         data, trained = load_public(config)
     if data.num_classes != trained.network.num_classes:
@@ -39,11 +41,42 @@ def load_network_and_data(config: DictConfig) -> tuple[TrainedNetwork, ImageData
     return trained, data
 
 
-def data_as_trained(overrides: DictConfig, trained: dict[str, Any]) -> DictConfig:
-    """The data configuration of a training run, with the values that are set now; or the whole group chosen now."""
+def build_data_of(trained: TrainedNetwork, overrides: DictConfig) -> ImageData:
+    """The data of a trained network, with the classes and the held-out images of its training.
+
+    Args:
+        trained: the network.
+        overrides: what the command says of the data, as in `data_as_trained`.
+
+    Raises:
+        UserError: if the data have other classes, or it is not known which images were held out.
+    """
+    chosen_anew = "_target_" in overrides
+    data: ImageData = build("data", data_as_trained(overrides, trained.recipe))
+    record = DataRecord.from_recipe(trained.recipe)
+    if record is not None:
+        data.follow(record, chosen_anew)
+    elif not chosen_anew:
+        raise UserError(
+            f"{trained.path} was written by an earlier ranet, which did not record the held-out images; say on which "
+            f"data to use it, such as data={data.name}, or train again."
+        )
+    data.prepare_data()
+    return data
+
+
+def data_as_trained(overrides: DictConfig, recipe: dict[str, Any]) -> DictConfig:
+    """The data configuration of a training run, with the values that are set now; or the whole group chosen now.
+
+    The data lie where they lay then, from whatever folder the command is typed; or, where a project moved as a whole,
+    where the run's relative path leads now.
+    """
     if "_target_" in overrides:
         return overrides
-    values = plain(overrides)
+    values, trained = plain(overrides), dict(recipe["data"])
+    record = DataRecord.from_recipe(recipe)
+    if record is not None and record.root is not None and Path(record.root).is_dir():
+        trained["root"] = record.root
     # A data set without files has no root to be moved.
     moved = {name: value for name, value in values.items() if value is not None and (name != "root" or name in trained)}
     merged: dict[str, Any] = {**trained, **moved}

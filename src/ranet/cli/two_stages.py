@@ -9,7 +9,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from ranet.cli.build import build_classifier, build_data, network_options, plain
-from ranet.cli.fit import fit
+from ranet.cli.fit import fit, require_same_data
 from ranet.cli.resume import resume_step
 from ranet.cli.run_folder import CONFIG, write_record
 from ranet.errors import UserError
@@ -53,6 +53,7 @@ def fit_two_stages(config: DictConfig, technique: Technique, folder: Path) -> No
         _check_second_stage(second, technique)
         write_record(folder, config)  # so that what lies in the folder is known to belong to one run of two stages
         fit(first, first_technique, own)
+    require_same_data(own / "checkpoints" / LAST, build_data(config.data), own)
     fit(second, technique, folder, load_trained(own).network, record=config)
 
 
@@ -107,6 +108,7 @@ def _finished(config: DictConfig, run: str) -> StagedNetwork:
                 f"The first stage {run} was trained with data.{option}={before}, not {now}: it may have learned from "
                 "images that are held out now; use the same data and split."
             )
+    require_same_data(trained.path, build_data(config.data), Path(run))
     record, last = Path(run) / CONFIG, Path(run) / "checkpoints" / LAST
     if record.exists() and last.exists():
         wanted, had = OmegaConf.load(record).trainer.max_epochs, int(read_checkpoint(last)["epoch"]) + 1

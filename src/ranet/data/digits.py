@@ -17,7 +17,7 @@ from sklearn.datasets import load_digits
 from torch import Tensor
 
 from ranet.data.sources import TensorSet
-from ranet.data.splits import derived_generator, hold_out
+from ranet.data.splits import derived_generator, hold_out, hold_out_stratified
 from ranet.errors import UserError
 
 _SIDE, _FULL_INK = 8, 16  # the source digits: pixels a side, and the value of full ink
@@ -80,7 +80,7 @@ def make_digits(
     source = load_digits()
     digits, labels = torch.tensor(source.images, dtype=torch.float64), torch.tensor(source.target)
     rest, test = hold_out(len(labels), _TEST_SHARE, seed, purpose="test digits")
-    train, validation = hold_out(len(rest), validation_size, seed)
+    train, validation = hold_out_stratified(labels[rest], validation_size, seed)
     parts = {"train": rest[train], "validation": rest[validation], "test": test}
     sets = []
     for name, part in parts.items():

@@ -6,9 +6,7 @@ import hashlib
 import os
 import warnings
 from collections.abc import Sequence
-from functools import cached_property
 from pathlib import Path
-from typing import Literal
 
 import pytorch_lightning as pl
 import torch
@@ -16,17 +14,18 @@ from torch import Tensor
 
 from ranet.data.catalogue import CATALOGUE, RGB
 from ranet.data.device_loader import DeviceLoader
-from ranet.data.digits import DigitOptions, make_digits
+from ranet.data.digits import DigitOptions
 from ranet.data.erasing import Erasing
 from ranet.data.loader import EpochLoader
+from ranet.data.record import DataRecord
 from ranet.data.sampling import EpochSampler
-from ranet.data.sources import FileSet, TensorSet, download_cifar, list_classes, list_folders, load_cifar
-from ranet.data.splits import choose, divide, hold_out
+from ranet.data.sources import Samples, TensorSet, download_cifar
+from ranet.data.split_reader import SPLITS, Split, SplitReader
+from ranet.data.splits import divide
 from ranet.data.transforms import describe_evaluation, evaluation_geometry
 from ranet.data.worker_loader import Transformed, WorkerLoader, default_workers
 from ranet.errors import UserError, unknown_name
 
-Split = Literal["train", "validation", "test"]
 _LOADERS = ("auto", "device", "workers")
 
 
@@ -37,9 +36,10 @@ class ImageData(pl.LightningDataModule):
     function of ``seed``, e and the process. The data module deals out the batches to the processes of a distributed
     run itself, whether or not the trainer has ``use_distributed_sampler``.
 
-    Validation images are held out of the training images and are seen through the evaluation transform only. Test
-    images are the data set's own: for ``imagenet`` and for an ``imagefolder`` without ``test/`` these are ``val/``, as
-    in the papers; an ``imagefolder`` with ``test/`` validates on ``val/``.
+    Validation images are held out of the training images, the same share of every class, and are seen through the
+    evaluation transform only. Test images are the data set's own: for ``imagenet`` and for an ``imagefolder`` without
+    ``test/`` these are ``val/``, as in the papers; an ``imagefolder`` with ``test/`` validates on ``val/``. A split is
+    read when it is first used.
 
     Args:
         name: ``digits`` (needs no files), ``cifar10``, ``cifar100``, ``imagenet`` or ``imagefolder``.
@@ -69,14 +69,12 @@ class ImageData(pl.LightningDataModule):
         eval_copies: for ``digits``, how often each validation and each test digit is placed.
 
     Attributes:
-        num_classes: the number of classes C.
-        class_names: the names of the classes in the order of the labels.
         image_size: the side of the images in pixels.
         mean: the mean of each channel that is subtracted, of pixel values in [0, 1].
         std: the standard deviation of each channel that is divided by, likewise.
 
     Raises:
-        UserError: an option has no sense, or none for this data set; the folder of an ``imagefolder`` is missing.
+        UserError: an option is invalid or does not apply to this data set.
 
     Example:
         >>> data = ImageData("digits", batch_size=16, train_copies=1)
@@ -130,7 +128,6 @@ class ImageData(pl.LightningDataModule):
         self.batch_size = batch_size
         self.eval_batch_size = eval_batch_size
         self.image_size = image_size or self.facts.image_size
-        self._own_validation_size = validation_size
         self.validation_size = self.facts.validation_size if validation_size is None else validation_size
         self.seed = seed
         self.split_seed = split_seed
@@ -151,10 +148,8 @@ class ImageData(pl.LightningDataModule):
         }
         given = {option: value for option, value in placement.items() if value is not None}
         self._refuse_options_without_effect(loader, [*given], root is not None)
-        if name == "digits":
-            self._digit_options = DigitOptions(canvas=self.image_size, **given)
-        # imagefolder's classes are its folders; all other sets know their number without looking.
-        self.num_classes: int = self.facts.num_classes or len(self.class_names)
+        self._digit_options = DigitOptions(canvas=self.image_size, **given) if name == "digits" else DigitOptions()
+        self._reader = SplitReader(name, self.root, validation_size, split_seed, train_limit, self._digit_options)
 
     def _refuse_options_without_effect(self, loader: str, digit_options: list[str], root_given: bool) -> None:
         if digit_options and self.name != "digits":
@@ -174,16 +169,36 @@ class ImageData(pl.LightningDataModule):
                 f"The images of {self.name} are 32 pixels a side; remove data.image_size={self.image_size}."
             )
 
-    @cached_property
+    @property
     def class_names(self) -> list[str]:
-        """The names of the classes in the order of the labels; for folders, the names of the class folders."""
-        if self.facts.class_names is not None:
-            return list(self.facts.class_names)
-        return list_classes(self._folder / "train")
+        """The names of the classes in the order of the labels; for folders, the names of the class folders.
+
+        Raises:
+            UserError: the folder of the training images is missing, or has other classes than the run to follow.
+        """
+        return self._reader.class_names
 
     @property
-    def _folder(self) -> Path:
-        return self.root / "imagenet" if self.name == "imagenet" else self.root
+    def num_classes(self) -> int:
+        """The number of classes C; raises as `class_names`."""
+        return self._reader.num_classes
+
+    def follow(self, record: DataRecord, chosen_anew: bool = False) -> None:
+        """Label and split the images as a training run did; call it before the images are read.
+
+        Labels follow the run's order of the classes. Its held-out images are the validation images, whatever was added
+        to the training images since; images that changed are said.
+
+        Args:
+            record: of the run.
+            chosen_anew: whether these data need not be those of the run. Then its held-out images are used where all of
+                them exist here, and others are held out where they do not.
+        """
+        self._reader.follow(record, chosen_anew)
+
+    def record(self) -> DataRecord:
+        """Return what a run that trains on these data must remember of them; raises as `setup`."""
+        return self._reader.record()
 
     def prepare_data(self) -> None:
         """Download what is to be downloaded; Lightning calls this in one process per machine.
@@ -200,27 +215,8 @@ class ImageData(pl.LightningDataModule):
         Raises:
             UserError: files are missing or damaged, folders do not agree, or a split is larger than the set.
         """
-        _ = self._samples  # the first access loads them
-
-    @cached_property
-    def _samples(self) -> dict[Split, TensorSet | FileSet]:
-        train: TensorSet | FileSet
-        test: TensorSet | FileSet
-        validation: TensorSet | FileSet | None = None
-        if self.name == "digits":
-            train, validation, test = make_digits(self._digit_options, self.validation_size, self.split_seed)
-        elif self.facts.in_memory:
-            train, test = load_cifar(self.name, self.root)
-        else:
-            train, validation, test = list_folders(
-                self._folder, self.class_names, self.num_classes, self.name, self._own_validation_size is not None
-            )
-        if validation is None:
-            stay, held_out = hold_out(len(train), self.validation_size, self.split_seed)
-            train, validation = train.subset(stay), train.subset(held_out)
-        if self.train_limit is not None:
-            train = train.subset(choose(len(train), self.train_limit, self.split_seed))
-        return {"train": train, "validation": validation, "test": test}
+        for split in SPLITS:
+            self._reader.samples(split)
 
     def train_dataloader(self) -> EpochLoader:
         """The training batches, shuffled and augmented anew in each epoch."""
@@ -228,7 +224,7 @@ class ImageData(pl.LightningDataModule):
 
     def val_dataloader(self) -> EpochLoader | list[EpochLoader]:
         """The validation batches; an empty list, at which Lightning skips validation, if nothing is held out."""
-        if len(self._samples["validation"]):
+        if len(self._reader.samples("validation")):
             return self._loader("validation")
         # Lightning asks whether this was the intention; validation_size=0 says so.
         warnings.filterwarnings("ignore", message="Total length of `list` across ranks is zero")
@@ -250,7 +246,7 @@ class ImageData(pl.LightningDataModule):
         """
         samples = self._part(split, part)
         if not len(samples):
-            total = len(self._samples[split])
+            total = len(self._reader.samples(split))
             raise UserError(f"Of {total} {split} images none are chosen; choose others, or enlarge the split.")
         return self._load(samples, split, training=False)
 
@@ -270,22 +266,26 @@ class ImageData(pl.LightningDataModule):
             UserError: a part would be empty.
         """
         copies = self._digit_options.eval_copies if self.name == "digits" else 1
-        return divide(len(self._samples["validation"]), share, self.split_seed, copies)
+        return divide(len(self._reader.samples("validation")), share, self.split_seed, copies)
+
+    def images_per_class(self, split: Split) -> Tensor:
+        """The number of images of each class in a split, int64 (C,)."""
+        return torch.bincount(self._reader.samples(split).labels, minlength=self.num_classes)
 
     def size(self, split: Split, part: slice | Tensor | None = None) -> int:
         """The number of images of a split, or of a part of it as in :meth:`evaluation_loader`."""
         return len(self._part(split, part))
 
-    def _part(self, split: Split, part: slice | Tensor | None) -> TensorSet | FileSet:
-        samples = self._samples[split]
+    def _part(self, split: Split, part: slice | Tensor | None) -> Samples:
+        samples = self._reader.samples(split)
         if part is None:
             return samples
         return samples.subset(torch.arange(len(samples))[part])
 
     def _loader(self, split: Split) -> EpochLoader:
-        return self._load(self._samples[split], split, training=split == "train")
+        return self._load(self._reader.samples(split), split, training=split == "train")
 
-    def _load(self, samples: TensorSet | FileSet, split: Split, training: bool) -> EpochLoader:
+    def _load(self, samples: Samples, split: Split, training: bool) -> EpochLoader:
         batch_size = self.batch_size if training else self.eval_batch_size
         rank, world_size, device = 0, 1, torch.device("cpu")
         if self.trainer is not None:
@@ -315,12 +315,12 @@ class ImageData(pl.LightningDataModule):
         return self._sizes("test")
 
     def _sizes(self, split: Split) -> Tensor | None:
-        samples = self._samples[split]
+        samples = self._reader.samples(split)
         return samples.sizes if isinstance(samples, TensorSet) else None
 
     def test_images(self, indices: Sequence[int] | Tensor) -> Tensor:
         """The test images at ``indices`` as the network sees them before normalisation: uint8 (n, 3, H, W)."""
-        dataset = Transformed(self._samples["test"], evaluation_geometry(self.facts, self.image_size))
+        dataset = Transformed(self._reader.samples("test"), evaluation_geometry(self.facts, self.image_size))
         return torch.stack([dataset.image(int(index)) for index in indices])
 
     def fingerprint(self, split: Split, part: slice | Tensor | None = None) -> str:

@@ -74,6 +74,10 @@ class FileSet:
         """The file of one sample."""
         return self.folder / os.fsdecode(self.paths[index])
 
+    def names(self) -> tuple[str, ...]:
+        """The paths relative to ``folder``, which tell the samples apart."""
+        return tuple(map(os.fsdecode, self.paths.tolist()))
+
     def subset(self, indices: Tensor) -> FileSet:
         """The samples at ``indices``."""
         return FileSet(self.folder, self.paths[indices.numpy()], self.labels[indices])
@@ -92,6 +96,8 @@ class FileSet:
             digest.update(b"%d\0" % self.path(index).stat().st_mtime_ns)
         return digest.hexdigest()
 
+
+Samples = TensorSet | FileSet
 
 _CIFAR = {"cifar10": CIFAR10, "cifar100": CIFAR100}
 
@@ -174,7 +180,7 @@ def list_images(folder: Path, classes: list[str]) -> FileSet:
         UserError: the folder is missing, has other classes, or has a class without images.
     """
     here = list_classes(folder)
-    if here != classes:
+    if set(here) != set(classes):
         odd = sorted(set(here) ^ set(classes))
         raise UserError(
             f"{folder.absolute()} and the train folder beside it must have the same classes, but differ in "
@@ -182,7 +188,7 @@ def list_images(folder: Path, classes: list[str]) -> FileSet:
         )
     paths: list[bytes] = []
     labels: list[int] = []
-    for label, name in enumerate(classes):
+    for name in here:
         files = image_files(folder, name)
         if not files:
             raise UserError(
@@ -190,39 +196,8 @@ def list_images(folder: Path, classes: list[str]) -> FileSet:
                 "add images or remove the folder."
             )
         paths += files
-        labels += [label] * len(files)
+        labels += [classes.index(name)] * len(files)
     return FileSet(folder, np.array(paths), torch.tensor(labels))
-
-
-def list_folders(
-    folder: Path, classes: list[str], num_classes: int, name: str, holds_out: bool
-) -> tuple[FileSet, FileSet | None, FileSet]:
-    """Training, validation (None: to be held out of the training images) and test files of ``imagenet`` or a folder.
-
-    Args:
-        folder: the one that holds ``train/``, ``val/`` and, for an ``imagefolder``, perhaps ``test/``.
-        classes: those of ``train/``.
-        num_classes: how many the data set has.
-        name: ``imagenet`` or ``imagefolder``.
-        holds_out: whether the user wants validation images held out.
-
-    Raises:
-        UserError: the folders do not hold what they must, or there is nothing to hold out.
-    """
-    if name == "imagenet" and len(classes) != num_classes:
-        raise UserError(
-            f"{folder / 'train'} holds {len(classes)} classes, not ImageNet's {num_classes}; use data=imagefolder for "
-            "other sets."
-        )
-    train, val = (list_images(folder / part, classes) for part in ("train", "val"))
-    if name == "imagefolder" and (folder / "test").is_dir():
-        if holds_out:
-            raise UserError(
-                f"{folder} has a test folder, so val/ is the validation set and nothing is held out; remove "
-                "data.validation_size (null)."
-            )
-        return train, val, list_images(folder / "test", classes)
-    return train, None, val
 
 
 def image_files(folder: Path, name: str = ".") -> list[bytes]:

@@ -60,8 +60,49 @@ def hold_out(total: int, size: int | float, seed: int, purpose: str = "validatio
         The indices that stay and the indices that are held out, each ascending, int64: disjoint, together complete.
     """
     count = held_out_count(total, size)
-    order = torch.randperm(total, generator=derived_generator("split", purpose, seed))
+    order = _order(total, purpose, seed)
     return order[count:].sort().values, order[:count].sort().values
+
+
+def hold_out_stratified(labels: Tensor, size: int | float, seed: int) -> tuple[Tensor, Tensor]:
+    """Split samples by a seeded permutation, holding out the same share of every class.
+
+    The counts are those of the largest remainder: every class gives the whole part of its share, and the classes with
+    the largest fractions one more. A class gives its last sample only when all other classes have one left.
+
+    Args:
+        labels: int64 (N,).
+        size: a count or a share to hold out, as in :func:`held_out_count`.
+        seed: the seed of the permutation.
+
+    Returns:
+        The indices that stay and the indices that are held out, each ascending, int64: disjoint, together complete.
+
+    Example:
+        >>> stay, held_out = hold_out_stratified(torch.tensor([0] * 20 + [1] * 10 + [2]), 3, seed=0)
+        >>> labels = torch.tensor([0] * 20 + [1] * 10 + [2])
+        >>> labels[held_out].tolist()
+        [0, 0, 1]
+    """
+    total = len(labels)
+    count = held_out_count(total, size)
+    per_class = torch.bincount(labels)
+    shares = count * per_class.double() / total
+    quotas = shares.floor().long()
+    by_fraction = (quotas - shares).argsort(stable=True)
+    for spare in (1, 0):
+        missing = count - int(quotas.sum())
+        can_give = by_fraction[(per_class - quotas)[by_fraction] > spare]
+        quotas[can_give[:missing]] += 1
+    order = _order(total, "validation", seed)
+    by_class = order[labels[order].argsort(stable=True)]  # class after class, each in the order of the permutation
+    rank = torch.arange(total) - (per_class.cumsum(0) - per_class)[labels[by_class]]
+    chosen = rank < quotas[labels[by_class]]
+    return by_class[~chosen].sort().values, by_class[chosen].sort().values
+
+
+def _order(total: int, purpose: str, seed: int) -> Tensor:
+    return torch.randperm(total, generator=derived_generator("split", purpose, seed))
 
 
 def choose(total: int, limit: int, seed: int) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -66,11 +67,13 @@ class FrozenNetwork(Teacher):
 
     Args:
         network: maps images (B, 3, H, W) to logits (B, C), or of all exits (K, B, C).
+        classes: the names of its C classes in order, where they are known.
     """
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: nn.Module, classes: Sequence[str] | None = None) -> None:
         super().__init__()
         self._network = (network.eval().requires_grad_(False),)
+        self.classes = None if classes is None else tuple(classes)
 
     def forward(self, network: StagedNetwork, images: Tensor, logits: Tensor, last_state: State) -> Tensor:
         """Return the logits that the frozen network gives for the images."""
@@ -96,6 +99,7 @@ def load_teacher(source: str, num_classes: int, image_size: int, weights: str | 
     Raises:
         UserError: if there is no such network, its weights do not fit, or it tells another number of classes apart.
     """
+    names = None
     if source.startswith(TORCHVISION):
         network = _torchvision_classifier(source.removeprefix(TORCHVISION), num_classes, weights)
         try:
@@ -107,19 +111,20 @@ def load_teacher(source: str, num_classes: int, image_size: int, weights: str | 
         if weights is not None:
             raise UserError("teacher_weights is for torchvision's classifiers; a run has its own weights.")
         try:
-            staged = load_trained(source).network
+            trained = load_trained(source)
         except UserError as error:
             raise UserError(
                 f"The teacher cannot be loaded: {error} A teacher is last_exit, first_stage, torchvision/NAME, a run "
                 "folder or a checkpoint."
             ) from error
-        network, classes = staged, staged.num_classes
+        network, classes = trained.network, trained.network.num_classes
+        names = trained.recipe.get("record", {}).get("classes")
     if classes != num_classes:
         raise UserError(
             f"The teacher {source} tells {classes} classes apart and the network {num_classes}; both must be trained "
             "for the same classes."
         )
-    return FrozenNetwork(network)
+    return FrozenNetwork(network, names)
 
 
 def _torchvision_classifier(name: str, num_classes: int, weights: str | None) -> nn.Module:

@@ -1,0 +1,95 @@
+"""What a training run remembers of its data, so that later commands use the same classes and held-out images."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from ranet.errors import UserError
+
+_NAMED = 5  # how many classes or images a sentence names
+
+
+@dataclass(frozen=True)
+class DataRecord:
+    """The classes and images of a training run, stored in its checkpoints.
+
+    Attributes:
+        name: name of the data set.
+        root: absolute path of its folder at the time of training; None for data without files.
+        classes: names of the classes in the order of the labels.
+        held_out: what was held out of the training images for validation: paths relative to the training folder, or
+            indices into the training images (CIFAR). None where the validation images are a set of their own.
+        images: for each split the number of its images.
+        digests: for each split a digest of its images and labels: pixels for data in memory; relative paths, file sizes
+            and labels for files. It does not depend on where the files lie.
+    """
+
+    name: str
+    root: str | None
+    classes: tuple[str, ...]
+    held_out: tuple[str, ...] | tuple[int, ...] | None
+    images: dict[str, int]
+    digests: dict[str, str]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain lists, strings and numbers, as a checkpoint can hold them."""
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+
+    @classmethod
+    def from_recipe(cls, recipe: Mapping[str, Any]) -> DataRecord | None:
+        """Return the record in what a checkpoint stores; None if the checkpoint has none."""
+        content = recipe.get("record")
+        if content is None:
+            return None
+        held_out = content["held_out"]
+        return cls(
+            **{
+                **content,
+                "classes": tuple(content["classes"]),
+                "held_out": None if held_out is None else tuple(held_out),
+            }
+        )
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """Return what policies and exports say of the data: name, classes and digests."""
+        return {"name": self.name, "classes": list(self.classes), "digests": self.digests}
+
+    def require_classes(self, classes: Sequence[str], of: str) -> None:
+        """Raise a UserError unless the classes have the same names; their order may differ.
+
+        Args:
+            classes: the names.
+            of: what has them, for the sentence.
+        """
+        missing, unknown = sorted({*self.classes} - {*classes}), sorted({*classes} - {*self.classes})
+        if missing or unknown:
+            parts = [f"{what}: {_listed(names)}" for what, names in (("missing", missing), ("new", unknown)) if names]
+            raise UserError(
+                f"{of} has other classes than the network was trained on ({'; '.join(parts)}); give the classes the "
+                "names that they had, or train again."
+            )
+
+    def require_same(self, now: DataRecord, where: str) -> None:
+        """Raise a UserError unless a run with this record can be resumed on the data as they are now.
+
+        Args:
+            now: record of the data as they are now.
+            where: the folder of the run, for the sentence.
+        """
+        self.require_classes(now.classes, f"The data of {where}")
+        for split, digest in self.digests.items():
+            if now.digests[split] != digest:
+                raise UserError(
+                    f"The {split} images changed since {where} was trained on them (it had {self.images[split]:,}, now "
+                    f"there are {now.images[split]:,}): put them back as they were, or choose another run=."
+                )
+        if now.classes != self.classes:
+            raise UserError(f"The order of the classes changed since {where} was trained; choose another run=.")
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f", ... ({len(names)} in all)" if len(names) > _NAMED else ""
+    return ", ".join(names[:_NAMED]) + more
