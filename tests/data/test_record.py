@@ -83,6 +83,14 @@ def test_test_images_that_changed_are_said(folder: Path, caplog: pytest.LogCaptu
     assert "The test images changed since the network was trained: 6 then, 7 now." in caplog.text
 
 
+def test_a_test_folder_that_came_later_changes_nothing(folder: Path) -> None:
+    record, before = image_data(folder).record(), validation_images(image_data(folder))
+    shutil.copytree(folder / "train", folder / "test")
+    data = followed(record, folder)
+    assert torch.equal(validation_images(data), before)
+    assert data.size("test") == 6
+
+
 def test_other_data_have_held_out_images_of_their_own(folder: Path, tmp_path: Path) -> None:
     record = image_data(folder, validation_size=4).record()
     other = tmp_path / "other"

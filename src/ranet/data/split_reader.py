@@ -114,7 +114,7 @@ class SplitReader:
         if self._facts.in_memory:
             train, test = (self._relabelled(samples) for samples in load_cifar(self.name, self.root))
             return {"test": test, **self._hold_out(train)}
-        own_test = self.name == "imagefolder" and (self.folder / "test").is_dir()
+        own_test = self._has_own_test()
         if split == "test":
             return {"test": self._list("test" if own_test else "val")}
         if not own_test:
@@ -127,6 +127,12 @@ class SplitReader:
         if split == "validation":
             return {"validation": self._list("val")}
         return {"train": self._limited(self._list("train"))}
+
+    def _has_own_test(self) -> bool:
+        """Return whether the folder has ``test/``, or had it when the run that is followed was trained."""
+        if self._followed is not None and not self._chosen_anew:
+            return self.name == "imagefolder" and self._followed.held_out is None
+        return self.name == "imagefolder" and (self.folder / "test").is_dir()
 
     def _list(self, part: str) -> FileSet:
         if self.name == "imagenet" and len(self.class_names) != self._facts.num_classes:
