@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 from omegaconf import OmegaConf
 
 from ranet.calibration import ExitScores
@@ -17,6 +18,14 @@ from ranet.cost import CostProfile, StageCosts
 
 # Small networks are no faster on several threads, and much slower where the machine has other things to do.
 torch.set_num_threads(1)
+
+# Every day the same few examples; --hypothesis-profile=thorough draws many others (make test-all). How long one takes
+# depends on what else the machine does.
+settings.register_profile(
+    "everyday", deadline=None, suppress_health_check=[HealthCheck.too_slow], max_examples=25, derandomize=True
+)
+settings.register_profile("thorough", settings.get_profile("everyday"), max_examples=150, derandomize=False)
+settings.load_profile("everyday")
 
 
 @pytest.fixture(scope="session", autouse=True)
