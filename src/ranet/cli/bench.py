@@ -24,11 +24,10 @@ from ranet.benchmark.report import sentences, setting_table, write_benchmark
 from ranet.benchmark.results import Benchmark, Setting, SettingTimes
 from ranet.benchmark.rivals import check_rivals, find_rivals
 from ranet.calibration import ExitPolicy, ExitScores, calibrate_each
-from ranet.cli.bench_options import check_options, rival_names, settings_of
+from ranet.cli.bench_options import rival_names, settings_of
 from ranet.cli.budgets import budgets
 from ranet.cli.build import plain
 from ranet.cli.currency import Currency
-from ranet.cli.edge import command
 from ranet.cli.policy_input import read_policies
 from ranet.cli.run_folder import environment, run_folder, write_record
 from ranet.cli.scoring import score, score_cache
@@ -62,10 +61,8 @@ class Subject:
     labels: npt.NDArray[np.int64] | None
 
 
-@command("bench", several=["policy"])
-def main(config: DictConfig) -> None:
+def run(config: DictConfig) -> None:
     """Measure, as the configuration says."""
-    check_options(config)
     device = _device(config)
     settings, notices = settings_of(config, device)
     policies = None if config.policy is None else read_policies(config.policy)

@@ -24,9 +24,7 @@ from ranet.calibration import (
 from ranet.calibration.risk import check_guarantee, observed_risk
 from ranet.calibration.solve import check_budgets
 from ranet.cli.budgets import budgets
-from ranet.cli.calibrate_options import check_options
 from ranet.cli.currency import Currency, currency
-from ranet.cli.edge import command
 from ranet.cli.policy_output import forget_earlier, policy_paths, write_policies
 from ranet.cli.run_folder import run_folder, write_record
 from ranet.cli.scoring import save_scores, score, score_cache
@@ -59,10 +57,8 @@ class Scored:
     chosen_by_validation: bool = False
 
 
-@command("calibrate")
-def main(config: DictConfig) -> None:
+def run(config: DictConfig) -> None:
     """Calibrate, as the configuration says."""
-    check_options(config)
     folder = run_folder()
     scored = _of_files(config) if config.scores is not None else _of_network(config)
     solved = _solve(config, scored)

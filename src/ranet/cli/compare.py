@@ -8,9 +8,7 @@ from pathlib import Path
 from omegaconf import DictConfig, ListConfig
 from rich.console import Console
 
-from ranet.cli.edge import command
 from ranet.cli.run_folder import refuse_record_of_another, write_record
-from ranet.cli.trained import check_unit
 from ranet.errors import UserError
 from ranet.evaluation import compare, find_runs, read_run, write_comparison
 from ranet.evaluation.comparison_tables import budget_sheets, exit_sheets
@@ -19,12 +17,8 @@ from ranet.evaluation.finished_runs import evaluate_command
 BUDGETS_SHOWN = 8
 
 
-@command("compare", positional="runs")
-def main(config: DictConfig) -> None:
+def run(config: DictConfig) -> None:
     """Compare, as the configuration says."""
-    check_unit(config.unit)
-    if isinstance(config.budgets, bool) or not isinstance(config.budgets, int) or config.budgets < 2:
-        raise UserError(f"budgets={config.budgets} must be a whole number of at least 2.")
     output = Path(config.output)
     refuse_record_of_another(output)
     unit = f"lazy_{config.unit}" if config.lazy else config.unit

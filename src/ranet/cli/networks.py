@@ -6,13 +6,11 @@ from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
 
-from ranet.cli.edge import command
 from ranet.errors import unknown_name
 from ranet.models import list_networks, network_preset
 
 
-@command("networks")
-def main(config: DictConfig) -> None:
+def run(config: DictConfig) -> None:
     """Print the names that match the pattern, and what they are."""
     pattern = str(config.pattern)
     names = list_networks(pattern)
