@@ -103,7 +103,7 @@ def write_report(
     outcome = None if policy is None else evaluate_policy(policy, test, anytime.cost)
     points = published_points(published) if isinstance(published, str) else tuple(published or ())
     if points and unit != "paper_ops":
-        console.print(f"Published points are in paper ops and not drawn beside costs in {unit}.")
+        console.print("The published points are in paper ops: unit=paper_ops draws them.")
         points = ()
 
     tables = {"anytime.csv": anytime_rows(anytime, unit), "exits.csv": exit_rows(anytime, unit, outcome)}
