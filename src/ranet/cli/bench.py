@@ -32,6 +32,7 @@ from ranet.cli.policy_input import read_policies
 from ranet.cli.run_folder import environment, run_folder, write_record
 from ranet.cli.scoring import score, score_cache
 from ranet.cli.trained import evaluation_device, load_network_and_data
+from ranet.console import new_console, print_table, say
 from ranet.cost import measure_costs
 from ranet.data import ImageData
 from ranet.errors import UserError
@@ -71,9 +72,8 @@ def run(config: DictConfig) -> None:
     rivals = find_rivals(rival_names(config), *_sizes(subject.network))
     check_rivals(rivals, [setting.backend for setting in settings], [setting.batch_size for setting in settings])
     task = Task(subject.network, subject.policies, subject.images, subject.labels)
-    console = Console()
-    for sentence in (_how_long(settings, config.seconds), *notices):
-        console.print(sentence, soft_wrap=True, markup=False)
+    console = new_console()
+    say(console, _how_long(settings, config.seconds), *notices)
     reference = reference_answers(task)
     measured: list[SettingTimes] = []
     with _progress(settings) as (begin, tick):
@@ -92,14 +92,10 @@ def run(config: DictConfig) -> None:
     write_record(folder, config)
     files = write_benchmark(folder, benchmark, f"Early exit of {subject.name}")
     for result in measured:
-        console.print(setting_table(result, config.rounds))
+        print_table(console, setting_table(result, config.rounds))
     figures = [f"  figure: {file}" for file in files if file.suffix == ".png"]
-    for sentence in (
-        *sentences(benchmark)[len(notices) :],
-        f"Written to {folder}; its bench.md says what lines and columns mean",
-        *figures,
-    ):
-        console.print(sentence, soft_wrap=True, markup=False)
+    written = f"Written to {folder}; its bench.md says what lines and columns mean"
+    say(console, *sentences(benchmark)[len(notices) :], written, *figures)
 
 
 def _device(config: DictConfig) -> torch.device:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
-from rich.console import Console
 
 from ranet.calibration import (
     Calibration,
@@ -30,6 +29,7 @@ from ranet.cli.run_folder import run_folder, write_record
 from ranet.cli.scoring import save_scores, score, score_cache
 from ranet.cli.trained import load_network_and_data
 from ranet.cli.used_exits import used_exits_sentence
+from ranet.console import new_console, print_table, say
 from ranet.errors import UserError
 from ranet.evaluation import calibration_report
 from ranet.models import network_fingerprint
@@ -76,15 +76,14 @@ def run(config: DictConfig) -> None:
         save_scores(scored.test, folder / "scores_test.npz", inputs)
     if scored.currency.latency is not None:
         scored.currency.latency.save(folder / "latency.json")
-    console = Console()
-    console.print(report.table())
+    console = new_console()
+    print_table(console, report.table())
     sentences = [*scored.currency.notices, *dict.fromkeys(notice for one in solved for notice in one.notices)]
     sentences += [report.remark] if report.remark is not None else []
     sentences += _what_it_means(config, solved, scored)
     sentences.append(f"Policy written to {paths[0]}" if len(paths) == 1 else f"Policies written to {paths[0].parent}")
     sentences += [f"  figure: {file}" for file in files if file.suffix == ".png"]
-    for sentence in sentences:
-        console.print(sentence, soft_wrap=True, markup=False)
+    say(console, *sentences)
 
 
 def _what_it_means(config: DictConfig, solved: Sequence[Calibration], scored: Scored) -> list[str]:

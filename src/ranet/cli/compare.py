@@ -6,9 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from omegaconf import DictConfig, ListConfig
-from rich.console import Console
 
 from ranet.cli.run_folder import refuse_record_of_another, write_record
+from ranet.console import new_console, print_table, say
 from ranet.errors import UserError
 from ranet.evaluation import compare, find_runs, read_run, write_comparison
 from ranet.evaluation.comparison_tables import budget_sheets, exit_sheets
@@ -42,12 +42,10 @@ def run(config: DictConfig) -> None:
 
     write_record(output, config)
     write_comparison(output, comparison, folders)
-    console = Console()
+    console = new_console()
     for sheet in (*exit_sheets(comparison), *budget_sheets(comparison, BUDGETS_SHOWN)):
-        console.print(sheet.table())
-    for note in comparison.notes:
-        console.print(f"Note: {note}", soft_wrap=True, markup=False)
-    console.print(f"Written to {output}", soft_wrap=True, markup=False)
+        print_table(console, sheet.table())
+    say(console, *(f"Note: {note}" for note in comparison.notes), f"Written to {output}")
 
 
 def _names(value: object) -> list[str]:

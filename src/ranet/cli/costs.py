@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from omegaconf import DictConfig
-from rich.console import Console
 from rich.table import Table
 
 from ranet.cli.build import plain
+from ranet.console import new_console, print_table, say
 from ranet.cost import CostProfile, measure_costs
 from ranet.models import InlineCollaboration, create_network
 
@@ -21,10 +21,11 @@ def run(config: DictConfig) -> None:
         network = InlineCollaboration(network)
         name += " with collaboration"
     profile = measure_costs(network, config.image_size)
-    Console().print(_table(name, profile))
+    console = new_console()
+    print_table(console, _table(name, profile))
     if config.output is not None:
         profile.save(config.output)
-        print(f"Written to {config.output}")
+        say(console, f"Written to {config.output}")
 
 
 def _table(name: str, profile: CostProfile) -> Table:

@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 import torch
 from omegaconf import DictConfig
-from rich.console import Console
 from rich.table import Table
 
 from ranet.calibration import ExitPolicy, ExitScores, ScoreCache, load_policy
 from ranet.cli.run_folder import run_folder, write_record
 from ranet.cli.scoring import save_scores, score, score_cache, score_unlabelled
 from ranet.cli.trained import load_network_and_data
+from ranet.console import new_console, print_table, say
 from ranet.cost import measure_costs
 from ranet.data import ImageData
 from ranet.evaluation import measure_drift, policy_report, published_points, write_report
@@ -106,10 +106,9 @@ def report_curves(
 
 
 def _show(table: Table, sentences: Sequence[str], folder: Path) -> None:
-    console = Console()
-    console.print(table)
-    for sentence in (*sentences, f"Written to {folder}"):
-        console.print(sentence, soft_wrap=True, markup=False)
+    console = new_console()
+    print_table(console, table)
+    say(console, *sentences, f"Written to {folder}")
 
 
 def _published(trained: TrainedNetwork, data: ImageData) -> str | None:

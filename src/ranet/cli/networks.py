@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from omegaconf import DictConfig
-from rich.console import Console
 from rich.table import Table
 
+from ranet.console import new_console, print_table
 from ranet.errors import unknown_name
 from ranet.models import list_networks, network_preset
 
@@ -20,4 +20,4 @@ def run(config: DictConfig) -> None:
     for name in names:
         preset = network_preset(name)
         table.add_row(name, preset.family, preset.about)
-    Console().print(table)
+    print_table(new_console(), table)

@@ -37,7 +37,14 @@ class PredictionTable:
         self._file = file
         self._classes = classes
         self._json_lines = json_lines
-        self._columns = ["image", "class_name", "class_index", "probability", "exit", f"cost_{unit}" if unit else "cost"]
+        self._columns = [
+            "image",
+            "class_name",
+            "class_index",
+            "probability",
+            "exit",
+            f"cost_{unit}" if unit else "cost",
+        ]
         # A whole batch goes out as one text: what was written before stays whole rows, whatever happens.
         self._csv = csv.writer(file, lineterminator="\n")
         self._begun = json_lines
