@@ -19,7 +19,7 @@ def named_for_type_checkers(path: Path) -> dict[str, str]:
     return {alias.name: str(node.module) for node in imports for alias in node.names}
 
 
-@pytest.mark.parametrize("package", ["ranet", "ranet.calibration"])
+@pytest.mark.parametrize("package", ["ranet", "ranet.calibration", "ranet.models"])
 def test_every_public_name_is_what_type_checkers_see(package: str) -> None:
     lazy = import_module(package)
     seen = named_for_type_checkers(Path(str(lazy.__file__)))
@@ -42,6 +42,7 @@ def test_an_unknown_name_is_said_like_any_other() -> None:
     [
         "import ranet; dir(ranet)",
         "from ranet.calibration import ExitPolicy, load_policy; ExitPolicy((0.5,)).save('p'); load_policy('p')",
+        "from ranet.models import list_networks; list_networks()",
         "import sys; sys.argv = ['ranet', '--help']; import ranet.cli.main as m; m._help()",
     ],
 )

@@ -58,6 +58,8 @@ __all__ = [
     "export_engine",
     "UserError",
 ]
+#: Of this package; setup.cfg reads it here.
+__version__ = "0.1.0"
 _PARTS = {
     "ranet.models": [
         "create_network",

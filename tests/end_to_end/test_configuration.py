@@ -59,6 +59,12 @@ def test_every_network_is_a_choice_of_the_group_model(name: str) -> None:
     assert own == set(inspect.signature(type(create_network("msdnet" if "msdnet" in name else "ranet"))).parameters)
 
 
+def test_costs_are_in_macs_by_default_and_in_paper_ops_where_published_points_are_drawn() -> None:
+    units = {name: composed(f"+experiment={name}").unit for name in EXPERIMENTS}
+    assert units == {name: "paper_ops" if name.startswith("published") else "macs" for name in EXPERIMENTS}
+    assert composed().unit == OmegaConf.load(CONF / "compare.yaml").unit == "macs"
+
+
 def test_every_choice_of_every_group_can_be_composed() -> None:
     for choice in CHOICES:
         group, name = choice.split("/")

@@ -75,8 +75,8 @@ def replayed(folder: Path, policy: ExitPolicy) -> tuple[list[str], ExitScores, n
 def check_rows(rows: list[dict[str, str]], policy: ExitPolicy, scores: ExitScores, exits: np.ndarray) -> None:
     at = (exits, np.arange(len(exits)))
     assert [int(row["exit"]) - 1 for row in rows] == exits.tolist()
-    assert [int(row["class"]) for row in rows] == scores.prediction[at].tolist()
-    assert [row["label"] for row in rows] == [row["class"] for row in rows]  # digits are called what they are
+    assert [int(row["class_index"]) for row in rows] == scores.prediction[at].tolist()
+    assert [row["class_name"] for row in rows] == [row["class_index"] for row in rows]  # digits are called what they are
     np.testing.assert_allclose([float(row["probability"]) for row in rows], scores.confidence[at], atol=1e-5)
     costs = policy.metadata["cost_per_exit"]
     assert [float(row["cost_macs"]) for row in rows] == [costs[k] for k in exits]
@@ -137,8 +137,8 @@ def test_files_arrays_and_kinds_of_output_agree(folder: Path, tmp_path: Path) ->
 
     two = [rows[77], rows[3]]
     listed = answered(f"images=[{two[0]['image']},{two[1]['image']}]", folder=folder)
-    assert [(row["image"], row["class"], row["exit"]) for row in listed] == [
-        (row["image"], row["class"], row["exit"]) for row in two
+    assert [(row["image"], row["class_index"], row["exit"]) for row in listed] == [
+        (row["image"], row["class_index"], row["exit"]) for row in two
     ]
     # Nothing but what was asked for is written.
     assert not any("outputs" in name or "predict" in name for name in content(folder))
@@ -181,7 +181,7 @@ def test_broken_images_are_named_at_the_end_and_the_others_answered(folder: Path
 
     outcome = predict(f"images={tmp_path / 'mixed' / '2_empty.png'}", folder=folder)
     assert outcome.status == 1
-    assert outcome.out == "image,label,class,probability,exit,cost_macs\n"
+    assert outcome.out == "image,class_name,class_index,probability,exit,cost_macs\n"
     assert outcome.err.endswith("ranet: 1 of 1 images could not be answered and have no row.\n")
 
     normalised = np.random.default_rng(0).normal(size=(5, 3, 32, 32)).astype(np.float32)
@@ -452,7 +452,7 @@ def test_classes_of_folders_are_named_while_the_folders_are_there(tmp_path: Path
     outcome = command("predict", *options, folder=tmp_path)
     assert outcome.status == 0, outcome.err
     (row,) = csv.DictReader(io.StringIO(outcome.out))
-    assert row["label"] == row["class"]
+    assert row["class_name"] == ""
     assert row["exit"] == "1"
 
 
@@ -467,7 +467,7 @@ def test_published_weights_answer_without_the_images_of_their_data_set(tmp_path:
     assert outcome.status == 0, outcome.err
     (row,) = csv.DictReader(io.StringIO(outcome.out))
     names = ImageData("cifar100").class_names
-    assert row["label"] == names[int(row["class"])]
+    assert row["class_name"] == names[int(row["class_index"])]
 
 
 @pytest.mark.parametrize(
@@ -507,7 +507,7 @@ def test_who_reads_only_the_first_rows_hears_no_complaint(folder: Path) -> None:
     names = ",".join(["images"] * 40)
     process = start("predict", *options, f"images=[{names}]", folder=folder)
     assert process.stdout is not None
-    assert process.stdout.readline() == "image,label,class,probability,exit,cost_macs\n"
+    assert process.stdout.readline() == "image,class_name,class_index,probability,exit,cost_macs\n"
     process.stdout.close()
     process.stdout = None
     _, err = process.communicate(timeout=120)

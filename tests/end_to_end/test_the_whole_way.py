@@ -123,7 +123,7 @@ def test_the_report_is_that_of_the_checkpoint(run: Path, name: str, answers: dic
     for k, row in enumerate(rows):
         right = (logits[k].argmax(-1) == labels).float().mean().item()
         assert float(row["top1_percent"]) == pytest.approx(100 * right, abs=1e-4)
-        assert int(row["cost_paper_ops"]) == costs.paper_ops_per_exit[k]
+        assert int(row["cost_macs"]) == costs.macs_per_exit[k]
 
 
 def test_evaluating_again_gives_the_same_files(run: Path, tmp_path: Path) -> None:

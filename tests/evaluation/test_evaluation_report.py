@@ -106,7 +106,7 @@ def test_published_points_stay_away_from_another_unit(scored, tmp_path):
     output = io.StringIO()
     console = Console(file=output, width=120)
     write_report(tmp_path, scored.test, scored.costs, "macs", published="cifar10", console=console)
-    assert "not drawn beside costs in macs" in output.getvalue()
+    assert "unit=paper_ops draws them" in output.getvalue()
 
 
 @pytest.mark.parametrize(

@@ -42,8 +42,8 @@ def test_rows_read_back_are_what_the_engine_said(names: list[str], seed: int, js
     file.seek(0)
     rows = [json.loads(line) for line in file] if json_lines else list(csv.DictReader(file))
     assert [row["image"] for row in rows] == names
-    assert [row["label"] for row in rows] == [CLASSES[label] for label in said.labels]
-    assert [int(row["class"]) for row in rows] == said.labels.tolist()
+    assert [row["class_name"] for row in rows] == [CLASSES[label] for label in said.labels]
+    assert [int(row["class_index"]) for row in rows] == said.labels.tolist()
     assert [int(row["exit"]) for row in rows] == (said.exits + 1).tolist()
     assert [float(row["cost_macs"]) for row in rows] == said.costs.tolist()
     # Every bit of the float32 is there, and no digit more.
@@ -63,7 +63,7 @@ def test_csv_as_people_read_it(tmp_path: Path) -> None:
     text = (tmp_path / "new" / "out.csv").read_text()
     probabilities = [str(value) for value in said.confidences]
     assert text.splitlines() == [
-        "image,label,class,probability,exit,cost_macs",
+        "image,class_name,class_index,probability,exit,cost_macs",
         f"a.png,cat,{said.labels[0]},{probabilities[0]},{said.exits[0] + 1},{COSTS[said.exits[0]]:.0f}",
         f'"b,c.png",cat,{said.labels[1]},{probabilities[1]},{said.exits[1] + 1},{COSTS[said.exits[1]]:.0f}',
     ]
@@ -74,15 +74,16 @@ def test_json_lines_without_names_and_in_milliseconds(tmp_path: Path) -> None:
     with open_table(str(tmp_path / "out.jsonl"), "ms") as table:
         table.write(["0", "1", "2"], said)
     rows = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
-    assert [row["label"] for row in rows] == said.labels.tolist() == [row["class"] for row in rows]
+    assert [row["class_index"] for row in rows] == said.labels.tolist()
+    assert [row["class_name"] for row in rows] == [None, None, None]
     assert [row["cost_ms"] for row in rows] == said.costs.tolist()
-    assert list(rows[0]) == ["image", "label", "class", "probability", "exit", "cost_ms"]
+    assert list(rows[0]) == ["image", "class_name", "class_index", "probability", "exit", "cost_ms"]
 
 
 def test_costs_without_a_unit_are_named_cost(tmp_path: Path) -> None:
     with open_table(str(tmp_path / "out.csv"), ""):
         pass
-    assert (tmp_path / "out.csv").read_text() == "image,label,class,probability,exit,cost\n"
+    assert (tmp_path / "out.csv").read_text() == "image,class_name,class_index,probability,exit,cost\n"
 
 
 def test_standard_output_gets_whole_rows_at_once(capsys: pytest.CaptureFixture[str]) -> None:
@@ -109,7 +110,7 @@ def test_the_head_comes_with_the_first_rows_and_not_with_an_error(capsys: pytest
     assert not capsys.readouterr().out
     with open_table("-", "macs"):
         assert not capsys.readouterr().out
-    assert capsys.readouterr().out == "image,label,class,probability,exit,cost_macs\n"
+    assert capsys.readouterr().out == "image,class_name,class_index,probability,exit,cost_macs\n"
 
 
 def test_json_that_others_cannot_read_is_not_written(tmp_path: Path) -> None:

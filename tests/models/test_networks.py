@@ -1,12 +1,15 @@
 """Every preset, and networks that nobody published, keep the staged contract."""
 
+import inspect
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ranet import StagedNetwork, UserError, create_network, list_networks
-from ranet.models import network_preset
+from ranet.models import list_families, network_preset
+from ranet.models.registry import option_defaults
 
 CIFAR_PRESETS = [name for name in list_networks() if "imagenet" not in name]
 # The ImageNet networks at full depth, but thin and on small images: the same structure in seconds.
@@ -249,3 +252,11 @@ def test_presets_can_be_listed_by_pattern_and_told_apart() -> None:
     assert list_networks("nothing*") == []
     assert {network_preset(name).family for name in list_networks()} == {"msdnet", "ranet"}
     assert network_preset("ranet").options == {}
+
+
+@pytest.mark.parametrize("name", list_families())
+def test_the_options_that_are_known_without_pytorch_are_those_of_the_class(name: str) -> None:
+    parameters = inspect.signature(type(create_network(name))).parameters
+    assert option_defaults(name) == {option: parameter.default for option, parameter in parameters.items()}
+    presets = [network_preset(preset) for preset in list_networks()]
+    assert all(set(preset.options) <= set(parameters) for preset in presets if preset.family == name)

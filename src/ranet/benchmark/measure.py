@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from itertools import product
 from time import perf_counter
 from typing import Any, cast
 
@@ -38,18 +37,6 @@ from ranet.inference.fused_stages import FusedStage
 from ranet.inference.stage_times import StageTimes, measure_stages
 
 _WHOLE, _STAGES = "whole", "stages"
-
-
-def all_settings(backends: Sequence[str], precisions: Sequence[str], batch_sizes: Sequence[int]) -> list[Setting]:
-    """Every combination that is possible: ONNX Runtime computes in float32 alone.
-
-    Example:
-        >>> [str(setting) for setting in all_settings(["torch", "onnxruntime"], ["float32", "bfloat16"], [1])]
-        ['batch 1 in torch float32', 'batch 1 in torch bfloat16', 'batch 1 in onnxruntime float32']
-    """
-    return [
-        Setting(*each) for each in product(backends, precisions, batch_sizes) if each[:2] != ("onnxruntime", "bfloat16")
-    ]
 
 
 def benchmark_settings(

@@ -78,7 +78,7 @@ def setting_table(result: SettingTimes, rounds: int) -> Table:
     """One setting for the console."""
     table = Table(title=_title(result, rounds), caption=_caption(result), box=None, padding=(0, 0, 0, 1))
     for heading in HEADINGS:
-        table.add_column(heading.replace(" ", "\n"), justify="right" if heading else "left", no_wrap=True)
+        table.add_column(heading, justify="right" if heading else "left")
     for line in lines(result):
         table.add_row(*_cells(line, result.whole))
     return table

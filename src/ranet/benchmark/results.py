@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import product
 from math import isnan, nan
 from typing import Any, NamedTuple
 
@@ -26,6 +27,18 @@ class Setting(NamedTuple):
 
     def __str__(self) -> str:
         return f"batch {self.batch_size} in {self.backend} {self.precision}"
+
+
+def all_settings(backends: Sequence[str], precisions: Sequence[str], batch_sizes: Sequence[int]) -> list[Setting]:
+    """Every combination that is possible: ONNX Runtime computes in float32 alone.
+
+    Example:
+        >>> [str(setting) for setting in all_settings(["torch", "onnxruntime"], ["float32", "bfloat16"], [1])]
+        ['batch 1 in torch float32', 'batch 1 in torch bfloat16', 'batch 1 in onnxruntime float32']
+    """
+    return [
+        Setting(*each) for each in product(backends, precisions, batch_sizes) if each[:2] != ("onnxruntime", "bfloat16")
+    ]
 
 
 @dataclass(frozen=True)

@@ -9,13 +9,14 @@ if TYPE_CHECKING:
     from ranet.calibration.exit_choice import ExitCalibration, calibrate_exits, calibrate_exits_each
     from ranet.calibration.fused_stage_costs import FusedStageCosts
     from ranet.calibration.geometric import PAPER_RATIOS, geometric_policy, geometric_thresholds
+    from ranet.calibration.options import POLICIES
     from ranet.calibration.outcome import PolicyOutcome, checked_costs, evaluate_policy, evaluate_thresholds
     from ranet.calibration.policies import ExitPolicy, load_policy
     from ranet.calibration.promise import Calibration
     from ranet.calibration.risk import RiskCalibration, calibrate_risk
     from ranet.calibration.score_cache import ScoreCache
     from ranet.calibration.scores import ExitScores
-    from ranet.calibration.solve import POLICIES, calibrate, calibrate_each
+    from ranet.calibration.solve import calibrate, calibrate_each
     from ranet.calibration.temperature import fit_temperatures
 
 __all__ = [
@@ -49,13 +50,14 @@ _PARTS = {
     "ranet.calibration.exit_choice": ["ExitCalibration", "calibrate_exits", "calibrate_exits_each"],
     "ranet.calibration.fused_stage_costs": ["FusedStageCosts"],
     "ranet.calibration.geometric": ["PAPER_RATIOS", "geometric_policy", "geometric_thresholds"],
+    "ranet.calibration.options": ["POLICIES"],
     "ranet.calibration.outcome": ["PolicyOutcome", "checked_costs", "evaluate_policy", "evaluate_thresholds"],
     "ranet.calibration.policies": ["ExitPolicy", "load_policy"],
     "ranet.calibration.promise": ["Calibration"],
     "ranet.calibration.risk": ["RiskCalibration", "calibrate_risk"],
     "ranet.calibration.score_cache": ["ScoreCache"],
     "ranet.calibration.scores": ["ExitScores"],
-    "ranet.calibration.solve": ["POLICIES", "calibrate", "calibrate_each"],
+    "ranet.calibration.solve": ["calibrate", "calibrate_each"],
     "ranet.calibration.temperature": ["fit_temperatures"],
 }
 __getattr__, __dir__ = lazy_exports(__name__, _PARTS)

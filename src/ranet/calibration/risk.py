@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ranet.calibration.bounds import binomial_p_value, hoeffding_bentkus_p_value, net_loss_p_value
+from ranet.calibration.options import BOUNDS, RISKS
 from ranet.calibration.outcome import checked_costs
 from ranet.calibration.policies import ExitPolicy
 from ranet.calibration.promise import Calibration, promise
@@ -20,8 +21,6 @@ from ranet.calibration.scores import ExitScores
 from ranet.calibration.threshold_walk import count_along, count_ever, steps_of_exits, threshold_grid
 from ranet.errors import UserError, unknown_name
 
-RISKS = ("accuracy", "disagreement")
-BOUNDS = ("binomial", "hoeffding_bentkus")
 CONFORMAL = "conformal"
 MOST_IMAGES = 10**15
 Counts = npt.NDArray[np.int64]

@@ -13,25 +13,15 @@ import numpy.typing as npt
 from ranet.calibration.cross_fitting import OptimalSolver, ScoreChoice
 from ranet.calibration.geometric_solver import GeometricSolver
 from ranet.calibration.one_threshold import OneThresholdSolver
+from ranet.calibration.options import CANDIDATES, score_of
 from ranet.calibration.outcome import checked_costs
 from ranet.calibration.promise import Calibration, Promises
-from ranet.calibration.score_checks import SCORES, require_scores
+from ranet.calibration.score_checks import require_scores
 from ranet.calibration.scores import ExitScores
-from ranet.errors import UserError, unknown_name
+from ranet.errors import UserError
 
-POLICIES = {
-    "geometric": "confidence",
-    "margin": "margin",
-    "entropy": "entropy",
-    "one_threshold": "confidence",
-    "patience": "patience",
-    "optimal": "confidence",
-}
-"""The families of policies, and the score that each compares unless another is asked for."""
 SMOOTHING = 0.02
 FOLDS = 2
-
-CANDIDATES = ("confidence", "margin", "entropy")
 
 Budgets = Sequence[float] | npt.NDArray[np.float64]
 Solution = tuple[str, npt.NDArray[np.float32], Mapping[str, Any]]
@@ -154,26 +144,6 @@ def check_budgets(budgets: Budgets, costs: npt.NDArray[np.float64], unit: str) -
             raise UserError(f"The budget must be a positive number, not {budget}; {_reachable(costs, unit)}.")
         if budget < costs[0]:
             raise UserError(f"No policy has a mean cost of {_number(float(budget), unit)}; {_reachable(costs, unit)}.")
-
-
-def score_of(policy: str, score: str | None) -> str:
-    """What the family compares if this score is asked for, or none is.
-
-    Raises:
-        UserError: for an unknown family or score, or one that does not go with the other.
-    """
-    if policy not in POLICIES:
-        raise unknown_name("policy", policy, POLICIES)
-    if score is None or score == POLICIES[policy]:
-        return POLICIES[policy]
-    if score not in SCORES:
-        raise unknown_name("score", score, SCORES)
-    if policy not in ("geometric", "one_threshold", "optimal") or score not in CANDIDATES:
-        raise UserError(
-            f"policy={policy} does not compare the {score}; choose confidence, margin or entropy with geometric, "
-            "one_threshold or optimal, or policy=patience."
-        )
-    return score
 
 
 def _solver(

@@ -24,15 +24,15 @@ from ranet.benchmark.report import sentences, setting_table, write_benchmark
 from ranet.benchmark.results import Benchmark, Setting, SettingTimes
 from ranet.benchmark.rivals import check_rivals, find_rivals
 from ranet.calibration import ExitPolicy, ExitScores, calibrate_each
-from ranet.cli.bench_options import check_options, rival_names, settings_of
+from ranet.cli.bench_options import rival_names, settings_of
 from ranet.cli.budgets import budgets
 from ranet.cli.build import plain
 from ranet.cli.currency import Currency
-from ranet.cli.edge import command
 from ranet.cli.policy_input import read_policies
 from ranet.cli.run_folder import environment, run_folder, write_record
 from ranet.cli.scoring import score, score_cache
 from ranet.cli.trained import evaluation_device, load_network_and_data
+from ranet.console import new_console, print_table, say
 from ranet.cost import measure_costs
 from ranet.data import ImageData
 from ranet.errors import UserError
@@ -62,10 +62,8 @@ class Subject:
     labels: npt.NDArray[np.int64] | None
 
 
-@command("bench", several=["policy"])
-def main(config: DictConfig) -> None:
+def run(config: DictConfig) -> None:
     """Measure, as the configuration says."""
-    check_options(config)
     device = _device(config)
     settings, notices = settings_of(config, device)
     policies = None if config.policy is None else read_policies(config.policy)
@@ -74,9 +72,8 @@ def main(config: DictConfig) -> None:
     rivals = find_rivals(rival_names(config), *_sizes(subject.network))
     check_rivals(rivals, [setting.backend for setting in settings], [setting.batch_size for setting in settings])
     task = Task(subject.network, subject.policies, subject.images, subject.labels)
-    console = Console()
-    for sentence in (_how_long(settings, config.seconds), *notices):
-        console.print(sentence, soft_wrap=True, markup=False)
+    console = new_console()
+    say(console, _how_long(settings, config.seconds), *notices)
     reference = reference_answers(task)
     measured: list[SettingTimes] = []
     with _progress(settings) as (begin, tick):
@@ -95,14 +92,10 @@ def main(config: DictConfig) -> None:
     write_record(folder, config)
     files = write_benchmark(folder, benchmark, f"Early exit of {subject.name}")
     for result in measured:
-        console.print(setting_table(result, config.rounds))
+        print_table(console, setting_table(result, config.rounds))
     figures = [f"  figure: {file}" for file in files if file.suffix == ".png"]
-    for sentence in (
-        *sentences(benchmark)[len(notices) :],
-        f"Written to {folder}; its bench.md says what lines and columns mean",
-        *figures,
-    ):
-        console.print(sentence, soft_wrap=True, markup=False)
+    written = f"Written to {folder}; its bench.md says what lines and columns mean"
+    say(console, *sentences(benchmark)[len(notices) :], written, *figures)
 
 
 def _device(config: DictConfig) -> torch.device:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-import torch
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
-from ranet.benchmark.measure import all_settings
-from ranet.benchmark.results import Setting
+from ranet.benchmark.results import Setting, all_settings
+from ranet.cli.options import check_checkpoint, check_seed, listed
+from ranet.cli.policy_input import read_policies
 from ranet.cli.shares import is_number
 from ranet.errors import UserError, unknown_name
 from ranet.inference.backend import PRECISIONS
 from ranet.inference.extras import require
 from ranet.inference.open_backend import BACKENDS, installed_backends
 from ranet.inference.options import is_count, require_count
+
+if TYPE_CHECKING:
+    import torch
 
 _EXTRAS = {"onnxruntime": "onnx", "openvino": "openvino"}
 
@@ -39,37 +42,39 @@ def check_options(config: DictConfig) -> None:
     for name in ("images_limit", "rounds", "threads"):
         if config[name] is not None or name != "threads":
             require_count(name, config[name])
-    if not isinstance(config.seed, int) or isinstance(config.seed, bool) or not 0 <= config.seed < 2**32:
-        raise UserError(f"seed={config.seed} must be a whole number from 0 to {2**32 - 1}.")
+    check_seed(config.seed)
     if config.seconds is not None and not (is_number(config.seconds) and config.seconds > 0):
         raise UserError(f"seconds={config.seconds} must be a positive number, or null.")
+    backends = [] if config.backends is None else listed(config.backends)
+    for name, words, known in (("precision", listed(config.precisions), PRECISIONS), ("backend", backends, BACKENDS)):
+        for word in map(str, words):
+            if word not in known:
+                raise unknown_name(name, word, known)
+    for size in listed(config.batch_sizes):
+        if not is_count(size):
+            raise UserError(f"batch_sizes={size} must be a whole number of at least 1, or a list of them.")
+    rival_names(config)
+    check_checkpoint(config)
+    if config.policy is not None:
+        read_policies(config.policy)
 
 
 def settings_of(config: DictConfig, device: torch.device) -> Settings:
     """Every combination of backends, precisions and batch sizes that is possible.
 
     Raises:
-        UserError: for an unknown or missing one, or if none is left.
+        UserError: if a package is missing, or no combination is left.
     """
     precisions = [str(precision) for precision in listed(config.precisions)]
-    for precision in precisions:
-        if precision not in PRECISIONS:
-            raise unknown_name("precision", precision, PRECISIONS)
-    batch_sizes = listed(config.batch_sizes)
-    for size in batch_sizes:
-        if not is_count(size):
-            raise UserError(f"batch_sizes={size} must be a whole number of at least 1, or a list of them.")
     if config.backends is None:
         backends = installed_backends("float32", exported=False, on_gpu=device.type != "cpu")
     else:
         backends = [str(backend) for backend in listed(config.backends)]
     for backend in backends:
-        if backend not in BACKENDS:
-            raise unknown_name("backend", backend, BACKENDS)
         if backend != "torch":
             for package in (backend, "onnx"):
                 require(package, _EXTRAS[backend], f"The {backend} backend")
-    settings = all_settings(*(list(dict.fromkeys(each)) for each in (backends, precisions, batch_sizes)))
+    settings = all_settings(*(list(dict.fromkeys(each)) for each in (backends, precisions, listed(config.batch_sizes))))
     if not settings:
         raise UserError(
             "There is nothing to measure: name at least one backend, precision and batch size, and for onnxruntime "
@@ -89,8 +94,3 @@ def rival_names(config: DictConfig) -> list[str]:
     if None in given:
         raise UserError("rivals=[null] names no network; leave null out of the list.")
     return [str(one) for one in given]
-
-
-def listed(value: Any) -> list[Any]:
-    """A list, also where only one thing is said, and each thing once."""
-    return list(dict.fromkeys(value)) if OmegaConf.is_list(value) else [value]

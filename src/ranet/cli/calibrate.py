@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
-from rich.console import Console
 
 from ranet.calibration import (
     Calibration,
@@ -24,14 +23,13 @@ from ranet.calibration import (
 from ranet.calibration.risk import check_guarantee, observed_risk
 from ranet.calibration.solve import check_budgets
 from ranet.cli.budgets import budgets
-from ranet.cli.calibrate_options import check_options
 from ranet.cli.currency import Currency, currency
-from ranet.cli.edge import command
 from ranet.cli.policy_output import forget_earlier, policy_paths, write_policies
 from ranet.cli.run_folder import run_folder, write_record
 from ranet.cli.scoring import save_scores, score, score_cache
 from ranet.cli.trained import load_network_and_data
 from ranet.cli.used_exits import used_exits_sentence
+from ranet.console import new_console, print_table, say
 from ranet.errors import UserError
 from ranet.evaluation import calibration_report
 from ranet.models import network_fingerprint
@@ -59,10 +57,8 @@ class Scored:
     chosen_by_validation: bool = False
 
 
-@command("calibrate")
-def main(config: DictConfig) -> None:
+def run(config: DictConfig) -> None:
     """Calibrate, as the configuration says."""
-    check_options(config)
     folder = run_folder()
     scored = _of_files(config) if config.scores is not None else _of_network(config)
     solved = _solve(config, scored)
@@ -80,15 +76,14 @@ def main(config: DictConfig) -> None:
         save_scores(scored.test, folder / "scores_test.npz", inputs)
     if scored.currency.latency is not None:
         scored.currency.latency.save(folder / "latency.json")
-    console = Console()
-    console.print(report.table())
+    console = new_console()
+    print_table(console, report.table())
     sentences = [*scored.currency.notices, *dict.fromkeys(notice for one in solved for notice in one.notices)]
     sentences += [report.remark] if report.remark is not None else []
     sentences += _what_it_means(config, solved, scored)
     sentences.append(f"Policy written to {paths[0]}" if len(paths) == 1 else f"Policies written to {paths[0].parent}")
     sentences += [f"  figure: {file}" for file in files if file.suffix == ".png"]
-    for sentence in sentences:
-        console.print(sentence, soft_wrap=True, markup=False)
+    say(console, *sentences)
 
 
 def _what_it_means(config: DictConfig, solved: Sequence[Calibration], scored: Scored) -> list[str]:

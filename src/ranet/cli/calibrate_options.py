@@ -5,13 +5,19 @@ from __future__ import annotations
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from ranet.calibration import POLICIES
-from ranet.calibration.risk import BOUNDS, RISKS
+from ranet.calibration.options import BOUNDS, POLICIES, RISKS, score_of
 from ranet.calibration.score_checks import SCORES
-from ranet.calibration.solve import score_of
-from ranet.cli.currency import check_currency
+from ranet.cli.options import UNITS as COUNTED
+from ranet.cli.options import check_checkpoint
 from ranet.cli.shares import is_number
 from ranet.errors import UserError, unknown_name
+from ranet.inference.backend import PRECISIONS
+from ranet.inference.open_backend import BACKENDS
+from ranet.inference.options import require_count
+
+UNITS = (*COUNTED, "ms", "fraction")
+#: Options of a measurement, which a profile that was measured before decides.
+_MEASURED = ("batch_size", "backend", "precision", "threads", "device")
 
 
 def check_options(config: DictConfig) -> None:
@@ -46,7 +52,7 @@ def check_options(config: DictConfig) -> None:
         raise UserError("A deadline sends everybody to one exit, whatever the score; remove score=.")
     if config.unit == "fraction" and goals != ["budget"]:
         raise UserError("unit=fraction is one of a budget; remove it.")
-    check_currency(config)
+    _check_currency(config)
     share = config.temperature_share
     if not is_number(share) or not 0 <= share < 1:
         raise UserError(f"temperature_share={share} must be at least 0 and below 1.")
@@ -54,6 +60,7 @@ def check_options(config: DictConfig) -> None:
         raise UserError("test_scores= goes with scores=; with a checkpoint, say test=true.")
     if config.scores is not None:
         _check_scores_alone(config)
+    check_checkpoint(config)
 
 
 def _check_scores_alone(config: DictConfig) -> None:
@@ -69,3 +76,32 @@ def _check_scores_alone(config: DictConfig) -> None:
     for name, value in given.items():
         if value:
             raise UserError(f"{name}= goes with checkpoint= and has no effect on scores=; remove it.")
+
+
+def _check_currency(config: DictConfig) -> None:
+    """Refuse options of the costs that are wrong or have no effect, before anything is computed."""
+    if config.cost is None and config.unit not in (None, *UNITS):
+        known = unknown_name("unit", str(config.unit), UNITS)
+        raise UserError(f"{str(known).rstrip('?.')}; or say what each exit costs in it with cost=[...].")
+    if config.cost is None and config.scores is not None:
+        raise UserError("Scores alone do not say what the exits cost: add cost=[...], cumulative, one for each exit.")
+    if config.cost is not None and not OmegaConf.is_list(config.cost):
+        raise UserError(f"cost={config.cost} must be a list with the cumulative cost of each exit, such as [1,2.5,4].")
+    timed = config.cost is None and (config.unit == "ms" or config.deadline is not None)
+    for option in (*_MEASURED, "latency"):
+        if config[option] is None:
+            continue
+        if not timed:
+            raise UserError(f"{option}={config[option]} has no effect without unit=ms or deadline=; remove it.")
+        if option != "latency" and config.latency is not None:
+            raise UserError(f"The latency profile says its {option.replace('_', ' ')}; remove {option}=.")
+    for option, names in (("backend", (*BACKENDS, "auto")), ("precision", PRECISIONS)):
+        if config[option] not in (None, *names):
+            raise unknown_name(option, config[option], names)
+    for option in ("batch_size", "threads"):
+        if config[option] is not None:
+            require_count(option, config[option])
+    if config.deadline is not None and config.unit not in (None, "ms"):
+        raise UserError(f"A deadline is in milliseconds; remove unit={config.unit}.")
+    if config.lazy and (config.cost is not None or timed):
+        raise UserError("lazy=true counts operations; it has no effect on milliseconds or on cost=.")

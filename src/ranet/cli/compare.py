@@ -6,11 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from omegaconf import DictConfig, ListConfig
-from rich.console import Console
 
-from ranet.cli.edge import command
 from ranet.cli.run_folder import refuse_record_of_another, write_record
-from ranet.cli.trained import check_unit
+from ranet.console import new_console, print_table, say
 from ranet.errors import UserError
 from ranet.evaluation import compare, find_runs, read_run, write_comparison
 from ranet.evaluation.comparison_tables import budget_sheets, exit_sheets
@@ -19,12 +17,8 @@ from ranet.evaluation.finished_runs import evaluate_command
 BUDGETS_SHOWN = 8
 
 
-@command("compare", positional="runs")
-def main(config: DictConfig) -> None:
+def run(config: DictConfig) -> None:
     """Compare, as the configuration says."""
-    check_unit(config.unit)
-    if isinstance(config.budgets, bool) or not isinstance(config.budgets, int) or config.budgets < 2:
-        raise UserError(f"budgets={config.budgets} must be a whole number of at least 2.")
     output = Path(config.output)
     refuse_record_of_another(output)
     unit = f"lazy_{config.unit}" if config.lazy else config.unit
@@ -48,12 +42,10 @@ def main(config: DictConfig) -> None:
 
     write_record(output, config)
     write_comparison(output, comparison, folders)
-    console = Console()
+    console = new_console()
     for sheet in (*exit_sheets(comparison), *budget_sheets(comparison, BUDGETS_SHOWN)):
-        console.print(sheet.table())
-    for note in comparison.notes:
-        console.print(f"Note: {note}", soft_wrap=True, markup=False)
-    console.print(f"Written to {output}", soft_wrap=True, markup=False)
+        print_table(console, sheet.table())
+    say(console, *(f"Note: {note}" for note in comparison.notes), f"Written to {output}")
 
 
 def _names(value: object) -> list[str]:

@@ -3,35 +3,29 @@
 from __future__ import annotations
 
 from omegaconf import DictConfig
-from rich.console import Console
 from rich.table import Table
 
 from ranet.cli.build import plain
-from ranet.cli.edge import command
+from ranet.console import new_console, print_table, say
 from ranet.cost import CostProfile, measure_costs
-from ranet.errors import UserError
 from ranet.models import InlineCollaboration, create_network
 
 
-@command("costs")
-def main(config: DictConfig) -> None:
+def run(config: DictConfig) -> None:
     """Print the costs of a network, and write them where asked."""
     options = plain(config.model)
     name = options.pop("name")
-    if name is None:
-        raise UserError("model=as_trained goes with a checkpoint; choose the network with model=NAME.")
-    if config.image_size is not None and (not isinstance(config.image_size, int) or config.image_size < 1):
-        raise UserError(f"image_size={config.image_size} must be a whole number of pixels.")
     # Class count and image size are those of the preset where they are not set.
     network = create_network(name, **{option: value for option, value in options.items() if value is not None})
     if config.collaboration:
         network = InlineCollaboration(network)
         name += " with collaboration"
     profile = measure_costs(network, config.image_size)
-    Console().print(_table(name, profile))
+    console = new_console()
+    print_table(console, _table(name, profile))
     if config.output is not None:
         profile.save(config.output)
-        print(f"Written to {config.output}")
+        say(console, f"Written to {config.output}")
 
 
 def _table(name: str, profile: CostProfile) -> Table:

@@ -8,24 +8,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from ranet.calibration import FusedStageCosts, checked_costs
 from ranet.cli.shares import is_number
-from ranet.cli.trained import UNITS as COUNTED
 from ranet.cost import measure_costs
-from ranet.errors import UserError, unknown_name
+from ranet.errors import UserError
 from ranet.hardware import processor_name
 from ranet.inference import LatencyProfile, measure_latency
-from ranet.inference.backend import PRECISIONS
 from ranet.inference.fastest import runtime_version
-from ranet.inference.open_backend import BACKENDS
-from ranet.inference.options import require_count
 from ranet.models import StagedNetwork, network_fingerprint
-
-UNITS = (*COUNTED, "ms", "fraction")
-#: Options of a measurement, which a profile that was measured before decides.
-_MEASURED = ("batch_size", "backend", "precision", "threads", "device")
 
 
 def _hardware() -> list[str]:
@@ -81,35 +73,6 @@ class Currency:
         return {} if self.latency is None else {"latency": self.latency.to_dict()}
 
 
-def check_currency(config: DictConfig) -> None:
-    """Refuse options of the costs that are wrong or have no effect, before anything is computed."""
-    if config.cost is None and config.unit not in (None, *UNITS):
-        known = unknown_name("unit", str(config.unit), UNITS)
-        raise UserError(f"{str(known).rstrip('?.')}; or say what each exit costs in it with cost=[...].")
-    if config.cost is None and config.scores is not None:
-        raise UserError("Scores alone do not say what the exits cost: add cost=[...], cumulative, one for each exit.")
-    if config.cost is not None and not OmegaConf.is_list(config.cost):
-        raise UserError(f"cost={config.cost} must be a list with the cumulative cost of each exit, such as [1,2.5,4].")
-    timed = config.cost is None and (config.unit == "ms" or config.deadline is not None)
-    for option in (*_MEASURED, "latency"):
-        if config[option] is None:
-            continue
-        if not timed:
-            raise UserError(f"{option}={config[option]} has no effect without unit=ms or deadline=; remove it.")
-        if option != "latency" and config.latency is not None:
-            raise UserError(f"The latency profile says its {option.replace('_', ' ')}; remove {option}=.")
-    for option, names in (("backend", (*BACKENDS, "auto")), ("precision", PRECISIONS)):
-        if config[option] not in (None, *names):
-            raise unknown_name(option, config[option], names)
-    for option in ("batch_size", "threads"):
-        if config[option] is not None:
-            require_count(option, config[option])
-    if config.deadline is not None and config.unit not in (None, "ms"):
-        raise UserError(f"A deadline is in milliseconds; remove unit={config.unit}.")
-    if config.lazy and (config.cost is not None or timed):
-        raise UserError("lazy=true counts operations; it has no effect on milliseconds or on cost=.")
-
-
 def currency(
     config: DictConfig, num_exits: int, network: StagedNetwork | None = None, image_size: int | None = None
 ) -> Currency:
@@ -122,7 +85,7 @@ def currency(
             raise UserError(f"cost={given} must have one cumulative cost for each of the {num_exits} exits.")
         unit = "ms" if config.deadline is not None else config.unit
         return Currency(checked_costs(given, num_exits), unit if unit not in (None, "fraction") else "")
-    assert network is not None, "check_currency has asked for cost="
+    assert network is not None, "the options were checked"
     if config.unit == "ms" or config.deadline is not None:
         latency = _latency(config, network, image_size)
         if config.deadline is not None:  # which binds every batch, and a budget their mean

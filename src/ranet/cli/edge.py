@@ -1,4 +1,4 @@
-"""The edge between a person and the program: what they got wrong is said in one sentence."""
+"""Run a verb from the command line; user errors become one-line messages."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from functools import cache
+from importlib import import_module
 from itertools import takewhile
 from pathlib import Path
 from typing import Any, NoReturn
@@ -23,9 +25,9 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationResolutionError, MissingMandatoryValue, OmegaConfBaseException
 
 from ranet.cli.help import verb_help
+from ranet.cli.verbs import Verb
 from ranet.errors import UserError, unknown_name
-
-Task = Callable[[DictConfig], Any]
+from ranet.models.registry import list_families, list_networks, option_defaults
 
 _SWITCHES = ("resume", "channels_last", "evaluate", "lazy", "collaboration", "test", "all_exits")
 #: Hydra's own.
@@ -39,67 +41,56 @@ _TEXTS = (
 )
 
 
-def command(
-    config_name: str,
-    positional: str | None = None,
-    several: Sequence[str] = (),
-    instead_of_model: str | None = None,
-) -> Callable[[Task], Callable[[], None]]:
-    """Make a function of a composed configuration a command with Hydra's overrides and multirun.
+def run_verb(name: str, verb: Verb) -> None:
+    """Run a verb with the options of the command line: Hydra's overrides and multirun.
 
-    Words that are not options go into the option ``positional``, if the command has one; see `folders_as_option`. The
-    options ``several`` name one file or a list of them. Where the option ``instead_of_model`` is given the group
-    ``model`` has no choices, and PyTorch is not imported for them.
+    The configuration is composed and the verb's options are checked before its work is imported, so that help and
+    mistakes are answered at once.
 
     A ``UserError``, or a file that the system does not let us read or write, ends the command with its sentence on
     standard error and status 1; an override that does not fit the configuration with status 2. Any other error is a
     fault of the program and keeps its traceback.
     """
 
-    def decorate(task: Task) -> Callable[[], None]:
-        def guarded(config: DictConfig) -> Any:
-            try:
-                _check_switches(config)
-                _make_texts(config, several)
-                with _notices():
-                    return task(config)
-            except Exception as error:
-                # In a sweep the other jobs go on, and Hydra says at the end which of them failed.
-                if HydraConfig.get().mode is RunMode.RUN:
-                    _leave_if_said(error)
-                raise
-
-        def main() -> None:
-            if instead_of_model is None or not any(word.startswith(f"{instead_of_model}=") for word in sys.argv[1:]):
-                register_model_group()
-            if {"-h", "--help"} & set(sys.argv[1:]) and config_name != "compare":
-                print(verb_help(config_name))
-                return
-            # Without this Hydra prints errors of its own and exits before they come here.
-            os.environ["HYDRA_FULL_ERROR"] = "1"
-            entry = hydra.main(version_base="1.3", config_path="pkg://ranet.conf", config_name=config_name)
-            try:
-                _check_flags(sys.argv[1:])
-                if positional is not None:
-                    sys.argv[1:] = folders_as_option(sys.argv[1:], positional)
-                # In training Lightning has a way of its own to end.
-                with nullcontext() if config_name == "train" else _ended_in_order():
-                    entry(guarded)()
-            except KeyboardInterrupt:
-                _leave("Stopped.", 128 + signal.SIGINT)
-            except Exception as error:
+    def guarded(config: DictConfig) -> Any:
+        try:
+            _check_switches(config)
+            _make_texts(config, verb.several)
+            if verb.options is not None:
+                import_module(verb.options).check_options(config)
+            with _notices():
+                _say_what_loads(name, config)
+                return import_module(f"ranet.cli.{name}").run(config)
+        except Exception as error:
+            # In a sweep the other jobs go on, and Hydra says at the end which of them failed.
+            if HydraConfig.get().mode is RunMode.RUN:
                 _leave_if_said(error)
-                raise
+            raise
 
-        return main
+    register_model_group()
+    if {"-h", "--help"} & set(sys.argv[1:]):
+        print(verb_help(name, verb.usage))
+        return
+    # Without this Hydra prints errors of its own and exits before they come here.
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    entry = hydra.main(version_base="1.3", config_path="pkg://ranet.conf", config_name=name)
+    try:
+        _check_flags(sys.argv[1:])
+        if verb.positional is not None:
+            sys.argv[1:] = folders_as_option(sys.argv[1:], verb.positional)
+        # In training Lightning has a way of its own to end.
+        with nullcontext() if name == "train" else _ended_in_order():
+            entry(guarded)()
+    except KeyboardInterrupt:
+        _leave("Stopped.", 128 + signal.SIGINT)
+    except Exception as error:
+        _leave_if_said(error)
+        raise
 
-    return decorate
 
-
+@cache
 def register_model_group() -> None:
     """Give every preset and family its entry in the group ``model``, with all options of its family."""
-    from ranet.models.registry import list_families, list_networks, option_defaults
-
     store = ConfigStore.instance()
     for name in [*list_networks(), *list_families()]:
         # Class count and image size follow the data unless they are set.
@@ -142,6 +133,14 @@ def _leave_if_said(error: Exception) -> None:
         _leave(f"{error.full_key} is needed: add {error.full_key}=VALUE.", 2)
     if isinstance(error, ConfigCompositionException | OverrideParseException | InterpolationResolutionError):
         _leave(_sentence(error), 2)
+
+
+def _say_what_loads(name: str, config: DictConfig) -> None:
+    """Say why nothing is seen for some seconds, where PyTorch is yet to be imported."""
+    alone = os.environ.get("LOCAL_RANK", "0") == "0"  # of the processes of a distributed run, the first speaks
+    if alone and name != "networks" and "torch" not in sys.modules:
+        what = f"the engine {config.engine}" if config.get("engine") else "PyTorch"
+        print(f"ranet {name}: loading {what} ...", file=sys.stderr, flush=True)
 
 
 @contextmanager

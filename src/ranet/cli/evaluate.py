@@ -9,17 +9,15 @@ from pathlib import Path
 import numpy as np
 import torch
 from omegaconf import DictConfig
-from rich.console import Console
 from rich.table import Table
 
 from ranet.calibration import ExitPolicy, ExitScores, ScoreCache, load_policy
-from ranet.cli.edge import command
 from ranet.cli.run_folder import run_folder, write_record
 from ranet.cli.scoring import save_scores, score, score_cache, score_unlabelled
-from ranet.cli.trained import check_unit, load_network_and_data
+from ranet.cli.trained import load_network_and_data
+from ranet.console import new_console, print_table, say
 from ranet.cost import measure_costs
 from ranet.data import ImageData
-from ranet.errors import UserError
 from ranet.evaluation import measure_drift, policy_report, published_points, write_report
 from ranet.models import is_published, network_fingerprint
 from ranet.training import TrainedNetwork
@@ -27,10 +25,8 @@ from ranet.training import TrainedNetwork
 _DATA_TITLES = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "imagenet": "ImageNet", "digits": "cluttered digits"}
 
 
-@command("evaluate")
-def main(config: DictConfig) -> None:
+def run(config: DictConfig) -> None:
     """Evaluate, as the configuration says."""
-    _check_options(config)
     policy = None if config.policy is None else load_policy(config.policy)
     if config.scores is not None:
         assert policy is not None, "the options were checked"
@@ -43,37 +39,12 @@ def main(config: DictConfig) -> None:
     folder = run_folder()
     if policy is None:
         write_record(folder, config)
-        report_curves(trained, data, folder, config.unit or "paper_ops", config.lazy, score_cache(config.cache))
+        report_curves(trained, data, folder, config.unit or "macs", config.lazy, score_cache(config.cache))
     elif config.images is None:
         scores = score(trained, data, "test", score_cache(config.cache), temperatures=policy.temperatures)
         report_policy(policy, scores, folder, config)
     else:
         report_drift(policy, score_unlabelled(trained, data, config.images, policy.temperatures), folder, config)
-
-
-def _check_options(config: DictConfig) -> None:
-    """Refuse what cannot be or has no effect, before anything is read."""
-    if (config.checkpoint is None) == (config.scores is None):
-        raise UserError("Say what to evaluate: either checkpoint=RUN, or scores=FILE.npz with policy=FILE.")
-    if config.scores is not None:
-        for name, given in (
-            ("images", config.images),
-            ("cache", config.cache),
-            ("model", config.model.name),
-            ("data", "_target_" in config.data),
-        ):
-            if given:
-                raise UserError(f"{name}= goes with checkpoint= and has no effect on scores=; remove it.")
-        if config.policy is None:
-            raise UserError("scores= are evaluated under a policy: add policy=FILE.")
-    if config.unit is not None:
-        check_unit(config.unit)
-    if config.images is not None and config.policy is None:
-        raise UserError("images= asks how far a policy has drifted from its calibration: add policy=FILE.")
-    if config.policy is not None and (config.unit is not None or config.lazy):
-        raise UserError("The policy says in which unit its costs are; remove unit= and lazy=.")
-    if config.images is not None and config.cache is not None:
-        raise UserError("Images without labels are scored anew each time; remove cache=.")
 
 
 def report_scores(policy: ExitPolicy, scores: ExitScores, config: DictConfig) -> None:
@@ -135,10 +106,9 @@ def report_curves(
 
 
 def _show(table: Table, sentences: Sequence[str], folder: Path) -> None:
-    console = Console()
-    console.print(table)
-    for sentence in (*sentences, f"Written to {folder}"):
-        console.print(sentence, soft_wrap=True, markup=False)
+    console = new_console()
+    print_table(console, table)
+    say(console, *sentences, f"Written to {folder}")
 
 
 def _published(trained: TrainedNetwork, data: ImageData) -> str | None:

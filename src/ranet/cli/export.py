@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 from omegaconf import DictConfig
-from rich.console import Console
 from rich.table import Table
 
-from ranet.cli.edge import command
 from ranet.cli.network_alone import load_network_alone
 from ranet.cli.policy_input import read_policies
-from ranet.errors import UserError
+from ranet.console import new_console, print_table, say
 from ranet.inference.export import Export, export_engine
 from ranet.inference.exported_folder import stage_name
 from ranet.inference.fused_stages import used_exits
 
 
-@command("export", several=["policy"])
-def main(config: DictConfig) -> None:
+def run(config: DictConfig) -> None:
     """Export, as the configuration says."""
-    for name, what in (("checkpoint", "RUN"), ("policy", "FILE"), ("output", "FOLDER")):
-        if config[name] is None:
-            raise UserError(f"Say what to export where: checkpoint=RUN policy=FILE output=FOLDER; add {name}={what}.")
     policies = read_policies(config.policy)
     alone = load_network_alone(config)
     written = export_engine(
@@ -31,10 +25,9 @@ def main(config: DictConfig) -> None:
         preprocessing=alone.preprocessing.to_dict(),
         classes=alone.classes,
     )
-    console = Console()
-    console.print(_table(written))
-    for sentence in _sentences(written):
-        console.print(sentence, soft_wrap=True, markup=False)
+    console = new_console()
+    print_table(console, _table(written))
+    say(console, *_sentences(written))
 
 
 def _table(written: Export) -> Table:

@@ -10,13 +10,12 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from ranet.cli.build import build_classifier, build_data, build_trainer
 from ranet.cli.resume import resume_step
 from ranet.cli.run_folder import write_record
+from ranet.console import new_console, print_table, say
 from ranet.data import ImageData
 from ranet.data.described import split_notices, split_table
 from ranet.data.record import DataRecord
@@ -95,13 +94,12 @@ def _describe(data: ImageData) -> None:
     heading, *rows, total = split_table(data)
     table = Table(box=None, show_footer=True)
     for i, (name, count) in enumerate(zip(heading, total, strict=True)):
-        table.add_column(name, footer=count, justify="right" if i else "left", overflow="fold")
+        table.add_column(name, footer=count, justify="right" if i else "left")
     for row in rows:
-        table.add_row(*map(escape, row))
-    console = Console()
-    console.print(table)
-    for sentence in split_notices(data):
-        console.print(sentence, soft_wrap=True, markup=False)
+        table.add_row(*row)
+    console = new_console()
+    print_table(console, table)
+    say(console, *split_notices(data))
 
 
 def _refuse_distributed_sweep(trainer: pl.Trainer) -> None:

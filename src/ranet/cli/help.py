@@ -5,12 +5,15 @@ from __future__ import annotations
 import re
 from importlib.resources import files
 
+from ranet.models.registry import list_families, list_networks
 
-def verb_help(verb: str) -> str:
-    """The help of a verb whose configuration has none of its own.
+
+def verb_help(verb: str, usage: str) -> str:
+    """Return the help of a verb.
 
     Args:
         verb: name of its configuration, such as "calibrate".
+        usage: what follows the name on the command line.
     """
     conf = files("ranet.conf")
     text = (conf / f"{verb}.yaml").read_text(encoding="utf-8")
@@ -20,15 +23,13 @@ def verb_help(verb: str) -> str:
     groups = [name for name in re.findall(r"^  - (\w+): ", defaults, flags=re.MULTILINE) if (conf / name).is_dir()]
     names = {group: _names(group) for group in groups}
     if "model" in names:
-        from ranet.models.registry import list_families, list_networks  # with PyTorch, which takes seconds
-
         names["model"] = [*names["model"], *list_networks(), *list_families()]
     if verb == "train":
         names["+experiment"] = _names("experiment")
     width = max((len(name) for name in names), default=0)
     listed = [f"  {name:<{width}}  {', '.join(choices)}" for name, choices in names.items()]
     parts = [
-        f"usage: ranet {verb} [OPTION=VALUE ...]",
+        f"usage: ranet {verb} {usage}",
         about.strip().replace("# ", "").replace(f"ranet {verb}: ", ""),
         options.strip(),
     ]

@@ -2,55 +2,57 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import sys
-from importlib import import_module
+from collections.abc import Sequence
 from importlib.util import find_spec
 
+import ranet
+from ranet.cli.verbs import VERBS
 from ranet.errors import unknown_name
 
-VERBS = {
-    "train": "train a network and draw its curves",
-    "calibrate": "solve the exit policy that meets a budget",
-    "evaluate": "measure a trained network, or a policy, on test images",
-    "export": "write a network and its policies as ONNX graphs for serving",
-    "predict": "answer images, and stop early",
-    "bench": "measure whether early exit pays, in milliseconds",
-    "compare": "compare finished runs: mean and spread over seeds",
-    "networks": "list the networks",
-    "costs": "count what each exit of a network costs",
-}
 
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the verb; without one, or with --help, say which there are.
 
-def main() -> None:
-    """Run the verb; without one, or with --help, say which there are."""
-    arguments = sys.argv[1:]
+    Args:
+        arguments: the verb and its options; None: those of the command line.
+    """
+    arguments = sys.argv[1:] if arguments is None else arguments
     if not arguments or arguments[0] in ("-h", "--help"):
         print(_help())
         raise SystemExit(0 if arguments else 2)
+    if "--version" in arguments:
+        print(f"ranet {ranet.__version__}")
+        return
     verb = arguments[0]
     if verb not in VERBS:
         print(f"ranet: {unknown_name('verb', verb, VERBS)}", file=sys.stderr)
         raise SystemExit(2)
-    module = f"ranet.cli.{verb}"
-    spec = find_spec(module)
+    from ranet.cli.edge import run_verb  # with Hydra
+
+    # Else Python searches all that PyTorch and the runtimes have made for cycles when it ends, which takes seconds.
+    atexit.register(gc.freeze)
+    spec = find_spec(f"ranet.cli.{verb}")
     assert spec is not None
     assert spec.origin is not None
     # The verb's own file takes the place of this script, so that Lightning can start it again for distributed runs.
     # Hydra wants the flag of a sweep before all options.
     sweep = [flag for flag in arguments[1:] if flag in ("-m", "--multirun")]
     sys.argv = [spec.origin, *sweep, *(argument for argument in arguments[1:] if argument not in sweep)]
-    import_module(module).main()
+    run_verb(verb, VERBS[verb])
 
 
 def _help() -> str:
     width = max(map(len, VERBS))
-    lines = [f"  {verb:<{width}}  {about}" for verb, about in VERBS.items()]
+    lines = [f"  {name:<{width}}  {verb.about}" for name, verb in VERBS.items()]
     return "\n".join(
         [
             "usage: ranet VERB [OPTION=VALUE ...]",
             "",
             *lines,
             "",
-            "ranet VERB --help shows a verb's options, ranet VERB --cfg job its whole configuration.",
+            "ranet VERB --help shows a verb's options, ranet VERB --cfg job its whole configuration; ranet --version.",
         ]
     )

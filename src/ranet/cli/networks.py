@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from omegaconf import DictConfig
-from rich.console import Console
 from rich.table import Table
 
-from ranet.cli.edge import command
+from ranet.console import new_console, print_table
 from ranet.errors import unknown_name
 from ranet.models import list_networks, network_preset
 
 
-@command("networks")
-def main(config: DictConfig) -> None:
+def run(config: DictConfig) -> None:
     """Print the names that match the pattern, and what they are."""
     pattern = str(config.pattern)
     names = list_networks(pattern)
@@ -22,4 +20,4 @@ def main(config: DictConfig) -> None:
     for name in names:
         preset = network_preset(name)
         table.add_row(name, preset.family, preset.about)
-    Console().print(table)
+    print_table(new_console(), table)

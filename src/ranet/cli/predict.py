@@ -18,18 +18,14 @@ from omegaconf import DictConfig
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
-from ranet.cli.edge import command
 from ranet.cli.policy_input import read_policies
 from ranet.cli.shares import is_number, is_share, parse_share
-from ranet.errors import UserError, unknown_name
-from ranet.inference.backend import PRECISIONS
+from ranet.errors import UserError
 from ranet.inference.engine import EarlyExitEngine
 from ranet.inference.image_files import ImageArray, ImageFiles, ReadImage, default_readers, open_images, read_ahead
-from ranet.inference.open_backend import BACKENDS
 from ranet.inference.openvino_backend import BATCH_SIZES
-from ranet.inference.options import require_count
 from ranet.inference.plan import Plan
-from ranet.inference.prediction_file import STANDARD_OUTPUT, PredictionTable, check_output, open_table
+from ranet.inference.prediction_file import STANDARD_OUTPUT, PredictionTable, open_table
 from ranet.inference.preprocessing import Preprocessing
 
 _BROKEN_PIPE = 141  # as a shell says of a program that wrote to one
@@ -58,10 +54,8 @@ class Tally:
         return int(self.exits.sum())
 
 
-@command("predict", several=("images", "policy"), instead_of_model="engine")
-def main(config: DictConfig) -> None:
+def run(config: DictConfig) -> None:
     """Answer images, as the configuration says."""
-    check_options(config)
     # What Pillow warns of is a matter of the image files, not of this run.
     warnings.filterwarnings("ignore", module="PIL")
     try:
@@ -168,33 +162,6 @@ def summary(tally: Tally, cost_per_exit: npt.NDArray[np.float64], unit: str) -> 
         f"{count:,} images answered in {tally.seconds:.1f} s ({count / tally.seconds:,.0f} images/s) at a mean cost of "
         f"{f'{cost} {unit}'.strip()} ({share:.1%} of the last exit's); left {left}."
     )
-
-
-def check_options(config: DictConfig) -> None:
-    """Refuse what cannot be or has no effect, before anything is read."""
-    if (config.checkpoint is None) == (config.engine is None):
-        raise UserError("Say what answers: either checkpoint=RUN with policy=FILE, or engine=FOLDER of ranet export.")
-    if config.images is None or not len(config.images):
-        raise UserError("Say which images: images=FOLDER, a file, a list of files, or a NumPy array (.npy).")
-    if config.engine is None and config.policy is None:
-        raise UserError("A policy says which image leaves where: add policy=FILE; ranet calibrate solves one.")
-    if config.engine is not None:
-        for name, given in (
-            ("model", config.model.name),
-            ("data", "_target_" in config.data),
-            ("device", config.device),
-        ):
-            if given:
-                raise UserError(f"{name}= goes with checkpoint= and has no effect on engine=; remove it.")
-    for name, known in (("backend", (*BACKENDS, "auto")), ("precision", PRECISIONS)):
-        if config[name] not in known:
-            raise unknown_name(name, str(config[name]), known)
-    for name in ("batch_size", "threads", "max_exit"):
-        if config[name] is not None or name == "batch_size":
-            require_count(name, config[name])
-    if config.output is None:
-        raise UserError("output=null is nowhere; name a .csv or .jsonl file, or - for standard output.")
-    check_output(config.output)
 
 
 def _open(

@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 from ranet.cli.build import build
-from ranet.cli.edge import command
 from ranet.cli.evaluate import report_curves
 from ranet.cli.fit import fit
+from ranet.cli.main import main
 from ranet.cli.run_folder import run_folder
-from ranet.cli.trained import build_data_of, check_unit, evaluation_device
+from ranet.cli.trained import build_data_of, evaluation_device
 from ranet.cli.two_stages import fit_two_stages
-from ranet.errors import UserError
 from ranet.training import Technique, load_trained
 
 
-@command("train")
-def main(config: DictConfig) -> None:
+def run(config: DictConfig) -> None:
     """Train, as the configuration says."""
-    check_unit(config.unit)
-    if not isinstance(config.seed, int) or not 0 <= config.seed < 2**32:
-        raise UserError(f"seed={config.seed} must be a whole number from 0 to {2**32 - 1}.")
     technique: Technique = build("technique", config.technique)
     folder = run_folder()
     if technique.stages == 1:
@@ -44,4 +40,4 @@ def _report(config: DictConfig, folder: Path) -> None:
 
 
 if __name__ == "__main__":  # Lightning starts the other processes of a distributed run this way
-    main()
+    main(["train", *sys.argv[1:]])

@@ -12,13 +12,11 @@ from omegaconf import DictConfig, OmegaConf
 from ranet.cli.build import build, build_data, network_options, plain
 from ranet.data import ImageData
 from ranet.data.record import DataRecord
-from ranet.errors import UserError, unknown_name
+from ranet.errors import UserError
 from ranet.models import create_network, load_public_checkpoint
 from ranet.models.staged import StagedNetwork
 from ranet.training import TrainedNetwork, find_checkpoint, load_trained
 from ranet.training.checkpoints import read_checkpoint
-
-UNITS = ("macs", "paper_ops")
 
 
 def load_network_and_data(config: DictConfig) -> tuple[TrainedNetwork, ImageData]:
@@ -86,12 +84,6 @@ def data_as_trained(overrides: DictConfig, recipe: dict[str, Any]) -> DictConfig
 def evaluation_device() -> torch.device:
     """The first GPU, or the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def check_unit(unit: str) -> None:
-    """Refuse a unit that is not known."""
-    if unit not in UNITS:
-        raise unknown_name("unit", unit, UNITS)
 
 
 def load_public(

@@ -70,11 +70,10 @@ class CalibrationReport:
         scale = CostScale.of(self.costs, self.unit)
         of_cost = f"cost in {scale.label}; " if self.unit else ""
         table = Table(title="Exit policies", caption=f"{of_cost}\u00b1 half a 95 % interval", box=None)
-        names = ["budget", "cost", "top-1 %", f"leave at exits\n1 to {len(self.costs)} %"]
-        names += ["test\ncost", "off by\n%", "test\ntop-1 %"] if self.tested else []
+        names = ["budget", "cost", "top-1 %", f"leave at exits 1 to {len(self.costs)} %"]
+        names += ["test cost", "off by %", "test top-1 %"] if self.tested else []
         for name in names:
-            # Where there are many exits, their shares go over two lines, and no number loses its digits.
-            table.add_column(name, justify="right", no_wrap=not name.startswith("leave"))
+            table.add_column(name, justify="right")
         for solved in self.policies:
             of = solved.calibration
             cells = [

@@ -12,7 +12,8 @@ from rich.table import Table
 
 from ranet.calibration import ExitPolicy, ExitScores, PolicyOutcome, evaluate_policy
 from ranet.calibration.intervals import Interval, OutcomeIntervals, bootstrap_intervals
-from ranet.calibration.risk import RISKS, observed_risk
+from ranet.calibration.options import RISKS
+from ranet.calibration.risk import observed_risk
 from ranet.evaluation.differences import Difference, mean_difference
 from ranet.evaluation.promised import Promise, costs_of, read_promise
 from ranet.evaluation.tables import percent, write_csv

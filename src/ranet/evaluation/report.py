@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from rich.console import Console
 
 from ranet.calibration import ExitPolicy, ExitScores, PolicyOutcome, evaluate_policy
+from ranet.console import new_console, print_table, say
 from ranet.evaluation.anytime import AnytimeCurve, anytime_curve
 from ranet.evaluation.budgeted import BudgetedCurve, budgeted_curve
 from ranet.evaluation.curves import anytime_figure, budgeted_figure, shares_figure
@@ -93,7 +94,7 @@ def write_report(
     Raises:
         UserError: if scores, costs, policy, images or sizes do not belong together. Nothing is written then.
     """
-    console = console or Console()
+    console = console or new_console()
     anytime = anytime_curve(test, costs)
     # A single exit leaves nothing to decide, and its sweep would be one point.
     swept = validation if test.num_exits > 1 else None
@@ -103,7 +104,7 @@ def write_report(
     outcome = None if policy is None else evaluate_policy(policy, test, anytime.cost)
     points = published_points(published) if isinstance(published, str) else tuple(published or ())
     if points and unit != "paper_ops":
-        console.print(f"Published points are in paper ops and not drawn beside costs in {unit}.")
+        say(console, "The published points are in paper ops: unit=paper_ops draws them.")
         points = ()
 
     tables = {"anytime.csv": anytime_rows(anytime, unit), "exits.csv": exit_rows(anytime, unit, outcome)}
@@ -125,10 +126,10 @@ def write_report(
     files = (*tables, *figures, "report.json")
     report = Report(Path(folder), files, anytime, budgeted, policy, outcome)
     _write(report, tables, figures, strict_json(_summary(report, title, unit, test.num_images, validation)))
-    console.print(exits_table(anytime, unit, outcome, "" if policy is None else _name(policy)))
+    print_table(console, exits_table(anytime, unit, outcome, "" if policy is None else _name(policy)))
     if budgeted is not None:
-        console.print(budgeted_table(budgeted, anytime.cost, unit))
-    console.print(f"Written to {folder}: {', '.join(files)}", soft_wrap=True, markup=False)
+        print_table(console, budgeted_table(budgeted, anytime.cost, unit))
+    say(console, f"Written to {folder}: {', '.join(files)}")
     return report
 
 

@@ -23,8 +23,8 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 class PredictionTable:
     """Rows of predictions on their way into a text.
 
-    A row says: image (its path or index), label (the class by name; its index where names are not known), class (its
-    index, from 0), probability (of the class, at the exit), exit (from 1) and cost_UNIT, such as cost_macs.
+    A row says: image (its path or index), class_name (empty, or null in JSON, where names are not known), class_index
+    (from 0), probability (of the class, at the exit), exit (from 1) and cost_UNIT, such as cost_macs.
 
     Args:
         file: where the rows go.
@@ -37,7 +37,14 @@ class PredictionTable:
         self._file = file
         self._classes = classes
         self._json_lines = json_lines
-        self._columns = ["image", "label", "class", "probability", "exit", f"cost_{unit}" if unit else "cost"]
+        self._columns = [
+            "image",
+            "class_name",
+            "class_index",
+            "probability",
+            "exit",
+            f"cost_{unit}" if unit else "cost",
+        ]
         # A whole batch goes out as one text: what was written before stays whole rows, whatever happens.
         self._csv = csv.writer(file, lineterminator="\n")
         self._begun = json_lines
@@ -59,7 +66,7 @@ class PredictionTable:
         labels = answers.labels.tolist()
         rows = zip(
             names,
-            labels if self._classes is None else [self._classes[label] for label in labels],
+            [None if self._classes is None else self._classes[label] for label in labels],
             labels,
             # The shortest decimals that are these float32 numbers.
             map(float, map(str, answers.confidences)),

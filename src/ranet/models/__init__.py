@@ -1,13 +1,25 @@
 """Staged networks: the contract, MSDNet, RANet, presets by name and published checkpoints."""
 
-from ranet.models import presets as presets
-from ranet.models.collaboration import InlineCollaboration
-from ranet.models.fingerprint import network_fingerprint
-from ranet.models.msdnet import MSDNet
-from ranet.models.public_checkpoints import load_public_checkpoint
-from ranet.models.ranet import RANet
-from ranet.models.registry import Preset, create_network, is_published, list_families, list_networks, network_preset
-from ranet.models.staged import StagedNetwork, State
+from typing import TYPE_CHECKING
+
+from ranet.lazy import lazy_exports
+from ranet.models import presets as presets  # known by name without PyTorch
+
+if TYPE_CHECKING:
+    from ranet.models.collaboration import InlineCollaboration
+    from ranet.models.fingerprint import network_fingerprint
+    from ranet.models.msdnet import MSDNet
+    from ranet.models.public_checkpoints import load_public_checkpoint
+    from ranet.models.ranet import RANet
+    from ranet.models.registry import (
+        Preset,
+        create_network,
+        is_published,
+        list_families,
+        list_networks,
+        network_preset,
+    )
+    from ranet.models.staged import StagedNetwork, State
 
 __all__ = [
     "InlineCollaboration",
@@ -24,3 +36,20 @@ __all__ = [
     "network_fingerprint",
     "network_preset",
 ]
+_PARTS = {
+    "ranet.models.collaboration": ["InlineCollaboration"],
+    "ranet.models.fingerprint": ["network_fingerprint"],
+    "ranet.models.msdnet": ["MSDNet"],
+    "ranet.models.public_checkpoints": ["load_public_checkpoint"],
+    "ranet.models.ranet": ["RANet"],
+    "ranet.models.registry": [
+        "Preset",
+        "create_network",
+        "is_published",
+        "list_families",
+        "list_networks",
+        "network_preset",
+    ],
+    "ranet.models.staged": ["StagedNetwork", "State"],
+}
+__getattr__, __dir__ = lazy_exports(__name__, _PARTS)

@@ -20,7 +20,6 @@ from ranet.models.layers import (
     first_layer,
     initialise,
 )
-from ranet.models.registry import register_family
 from ranet.models.staged import StagedNetwork, State
 
 # Scale 0 is the finest. A map is named by (step, scale): step 0 is the stem, each layer or transition is one step.
@@ -136,7 +135,6 @@ class Transition(nn.Module):
         return self.own[str(scale)](maps[scale])
 
 
-@register_family("msdnet")
 class MSDNet(StagedNetwork):
     """Multi-scale dense network: every layer keeps maps of several resolutions, every head reads the coarsest.
 

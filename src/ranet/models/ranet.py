@@ -21,7 +21,6 @@ from ranet.models.layers import (
     initialise,
     resize_like,
 )
-from ranet.models.registry import register_family
 from ranet.models.staged import StagedNetwork, State
 
 
@@ -178,7 +177,6 @@ class Stage:
     last: int
 
 
-@register_family("ranet")
 class RANet(StagedNetwork):
     """Resolution adaptive network: sub-networks from low to high resolution, each fed by the one before.
 

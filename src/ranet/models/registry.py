@@ -2,16 +2,38 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatch
-from typing import Any, TypeVar
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from ranet.errors import UserError, unknown_name
-from ranet.models.staged import StagedNetwork
 
-Family = TypeVar("Family", bound=type[StagedNetwork])
+if TYPE_CHECKING:
+    from ranet.models.staged import StagedNetwork
+
+
+@dataclass(frozen=True)
+class Family:
+    """A kind of network, described so that its class and PyTorch are imported only when a network is built.
+
+    Attributes:
+        name: of the family.
+        module: where its class is.
+        class_name: of its class, a staged network.
+        options: every argument of the class with its default.
+    """
+
+    name: str
+    module: str
+    class_name: str
+    options: Mapping[str, Any]
+
+    def load(self) -> type[StagedNetwork]:
+        """Import and return the class."""
+        network: type[StagedNetwork] = getattr(import_module(self.module), self.class_name)
+        return network
 
 
 @dataclass(frozen=True)
@@ -29,24 +51,18 @@ class Preset:
         return self.about.startswith("published")
 
 
-_families: dict[str, type[StagedNetwork]] = {}
+_families: dict[str, Family] = {}
 _presets: dict[str, Preset] = {}
 
 
-def register_family(name: str) -> Callable[[Family], Family]:
-    """Class decorator: make a staged network known to ``create_network`` under this name."""
-
-    def register(family: Family) -> Family:
-        _families[name] = family
-        return family
-
-    return register
+def register_family(name: str, module: str, class_name: str, **options: Any) -> None:
+    """Make a staged network known to ``create_network`` under this name; see `Family` for the arguments."""
+    _families[name] = Family(name, module, class_name, options)
 
 
-def register_network(name: str, family: type[StagedNetwork], about: str, **options: Any) -> None:
+def register_network(name: str, family: str, about: str, **options: Any) -> None:
     """Make a preset known to ``create_network`` and, as ``model=name``, to the commands."""
-    family_name = next(known for known, cls in _families.items() if cls is family)
-    _presets[name] = Preset(name, family_name, about, options)
+    _presets[name] = Preset(name, family, about, options)
 
 
 def list_networks(pattern: str = "*") -> list[str]:
@@ -76,7 +92,7 @@ def network_preset(name: str) -> Preset:
         UserError: if there is no such preset or family.
     """
     if name in _families:
-        return Preset(name, name, f"{_families[name].__name__} with your options", {})
+        return Preset(name, name, f"{_families[name].class_name} with your options", {})
     if name not in _presets:
         raise unknown_name("network", name, [*_presets, *_families])
     return _presets[name]
@@ -85,8 +101,7 @@ def network_preset(name: str) -> Preset:
 def option_defaults(name: str) -> dict[str, Any]:
     """All options of a preset or family with the values that they have when nobody sets them."""
     preset = network_preset(name)
-    parameters = inspect.signature(_families[preset.family]).parameters
-    return {option: preset.options.get(option, parameter.default) for option, parameter in parameters.items()}
+    return {**_families[preset.family].options, **preset.options}
 
 
 def is_published(name: str, options: Mapping[str, Any]) -> bool:
@@ -119,11 +134,10 @@ def create_network(name_or_family: str, **options: Any) -> StagedNetwork:
     """
     preset = network_preset(name_or_family)
     family = _families[preset.family]
-    known = list(inspect.signature(family).parameters)
     for option in options:
-        if option not in known:
-            raise unknown_name(f"option of {preset.family}", option, known)
+        if option not in family.options:
+            raise unknown_name(f"option of {preset.family}", option, family.options)
     try:
-        return family(**{**preset.options, **options})
+        return family.load()(**{**preset.options, **options})
     except TypeError as error:
         raise UserError(f"{name_or_family} cannot be built from these options: {error}.") from error

@@ -1,0 +1,36 @@
+"""Checks of options that several verbs share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from ranet.errors import UserError, unknown_name
+
+#: What can be counted without measuring.
+UNITS = ("macs", "paper_ops")
+
+
+def check_unit(unit: str) -> None:
+    """Refuse a unit that is not known."""
+    if unit not in UNITS:
+        raise unknown_name("unit", unit, UNITS)
+
+
+def check_seed(seed: Any) -> None:
+    """Refuse what PyTorch and NumPy do not both take as a seed."""
+    if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**32:
+        raise UserError(f"seed={seed} must be a whole number from 0 to {2**32 - 1}.")
+
+
+def check_checkpoint(config: DictConfig) -> None:
+    """Refuse a checkpoint that is not there, before PyTorch is imported to read it."""
+    if config.checkpoint is not None and not Path(config.checkpoint).exists():
+        raise UserError(f"There is no run folder or checkpoint file {Path(config.checkpoint)}.")
+
+
+def listed(value: Any) -> list[Any]:
+    """A list, also where only one thing is said, and each thing once."""
+    return list(dict.fromkeys(value)) if OmegaConf.is_list(value) else [value]

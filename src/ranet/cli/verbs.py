@@ -1,0 +1,44 @@
+"""The verbs of the command line, and what must be known of each before its work is imported."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Verb:
+    """One verb. Its options are in ``conf/NAME.yaml``, and ``run`` in the module ``ranet.cli.NAME`` does its work.
+
+    Attributes:
+        about: what it does.
+        options: the module whose ``check_options`` refuses wrong options, without importing PyTorch; None: none can be.
+        positional: the option that words without "=" go into; see `ranet.cli.edge.folders_as_option`.
+        several: options that name one file or a list of them.
+        usage: what follows the name, for the help.
+    """
+
+    about: str
+    options: str | None = None
+    positional: str | None = None
+    several: tuple[str, ...] = ()
+    usage: str = "[OPTION=VALUE ...]"
+
+
+VERBS = {
+    "train": Verb("train a network and draw its curves", "ranet.cli.train_options"),
+    "calibrate": Verb("solve the exit policy that meets a budget", "ranet.cli.calibrate_options"),
+    "evaluate": Verb("measure a trained network, or a policy, on test images", "ranet.cli.evaluate_options"),
+    "export": Verb(
+        "write a network and its policies as ONNX graphs for serving", "ranet.cli.export_options", several=("policy",)
+    ),
+    "predict": Verb("answer images, and stop early", "ranet.cli.predict_options", several=("images", "policy")),
+    "bench": Verb("measure whether early exit pays, in milliseconds", "ranet.cli.bench_options", several=("policy",)),
+    "compare": Verb(
+        "compare finished runs: mean and spread over seeds",
+        "ranet.cli.compare_options",
+        positional="runs",
+        usage="RUN_OR_SWEEP_FOLDER ... [OPTION=VALUE ...]",
+    ),
+    "networks": Verb("list the networks"),
+    "costs": Verb("count what each exit of a network costs", "ranet.cli.costs_options"),
+}

@@ -1,0 +1,94 @@
+"""The console: tables that are read at any width, and sentences that are never cut."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from copy import copy
+from dataclasses import replace
+from textwrap import wrap
+
+from rich.cells import cell_len
+from rich.console import Console
+from rich.measure import Measurement
+from rich.table import Table
+
+#: Columns of a table through a pipe, where nothing says how wide the reader's window is.
+PIPE_WIDTH = 160
+_ANY_WIDTH = 10_000
+
+
+def new_console(stderr: bool = False) -> Console:
+    """Return a console as wide as the terminal (or $COLUMNS), and through a pipe `PIPE_WIDTH` columns wide.
+
+    Texts are printed as they are: a class that is called [red] colours nothing.
+    """
+    terminal = (sys.stderr if stderr else sys.stdout).isatty()
+    width = None if terminal or os.environ.get("COLUMNS", "").isdigit() else PIPE_WIDTH
+    return Console(stderr=stderr, width=width, markup=False, emoji=False)
+
+
+def print_table(console: Console, table: Table) -> None:
+    """Print a table so that no cell is cut.
+
+    Where it is too wide for the console, headings and columns of text go over several lines; where that is not enough,
+    the columns are printed in parts one below the other, each with the first column again. Numbers, which are the
+    columns on the right of their place, are never broken.
+    """
+    for part in _parts(console, table):
+        console.print(part)
+
+
+def say(console: Console, *sentences: str) -> None:
+    """Print sentences, a line each, for the terminal to wrap."""
+    for sentence in sentences:
+        console.print(sentence, soft_wrap=True)
+
+
+def _parts(console: Console, table: Table) -> Iterator[Table]:
+    everything = list(range(len(table.columns)))
+    too_wide = _measured(console, table, everything).maximum > console.width
+    for column in table.columns:
+        column.overflow = "fold"
+        if column.justify == "right":
+            column.no_wrap = True
+            if too_wide:
+                column.header = _narrow(str(column.header), max(map(_width, column.cells), default=1))
+            column.min_width = max(map(_width, (column.header, column.footer, *column.cells)))
+    groups: list[list[int]] = [[0]]
+    for k in everything[1:]:
+        if len(groups[-1]) > 1 and _measured(console, table, [*groups[-1], k]).minimum > console.width:
+            groups.append([0])
+        groups[-1].append(k)
+    for number, group in enumerate(groups):
+        part = _with_columns(table, group)
+        part.title = table.title if number == 0 else None
+        part.caption = table.caption if number == len(groups) - 1 else None
+        if _measured(console, table, group).minimum > console.width:  # a number alone is wider than that
+            for column in part.columns:
+                column.no_wrap, column.min_width = False, None
+        yield part
+
+
+def _measured(console: Console, table: Table, columns: list[int]) -> Measurement:
+    """The least and the natural width of a table of some columns."""
+    options = console.options.update(width=_ANY_WIDTH)
+    return Measurement.get(console, options, _with_columns(table, columns))
+
+
+def _with_columns(table: Table, columns: list[int]) -> Table:
+    part = copy(table)
+    part.columns = [replace(table.columns[k], _index=index) for index, k in enumerate(columns)]
+    return part
+
+
+def _width(cell: object) -> int:
+    """The width of the widest line of a cell."""
+    return max(map(cell_len, str(cell).splitlines()), default=0)
+
+
+def _narrow(heading: str, width: int) -> str:
+    """The heading in lines of this width, or of its longest word."""
+    longest = max(map(len, heading.split()), default=1)
+    return "\n".join(line for part in heading.splitlines() for line in wrap(part, max(width, longest)))

@@ -1,0 +1,85 @@
+"""Tables at any width: no line is too long, no number is broken, nothing is left out."""
+
+import io
+import re
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rich.cells import cell_len
+from rich.console import Console
+from rich.table import Table
+
+from ranet.console import PIPE_WIDTH, new_console, print_table, say
+
+
+def printed(table: Table, width: int) -> list[str]:
+    file = io.StringIO()
+    print_table(Console(file=file, width=width, markup=False), table)
+    return file.getvalue().splitlines()
+
+
+def table_of(columns: int, rows: int, cell: Callable[[int, int], str], heading: str = "a heading of words") -> Table:
+    table = Table(title="A title", caption="A caption", box=None)
+    table.add_column("row")
+    for k in range(1, columns):
+        table.add_column(f"{heading} {k}", justify="right")
+    for i in range(rows):
+        table.add_row(f"row{i}", *(cell(i, k) for k in range(1, columns)))
+    return table
+
+
+@settings(deadline=None, max_examples=30)
+@given(columns=st.integers(2, 12), width=st.integers(30, 200), digits=st.integers(1, 12))
+def test_every_number_is_there_unbroken_in_the_row_of_its_name(columns: int, width: int, digits: int) -> None:
+    lines = printed(table_of(columns, 3, lambda i, k: f"{i}{k:02}.{'7' * digits} ±0.{k}"), width)
+    assert max(map(cell_len, lines)) <= width
+    for i in range(3):
+        own = " ".join(line for line in lines if line.split()[:1] == [f"row{i}"])
+        found = re.findall(r"\S+ ±\S+", own)
+        assert found == [f"{i}{k:02}.{'7' * digits} ±0.{k}" for k in range(1, columns)]
+    text = "\n".join(lines)
+    assert text.count("A title") == text.count("A caption") == 1
+    assert "…" not in text
+
+
+def test_a_table_that_fits_is_in_one_piece_with_headings_in_one_line() -> None:
+    lines = printed(table_of(4, 1, lambda i, k: "1.0"), 100)
+    assert lines[1].split() == "row a heading of words 1 a heading of words 2 a heading of words 3".split()
+    assert len(lines) == 4
+
+
+def test_words_go_over_lines_before_columns_do() -> None:
+    table = Table("name", "what it is", box=None)
+    table.add_row("a_network", "some words that say what it is")
+    lines = printed(table, 30)
+    assert max(map(len, lines)) <= 30
+    assert lines[0].split() == ["name", "what", "it", "is"]
+    assert " ".join(" ".join(lines[1:]).split()) == "a_network some words that say what it is"
+
+
+def test_a_cell_that_is_wider_than_the_console_is_folded() -> None:
+    lines = printed(table_of(3, 1, lambda i, k: str(k) * 50), 40)
+    assert max(map(len, lines)) <= 40
+    text = "".join(lines)
+    assert [text.count(digit) for digit in "12"] == [51, 51]  # and the number in the heading
+
+
+def test_names_with_brackets_are_printed_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+    console = new_console()
+    table = Table("class", title="[red]")
+    table.add_row("[bold]cat[/bold] :smile:")
+    print_table(console, table)
+    say(console, "[a] :dog: " + "word " * 100)
+    out = capsys.readouterr().out
+    assert "[red]" in out
+    assert "[bold]cat[/bold] :smile:" in out
+    assert "[a] :dog: " + "word " * 100 in out
+
+
+def test_a_pipe_is_wide_unless_columns_says_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
+    assert new_console().width == PIPE_WIDTH
+    monkeypatch.setenv("COLUMNS", "60")
+    assert new_console().width == 60
