@@ -6,8 +6,9 @@ import os
 import sys
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -19,6 +20,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
 from ranet.cli.policy_input import read_policies
+from ranet.cli.predict_origin import chunk_ends, origin_of
 from ranet.cli.shares import is_number, is_share, parse_share
 from ranet.errors import UserError
 from ranet.inference.engine import EarlyExitEngine
@@ -40,12 +42,14 @@ class Tally:
         exits: (K,) how many left at each exit.
         cost: of all of them together.
         without_row: what is wrong with each of the others, in a sentence.
-        seconds: from the first image read to the last row written.
+        before: how many a run before this one has answered.
+        seconds: from the first image read to the last row written, by this run.
     """
 
     exits: npt.NDArray[np.int64]
     cost: float = 0.0
     without_row: list[str] = field(default_factory=list)
+    before: int = 0
     seconds: float = 0.0
 
     @property
@@ -65,13 +69,14 @@ def run(config: DictConfig) -> None:
         for notice in (measured_elsewhere(plan, engine, config.batch_size), unlikely(source)):
             if notice is not None:
                 print(f"ranet: {notice}", file=sys.stderr)
-        with open_table(config.output, plan.unit, classes) as table:
+        to_file = config.output != STANDARD_OUTPUT
+        origin = origin_of(engine, plan, source, preprocessing, classes, config) if to_file else None
+        with open_table(config.output, plan.unit, classes, origin, config.resume) as table:
             tally = answer(engine, source, preprocessing, table, config, budget=budget, max_exit=cap)
         if tally.answered:
             # Standard output is for the rows alone.
-            to = sys.stderr if config.output == STANDARD_OUTPUT else sys.stdout
-            print(summary(tally, plan.cost_per_exit, plan.unit), file=to)
-            if config.output != STANDARD_OUTPUT:
+            print(summary(tally, plan.cost_per_exit, plan.unit), file=sys.stdout if to_file else sys.stderr)
+            if to_file:
                 print(f"Written to {config.output}")
     except BrokenPipeError:
         # Whoever read the rows, such as head, has seen enough; what is still held back goes nowhere.
@@ -106,26 +111,44 @@ def answer(
         config: its ``batch_size`` is used, and ``output``.
         how: budget and max_exit of the stream.
     """
-    tally = Tally(np.zeros(engine.backend.facts.num_exits, dtype=np.int64))
+    tally, done = _tally_before(table.states, engine.backend.facts.num_exits), table.done
     size = _stream_size(config.batch_size, len(source), engine)
     names: deque[list[str]] = deque()
     start = perf_counter()
     # What becomes of an overflow is said below.
     with _progress(config.output) as bar, np.errstate(over="ignore", invalid="ignore"):
-        task = bar.add_task("images", total=len(source))
-        images = read_ahead(source, preprocessing, default_readers())
-        batches = _batches(images, size, names, tally, lambda: bar.advance(task))
-        for answers in engine.stream(batches, batch_size=size, **how):
-            if answers.error is not None:
-                raise answers.error
-            called, finite = names.popleft(), np.isfinite(answers.confidences)
-            if not finite.all():
-                tally.without_row += [source.sentence_about(called[i], _OVERFLOW) for i in np.flatnonzero(~finite)]
-                called, answers = [called[i] for i in np.flatnonzero(finite)], answers.rows(finite)
-            table.write(called, answers)
-            tally.exits += np.bincount(answers.exits, minlength=len(tally.exits))
-            tally.cost += float(answers.costs.sum())
+        task = bar.add_task("images", total=len(source), completed=done)
+        images = read_ahead(source, preprocessing, default_readers(), done)
+        # A stream ends with each chunk, so that a later run, which begins with one, computes the same batches.
+        for end in chunk_ends(done, len(source), size):
+            said = len(tally.without_row)
+            batches = _batches(islice(images, end - done), size, names, tally, lambda: bar.advance(task))
+            for answers in engine.stream(batches, batch_size=size, **how):
+                if answers.error is not None:
+                    raise answers.error
+                called, finite = names.popleft(), np.isfinite(answers.confidences)
+                if not finite.all():
+                    tally.without_row += [source.sentence_about(called[i], _OVERFLOW) for i in np.flatnonzero(~finite)]
+                    called, answers = [called[i] for i in np.flatnonzero(finite)], answers.rows(finite)
+                table.write(called, answers)
+                tally.exits += np.bincount(answers.exits, minlength=len(tally.exits))
+                tally.cost += float(answers.costs.sum())
+            done = end
+            table.mark(
+                done,
+                {"exits": tally.exits.tolist(), "cost": tally.cost, "without_row": tally.without_row[said:]},
+            )
     tally.seconds = perf_counter() - start
+    return tally
+
+
+def _tally_before(states: Sequence[dict[str, Any]], num_exits: int) -> Tally:
+    """What became of the images of a run before this one, as it was marked."""
+    tally = Tally(np.zeros(num_exits, dtype=np.int64))
+    if states:
+        tally.exits[:], tally.cost = states[-1]["exits"], states[-1]["cost"]
+        tally.without_row = [sentence for state in states for sentence in state["without_row"]]
+        tally.before = tally.answered
     return tally
 
 
@@ -155,11 +178,14 @@ def unlikely(source: ImageFiles | ImageArray) -> str | None:
 def summary(tally: Tally, cost_per_exit: npt.NDArray[np.float64], unit: str) -> str:
     """What became of the images that were answered, in a sentence."""
     count, mean = tally.answered, tally.cost / tally.answered
+    here = count - tally.before
+    earlier = f", {tally.before:,} of them before, the others" if tally.before else ""
     cost = f"{mean:,.0f}" if mean >= 1000 else f"{mean:.4g}"
     share = mean / cost_per_exit[-1]
     left = ", ".join(f"{number / count:.1%} at exit {k}" for k, number in enumerate(tally.exits.tolist(), 1) if number)
     return (
-        f"{count:,} images answered in {tally.seconds:.1f} s ({count / tally.seconds:,.0f} images/s) at a mean cost of "
+        f"{count:,} images answered{earlier} in {tally.seconds:.1f} s ({here / tally.seconds:,.0f} images/s) at a mean "
+        f"cost of "
         f"{f'{cost} {unit}'.strip()} ({share:.1%} of the last exit's); left {left}."
     )
 

@@ -10,7 +10,7 @@ from ranet.errors import UserError, unknown_name
 from ranet.inference.backend import PRECISIONS
 from ranet.inference.open_backend import BACKENDS
 from ranet.inference.options import require_count
-from ranet.inference.prediction_file import check_output
+from ranet.inference.prediction_file import STANDARD_OUTPUT, check_output
 
 
 def check_options(config: DictConfig) -> None:
@@ -38,6 +38,8 @@ def check_options(config: DictConfig) -> None:
     if config.output is None:
         raise UserError("output=null is nowhere; name a .csv or .jsonl file, or - for standard output.")
     check_output(config.output)
+    if config.resume and config.output == STANDARD_OUTPUT:
+        raise UserError("resume=true goes on with a file; name it by output=FILE.csv or output=FILE.jsonl.")
     check_checkpoint(config)
     if config.policy is not None:
         read_policies(config.policy)

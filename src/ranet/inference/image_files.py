@@ -149,16 +149,19 @@ def open_images(given: str | Path | Sequence[str | Path], preprocessing: Preproc
     return ImageFiles(tuple(paths), tuple(left_out))
 
 
-def read_ahead(source: ImageFiles | ImageArray, preprocessing: Preprocessing, threads: int) -> Iterator[ReadImage]:
+def read_ahead(
+    source: ImageFiles | ImageArray, preprocessing: Preprocessing, threads: int, start: int = 0
+) -> Iterator[ReadImage]:
     """Read images in order, by some threads that are at most a few images ahead of who takes them.
 
     Args:
         source: of `open_images`.
         preprocessing: what happens to each image.
         threads: how many read; Pillow lets others work while it decodes.
+        start: index of the first image.
     """
     with ThreadPoolExecutor(threads, thread_name_prefix="ranet-images") as pool:
-        indices = iter(range(len(source)))
+        indices = iter(range(start, len(source)))
         waiting: deque[Future[ReadImage]] = deque()
         try:
             while True:

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from ranet.errors import UserError
-from ranet.files import written_whole
 from ranet.inference.answers import Answers
+from ranet.inference.resumable_file import Origin, ResumableFile, resumable_file, unfinished_files
 
 STANDARD_OUTPUT = "-"
 SUFFIXES = (".csv", ".jsonl")
@@ -31,10 +31,19 @@ class PredictionTable:
         unit: of the costs.
         classes: names in the order of the labels, or None.
         json_lines: one JSON object for each image; else CSV with a head line.
+        resumable: the file, if another process can go on with it.
     """
 
-    def __init__(self, file: TextIO, unit: str, classes: Sequence[str] | None = None, json_lines: bool = False) -> None:
+    def __init__(
+        self,
+        file: TextIO,
+        unit: str,
+        classes: Sequence[str] | None = None,
+        json_lines: bool = False,
+        resumable: ResumableFile | None = None,
+    ) -> None:
         self._file = file
+        self._resumable = resumable
         self._classes = classes
         self._json_lines = json_lines
         self._columns = [
@@ -47,7 +56,22 @@ class PredictionTable:
         ]
         # A whole batch goes out as one text: what was written before stays whole rows, whatever happens.
         self._csv = csv.writer(file, lineterminator="\n")
-        self._begun = json_lines
+        self._begun = json_lines or (resumable is not None and file.tell() > 0)
+
+    @property
+    def done(self) -> int:
+        """How many images, from the first on, were done by a run before this one."""
+        return self._resumable.done if self._resumable else 0
+
+    @property
+    def states(self) -> list[Any]:
+        """What that run has given to `mark`."""
+        return self._resumable.states if self._resumable else []
+
+    def mark(self, done: int, state: Any) -> None:
+        """Let a later run go on behind this many images, if it can; see `ResumableFile.mark`."""
+        if self._resumable:
+            self._resumable.mark(done, state)
 
     def begin(self) -> None:
         """Write the head line, if there is one and it is not written: it comes with the first rows, or without any."""
@@ -97,7 +121,13 @@ def check_output(output: str) -> None:
 
 
 @contextmanager
-def open_table(output: str, unit: str, classes: Sequence[str] | None = None) -> Iterator[PredictionTable]:
+def open_table(
+    output: str,
+    unit: str,
+    classes: Sequence[str] | None = None,
+    origin: Origin | None = None,
+    resume: bool = False,
+) -> Iterator[PredictionTable]:
     """A table that is written to a file, which is there only when the block ends without an error.
 
     On standard output nothing is seen before the first rows, so that a block that fails before leaves it empty.
@@ -106,9 +136,11 @@ def open_table(output: str, unit: str, classes: Sequence[str] | None = None) -> 
         output: a .csv or .jsonl file, or "-": CSV on standard output, row by row.
         unit: of the costs.
         classes: names in the order of the labels, or None.
+        origin: what decides the rows of a file; None: nothing but the arguments above.
+        resume: go on with the rows of a run that did not end.
 
     Raises:
-        UserError: if the file's name has another suffix, or the disk is full.
+        UserError: if the file's name has another suffix, or the disk is full; see also `resumable_file`.
     """
     check_output(output)
     try:
@@ -119,22 +151,15 @@ def open_table(output: str, unit: str, classes: Sequence[str] | None = None) -> 
             yield table
             table.begin()
             return
-        with written_whole(output) as partial, _opened(partial, output) as file:
-            table = PredictionTable(file, unit, classes, json_lines=output.endswith(".jsonl"))
+        with resumable_file(output, origin or Origin({}, {}), resume, "images") as file:
+            table = PredictionTable(file.text, unit, classes, output.endswith(".jsonl"), file)
             yield table
             table.begin()
     except OSError as error:
-        if error.errno in _FULL:  # these errors do not say of which file
+        # These errors do not say of which file, or name one beside the output, of which nobody knows.
+        if error.errno in _FULL or error.filename in map(str, unfinished_files(output)):
             raise UserError(f"The predictions cannot be written to output={output}: {error.strerror}.") from error
         raise
-
-
-def _opened(partial: Path, output: str) -> TextIO:
-    try:
-        # File names need not be text: their bytes are written as they are.
-        return partial.open("w", encoding="utf-8", errors="surrogateescape", newline="")
-    except OSError as error:  # which names the partial file, of which nobody knows
-        raise UserError(f"The predictions cannot be written to output={output}: {error.strerror}.") from error
 
 
 def _whole(cost: float) -> Any:
