@@ -45,6 +45,19 @@ def first_exits(
     return passed.astype(np.int64)
 
 
+def possible_exits(thresholds: Sequence[float] | npt.NDArray[np.floating]) -> npt.NDArray[np.bool_]:
+    """(K,) whether an image can leave there: not at an infinite threshold, nor behind one of minus infinity.
+
+    Example:
+        >>> possible_exits([0.9, inf, -inf, 0.5]).tolist()
+        [True, False, True, False, False]
+    """
+    at = np.array([*thresholds, -inf])
+    possible: npt.NDArray[np.bool_] = at < inf
+    possible[int((at == -inf).argmax()) + 1 :] = False
+    return possible
+
+
 @dataclass(frozen=True)
 class ExitPolicy:
     """An image leaves at the first exit whose score reaches the exit's threshold, and at the last exit otherwise.
@@ -102,6 +115,11 @@ class ExitPolicy:
     def num_exits(self) -> int:
         """K, the number of exits of the networks that this policy is for."""
         return len(self.thresholds) + 1
+
+    @property
+    def possible_exits(self) -> npt.NDArray[np.bool_]:
+        """(K,) whether an image can leave there, whatever its scores."""
+        return possible_exits(self.thresholds)
 
     def require_exits(self, num_exits: int) -> None:
         """Raise a UserError unless the policy is for this number of exits."""

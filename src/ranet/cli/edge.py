@@ -27,7 +27,7 @@ from ranet.errors import UserError, unknown_name
 
 Task = Callable[[DictConfig], Any]
 
-_SWITCHES = ("resume", "channels_last", "evaluate", "lazy", "collaboration", "test", "all_exits")
+_SWITCHES = ("resume", "channels_last", "evaluate", "lazy", "collaboration", "test", "all_exits", "alternatives")
 #: Hydra's own.
 _FLAGS = (
     *("help", "hydra-help", "version", "cfg", "resolve", "package", "run", "multirun", "shell-completion"),
