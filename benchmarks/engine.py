@@ -52,7 +52,8 @@ def policies_for(network: StagedNetwork, images: Images) -> list[ExitPolicy]:
         logits = torch.cat([network(torch.from_numpy(images[at : at + 100])) for at in range(0, len(images), 100)], 1)
     scores = ExitScores.from_logits(logits, logits[-1].argmax(dim=1))
     costs = measure_costs(network).per_exit("macs", lazy=True)
-    return [found.policy for found in calibrate_each(scores, costs, [share * costs[-1] for share in SHARES])]
+    budgets = [share * costs[-1] for share in SHARES]
+    return [found.policy for found in calibrate_each(scores, costs, budgets, alternatives=False)]
 
 
 def in_turns(work: dict[Any, Callable[[Images], Any]], parts: list[Images], seed: int = 0) -> dict[Any, list[Any]]:

@@ -9,7 +9,7 @@ from ranet.errors import UserError
 
 @pytest.mark.parametrize("budget", [1.0e6, 1.1e6, 2.0e6, 3.7e6, 6.0e6, 8.9e6])
 def test_the_mean_cost_meets_the_budget_within_one_image(budget, scores, costs):
-    result = calibrate(scores, costs, budget)
+    result = calibrate(scores, costs, budget, alternatives=False)
     one_image = (costs[-1] - costs[0]) / scores.num_images
     assert budget - one_image <= result.predicted_cost <= budget
 
@@ -24,7 +24,7 @@ def test_the_prediction_is_what_the_policy_does_on_validation(scores, costs):
 
 @pytest.mark.parametrize("budget", [9.0e6, 1e9])
 def test_a_budget_for_everything_sends_everybody_to_the_last_exit(budget, scores, costs):
-    result = calibrate(scores, costs, budget)
+    result = calibrate(scores, costs, budget, alternatives=False)
     assert result.policy.thresholds == (inf, inf, inf)
     assert result.parameters["ratio"] == inf
     assert result.exit_shares.tolist() == [0, 0, 0, 1]
@@ -65,7 +65,7 @@ def test_crowds_of_equal_confidences_are_solved_too():
 
 def test_single_images_and_single_exits_are_solved(scores):
     one_image = scores.subset([7])
-    assert calibrate(one_image, [1.0, 2.0, 3.0, 4.0], budget=3.5).predicted_cost == 1.0
+    assert calibrate(one_image, [1.0, 2.0, 3.0, 4.0], budget=3.5, alternatives=False).predicted_cost == 1.0
     one_exit = ExitScores(scores.confidence[:1], scores.prediction[:1], scores.correct_top5[:1], scores.labels)
     assert calibrate(one_exit, [2.0], budget=2.0).policy.thresholds == ()
     with pytest.raises(UserError, match="reachable"):
@@ -94,7 +94,7 @@ def test_more_exits_than_a_byte_counts():
     rng = np.random.default_rng(0)
     many = ExitScores(rng.uniform(size=(300, 50)), correct=rng.uniform(size=(300, 50)) < 0.5)
     costs = np.arange(1.0, 301.0)
-    result = calibrate(many, costs, 150.0)
+    result = calibrate(many, costs, 150.0, alternatives=False)
     assert 140 < result.predicted_cost <= 150
     assert result.predicted_cost == evaluate_policy(result.policy, many, costs).mean_cost
     with pytest.raises(UserError, match="at most 31 exits"):
@@ -122,10 +122,11 @@ def test_options_that_cannot_be_are_named(options, message, scores, costs):
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("policy", POLICIES)
 def test_far_too_large_a_budget_is_said(policy, scores, costs):
-    result = calibrate(scores, costs, 100 * costs[-1], policy=policy)
-    assert result.exit_shares.tolist() == [0, 0, 0, 1]
-    (notice,) = result.notices
-    assert "exceeds the last exit's" in notice
+    for alternatives in (False, True):
+        result = calibrate(scores, costs, 100 * costs[-1], policy=policy, alternatives=alternatives)
+        assert alternatives or result.exit_shares.tolist() == [0, 0, 0, 1]
+        (notice,) = result.notices
+        assert "exceeds the last exit's" in notice
 
 
 def test_a_single_image_keeps_the_rule():

@@ -56,13 +56,16 @@ def test_where_cuts_are_free_and_all_exits_are_used_it_is_calibrate(family, monk
 def test_patience_uses_all_exits_however_dear():
     scores, costs = lifelike(500, 4), stages_and_heads([1.0] * 4, [0.1] * 4, 2.0)
     cumulative = costs.cumulative(range(4))
-    result = calibrate_exits(scores, costs, 6.0, policy="patience")
-    assert decided(result) == decided(calibrate(scores, cumulative, 6.0, policy="patience"))
+    result = calibrate_exits(scores, costs, 6.0, policy="patience", alternatives=False)
+    assert decided(result) == decided(calibrate(scores, cumulative, 6.0, policy="patience", alternatives=False))
     assert result.used_exits == (0, 1, 2, 3)
     np.testing.assert_array_equal(result.cost_per_exit, cumulative)
     # The whole network as one stage costs 4.1, but is none of its policies.
-    rich = calibrate_exits(scores, costs, 1e3, policy="patience")
+    rich = calibrate_exits(scores, costs, 1e3, policy="patience", alternatives=False)
     assert (rich.predicted_cost, rich.used_exits) == (cumulative[-1], (0, 1, 2, 3))
+    # Where an exit alone may be chosen, it is that stage.
+    rich = calibrate_exits(scores, costs, 1e3, policy="patience")
+    assert (rich.predicted_cost, rich.used_exits) == (costs.table[0, -1], (3,))
     with pytest.raises(UserError, match=r"reachable are 1\.1 ms .* to 10\.4 ms"):
         calibrate_exits(scores, costs, 1.0, policy="patience")
 
@@ -107,8 +110,9 @@ def test_an_exit_that_the_solution_passes_by_is_dropped_and_the_saving_spent(mon
     monkeypatch.setattr(ExitSetJudge, "choose", lambda *_: ((0, 1, 2), None))
     # Of 60 images the first exit gets none.
     budget = float(costs.cumulative([0, 1, 2])[-1]) - 0.02
-    assert calibrate(scores, costs.cumulative([0, 1, 2]), budget).policy.thresholds[0] == inf
-    result = calibrate_exits(scores, costs, budget)
+    rule = calibrate(scores, costs.cumulative([0, 1, 2]), budget, alternatives=False)
+    assert rule.policy.thresholds[0] == inf
+    result = calibrate_exits(scores, costs, budget, alternatives=False)
     assert result.used_exits == (2,)
     assert result.predicted_cost == costs.table[0, 2]
 

@@ -22,7 +22,7 @@ def data(shared: Path) -> Data:
 def solved(data: Data, policy: str) -> list[Calibration]:
     validation, _, costs = data
     budgets = costs[0] + (np.arange(20) + 0.5) / 20 * (costs[-1] - costs[0])
-    return calibrate_each(validation, costs, budgets, policy=policy)
+    return calibrate_each(validation, costs, budgets, policy=policy, alternatives=False)
 
 
 @pytest.mark.parametrize("policy", [policy for policy in POLICIES if policy != "one_threshold"])

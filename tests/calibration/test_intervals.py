@@ -1,14 +1,28 @@
-"""Bootstrap intervals against images drawn one by one, against exact distributions, and against the truth."""
+"""Intervals against exact distributions, and against the truth in simulated crowds of every size."""
+
+from collections.abc import Callable
 
 import numpy as np
 import pytest
-from scipy.stats import binom, binomtest
+from scipy.stats import binom, binomtest, norm
 
-from ranet.calibration.intervals import LEVEL, accuracy_difference, bootstrap_intervals
+from ranet.calibration import ExitScores
+from ranet.calibration.intervals import (
+    LEVEL,
+    Interval,
+    accuracy_difference,
+    accuracy_interval,
+    few_images,
+    mean_interval,
+    outcome_intervals,
+)
+from ranet.evaluation.differences import mean_difference
 
 COSTS = np.array([1.0, 2.5, 4.0, 9.0])
 SHARES = np.array([0.4, 0.3, 0.2, 0.1])
 RIGHT = np.array([0.95, 0.9, 0.7, 0.5])
+ALL = np.ones(4, dtype=bool)
+SIZES, PROBABILITIES = (10, 30, 100, 1000), (0.5, 0.9, 0.98)
 
 
 def population(images: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -18,95 +32,157 @@ def population(images: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     return exits, rng.random(images) < RIGHT[exits]
 
 
-@pytest.mark.parametrize("images", [7, 60, 500])
-def test_it_is_the_bootstrap_that_draws_images_one_by_one(images):
-    exits, correct = population(images, seed=images)
-    rng, resamples = np.random.default_rng(1), 20_000
-    accuracies, costs = np.empty(resamples), np.empty(resamples)
-    for i in range(resamples):
-        drawn = rng.integers(images, size=images)
-        accuracies[i], costs[i] = correct[drawn].mean(), COSTS[exits[drawn]].mean()
-    intervals = bootstrap_intervals(exits, correct, COSTS, resamples=resamples)
-    # The ends of both are quantiles of 20,000 draws: apart by noise, or by one image where the values are few.
-    for found, drawn, one_image in ((intervals.accuracy, accuracies, 1.0), (intervals.cost, costs, 8.0)):
-        expected = np.quantile(drawn, [0.025, 0.975])
-        assert found == pytest.approx(expected, abs=0.05 * drawn.std() + 1.01 * one_image / images)
-        assert found == pytest.approx(expected, abs=0.4 * drawn.std())
+@pytest.mark.parametrize("images", SIZES)
+def test_accuracies_are_covered_at_least_as_often_as_promised(images: int) -> None:
+    """Exactly: over all numbers that can be right, weighted by how probable they are."""
+    intervals = np.array([accuracy_interval(right, images) for right in range(images + 1)])
+    for p in PROBABILITIES:
+        holds = (intervals[:, 0] <= p) & (p <= intervals[:, 1])
+        assert binom.pmf(np.arange(images + 1)[holds], images, p).sum() >= LEVEL
 
 
-@pytest.mark.parametrize("level", [0.5, 0.8, 0.95, 0.99])
-def test_accuracy_and_two_costs_are_exact_binomials(level):
-    """A resample of N images of which a share p is right has a binomial number of right ones."""
-    images, right, early = 400, 320, 100
-    correct = np.arange(images) < right
-    exits = (np.arange(images)[::-1] >= early).astype(int)  # 100 at exit 1, 300 at exit 2
-    intervals = bootstrap_intervals(exits, correct, np.array([1.0, 3.0]), level=level, resamples=100_000)
-    ends = np.array([(1 - level) / 2, (1 + level) / 2])
-    assert intervals.accuracy == pytest.approx(binom.ppf(ends, images, right / images) / images, abs=1.01 / images)
-    late = binom.ppf(ends, images, 1 - early / images) / images
-    assert intervals.cost == pytest.approx(1.0 + 2.0 * late, abs=2.02 / images)
+@pytest.mark.parametrize(("right", "images"), [(0, 4), (4, 4), (29, 30), (450, 1000)])
+@pytest.mark.parametrize("level", [0.8, 0.95])
+def test_accuracies_have_the_exact_interval(right: int, images: int, level: float) -> None:
+    expected = binomtest(right, images).proportion_ci(level, method="exact")
+    assert accuracy_interval(right, images, level=level) == pytest.approx((expected.low, expected.high))
 
 
-def test_intervals_hold_the_truth_as_often_as_they_say():
-    accuracy, cost = float(SHARES @ RIGHT), float(SHARES @ COSTS)
-    repeats, held = 1000, {"accuracy": 0, "cost": 0}
-    for seed in range(repeats):
-        intervals = bootstrap_intervals(*population(400, seed), COSTS, resamples=1000, seed=seed)
-        held["accuracy"] += intervals.accuracy[0] <= accuracy <= intervals.accuracy[1]
-        held["cost"] += intervals.cost[0] <= cost <= intervals.cost[1]
-    for name, times in held.items():
-        # The percentile bootstrap is right in the limit; at 400 images it may be a percent off.
-        noise = binomtest(times, repeats).proportion_ci(0.999)
-        assert noise.low <= LEVEL + 0.01, name
-        assert noise.high >= LEVEL - 0.01, name
+def costs_of_two(images: int, p: float, rng: np.random.Generator) -> tuple[float, Interval]:
+    shares, costs = np.array([p, (1 - p) / 2, (1 - p) / 2]), np.array([1.0, 2.0, 4.0])
+    return shares @ costs, mean_interval(rng.multinomial(images, shares), costs, draws=1000)
 
 
-def test_the_order_of_the_images_means_nothing():
+def costs_of_seven(images: int, p: float, rng: np.random.Generator) -> tuple[float, Interval]:
+    shares, costs = np.array([*[(1 - p) / 6] * 6, p]), np.arange(1.0, 8.0)
+    return shares @ costs, mean_interval(rng.multinomial(images, shares), costs, draws=1000)
+
+
+def paired_accuracies(images: int, p: float, rng: np.random.Generator) -> tuple[float, Interval]:
+    """Both right or wrong with p; the first alone right more often than the second alone."""
+    drawn = rng.choice(3, size=images, p=[p, 0.7 * (1 - p), 0.3 * (1 - p)])
+    return 0.4 * (1 - p), accuracy_difference(drawn != 2, drawn != 1)[1]
+
+
+def accuracies_of_others(images: int, p: float, rng: np.random.Generator) -> tuple[float, Interval]:
+    """Promised with p, seen with 10 % less on a third as many images."""
+    few = max(images // 3, 1)
+    then, now = rng.binomial(images, p), rng.binomial(few, 0.9 * p)
+    change = mean_difference([images - then, then], [few - now, now], [0.0, 1.0], resamples=1)
+    return -0.1 * p, change.interval
+
+
+def costs_of_others(images: int, p: float, rng: np.random.Generator) -> tuple[float, Interval]:
+    costs, before, after = np.array([1.0, 2.0, 4.0]), [p, (1 - p) / 2, (1 - p) / 2], [0.9 * p, 0.0, 1 - 0.9 * p]
+    then, now = rng.multinomial(images, before), rng.multinomial(images, after)
+    return (np.array(after) - before) @ costs, mean_difference(then, now, costs, resamples=1).interval
+
+
+@pytest.mark.parametrize(
+    ("crowd", "low", "high"),
+    [
+        (costs_of_two, 1, 4),
+        (costs_of_seven, 1, 7),
+        (paired_accuracies, -1, 1),
+        (accuracies_of_others, -1, 1),
+        (costs_of_others, -3, 3),
+    ],
+)
+@pytest.mark.parametrize("images", SIZES)
+def test_the_truth_is_covered_in_crowds_of_every_size(
+    crowd: Callable[[int, float, np.random.Generator], tuple[float, Interval]], low: float, high: float, images: int
+) -> None:
+    """A bootstrap covers 46 % for 30 images and p = 0.98. All ends are possible, and none says that it is certain."""
+    rounds, shares = 150, []
+    for p in PROBABILITIES:
+        rng, held = np.random.default_rng([images, round(100 * p)]), 0
+        for _ in range(rounds):
+            truth, (lower, upper) = crowd(images, p, rng)
+            assert low <= lower < upper <= high
+            held += lower <= truth <= upper
+        shares.append(held / rounds)
+    # Of 150 rounds with 95 %, fewer than 90 % would hold the truth in one of 150 cases.
+    assert min(shares) >= 0.9
+    assert np.mean(shares) >= 0.93
+
+
+def test_large_crowds_have_the_interval_of_the_normal_distribution() -> None:
+    """So no interval is wider than it must be where it need not be."""
+    exits, correct = population(20_000, seed=0)
+    found = outcome_intervals(exits, correct, COSTS, ALL)
+    for interval, values in ((found.accuracy, correct), (found.cost, COSTS[exits])):
+        half = norm.ppf(0.975) * values.std() / np.sqrt(len(values))
+        assert interval == pytest.approx((values.mean() - half, values.mean() + half), abs=0.07 * half)
+    one, other = correct, np.random.default_rng(1).permutation(correct)
+    difference, interval = accuracy_difference(one, other)
+    assert difference == pytest.approx(one.mean() - other.mean())
+    half = norm.ppf(0.975) * (one.astype(int) - other).std() / np.sqrt(len(one))
+    assert interval == pytest.approx((difference - half, difference + half), abs=0.07 * half)
+
+
+def test_three_values_of_which_one_is_never_seen_hold_the_interval_of_two() -> None:
+    """A value between the others, seen nowhere, changes nothing: the draws agree with the exact interval."""
+    drawn = mean_interval([7, 0, 23], [0.0, 0.5, 1.0], draws=200_000)
+    assert drawn == pytest.approx(accuracy_interval(23, 30), abs=0.002)
+
+
+def test_the_order_of_the_images_means_nothing() -> None:
     exits, correct = population(300, seed=0)
     shuffled = np.random.default_rng(0).permutation(300)
-    assert bootstrap_intervals(exits, correct, COSTS) == bootstrap_intervals(exits[shuffled], correct[shuffled], COSTS)
+    found = outcome_intervals(exits, correct, COSTS, ALL)
+    assert found == outcome_intervals(exits[shuffled], correct[shuffled], COSTS, ALL)
 
 
-def test_the_seed_decides_the_draws():
-    exits, correct = population(300, seed=0)
-    assert bootstrap_intervals(exits, correct, COSTS, seed=3) == bootstrap_intervals(exits, correct, COSTS, seed=3)
-    assert bootstrap_intervals(exits, correct, COSTS, seed=3) != bootstrap_intervals(exits, correct, COSTS, seed=4)
+def test_the_seed_decides_the_draws() -> None:
+    counts = [20, 30, 50]
+    assert mean_interval(counts, [1, 2, 4], seed=3) == mean_interval(counts, [1, 2, 4], seed=3)
+    assert mean_interval(counts, [1, 2, 4], seed=3) != mean_interval(counts, [1, 2, 4], seed=4)
 
 
-def test_more_images_and_lower_levels_are_narrower():
-    def widths(repeats: int, level: float) -> tuple[float, float]:
-        exits, correct = population(200, seed=0)
-        found = bootstrap_intervals(exits.repeat(repeats), correct.repeat(repeats), COSTS, level=level)
-        return found.accuracy[1] - found.accuracy[0], found.cost[1] - found.cost[0]
-
-    for few, many in zip(widths(1, 0.95), widths(16, 0.95), strict=True):
-        assert few / many == pytest.approx(4.0, rel=0.15), "as the square root of the number of images"
-    for wide, narrow in zip(widths(16, 0.95), widths(16, 0.5), strict=True):
-        assert wide / narrow == pytest.approx(1.96 / 0.674, rel=0.15), "as quantiles of the normal distribution"
-
-
-def test_without_labels_the_cost_alone_is_known():
+def test_without_labels_the_cost_alone_is_known() -> None:
     exits, correct = population(500, seed=0)
-    found = bootstrap_intervals(exits, None, COSTS)
+    found = outcome_intervals(exits, None, COSTS, ALL)
     assert found.accuracy is None
-    assert found.cost == pytest.approx(bootstrap_intervals(exits, correct, COSTS).cost, rel=0.02)
+    assert found.cost == outcome_intervals(exits, correct, COSTS, ALL).cost
 
 
-@pytest.mark.parametrize("images", [1, 50])
-def test_what_never_varies_has_no_width(images):
-    found = bootstrap_intervals(np.full(images, 2), np.ones(images, dtype=bool), COSTS)
-    assert found.accuracy == (1.0, 1.0)
-    assert found.cost == (4.0, 4.0)
+@pytest.mark.parametrize("images", [1, 4, 50])
+def test_a_few_images_that_are_all_alike_are_not_certain(images: int) -> None:
+    exits, correct = np.full(images, 2), np.ones(images, dtype=bool)
+    found = outcome_intervals(exits, correct, COSTS, ALL)
+    # If all n are right with p, that had a probability of p^n: 2.5 % at the lower end.
+    assert found.accuracy == pytest.approx((0.025 ** (1 / images), 1.0))
+    assert 1.0 <= found.cost[0] < 4.0 < found.cost[1] <= 9.0
+    difference, (low, high) = accuracy_difference(correct, correct)
+    assert difference == 0
+    assert -1 <= low < 0 < high <= 1
+    # Where images can leave at one exit alone, the cost is certain, and nothing else is.
+    certain = outcome_intervals(exits, correct, COSTS, np.arange(4) == 2)
+    assert (certain.cost, certain.accuracy) == ((4.0, 4.0), found.accuracy)
 
 
-@pytest.mark.parametrize(("better", "worse"), [(0, 0), (30, 0), (40, 25), (3, 90)])
-def test_a_paired_difference_is_that_of_resampled_pairs(better: int, worse: int) -> None:
-    one = np.array([True] * better + [False] * worse + [True] * 300 + [False] * 100)
-    other = np.array([False] * better + [True] * worse + [True] * 300 + [False] * 100)
-    difference, (low, high) = accuracy_difference(one, other)
-    assert difference == pytest.approx(one.mean() - other.mean())
-    rng = np.random.default_rng(1)
-    chosen = rng.integers(len(one), size=(4000, len(one)))
-    expected = np.quantile(one[chosen].mean(axis=1) - other[chosen].mean(axis=1), [0.025, 0.975])
-    np.testing.assert_allclose([low, high], expected, atol=0.006)
-    assert low <= difference <= high
+@pytest.mark.parametrize(
+    ("images", "labels", "classes", "sentence"),
+    [
+        (99, None, None, "There are only 99 validation images: intervals are wide, and what looks better may be so by"),
+        (1, None, None, "There is only 1 validation image: intervals"),
+        (99, [0, 1, 2], None, "There are only 99 validation images, and none of 1 of 4 classes (3): intervals"),
+        (100, None, None, None),
+        (100, [0, 1, 2, 3], None, None),
+        (
+            120,
+            [0, 2, 3],
+            ["ape", "bat", "cat", "dog"],
+            "Among the 120 validation images there is none of 1 of 4 classes (bat): that class is untried.",
+        ),
+        (1200, [0, 3], list("abcdefg"), "1,200 validation images there is none of 5 of 7 classes (b, c, e, ...): "),
+    ],
+)
+def test_few_images_and_classes_without_images_are_said(
+    images: int, labels: list[int] | None, classes: list[str] | None, sentence: str | None
+) -> None:
+    predicted = np.arange(images) % 4  # a class that is predicted exists
+    known = None if labels is None else np.resize(labels, images)
+    scores = ExitScores(np.full((1, images), 0.5), None if labels is None else predicted[None], labels=known)
+    said = few_images(scores, "validation", classes)
+    assert said == sentence if sentence is None else sentence in str(said)

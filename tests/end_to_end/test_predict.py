@@ -76,7 +76,9 @@ def check_rows(rows: list[dict[str, str]], policy: ExitPolicy, scores: ExitScore
     at = (exits, np.arange(len(exits)))
     assert [int(row["exit"]) - 1 for row in rows] == exits.tolist()
     assert [int(row["class_index"]) for row in rows] == scores.prediction[at].tolist()
-    assert [row["class_name"] for row in rows] == [row["class_index"] for row in rows]  # digits are called what they are
+    assert [row["class_name"] for row in rows] == [
+        row["class_index"] for row in rows
+    ]  # digits are called what they are
     np.testing.assert_allclose([float(row["probability"]) for row in rows], scores.confidence[at], atol=1e-5)
     costs = policy.metadata["cost_per_exit"]
     assert [float(row["cost_macs"]) for row in rows] == [costs[k] for k in exits]

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 from rich.console import Console
+from scipy.stats import binomtest
 
 from ranet.calibration import Calibration, ExitScores
 from ranet.calibration.promise import promise
@@ -48,6 +49,12 @@ def shown(report: CalibrationReport, width: int = 80) -> str:
     return output.getvalue()
 
 
+def exact(right: int, images: int) -> tuple[float, float]:
+    """The interval (95 %) of Clopper and Pearson, in percent."""
+    found = binomtest(right, images).proportion_ci(method="exact")
+    return 100 * found.low, 100 * found.high
+
+
 def spaced(report: CalibrationReport) -> list[str]:
     """The lines of the table with single spaces."""
     return [" ".join(line.split()) for line in shown(report).splitlines()]
@@ -58,16 +65,14 @@ def test_rows_are_those_that_counting_gives() -> None:
     first, second = report.rows()
     assert (first["policy"], first["score"]) == ("by hand", "confidence")
     expected = {
-        # The mean cost is that of one exit in every draw.
+        # No image can leave elsewhere, so the mean cost is certain.
         **{f"predicted_cost_macs{end}": 1e6 for end in ("", "_low", "_high")},
-        # Of the numbers right in a draw of 8 that are right with 1/2, and a draw of 4 with 1/4, both have the quantiles
-        # 2.5 % and 97.5 % at 1 and 7, and at 0 and 3.
         "predicted_accuracy_percent": 50.0,
-        "predicted_accuracy_percent_low": 12.5,
-        "predicted_accuracy_percent_high": 87.5,
+        "predicted_accuracy_percent_low": exact(4, 8)[0],
+        "predicted_accuracy_percent_high": exact(4, 8)[1],
         "test_accuracy_percent": 25.0,
-        "test_accuracy_percent_low": 0.0,
-        "test_accuracy_percent_high": 75.0,
+        "test_accuracy_percent_low": exact(1, 4)[0],
+        "test_accuracy_percent_high": exact(1, 4)[1],
         **{f"{kind}_share_{k}_percent": 100.0 * (k == 1) for kind in ("predicted", "test") for k in (1, 2, 3)},
         "test_cost_macs": 1e6,
         "threshold_1": -inf,
@@ -79,8 +84,8 @@ def test_rows_are_those_that_counting_gives() -> None:
         "budget_macs": 3e6,
         "predicted_cost_macs": (2 * 1e6 + 2 * 2e6 + 4 * 4e6) / 8,
         "predicted_accuracy_percent": 87.5,
-        "predicted_accuracy_percent_low": 62.5,  # 5 of 8: of draws with 7/8, 1.1 % have 4 or fewer, 6.7 % 5 or fewer
-        "predicted_accuracy_percent_high": 100.0,
+        "predicted_accuracy_percent_low": exact(7, 8)[0],
+        "predicted_accuracy_percent_high": exact(7, 8)[1],
         **{f"predicted_share_{k}_percent": share for k, share in ((1, 25.0), (2, 25.0), (3, 50.0))},
         "test_cost_macs": (1e6 + 2 * 2e6 + 4e6) / 4,
         "test_cost_against_budget_percent": -25.0,
@@ -97,16 +102,16 @@ def test_rows_are_those_that_counting_gives() -> None:
 def test_the_table_shows_them_cheapest_first() -> None:
     report = calibration_report([dear(), cheap()], VALIDATION, TEST, COSTS, "macs")
     lines = spaced(report)
-    assert "- 1.000 50.00 ±37.50 100 0 0 1.000 - 25.00 ±37.50" in lines
-    assert "3.000 2.750 87.50 ±18.75 25 25 50 2.250 -25.00 50.00 ±50.00" in lines
-    assert lines.index("- 1.000 50.00 ±37.50 100 0 0 1.000 - 25.00 ±37.50") == len(lines) - 3
-    assert "cost in M multiply-adds; ± half a 95 % interval" in shown(report)
+    assert "- 1.000 50.00 (15.7-84.3) 100 0 0 1.000 - 25.00 (0.6-80.6)" in lines
+    assert "3.000 2.750 87.50 (47.3-99.7) 25 25 50 2.250 -25.00 50.00 (6.8-93.2)" in lines
+    assert lines.index("- 1.000 50.00 (15.7-84.3) 100 0 0 1.000 - 25.00 (0.6-80.6)") == len(lines) - 3
+    assert "cost in M multiply-adds; in brackets 95 % intervals" in shown(report)
 
 
 def test_without_test_images_there_are_no_columns_of_them() -> None:
     report = calibration_report([dear()], VALIDATION, None, COSTS, "")
     lines = spaced(report)
-    assert "3.000e+06 2.750e+06 87.50 ±18.75 25 25 50" in lines
+    assert "3.000e+06 2.750e+06 87.50 (47.3-99.7) 25 25 50" in lines
     assert "test" not in shown(report)
     assert "cost in" not in shown(report), "in what, nobody has said"
     (row,) = report.rows()
@@ -134,13 +139,13 @@ def test_no_number_is_cut_however_many_exits_there_are(exits: int) -> None:
     assert "\u2026" not in text
     scale = 1e9 if exits == 12 else 1e6
     assert text.count(f"{1.2e8 / scale:#.4g}") == 3
-    assert text.count("100.00 ±0.00") == 2
+    assert text.count("100.00 (63.1-100.0)") == 2
 
 
 def test_the_files_hold_the_same(tmp_path: Path) -> None:
     report = calibration_report([dear(), cheap()], VALIDATION, TEST, COSTS, "macs")
     written = report.write(tmp_path, title="Policies of a network")
-    assert written == [tmp_path / "calibration.csv", tmp_path / "calibration.png"]
+    assert written == [tmp_path / name for name in ("calibration.csv", "static_exits.csv", "calibration.png")]
     with written[0].open(newline="") as lines:
         for row, expected in zip(csv.DictReader(lines), report.rows(), strict=True):
             assert list(row) == list(expected)
@@ -148,7 +153,14 @@ def test_the_files_hold_the_same(tmp_path: Path) -> None:
                 assert (
                     row[name] == value if isinstance(value, str) else np.isclose(float(row[name]), value, 1e-9, 0, True)
                 )
-    pixels = (255 * imread(written[1])).round().astype(np.int64)
+    with written[1].open(newline="") as lines:
+        of_exits = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(lines)]
+    assert [row["cost_macs"] for row in of_exits] == COSTS.tolist()
+    for split, right, images in (("validation", (4, 6, 7), 8), ("test", (1, 2, 3), 4)):
+        for row, count in zip(of_exits, right, strict=True):
+            found = [row[f"{split}_accuracy_percent{end}"] for end in ("", "_low", "_high")]
+            assert found == pytest.approx([100 * count / images, *exact(count, images)])
+    pixels = (255 * imread(written[2])).round().astype(np.int64)
     colors = set(np.unique(pixels[..., :3] @ [1 << 16, 1 << 8, 1]).tolist())
     assert {0x0072B2, 0xD55E00} <= colors
 
@@ -156,8 +168,8 @@ def test_the_files_hold_the_same(tmp_path: Path) -> None:
 def test_without_labels_there_is_no_figure(tmp_path: Path) -> None:
     scores = ExitScores(CONFIDENCE)
     report = calibration_report([dear(scores)], scores, TEST, COSTS, "macs")
-    assert report.write(tmp_path) == [tmp_path / "calibration.csv"]
-    assert [file.name for file in tmp_path.iterdir()] == ["calibration.csv"]
+    assert report.write(tmp_path) == [tmp_path / "calibration.csv", tmp_path / "static_exits.csv"]
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["calibration.csv", "static_exits.csv"]
 
 
 @pytest.mark.parametrize(
@@ -172,7 +184,7 @@ def test_the_exits_alone_are_those_of_the_images_with_labels(
     test: ExitScores | None, alone: list[float], split: str
 ) -> None:
     report = calibration_report([cheap()], VALIDATION, test, COSTS, "macs")
-    assert report.alone.tolist() == alone
+    assert report._exits.accuracy.tolist() == alone
     assert report.tested == (test is not None)
     assert report._exits.split == split
     assert (report._seen is None) == (split == "validation")

@@ -291,7 +291,7 @@ def test_along_the_budget_equals_a_computation_image_by_image(comparison: Compar
     for budget in budgets:
         cost, right = [], []
         for run in (runs[f"plain_{seed}"] for seed in (0, 1, 2)):
-            thresholds = calibrate(run.validation, run.costs, budget).policy.thresholds
+            thresholds = calibrate(run.validation, run.costs, budget, alternatives=False).policy.thresholds
             exits = [
                 next((k for k, threshold in enumerate(thresholds) if run.test.confidence[k, i] >= threshold), 2)
                 for i in range(40)

@@ -30,7 +30,7 @@ class DeadlineChoice:
         latency: milliseconds until it has answered.
         deadline: milliseconds that were allowed, at least the latency.
         accuracy: top-1 of this exit on the scores, a fraction; NaN without scores or labels.
-        interval: bootstrap interval (95 %) of the accuracy; NaN without scores or labels.
+        interval: of the accuracy (95 %); NaN without scores or labels.
         policy: ready to save; everybody leaves at this exit, and its metadata repeat what stands here.
         calibration: the same with all that it promises; None without scores.
     """

@@ -11,9 +11,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ranet.calibration.alternatives import best_within
 from ranet.calibration.cross_fitting import Verdict
 from ranet.calibration.exit_sets import Exits, ExitSetJudge
 from ranet.calibration.fused_stage_costs import FusedStageCosts
+from ranet.calibration.policies import ExitPolicy
 from ranet.calibration.promise import Calibration, Promises
 from ranet.calibration.score_checks import require_scores
 from ranet.calibration.scores import ExitScores
@@ -50,16 +52,18 @@ def calibrate_exits(
     score: str | None = None,
     unit: str = "ms",
     metadata: Mapping[str, Any] | None = None,
+    alternatives: bool = True,
 ) -> ExitCalibration:
-    """Find which exits to use and the policy on them whose mean cost on validation meets the budget, as `calibrate`.
+    """Find which exits to use and the policy on them whose mean cost on validation is within the budget.
 
     Every exit that is used costs a cut and a head, and these cost more where many images pass. So the exits are chosen
     for each budget (`ExitSetJudge`), under the geometric rule on the score of the family; then the family is solved on
     them. Exits that this solution leaves unused, such as by a quota of no image, are dropped as well, and what that
-    saves is spent.
+    saves is spent. As in `calibrate`, one exit alone (as one fused stage) or a policy that costs less is chosen instead
+    where labels show that it is at least as accurate on validation.
 
-    "patience" counts exits in a row, and so uses them all. A budget of at least the cost of the whole network as one
-    fused stage sends everybody to the last exit.
+    "patience" counts exits in a row, and so uses them all unless one alone is chosen. A budget of at least the cost of
+    the whole network as one fused stage sends everybody to the last exit.
 
     Args:
         scores: on validation images, which the network was not trained on. Without labels the exits are chosen by how
@@ -70,6 +74,7 @@ def calibrate_exits(
         score: what it compares, see `calibrate`.
         unit: of costs and budget.
         metadata: further entries for the policy file, such as the network's name.
+        alternatives: see `calibrate`.
 
     Returns:
         The calibration for all K exits; its metadata tell the costs where these exits are used as "cost_per_exit", and
@@ -88,7 +93,7 @@ def calibrate_exits(
         ((0, 2), 2.5)
     """
     options: dict[str, Any] = {"policy": policy, "score": score, "unit": unit, "metadata": metadata}
-    return calibrate_exits_each(scores, costs, [budget], **options)[0]
+    return calibrate_exits_each(scores, costs, [budget], **options, alternatives=alternatives)[0]
 
 
 def calibrate_exits_each(
@@ -100,6 +105,7 @@ def calibrate_exits_each(
     score: str | None = None,
     unit: str = "ms",
     metadata: Mapping[str, Any] | None = None,
+    alternatives: bool = True,
 ) -> list[ExitCalibration]:
     """Find exits and policy of each of many budgets; see `calibrate_exits`. What they share is done once.
 
@@ -113,29 +119,38 @@ def calibrate_exits_each(
             "network."
         )
     everything, chooses = tuple(range(scores.num_exits)), score_of(policy, score) != "patience"
-    check_budgets(budgets, costs.alone if chooses else costs.cumulative(everything), unit)
-    chosen: list[tuple[Exits, Verdict | None]] = [(everything, None)] * len(budgets)
-    if chooses:
-        judge = ExitSetJudge(scores.score(score_of(policy, score)), _right(scores), costs)
-        chosen = [judge.choose(float(budget)) for budget in budgets]
-    found: dict[int, ExitCalibration] = {}
-    todo: dict[Exits, list[int]] = {}
-    for i, (exits, _) in enumerate(chosen):
-        todo.setdefault(exits, []).append(i)
-    while todo:
-        exits, places = todo.popitem()
-        widen = _Widener(scores, exits, costs.cumulative(exits), unit, metadata)
-        asked = [budgets[i] for i in places]
-        options: dict[str, Any] = {"policy": policy, "score": score, "unit": unit}
-        solved = calibrate_each(restricted(scores, exits), widen.costs[list(exits)], asked, **options)
-        for i, one in zip(places, solved, strict=True):
-            pairs = zip(exits, one.policy.thresholds, strict=False)
-            fewer = (*(k for k, threshold in pairs if threshold < inf), exits[-1])
-            if chooses and fewer != exits:
-                todo.setdefault(fewer, []).append(i)
-            else:
-                found[i] = widen(one, chosen[i][1])
-    return [found[i] for i in range(len(found))]
+    reachable = costs.alone if chooses else costs.cumulative(everything)
+    check_budgets(budgets, reachable, unit)
+    judge = ExitSetJudge(scores.score(score_of(policy, score)), _right(scores), costs) if chooses else None
+    widener = cache(lambda exits: _Widener(scores, exits, costs.cumulative(exits), unit, metadata))
+
+    def own(asked: Budgets) -> list[ExitCalibration]:
+        chosen: list[tuple[Exits, Verdict | None]] = [(everything, None)] * len(asked)
+        if judge is not None:
+            chosen = [judge.choose(float(budget)) for budget in asked]
+        found: dict[int, ExitCalibration] = {}
+        todo: dict[Exits, list[int]] = {}
+        for i, (exits, _) in enumerate(chosen):
+            todo.setdefault(exits, []).append(i)
+        while todo:
+            exits, places = todo.popitem()
+            widen = widener(exits)
+            options: dict[str, Any] = {"policy": policy, "score": score, "unit": unit, "alternatives": False}
+            part, costs_of_part = restricted(scores, exits), widen.costs[list(exits)]
+            solved = calibrate_each(part, costs_of_part, [asked[i] for i in places], **options)
+            for i, one in zip(places, solved, strict=True):
+                pairs = zip(exits, one.policy.thresholds, strict=False)
+                fewer = (*(k for k, threshold in pairs if threshold < inf), exits[-1])
+                if chooses and fewer != exits:
+                    todo.setdefault(fewer, []).append(i)
+                else:
+                    found[i] = widen(one, chosen[i][1])
+        return [found[i] for i in range(len(found))]
+
+    if not (alternatives and scores.has("correct")):
+        return own(budgets)
+    alone = [widener(tuple(sorted({k, everything[-1]}))).alone(policy) for k in everything]
+    return best_within(budgets, own, alone, scores, reachable)
 
 
 class _Widener:
@@ -164,6 +179,14 @@ class _Widener:
             notices=one.notices,
         )
         return ExitCalibration(**vars(whole), used_exits=tuple(used), cost_per_exit=self.costs, verdict=verdict)
+
+    def alone(self, family: str) -> ExitCalibration:
+        """All images leave at the first of the exits."""
+        exit = self.exits[0]
+        parameters = {"exit_index": exit, "used_exits": [exit]}
+        thresholds = ExitPolicy.only(exit, len(self.costs)).thresholds
+        whole = self.promises_for("confidence").promise(thresholds, family=family, parameters=parameters)
+        return ExitCalibration(**vars(whole), used_exits=(exit,), cost_per_exit=self.costs)
 
 
 def restricted(scores: ExitScores, exits: Exits) -> ExitScores:

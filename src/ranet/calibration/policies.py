@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ranet.calibration.policy_file import read_policy_file, write_policy_file
-from ranet.calibration.score_checks import SCORES, require_scores, same_temperatures
+from ranet.calibration.score_checks import SCORES, require_exits_first, require_scores, same_temperatures
 from ranet.errors import UserError
 
 if TYPE_CHECKING:
@@ -43,6 +43,19 @@ def first_exits(
         here = here & (of_exit < np.float32(threshold))
         passed += here
     return passed.astype(np.int64)
+
+
+def possible_exits(thresholds: Sequence[float] | npt.NDArray[np.floating]) -> npt.NDArray[np.bool_]:
+    """(K,) whether an image can leave there: not at an infinite threshold, nor behind one of minus infinity.
+
+    Example:
+        >>> possible_exits([0.9, inf, -inf, 0.5]).tolist()
+        [True, False, True, False, False]
+    """
+    at = np.array([*thresholds, -inf])
+    possible: npt.NDArray[np.bool_] = at < inf
+    possible[int((at == -inf).argmax()) + 1 :] = False
+    return possible
 
 
 @dataclass(frozen=True)
@@ -103,6 +116,11 @@ class ExitPolicy:
         """K, the number of exits of the networks that this policy is for."""
         return len(self.thresholds) + 1
 
+    @property
+    def possible_exits(self) -> npt.NDArray[np.bool_]:
+        """(K,) whether an image can leave there, whatever its scores."""
+        return possible_exits(self.thresholds)
+
     def require_exits(self, num_exits: int) -> None:
         """Raise a UserError unless the policy is for this number of exits."""
         if num_exits != self.num_exits:
@@ -123,6 +141,7 @@ class ExitPolicy:
     def compared(self, scores: ExitScores) -> npt.NDArray[np.float32]:
         """(K, N) what is compared with the thresholds; raises as `exits`."""
         require_scores(scores)
+        require_exits_first(scores, self.num_exits, "the policy is for")
         self.require_exits(scores.num_exits)
         if not same_temperatures(self.temperatures, scores.temperatures):
             raise UserError(

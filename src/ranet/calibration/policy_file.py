@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Mapping
+from functools import cache
 from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
 from math import inf
@@ -131,6 +132,7 @@ def software_versions() -> dict[str, str]:
     return {**{name: _version(name) for name in ("ranet", "torch", "numpy")}, "python": platform.python_version()}
 
 
+@cache
 def _version(package: str) -> str:
     # Not asked of the package itself: to import PyTorch for this would take seconds.
     try:

@@ -11,11 +11,30 @@ import numpy as np
 import numpy.typing as npt
 
 from ranet.calibration.distribution import summarise_scores
-from ranet.calibration.intervals import LEVEL, Interval, bootstrap_intervals
+from ranet.calibration.intervals import LEVEL, Interval, outcome_intervals
 from ranet.calibration.outcome import mean_cost
-from ranet.calibration.policies import ExitPolicy, first_exits
+from ranet.calibration.policies import ExitPolicy, first_exits, possible_exits
 from ranet.calibration.policy_file import software_versions
 from ranet.calibration.scores import ExitScores
+
+
+@dataclass(frozen=True)
+class Instead:
+    """The policy of the same family that spends the budget, which another policy was chosen instead of.
+
+    Attributes:
+        chosen: what was chosen, such as "exit 2 alone".
+        cost: mean cost on validation of the policy that was not chosen.
+        accuracy: its top-1 there, a fraction.
+        gain: top-1 of the policy that was chosen minus that, at least 0.
+        interval: of the gain (95 %), paired by image.
+    """
+
+    chosen: str
+    cost: float
+    accuracy: float
+    gain: float
+    interval: Interval
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,11 +45,12 @@ class Calibration:
         policy: ready to save; its metadata repeat what stands here.
         predicted_cost: the mean cost on validation, at most the budget if there is one.
         predicted_accuracy: top-1 on validation, a fraction; NaN without labels.
-        interval: bootstrap interval (95 %) of the accuracy; NaN without labels.
-        cost_interval: bootstrap interval (95 %) of the mean cost.
+        interval: of the accuracy (95 %); NaN without labels.
+        cost_interval: of the mean cost (95 %).
         exit_shares: (K,) on validation.
         parameters: what was solved for, such as "ratio", or found, such as "accepted"; also in the metadata.
         notices: sentences that the user should read.
+        instead: what this policy was chosen instead of; None where it is the one that its family has for the budget.
     """
 
     policy: ExitPolicy
@@ -41,6 +61,7 @@ class Calibration:
     exit_shares: npt.NDArray[np.float64]
     parameters: dict[str, Any]
     notices: tuple[str, ...] = ()
+    instead: Instead | None = None
 
 
 class Promises:
@@ -99,7 +120,7 @@ class Promises:
         cost, shares = float(mean_cost(left, self.costs)), left / len(exits)
         correct = self.scores.correct_at(exits)
         accuracy = nan if correct is None else float(correct.mean())
-        intervals = bootstrap_intervals(exits, correct, self.costs)
+        intervals = outcome_intervals(exits, correct, self.costs, possible_exits(values))
         predicted = {
             "images": len(exits),
             "cost": cost,

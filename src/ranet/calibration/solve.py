@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from math import inf
 from numbers import Real
 from typing import Any
@@ -10,11 +11,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ranet.calibration.alternatives import best_within
 from ranet.calibration.cross_fitting import OptimalSolver, ScoreChoice
 from ranet.calibration.geometric_solver import GeometricSolver
 from ranet.calibration.one_threshold import OneThresholdSolver
 from ranet.calibration.options import CANDIDATES, score_of
 from ranet.calibration.outcome import checked_costs
+from ranet.calibration.policies import ExitPolicy
 from ranet.calibration.promise import Calibration, Promises
 from ranet.calibration.score_checks import require_scores
 from ranet.calibration.scores import ExitScores
@@ -38,10 +41,13 @@ def calibrate(
     metadata: Mapping[str, Any] | None = None,
     smoothing: float = SMOOTHING,
     folds: int = FOLDS,
+    alternatives: bool = True,
 ) -> Calibration:
-    """Find the policy whose mean cost on validation meets the budget: as near as its family comes, and never above.
+    """Find a policy whose mean cost on validation is within the budget.
 
-    A budget of at least the last exit's cost sends everybody there.
+    That is the policy of the family that comes nearest to the budget, and never above. A budget of at least the last
+    exit's cost sends everybody there. Where labels show that one exit alone, or a policy of the family that costs less,
+    is at least as accurate on validation, it is chosen instead (`best_within`), unless ``alternatives`` is false.
 
     The families:
 
@@ -65,6 +71,7 @@ def calibrate(
         smoothing: for "optimal", the fraction of the images over which accuracy is averaged along each threshold.
         folds: for "optimal", in how many parts the images are dealt for cross-fitting, 2 or more; 0 takes the best free
             thresholds on the confidence without it.
+        alternatives: whether one exit alone, or a policy that costs less, may take the place of the family's own.
 
     Raises:
         UserError: for a budget that no policy reaches (with the range that is reachable), an unknown family or score,
@@ -72,13 +79,19 @@ def calibrate(
 
     Example:
         >>> rng = np.random.default_rng(0)
-        >>> scores = ExitScores.from_logits(rng.normal(size=(3, 500, 10)), rng.integers(10, size=500))
-        >>> calibration = calibrate(scores, [1.0, 2.0, 4.0], budget=2.5)
+        >>> labels = rng.integers(10, size=500)
+        >>> better = np.array([2.0, 4.0, 6.0])[:, None, None] * np.eye(10)[labels]
+        >>> scores = ExitScores.from_logits(rng.normal(size=(3, 500, 10)) + better, labels)
+        >>> calibration = calibrate(scores, [1.0, 2.0, 4.0], budget=1.5)
         >>> round(calibration.predicted_cost, 2), len(calibration.policy.thresholds)
-        (2.5, 2)
+        (1.5, 2)
+        >>> calibration = calibrate(scores, [1.0, 2.0, 4.0], budget=2.5)
+        >>> round(calibration.predicted_cost, 2), calibration.instead.chosen
+        (2.0, 'exit 2 alone')
     """
     options: dict[str, Any] = {"policy": policy, "score": score, "unit": unit, "metadata": metadata}
-    return calibrate_each(scores, cost_per_exit, [budget], **options, smoothing=smoothing, folds=folds)[0]
+    options |= {"smoothing": smoothing, "folds": folds, "alternatives": alternatives}
+    return calibrate_each(scores, cost_per_exit, [budget], **options)[0]
 
 
 def calibrate_each(
@@ -92,12 +105,13 @@ def calibrate_each(
     metadata: Mapping[str, Any] | None = None,
     smoothing: float = SMOOTHING,
     folds: int = FOLDS,
+    alternatives: bool = True,
 ) -> list[Calibration]:
     """Find the policy of each of many budgets; see `calibrate`. What they share is done once.
 
-    Every budget is spent as far as the family can, also where the images show no gain from it: where later exits are no
-    better than earlier ones, a larger budget can come out with less validation accuracy than a smaller one. Only
-    "optimal" without smoothing and folds, on problems small enough to be enumerated, leaves such a budget unspent.
+    Without ``alternatives`` or labels every budget is spent as far as the family can, also where the images show no
+    gain from it: a larger budget can come out with less validation accuracy than a smaller one. With them it cannot,
+    because the policies of the smaller budgets are alternatives, too.
 
     Raises:
         UserError: as `calibrate`, before anything is solved.
@@ -109,24 +123,25 @@ def calibrate_each(
     if not (0 <= smoothing <= 1 and folds != 1 and folds >= 0 and folds == int(folds)):
         raise UserError(f"smoothing={smoothing} must lie in [0, 1] and folds={folds} be 0, or a whole number above 1.")
     solve = _solver(policy, scores, costs, compared, smoothing, int(folds), by_choice=score is None)
-    promises: dict[str, Promises] = {}
-    calibrations = []
-    for budget in budgets:
-        name, thresholds, parameters = solve(budget)
-        if name not in promises:
-            promises[name] = Promises(scores, costs, name, unit, metadata)
-        notices = []
-        if budget > costs[-1]:
-            last = _number(costs[-1], unit)
-            notices.append(
-                f"The budget of {_number(budget, unit)} exceeds the last exit's {last}: everybody goes there."
-            )
-        calibrations.append(
-            promises[name].promise(
-                thresholds, family=policy, parameters=parameters, budget=float(budget), notices=tuple(notices)
-            )
-        )
-    return calibrations
+    promises_for = cache(lambda name: Promises(scores, costs, name, unit, metadata))
+
+    def own(asked: Budgets) -> list[Calibration]:
+        found = []
+        for budget in map(float, asked):
+            name, thresholds, parameters = solve(budget)
+            notices = _beyond(budget, costs, unit)
+            options: dict[str, Any] = {"parameters": parameters, "budget": budget, "notices": notices}
+            found.append(promises_for(name).promise(thresholds, family=policy, **options))
+        return found
+
+    if not (alternatives and scores.has("correct")):
+        return own(budgets)
+    static = promises_for("confidence")
+    alone = [
+        static.promise(ExitPolicy.only(k, len(costs)).thresholds, family=policy, parameters={"exit_index": k})
+        for k in range(len(costs))
+    ]
+    return best_within(budgets, own, alone, scores, costs)
 
 
 def check_budgets(budgets: Budgets, costs: npt.NDArray[np.float64], unit: str) -> None:
@@ -191,6 +206,14 @@ def _optimal(
         return name, thresholds, {**told, **because}
 
     return solve
+
+
+def _beyond(budget: float, costs: npt.NDArray[np.float64], unit: str) -> tuple[str, ...]:
+    """A notice where the budget is more than can be spent."""
+    if budget <= costs[-1]:
+        return ()
+    last = _number(costs[-1], unit)
+    return (f"The budget of {_number(budget, unit)} exceeds the last exit's {last}: no image can cost more than that.",)
 
 
 def _reachable(costs: npt.NDArray[np.float64], unit: str) -> str:

@@ -177,7 +177,8 @@ def _budgets(config: DictConfig, of: Currency) -> list[float]:
 def _solved(scores: ExitScores, of: Currency, wanted: Sequence[float]) -> list[ExitPolicy]:
     if not wanted:
         raise UserError("The first exit costs more than 75 % of the last; say budget=, such as budget=90%.")
-    return [one.policy for one in calibrate_each(scores, of.costs, sorted(wanted), unit=of.unit)]
+    found = calibrate_each(scores, of.costs, sorted(wanted), unit=of.unit, alternatives=False)
+    return [one.policy for one in found]
 
 
 def _how_long(settings: Sequence[Setting], seconds: float | None) -> str:

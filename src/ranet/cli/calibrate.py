@@ -20,7 +20,9 @@ from ranet.calibration import (
     exit_for_deadline,
     fit_temperatures,
 )
+from ranet.calibration.intervals import few_images
 from ranet.calibration.risk import check_guarantee, observed_risk
+from ranet.calibration.score_checks import require_exits_first
 from ranet.calibration.solve import check_budgets
 from ranet.cli.budgets import budgets
 from ranet.cli.currency import Currency, currency
@@ -32,6 +34,7 @@ from ranet.cli.used_exits import used_exits_sentence
 from ranet.console import new_console, print_table, say
 from ranet.errors import UserError
 from ranet.evaluation import calibration_report
+from ranet.evaluation.static_exits import StaticExits
 from ranet.models import network_fingerprint
 from ranet.training.saving import BEST
 
@@ -47,6 +50,7 @@ class Scored:
         currency: what the exits cost.
         metadata: what the policy files say of the network and the images.
         chosen_by_validation: whether the validation images have chosen the checkpoint.
+        classes: their names; None where they are not known.
     """
 
     name: str
@@ -55,6 +59,13 @@ class Scored:
     currency: Currency
     metadata: dict[str, Any] = field(default_factory=dict)
     chosen_by_validation: bool = False
+    classes: list[str] | None = None
+
+    @property
+    def notices(self) -> list[str]:
+        """What the user should know of the costs and the images."""
+        few = few_images(self.validation, "validation", self.classes)
+        return [*self.currency.notices, *([few] if few else [])]
 
 
 def run(config: DictConfig) -> None:
@@ -78,8 +89,9 @@ def run(config: DictConfig) -> None:
         scored.currency.latency.save(folder / "latency.json")
     console = new_console()
     print_table(console, report.table())
-    sentences = [*scored.currency.notices, *dict.fromkeys(notice for one in solved for notice in one.notices)]
-    sentences += [report.remark] if report.remark is not None else []
+    print_table(console, report.exits.table())
+    sentences = [*scored.notices, *dict.fromkeys(notice for one in solved for notice in one.notices)]
+    sentences += report.sentences
     sentences += _what_it_means(config, solved, scored)
     sentences.append(f"Policy written to {paths[0]}" if len(paths) == 1 else f"Policies written to {paths[0].parent}")
     sentences += [f"  figure: {file}" for file in files if file.suffix == ".png"]
@@ -103,7 +115,8 @@ def _what_it_means(config: DictConfig, solved: Sequence[Calibration], scored: Sc
         )
     if config.policy == "optimal":
         rule = config.score or "confidence"
-        departed = sum(bool(one.parameters["accepted"]) or one.policy.score != rule for one in solved)
+        solvers = [one for one in solved if "accepted" in one.parameters]  # the others are exits alone
+        departed = sum(bool(one.parameters["accepted"]) or one.policy.score != rule for one in solvers)
         sentences.append(
             f"optimal departs from the papers' rule at {departed} of {len(solved)} budgets, where free thresholds or "
             "another score won on images that they were not solved on."
@@ -129,6 +142,9 @@ def _guarantee(of: RiskCalibration, scored: Scored) -> str:
 def _of_files(config: DictConfig) -> Scored:
     validation = ExitScores.load(config.scores)
     test = None if config.test_scores is None else ExitScores.load(config.test_scores)
+    for scores in (validation, test):
+        if scores is not None:
+            require_exits_first(scores, len(config.cost), "cost= has")
     of = currency(config, validation.num_exits)
     if test is not None and test.num_exits != validation.num_exits:
         raise UserError(
@@ -169,7 +185,7 @@ def _of_network(config: DictConfig) -> Scored:
         **of.metadata,
     }
     name, chosen = str(trained.recipe["network"]["name"]), trained.path.name == BEST
-    return Scored(name, validation, test, of, metadata, chosen)
+    return Scored(name, validation, test, of, metadata, chosen, data.class_names)
 
 
 def _check_goal(config: DictConfig, of: Currency, images: int) -> None:
@@ -187,9 +203,10 @@ def _solve(config: DictConfig, scored: Scored) -> Sequence[Calibration]:
     of, scores = scored.currency, scored.validation
     if config.deadline is not None:
         return [_deadline(config, scored)]
-    shared: dict[str, Any] = {"unit": of.unit, "metadata": scored.metadata}
+    shared: dict[str, Any] = {"unit": of.unit, "metadata": _metadata(scored)}
     if config.risk.eps is None:
         asked: dict[str, Any] = {"policy": config.policy, "score": config.score, **shared}
+        asked["alternatives"] = config.alternatives
         if of.stages is None:
             return calibrate_each(scores, of.costs, budgets(config, of), **asked)
         return calibrate_exits_each(scores, of.stages, budgets(config, of), **asked)
@@ -198,7 +215,14 @@ def _solve(config: DictConfig, scored: Scored) -> Sequence[Calibration]:
     return [calibrate_risk(scores, of.of_all_exits, config.risk.eps, config.risk.delta, **options, **shared)]
 
 
+def _metadata(scored: Scored) -> dict[str, Any]:
+    """What all policy files say."""
+    of, scores = scored.currency, scored.validation
+    static = {"static_exits": StaticExits.of(of.costs, of.unit, scores).metadata} if scores.has("correct") else {}
+    return {**scored.metadata, **static}
+
+
 def _deadline(config: DictConfig, scored: Scored) -> Calibration:
-    choice = exit_for_deadline(scored.currency.costs, config.deadline, scored.validation, metadata=scored.metadata)
+    choice = exit_for_deadline(scored.currency.costs, config.deadline, scored.validation, metadata=_metadata(scored))
     assert choice.calibration is not None, "there are scores"
     return choice.calibration

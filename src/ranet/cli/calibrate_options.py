@@ -42,6 +42,8 @@ def check_options(config: DictConfig) -> None:
     for override in HydraConfig.get().overrides.task:
         if override.startswith("risk.") and goals != ["risk.eps"]:
             raise UserError(f"{override} has no effect without risk.eps=; remove it.")
+    if not config.alternatives and goals != ["budget"]:
+        raise UserError("alternatives=false is for a budget, and has no effect otherwise; remove it.")
     if config.policy != "geometric" and goals != ["budget"]:
         raise UserError(f"policy={config.policy} goes with a budget; remove it.")
     if config.score is not None and config.score not in SCORES:

@@ -29,7 +29,7 @@ from ranet.cli.verbs import Verb
 from ranet.errors import UserError, unknown_name
 from ranet.models.registry import list_families, list_networks, option_defaults
 
-_SWITCHES = ("resume", "channels_last", "evaluate", "lazy", "collaboration", "test", "all_exits")
+_SWITCHES = ("resume", "channels_last", "evaluate", "lazy", "collaboration", "test", "all_exits", "alternatives")
 #: Hydra's own.
 _FLAGS = (
     *("help", "hydra-help", "version", "cfg", "resolve", "package", "run", "multirun", "shell-completion"),

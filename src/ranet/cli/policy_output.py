@@ -15,6 +15,7 @@ _RESULTS = (
     ONE_POLICY,
     "calibration.csv",
     "calibration.png",
+    "static_exits.csv",
     "scores_validation.npz",
     "scores_test.npz",
     "latency.json",

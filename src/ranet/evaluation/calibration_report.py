@@ -12,11 +12,12 @@ import numpy.typing as npt
 from rich.table import Table
 
 from ranet.calibration import Calibration, ExitScores, PolicyOutcome, evaluate_policy
-from ranet.calibration.intervals import Interval, OutcomeIntervals, bootstrap_intervals
+from ranet.calibration.intervals import Interval, OutcomeIntervals, outcome_intervals
 from ranet.evaluation.calibration_figure import Exits, Promised, Seen, calibration_figure
 from ranet.evaluation.promised import costs_of
+from ranet.evaluation.static_exits import StaticExits, choice_sentences
 from ranet.evaluation.style import save_figure
-from ranet.evaluation.tables import Row, percent, write_csv
+from ranet.evaluation.tables import Row, percent, with_interval, write_csv
 from ranet.evaluation.units import CostScale
 
 
@@ -27,7 +28,7 @@ class SolvedPolicy:
     Attributes:
         calibration: the policy and what it promises.
         seen: on test images; None without them.
-        seen_intervals: bootstrap intervals (95 %) of what is seen; None without test images.
+        seen_intervals: of accuracy and mean cost on all images like those of the test (95 %); None without these.
     """
 
     calibration: Calibration
@@ -52,25 +53,20 @@ class CalibrationReport:
 
     Attributes:
         policies: cheapest first.
-        costs: (K,) cumulative cost of each exit; where that depends on which exits are used, of each as the only one.
-        unit: of the costs.
-        alone: (K,) top-1 of each exit on all images, on test where there are test images, else on validation; NaN
-            without labels.
+        exits: each exit alone, on the same images.
         tested: whether there are test images.
     """
 
     policies: Sequence[SolvedPolicy]
-    costs: npt.NDArray[np.float64]
-    unit: str
-    alone: npt.NDArray[np.float64]
+    exits: StaticExits
     tested: bool
 
     def table(self) -> Table:
         """The policies for the console, one row each."""
-        scale = CostScale.of(self.costs, self.unit)
-        of_cost = f"cost in {scale.label}; " if self.unit else ""
-        table = Table(title="Exit policies", caption=f"{of_cost}\u00b1 half a 95 % interval", box=None)
-        names = ["budget", "cost", "top-1 %", f"leave at exits 1 to {len(self.costs)} %"]
+        scale = self._scale
+        of_cost = f"cost in {scale.label}; " if self.exits.unit else ""
+        table = Table(title="Exit policies", caption=f"{of_cost}in brackets 95 % intervals", box=None)
+        names = ["budget", "cost", "top-1 %", f"leave at exits 1 to {len(self.exits.costs)} %"]
         names += ["test cost", "off by %", "test top-1 %"] if self.tested else []
         for name in names:
             table.add_column(name, justify="right")
@@ -79,7 +75,7 @@ class CalibrationReport:
             cells = [
                 "-" if np.isnan(solved.budget) else scale.text(solved.budget),
                 scale.text(of.predicted_cost),
-                _with_interval(of.predicted_accuracy, of.interval),
+                with_interval(of.predicted_accuracy, of.interval),
                 " ".join(f"{100 * share:2.0f}" for share in of.exit_shares),
             ]
             if solved.seen is not None and solved.seen_intervals is not None:
@@ -87,10 +83,20 @@ class CalibrationReport:
                 cells += [
                     scale.text(solved.seen.mean_cost),
                     "-" if np.isnan(over) else f"{100 * over:+.2f}",
-                    _with_interval(solved.seen.accuracy, solved.seen_intervals.accuracy),
+                    with_interval(solved.seen.accuracy, solved.seen_intervals.accuracy),
                 ]
             table.add_row(*cells)
         return table
+
+    @property
+    def _scale(self) -> CostScale:
+        return CostScale.of(self.exits.costs, self.exits.unit)
+
+    @property
+    def sentences(self) -> list[str]:
+        """What the tables do not say, in a sentence each."""
+        said = choice_sentences([solved.calibration for solved in self.policies], self.exits)
+        return said if self.remark is None else [*said, self.remark]
 
     @property
     def remark(self) -> str | None:
@@ -98,22 +104,25 @@ class CalibrationReport:
         accuracies = np.array([solved.calibration.predicted_accuracy for solved in self.policies])
         if len(accuracies) < 3 or np.isnan(accuracies).any() or accuracies.argmax() == len(accuracies) - 1:
             return None
-        best = self.policies[int(accuracies.argmax())].calibration
-        scale = CostScale.of(self.costs, self.unit)
+        best = [solved for solved in self.policies if solved.calibration.predicted_accuracy == accuracies.max()]
+        cost = self._scale.text(best[0].calibration.predicted_cost)
+        budgets = [solved.budget for solved in best]
+        on = "" if np.isnan(budgets).any() else f"from a budget of {self._scale.text(min(budgets))} on, "
         return (
-            f"On these validation images no policy is more accurate than the one of mean cost "
-            f"{scale.text(best.predicted_cost)} ({percent(best.predicted_accuracy)} %): more budget buys nothing there."
+            f"On these validation images no policy is more accurate than the one of mean cost {cost} "
+            f"({percent(accuracies.max())} %): {on}more budget buys nothing there."
         )
 
     def rows(self) -> list[Row]:
         """One row for each policy, for programs."""
-        of_unit = f"_{self.unit}" if self.unit else ""
+        of_unit = f"_{self.exits.unit}" if self.exits.unit else ""
         rows: list[Row] = []
         for solved in self.policies:
             of = solved.calibration
             row: Row = {
                 "policy": str(of.policy.metadata["policy"]),
                 "score": of.policy.score,
+                "chosen": "" if of.instead is None else of.instead.chosen,
                 f"budget{of_unit}": solved.budget,
                 f"predicted_cost{of_unit}": of.predicted_cost,
                 **_ends(f"predicted_cost{of_unit}", of.cost_interval),
@@ -132,16 +141,18 @@ class CalibrationReport:
         return rows
 
     def write(self, folder: str | Path, title: str | None = "Exit policies") -> list[Path]:
-        """Write calibration.csv and, if there is a title and accuracies are known, calibration.png into the folder."""
+        """Write calibration.csv, static_exits.csv and, with a title and labels, calibration.png into the folder."""
         folder = Path(folder)
-        written = [folder / "calibration.csv"]
+        written = [folder / "calibration.csv", folder / "static_exits.csv"]
         write_csv(written[0], self.rows())
+        write_csv(written[1], self.exits.rows())
         if (
             title is not None
             and not np.isnan([solved.calibration.predicted_accuracy for solved in self.policies]).any()
         ):
             written.append(folder / "calibration.png")
-            save_figure(calibration_figure(self._promised, self._seen, self._exits, self.unit, title), written[1])
+            figure = calibration_figure(self._promised, self._seen, self._exits, self.exits.unit, title)
+            save_figure(figure, written[-1])
         return written
 
     @property
@@ -162,7 +173,8 @@ class CalibrationReport:
 
     @property
     def _exits(self) -> Exits:
-        return Exits(self.costs, self.alone, "test" if self._seen is not None else "validation")
+        split = "test" if self._seen is not None else "validation"
+        return Exits(self.exits.costs, self.exits.accuracy(split), split)
 
 
 def calibration_report(
@@ -186,23 +198,15 @@ def calibration_report(
     """
     ordered = sorted(calibrations, key=lambda one: one.predicted_cost)
     policies = [SolvedPolicy(one) if test is None else _see(one, test) for one in ordered]
-    shown = test if test is not None and test.has("correct") else validation
-    alone = shown.correct.mean(axis=1) if shown.has("correct") else np.full(len(costs), nan)
-    return CalibrationReport(policies, costs, unit, alone, test is not None)
+    return CalibrationReport(policies, StaticExits.of(costs, unit, validation, test), test is not None)
 
 
 def _see(calibration: Calibration, test: ExitScores) -> SolvedPolicy:
     policy = calibration.policy
     costs = costs_of(policy)  # of the exits that it uses
     exits = policy.exits(test)
-    intervals = bootstrap_intervals(exits, test.correct_at(exits), costs)
+    intervals = outcome_intervals(exits, test.correct_at(exits), costs, policy.possible_exits)
     return SolvedPolicy(calibration, evaluate_policy(policy, test, costs), intervals)
-
-
-def _with_interval(accuracy: float, interval: Interval | None) -> str:
-    if interval is None or np.isnan(accuracy):
-        return percent(accuracy)
-    return f"{percent(accuracy)} \u00b1{50 * (interval[1] - interval[0]):.2f}"
 
 
 def _ends(name: str, interval: Interval | None, factor: float = 1.0) -> Row:

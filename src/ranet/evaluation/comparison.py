@@ -225,7 +225,7 @@ def _at_budgets(run: FinishedRun, budgets: Iterable[float], unit: str) -> dict[P
     assert run.validation is not None
     values: dict[Place, Values] = {}
     for budget in map(float, budgets):
-        policy = calibrate(run.validation, run.costs, budget, unit=unit).policy
+        policy = calibrate(run.validation, run.costs, budget, unit=unit, alternatives=False).policy
         outcome = evaluate_policy(policy, run.test, run.costs)
         values[budget] = {"cost": outcome.mean_cost, "top1": outcome.accuracy}
     return values

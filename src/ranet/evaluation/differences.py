@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import nan
+from math import nan, sqrt
 
 import numpy as np
 import numpy.typing as npt
 
-from ranet.calibration.intervals import LEVEL, RESAMPLES, Interval
+from ranet.calibration.intervals import LEVEL, Interval, mean_interval
+
+RESAMPLES = 2000
 
 
 @dataclass(frozen=True)
@@ -54,17 +56,22 @@ def mean_difference(
     If nothing has changed, the promised and the seen images are one crowd, out of which the seen ones might as well
     have been any others of the same number (Pitman, "Significance Tests Which May be Applied to Samples from any
     Populations", 1937): drawing them again and again says what differences come by chance, exactly for any number of
-    images and any skew, where a bootstrap of a few images that all left at one exit knows no chance at all. The
-    interval is the difference minus the central 95 % of those; it excludes 0 where chance does not reach the
-    difference.
+    images and any skew. That is the p-value. Images of the same value are the same to the mean, so a draw is one of how
+    many have each value: its time does not grow with the number of images.
 
-    Images of the same value are the same to the mean, so a draw is one of how many have each value: its time does not
-    grow with the number of images.
+    The interval is made of those of the two means, (l1, u1) of the promised m1 and (l2, u2) of the seen m2
+    (`mean_interval`), by squares and roots (Newcombe, "Interval Estimation for the Difference Between Independent
+    Proportions", Statistics in Medicine, 1998; Zou and Donner, "Construction of Confidence Limits about Effect
+    Measures", 2008):
+
+        m2 - m1 - sqrt((m2 - l2)^2 + (u1 - m1)^2)   to   m2 - m1 + sqrt((u2 - m2)^2 + (m1 - l1)^2)
+
+    It never leaves what is possible, and is a point only if there is one value.
 
     Args:
         promised: (V,) how many of the images of calibration have each value.
         seen: (V,) how many of the images seen have it.
-        values: (V,) such as the cost of each exit, or 0 and 1 for wrong and right.
+        values: (V,) all that are possible, such as the cost of each exit, or 0 and 1 for wrong and right.
         level: of the interval.
         resamples: how many times the images are drawn again.
         seed: of the draws.
@@ -81,19 +88,22 @@ def mean_difference(
         result: npt.NDArray[np.float64] = drawn @ value / after.sum() - (together - drawn) @ value / before.sum()
         return result
 
-    difference = float(differences(after))
+    first, second = float(before @ value / before.sum()), float(after @ value / after.sum())
+    difference = second - first
     rng = np.random.default_rng(seed)
     chance = differences(
         rng.multivariate_hypergeometric(together, int(after.sum()), size=resamples, method="marginals")
     )
-    low, high = np.quantile(chance, [(1 - level) / 2, (1 + level) / 2])
     # What is equal differs by rounding, and an interval that only touches 0 must not exclude it.
     tolerance = 1e-12 * float(np.abs(value).max())
     as_large = np.count_nonzero(np.abs(chance) >= abs(difference) - tolerance)
-    lower, upper = (end if abs(end) > tolerance else 0.0 for end in (difference - float(high), difference - float(low)))
+    (l1, u1), (l2, u2) = (mean_interval(counts, value, level=level, seed=seed) for counts in (before, after))
+    low = difference - sqrt((second - l2) ** 2 + (u1 - first) ** 2)
+    high = difference + sqrt((u2 - second) ** 2 + (first - l1) ** 2)
+    lower, upper = (end if abs(end) > tolerance else 0.0 for end in (low, high))
     return Difference(
         value=difference,
         interval=(lower, upper),
         p_value=float((1 + as_large) / (1 + resamples)),
-        promised=float(before @ value / before.sum()),
+        promised=first,
     )

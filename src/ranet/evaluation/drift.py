@@ -12,7 +12,7 @@ from rich.table import Table
 
 from ranet.calibration import ExitPolicy, ExitScores
 from ranet.calibration.distribution import bin_counts, stored_distribution
-from ranet.calibration.intervals import Interval, bootstrap_intervals
+from ranet.calibration.intervals import FEW, Interval, outcome_intervals
 from ranet.errors import UserError
 from ranet.evaluation.differences import Difference
 from ranet.evaluation.homogeneity import (
@@ -33,7 +33,6 @@ from ranet.strict_json import strict_json
 
 ALPHA = 0.01
 SLIGHT = 0.05  # of the images leave elsewhere
-FEW = 100
 
 
 @dataclass(frozen=True)
@@ -68,9 +67,9 @@ class DriftReport:
         share_distance: `total_variation` of the two.
         scores: one for each exit.
         promised_cost: mean cost at calibration.
-        promised_cost_interval: bootstrap interval (95 %), as the policy says it; NaN where it does not.
+        promised_cost_interval: of it (95 %), as the policy says it; NaN where it does not.
         cost: mean cost now.
-        cost_interval: bootstrap interval (95 %) over the images seen now.
+        cost_interval: of the mean cost on all images like those seen now (95 %).
         cost_difference: now minus at calibration, with the sampling error of both.
         cost_per_exit: (K,).
         unit: of the costs.
@@ -271,7 +270,7 @@ def measure_drift(policy: ExitPolicy, scores: ExitScores) -> DriftReport:
     """
     compared, exits = policy.compared(scores), policy.exits(scores)
     distribution, costs, promise = stored_distribution(policy), costs_of(policy), read_promise(policy)
-    counts, difference = promise.exit_counts, cost_difference(promise, exits, costs)
+    counts, difference = promise.exit_counts, cost_difference(promise, exits, costs, policy.possible_exits)
     if counts is None or difference is None:
         raise UserError(
             "The policy does not say how many images left at each exit when it was calibrated (predicted.images and "
@@ -300,7 +299,7 @@ def measure_drift(policy: ExitPolicy, scores: ExitScores) -> DriftReport:
         promised_cost=difference.promised,
         promised_cost_interval=promise.intervals.cost,
         cost=float(now @ costs / scores.num_images),
-        cost_interval=bootstrap_intervals(exits, None, costs).cost,
+        cost_interval=outcome_intervals(exits, None, costs, policy.possible_exits).cost,
         cost_difference=difference,
         cost_per_exit=costs,
         unit=promise.unit,

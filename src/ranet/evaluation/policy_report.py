@@ -11,7 +11,7 @@ import numpy.typing as npt
 from rich.table import Table
 
 from ranet.calibration import ExitPolicy, ExitScores, PolicyOutcome, evaluate_policy
-from ranet.calibration.intervals import Interval, OutcomeIntervals, bootstrap_intervals
+from ranet.calibration.intervals import Interval, OutcomeIntervals, outcome_intervals
 from ranet.calibration.options import RISKS
 from ranet.calibration.risk import observed_risk
 from ranet.evaluation.differences import Difference, mean_difference
@@ -31,7 +31,7 @@ class PolicyReport:
         promised: on validation; NaN where the policy says nothing.
         promised_intervals: of its accuracy and mean cost, as the policy says them (95 %).
         seen: on the images scored here.
-        seen_intervals: bootstrap intervals (95 %) over the images scored here.
+        seen_intervals: of accuracy and mean cost on all images like those scored here (95 %).
         cost_difference: mean cost seen minus promised; None where the policy does not say what it was made on.
         accuracy_difference: top-1 likewise, fractions; None without labels, too.
         cost_per_exit: (K,).
@@ -141,8 +141,8 @@ def policy_report(
 ) -> PolicyReport:
     """Apply a policy to scored images and set the result beside what the policy promises.
 
-    Both sides are samples: their intervals are bootstraps over their own images, and whether they differ by more than
-    chance is asked with both numbers of images (`mean_difference`).
+    Both sides are samples: each has an interval for its own number of images, and whether they differ by more than
+    chance is asked with both numbers (`mean_difference`).
 
     Args:
         policy: as `load_policy` gives it.
@@ -154,18 +154,17 @@ def policy_report(
         UserError: if policy and scores are of different numbers of exits or temperatures, or nobody says what the
             exits cost.
     """
-    policy.require_exits(scores.num_exits)
+    exits = policy.exits(scores)
     costs = costs_of(policy, cost_per_exit)
     promise = read_promise(policy)
-    exits = policy.exits(scores)
     correct = scores.correct_at(exits)
     return PolicyReport(
         policy=policy,
         promised=promise.outcome,
         promised_intervals=promise.intervals,
         seen=evaluate_policy(policy, scores, costs),
-        seen_intervals=bootstrap_intervals(exits, correct, costs),
-        cost_difference=cost_difference(promise, exits, costs),
+        seen_intervals=outcome_intervals(exits, correct, costs, policy.possible_exits),
+        cost_difference=cost_difference(promise, exits, costs, policy.possible_exits),
         accuracy_difference=_accuracy_difference(promise, correct),
         cost_per_exit=costs,
         unit=promise.unit if unit is None else unit,
@@ -176,7 +175,7 @@ def policy_report(
 
 
 def cost_difference(
-    promise: Promise, exits: npt.NDArray[np.int64], costs: npt.NDArray[np.float64]
+    promise: Promise, exits: npt.NDArray[np.int64], costs: npt.NDArray[np.float64], possible: npt.NDArray[np.bool_]
 ) -> Difference | None:
     """Mean cost seen minus promised; None where the promise does not say how many left where.
 
@@ -184,9 +183,12 @@ def cost_difference(
         promise: of the policy.
         exits: (N,) where the images seen leave.
         costs: (K,).
+        possible: (K,) where images can leave under the policy.
     """
-    promised = promise.exit_counts
-    return None if promised is None else mean_difference(promised, np.bincount(exits, minlength=len(costs)), costs)
+    promised, seen = promise.exit_counts, np.bincount(exits, minlength=len(costs))
+    if promised is None or promised[~possible].any():
+        return None
+    return mean_difference(promised[possible], seen[possible], costs[possible])
 
 
 def interval_text(interval: Interval | None, factor: float, form: str) -> str:

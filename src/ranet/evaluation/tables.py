@@ -10,6 +10,7 @@ import numpy as np
 from rich.table import Table
 
 from ranet.calibration import PolicyOutcome
+from ranet.calibration.intervals import Interval
 from ranet.evaluation.anytime import AnytimeCurve
 from ranet.evaluation.budgeted import BudgetedCurve
 from ranet.evaluation.units import CostScale
@@ -111,6 +112,18 @@ def percent(fraction: float) -> str:
         ('98.77', '-')
     """
     return "-" if np.isnan(fraction) else f"{100 * fraction:.2f}"
+
+
+def with_interval(accuracy: float, interval: Interval | None) -> str:
+    """The accuracy in percent, and its interval in brackets, if it is known.
+
+    Example:
+        >>> with_interval(0.7645, (0.7452, 0.7829)), with_interval(0.5, None)
+        ('76.45 (74.5-78.3)', '50.00')
+    """
+    if interval is None or np.isnan(accuracy):
+        return percent(accuracy)
+    return f"{percent(accuracy)} ({100 * interval[0]:.1f}-{100 * interval[1]:.1f})"
 
 
 def _with_unit(name: str, unit: str) -> str:
