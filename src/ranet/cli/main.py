@@ -6,6 +6,7 @@ import sys
 from importlib import import_module
 from importlib.util import find_spec
 
+from ranet.cli.ending import Stopped, ended_in_order
 from ranet.errors import unknown_name
 
 VERBS = {
@@ -39,7 +40,13 @@ def main() -> None:
     # Hydra wants the flag of a sweep before all options.
     sweep = [flag for flag in arguments[1:] if flag in ("-m", "--multirun")]
     sys.argv = [spec.origin, *sweep, *(argument for argument in arguments[1:] if argument not in sweep)]
-    import_module(module).main()
+    try:
+        with ended_in_order():  # which also takes time
+            command = import_module(module)
+    except Stopped as stop:
+        print(f"ranet: {stop}", file=sys.stderr)
+        raise SystemExit(stop.status) from None
+    command.main()
 
 
 def _help() -> str:

@@ -9,8 +9,9 @@ from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 from ranet.cli.build import build, build_data
 from ranet.cli.edge import command
+from ranet.cli.ending import when_stopped
 from ranet.cli.evaluate import report_curves
-from ranet.cli.fit import fit
+from ranet.cli.fit import fit, how_to_go_on
 from ranet.cli.run_folder import run_folder
 from ranet.cli.trained import check_unit, evaluation_device
 from ranet.cli.two_stages import fit_two_stages
@@ -31,7 +32,8 @@ def main(config: DictConfig) -> None:
     else:
         fit_two_stages(config, technique, folder)
     if config.evaluate:
-        _report(config, folder)
+        with when_stopped(lambda _: how_to_go_on(config, "with the evaluation")):
+            _report(config, folder)
 
 
 @rank_zero_only
