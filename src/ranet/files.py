@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import shutil
@@ -9,8 +10,43 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from ranet.errors import UserError
+
 # Where this process is writing folders at the moment.
 _writing: set[Path] = set()
+# Why nothing can be written, and what to do about it.
+_ADVICE = {
+    errno.ENOSPC: "free some space",
+    errno.EDQUOT: "free some of your quota",
+    errno.EFBIG: "raise the limit of file sizes (ulimit -f)",
+    errno.EIO: "look after the disk",
+    errno.EROFS: "choose another place",
+    errno.EACCES: "choose another place",
+    errno.EPERM: "choose another place",
+}
+
+
+class WriteError(OSError):
+    """A file or folder cannot be written, and what was there before is kept; the message is a sentence for the user.
+
+    Example:
+        >>> print(WriteError(errno.ENOSPC, "No space left on device", "policy.json"))
+        policy.json cannot be written (No space left on device); free some space, and do it again.
+    """
+
+    def __str__(self) -> str:
+        kept = "; the earlier one is kept" if os.path.lexists(self.filename) else ""
+        return f"{self.filename} cannot be written ({self.strerror}){kept}; {advice(self)}."
+
+
+def advice(error: OSError) -> str:
+    """Return what to do where something cannot be written."""
+    return f"{_ADVICE.get(error.errno or 0, 'choose another place')}, and do it again"
+
+
+def is_unwritable(error: OSError) -> bool:
+    """Return whether an error says that nothing more may be written; such errors often name no file."""
+    return error.errno in _ADVICE
 
 
 def default_cache() -> Path:
@@ -29,6 +65,9 @@ def written_whole(path: str | Path) -> Iterator[Path]:
     A reader never sees a half-written file, and a run that dies while writing leaves the earlier file as it was.
     The temporary name keeps the suffix of ``path``, because writers (matplotlib, NumPy) choose the format by it.
 
+    Raises:
+        WriteError: if the system does not let us write.
+
     Example:
         >>> import tempfile
         >>> target = Path(tempfile.mkdtemp()) / "note.txt"
@@ -38,13 +77,15 @@ def written_whole(path: str | Path) -> Iterator[Path]:
         'whole'
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
-    try:
-        yield partial
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with _explained(path, partial):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield partial
+            partial.replace(path)
+        finally:
+            with suppress(OSError):  # a read-only disk refuses also where there is nothing to remove
+                partial.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -55,6 +96,9 @@ def folder_written_whole(path: str | Path) -> Iterator[Path]:
     dies between these two, leaves the earlier folder under another name until `restore_folder` finds it, or the next
     process that writes there. What killed processes have left behind is removed then.
 
+    Raises:
+        WriteError: if the system does not let us write.
+
     Example:
         >>> import tempfile
         >>> target = Path(tempfile.mkdtemp()) / "results"
@@ -64,27 +108,61 @@ def folder_written_whole(path: str | Path) -> Iterator[Path]:
         ['results']
     """
     path = Path(path).resolve()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    restore_folder(path)
-    for left in (*_left_behind(path, "partial"), *_left_behind(path, "earlier")):
-        shutil.rmtree(left, ignore_errors=True)
     partial, earlier = (path.with_name(f".{path.name}.{os.getpid()}.{kind}") for kind in ("partial", "earlier"))
-    partial.mkdir()
-    _writing.update((partial, earlier))
-    try:
-        yield partial
-        if path.exists():
-            path.rename(earlier)
+    with _explained(path, partial):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        restore_folder(path)
+        for left in (*_left_behind(path, "partial"), *_left_behind(path, "earlier")):
+            shutil.rmtree(left, ignore_errors=True)
+        partial.mkdir()
+        _writing.update((partial, earlier))
         try:
-            partial.rename(path)
-        except BaseException:
-            if earlier.exists():
-                earlier.rename(path)
+            yield partial
+            if path.exists():
+                path.rename(earlier)
+            try:
+                partial.rename(path)
+            except BaseException:
+                if earlier.exists():
+                    earlier.rename(path)
+                raise
+            shutil.rmtree(earlier, ignore_errors=True)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+            _writing.difference_update((partial, earlier))
+
+
+@contextmanager
+def _explained(path: Path, partial: Path) -> Iterator[None]:
+    """Raise a WriteError where ``path`` cannot be written by way of ``partial``."""
+    try:
+        yield
+    except Exception as error:
+        cause = _write_error(error, partial)
+        if cause is None:
             raise
-        shutil.rmtree(earlier, ignore_errors=True)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-        _writing.difference_update((partial, earlier))
+        raise WriteError(cause.errno, cause.strerror, str(path)) from error
+
+
+def _write_error(error: BaseException | None, partial: Path) -> OSError | None:
+    """Return the error of writing to ``partial`` or in it that led to an error; None if it has other reasons.
+
+    PyTorch raises another one when the file refuses what it writes. Errors of writing do not say of which file, others
+    do: in the meantime something else may have been read.
+    """
+    while error is not None and not isinstance(error, UserError):
+        if isinstance(error, OSError) and _is_of(error, partial):
+            return error
+        error = error.__cause__ or error.__context__
+    return None
+
+
+def _is_of(error: OSError, partial: Path) -> bool:
+    if not isinstance(error.filename, str | bytes):
+        return is_unwritable(error)
+    of = Path(os.fsdecode(error.filename))
+    # Or of the folder that it is to be in.
+    return of.is_relative_to(partial) or (is_unwritable(error) and partial.is_relative_to(of))
 
 
 def restore_folder(path: str | Path) -> None:

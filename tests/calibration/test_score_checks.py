@@ -36,8 +36,8 @@ def test_arrays_that_are_no_scores_are_named(arrays: dict[str, np.ndarray], mess
     [
         (
             {"logits": np.zeros((20, 3, 10)), "labels": np.zeros(20)},
-            "The array of logits has shape (20, 3, 10) beside 20 labels; it must be (exits, images, classes): transpose "
-            "it with numpy.swapaxes(logits, 0, 1).",
+            "The array of logits has shape (20, 3, 10) beside 20 labels; it must be (exits, images, classes): "
+            "transpose it with numpy.swapaxes(logits, 0, 1).",
         ),
         (
             {"confidence": halves(20, 3), "correct": np.ones((20, 3)), "labels": np.zeros(20)},

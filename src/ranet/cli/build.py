@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
-import wandb
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
-from pytorch_lightning.callbacks import Callback, LearningRateMonitor, RichProgressBar
-from pytorch_lightning.loggers import Logger, WandbLogger
+from pytorch_lightning.callbacks import Callback, LearningRateMonitor
+from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from ranet.data import ImageData
@@ -23,8 +22,10 @@ from ranet.models import StagedNetwork
 from ranet.training import (
     AveragedWeights,
     BatchMixing,
+    EpochProgress,
     MetricsLog,
     MultiExitClassifier,
+    OwnSignals,
     RandomState,
     StopAtBadLoss,
     Technique,
@@ -36,7 +37,7 @@ from ranet.training import (
 from ranet.training.teachers import FrozenNetwork
 
 _COMPILER_MODES = ("reduce-overhead", "max-autotune")
-_WANDB_MODES = ("offline", "online", "disabled")
+_WANDB_MODES = ("disabled", "offline", "online")
 
 
 def build(name: str, node: DictConfig, **arguments: Any) -> Any:
@@ -141,7 +142,7 @@ def build_classifier(
 
 
 def build_trainer(config: DictConfig, folder: Path, validates: bool, resume_step: int | None) -> pl.Trainer:
-    """The Lightning trainer, with checkpoints, logs and a progress bar."""
+    """The Lightning trainer, with checkpoints, logs and progress."""
     epochs = config.trainer.max_epochs
     if not isinstance(epochs, int) or epochs < 1:
         raise UserError(
@@ -149,9 +150,8 @@ def build_trainer(config: DictConfig, folder: Path, validates: bool, resume_step
             "over all epochs."
         )
     _keep_lightning_quiet()
-    callbacks: list[Callback] = [StopAtBadLoss(), RandomState(), LearningRateMonitor("epoch")]
-    if config.trainer.enable_progress_bar:
-        callbacks.append(RichProgressBar(leave=True))
+    callbacks: list[Callback] = [OwnSignals(), StopAtBadLoss(), RandomState(), LearningRateMonitor("epoch")]
+    callbacks.append(EpochProgress(bar=config.trainer.enable_progress_bar))
     if config.optim.ema.decay is not None:
         callbacks.append(AveragedWeights(config.optim.ema.decay))
     callbacks += checkpoint_callbacks(folder / "checkpoints", validates)
@@ -164,6 +164,7 @@ def build_trainer(config: DictConfig, folder: Path, validates: bool, resume_step
         logger=build_loggers(config, folder, resume_step),
         use_distributed_sampler=False,  # our loaders do it themselves
         num_sanity_val_steps=0,
+        enable_progress_bar=False,  # EpochProgress has one
     )
     return trainer
 
@@ -173,7 +174,6 @@ def _keep_lightning_quiet() -> None:
     # What hardware was found, advertisements, and that the last epoch was the last.
     logging.getLogger("pytorch_lightning.utilities.rank_zero").setLevel(logging.WARNING)
     for notice in (
-        "Experiment logs directory",  # holds the rest of the run, too, and MetricsLog keeps its rows
         "Checkpoint directory .* exists and is not empty",  # that of the run that goes on
         "The number of training batches",  # we log each epoch, not every so many steps
         r"`isinstance\(treespec",  # Lightning's own use of PyTorch
@@ -188,25 +188,8 @@ def build_loggers(config: DictConfig, folder: Path, resume_step: int | None) -> 
     mode = OmegaConf.select(config, "logger.wandb.mode")
     if mode not in _WANDB_MODES:
         raise unknown_name("logger.wandb.mode", str(mode), _WANDB_MODES)
-    if mode == "online":
-        _log_in()
     if mode != "disabled":
-        loggers.append(
-            WandbLogger(
-                name=config.run_name,
-                save_dir=str(folder),
-                project=config.logger.wandb.project,
-                group=config.logger.wandb.group,
-                mode=mode,
-                config=plain(config),
-            )
-        )
+        from ranet.cli.wandb_log import WandbLog  # which takes a second
+
+        loggers.append(WandbLog(config, folder))
     return loggers
-
-
-def _log_in() -> None:
-    """Ask wandb for the user before anything is written."""
-    try:
-        wandb.login()
-    except wandb.errors.Error as error:
-        raise UserError(f"wandb does not let you in: {' '.join(str(error).split())}") from error

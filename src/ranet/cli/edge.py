@@ -5,10 +5,9 @@ from __future__ import annotations
 import logging
 import os
 import re
-import signal
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from functools import cache
 from importlib import import_module
 from itertools import takewhile
@@ -24,9 +23,13 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationResolutionError, MissingMandatoryValue, OmegaConfBaseException
 
+from ranet.cli.ending import Stopped, ended_in_order, is_first_process, when_stopped
 from ranet.cli.help import verb_help
+from ranet.cli.own_folder import locked, register_stamp
+from ranet.cli.sweep import failure, failures, forget_failures, print_failures, this_job
 from ranet.cli.verbs import Verb
 from ranet.errors import UserError, unknown_name
+from ranet.files import WriteError, advice, is_unwritable
 from ranet.models.registry import list_families, list_networks, option_defaults
 
 _SWITCHES = ("resume", "channels_last", "evaluate", "lazy", "collaboration", "test", "all_exits", "alternatives")
@@ -49,43 +52,56 @@ def run_verb(name: str, verb: Verb) -> None:
 
     A ``UserError``, or a file that the system does not let us read or write, ends the command with its sentence on
     standard error and status 1; an override that does not fit the configuration with status 2. Any other error is a
-    fault of the program and keeps its traceback.
+    fault of the program and keeps its traceback. In a sweep the other jobs go on, and those that failed are named at
+    the end. Ctrl-C and SIGTERM end the command with a sentence and status 130 or 143.
     """
 
+    def task(config: DictConfig) -> Any:
+        _check_switches(config)
+        _make_texts(config, verb.several)
+        if verb.options is not None:
+            import_module(verb.options).check_options(config)
+        with _notices(), locked(_run_folder(config)):
+            _say_what_loads(name, config)
+            return import_module(f"ranet.cli.{name}").run(config)
+
     def guarded(config: DictConfig) -> Any:
+        alone = HydraConfig.get().mode is RunMode.RUN
         try:
-            _check_switches(config)
-            _make_texts(config, verb.several)
-            if verb.options is not None:
-                import_module(verb.options).check_options(config)
-            with _notices():
-                _say_what_loads(name, config)
-                return import_module(f"ranet.cli.{name}").run(config)
+            with when_stopped(lambda said: said if alone else f"{said or 'Stopped.'} It was in {this_job()}."):
+                return task(config)
         except Exception as error:
-            # In a sweep the other jobs go on, and Hydra says at the end which of them failed.
-            if HydraConfig.get().mode is RunMode.RUN:
-                _leave_if_said(error)
-            raise
+            said = _said(error)
+            if not alone:
+                return failure(None if said is None else said[0])
+            if said is None:
+                raise
+            _leave(*said)  # here, or Hydra would print more
 
     register_model_group()
     if {"-h", "--help"} & set(sys.argv[1:]):
         print(verb_help(name, verb.usage))
         return
+    register_stamp()
     # Without this Hydra prints errors of its own and exits before they come here.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     entry = hydra.main(version_base="1.3", config_path="pkg://ranet.conf", config_name=name)
+    forget_failures()
     try:
         _check_flags(sys.argv[1:])
         if verb.positional is not None:
             sys.argv[1:] = folders_as_option(sys.argv[1:], verb.positional)
-        # In training Lightning has a way of its own to end.
-        with nullcontext() if name == "train" else _ended_in_order():
+        with ended_in_order():
             entry(guarded)()
-    except KeyboardInterrupt:
-        _leave("Stopped.", 128 + signal.SIGINT)
     except Exception as error:
-        _leave_if_said(error)
-        raise
+        print_failures()
+        said = _said(error)
+        if said is None:
+            raise
+        _leave(*said)
+    if failures():
+        print_failures()
+        _leave(f"{len(failures())} of the jobs failed; the others are done.", 1)
 
 
 @cache
@@ -122,23 +138,34 @@ def folders_as_option(arguments: Sequence[str], option: str) -> list[str]:
     return [f"{option}=[{quoted}]", *options, *arguments[len(words) :]]
 
 
-def _leave_if_said(error: Exception) -> None:
-    """Leave with a sentence if the error is the user's; return if it is a fault of the program."""
-    if isinstance(error, UserError):
-        _leave(str(error), 1)
+def _said(error: Exception) -> tuple[str, int] | None:
+    """Return what is said of an error, and the status to exit with; None if it is a fault of the program."""
+    if isinstance(error, Stopped):
+        return str(error), error.status
+    if isinstance(error, UserError | WriteError):
+        return str(error), 1
     if isinstance(error, OSError) and error.filename is not None:
         # Where a file is renamed, the second name is the one that the user knows.
-        _leave(f"{error.strerror}: {error.filename2 or error.filename}.", 1)
+        return f"{error.strerror}: {error.filename2 or error.filename}.", 1
+    if isinstance(error, OSError) and is_unwritable(error):
+        return f"A file cannot be written ({error.strerror}); {advice(error)}.", 1
     if isinstance(error, MissingMandatoryValue):
-        _leave(f"{error.full_key} is needed: add {error.full_key}=VALUE.", 2)
+        return f"{error.full_key} is needed: add {error.full_key}=VALUE.", 2
     if isinstance(error, ConfigCompositionException | OverrideParseException | InterpolationResolutionError):
-        _leave(_sentence(error), 2)
+        return _sentence(error), 2
+    return None
+
+
+def _run_folder(config: DictConfig) -> Path | None:
+    """Return the folder of the results that this command records itself in; None where it has none."""
+    if "run" in config:
+        return Path(HydraConfig.get().runtime.output_dir)
+    return Path(config.output) if HydraConfig.get().job.config_name == "compare" else None
 
 
 def _say_what_loads(name: str, config: DictConfig) -> None:
     """Say why nothing is seen for some seconds, where PyTorch is yet to be imported."""
-    alone = os.environ.get("LOCAL_RANK", "0") == "0"  # of the processes of a distributed run, the first speaks
-    if alone and name != "networks" and "torch" not in sys.modules:
+    if is_first_process() and name != "networks" and "torch" not in sys.modules:
         what = f"the engine {config.engine}" if config.get("engine") else "PyTorch"
         print(f"ranet {name}: loading {what} ...", file=sys.stderr, flush=True)
 
@@ -160,16 +187,6 @@ def _notices() -> Iterator[None]:
         logger.propagate = propagate
 
 
-@contextmanager
-def _ended_in_order() -> Iterator[None]:
-    """Who ends the process (SIGTERM) finds nothing half written: what is open is closed first."""
-    earlier = signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, earlier)
-
-
 def _check_flags(words: Sequence[str]) -> None:
     """Refuse --budget 50% with a better sentence than Hydra's parser has."""
     for word in words:
@@ -179,7 +196,8 @@ def _check_flags(words: Sequence[str]) -> None:
 
 
 def _leave(message: str, status: int) -> NoReturn:
-    print(f"ranet: {message}", file=sys.stderr)
+    if is_first_process():
+        print(f"ranet: {message}", file=sys.stderr)
     raise SystemExit(status)
 
 

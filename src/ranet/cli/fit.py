@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytorch_lightning as pl
-import wandb
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
@@ -13,7 +12,8 @@ from pytorch_lightning.utilities.rank_zero import rank_zero_only
 from rich.table import Table
 
 from ranet.cli.build import build_classifier, build_data, build_trainer
-from ranet.cli.resume import resume_step
+from ranet.cli.ending import when_stopped
+from ranet.cli.resume import finished_epochs, resume_step
 from ranet.cli.run_folder import write_record
 from ranet.console import new_console, print_table, say
 from ranet.data import ImageData
@@ -59,14 +59,29 @@ def fit(
     _refuse_distributed_sweep(trainer)
     classifier.make_optimization(config.trainer.max_epochs)  # whose options are refused before anything is written
     write_record(folder, record)
-    beginning = "from the start" if step is None else f"from step {step}"
-    rank_zero_only(print)(f"Training {config.run_name} {beginning} in {folder}")
     if trainer.strategy.root_device.type == "cpu":
         keep_freed_memory()
-    try:
+    with when_stopped(lambda _: _stopped(config, last)):
+        rank_zero_only(print)(f"Training {config.run_name} {_beginning(config, last)} in {folder}", flush=True)
         trainer.fit(classifier, datamodule=data, ckpt_path=None if step is None else last, weights_only=True)
-    finally:
-        wandb.finish()
+
+
+def _beginning(config: DictConfig, last: Path) -> str:
+    """Return where training begins."""
+    done, epochs = finished_epochs(last), config.trainer.max_epochs
+    return f"from epoch {done + 1} of {epochs}" if done < epochs else f"is done, with all {epochs} epochs,"
+
+
+def _stopped(config: DictConfig, last: Path) -> str:
+    """Return how a run that was stopped goes on."""
+    done, epochs = finished_epochs(last), config.trainer.max_epochs
+    return how_to_go_on(config, f"from epoch {done + 1} of {epochs}" if done < epochs else "with the evaluation")
+
+
+def how_to_go_on(config: DictConfig, where: str) -> str:
+    """Return the sentence for a command that was stopped."""
+    option = "run" if HydraConfig.get().mode is RunMode.RUN else "sweep"
+    return f"Stopped; the same command with {option}={config[option]} resume=true goes on {where}."
 
 
 def require_same_data(checkpoint: Path, data: ImageData, folder: Path) -> None:

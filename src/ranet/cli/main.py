@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 
 import ranet
+from ranet.cli.ending import Stopped, ended_in_order
 from ranet.cli.verbs import VERBS
 from ranet.errors import unknown_name
 
@@ -30,7 +31,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if verb not in VERBS:
         print(f"ranet: {unknown_name('verb', verb, VERBS)}", file=sys.stderr)
         raise SystemExit(2)
-    from ranet.cli.edge import run_verb  # with Hydra
+    try:
+        with ended_in_order():
+            from ranet.cli.edge import run_verb  # with Hydra
+    except Stopped as stop:
+        print(f"ranet: {stop}", file=sys.stderr)
+        raise SystemExit(stop.status) from None
 
     # Else Python searches all that PyTorch and the runtimes have made for cycles when it ends, which takes seconds.
     atexit.register(gc.freeze)

@@ -42,6 +42,11 @@ def resume_step(config: DictConfig, folder: Path, last: Path) -> int | None:
     return int(read_checkpoint(last)["global_step"])
 
 
+def finished_epochs(last: Path) -> int:
+    """Return how many epochs a run has finished, from its last checkpoint, if it has one yet."""
+    return int(read_checkpoint(last)["epoch"]) + 1 if last.exists() else 0
+
+
 def _flat(config: DictConfig | ListConfig) -> dict[str, Any]:
     """The values of a configuration by their full names; a list is one value."""
     assert isinstance(config, DictConfig)

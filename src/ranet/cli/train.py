@@ -9,8 +9,9 @@ from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 from ranet.cli.build import build
+from ranet.cli.ending import when_stopped
 from ranet.cli.evaluate import report_curves
-from ranet.cli.fit import fit
+from ranet.cli.fit import fit, how_to_go_on
 from ranet.cli.main import main
 from ranet.cli.run_folder import run_folder
 from ranet.cli.trained import build_data_of, evaluation_device
@@ -27,7 +28,8 @@ def run(config: DictConfig) -> None:
     else:
         fit_two_stages(config, technique, folder)
     if config.evaluate:
-        _report(config, folder)
+        with when_stopped(lambda _: how_to_go_on(config, "with the evaluation")):
+            _report(config, folder)
 
 
 @rank_zero_only

@@ -10,12 +10,11 @@ from omegaconf import DictConfig, OmegaConf
 
 from ranet.cli.build import build_classifier, build_data, network_options, plain
 from ranet.cli.fit import fit, require_same_data
-from ranet.cli.resume import resume_step
+from ranet.cli.resume import finished_epochs, resume_step
 from ranet.cli.run_folder import CONFIG, write_record
 from ranet.errors import UserError
 from ranet.models import StagedNetwork
 from ranet.training import Technique, find_checkpoint, load_trained
-from ranet.training.checkpoints import read_checkpoint
 from ranet.training.saving import LAST
 
 #: Folder of the first stage in that of the run: a run of its own, with checkpoints, metrics and record.
@@ -78,7 +77,7 @@ def _changed(config: DictConfig, **values: Any) -> DictConfig:
 def _is_finished(folder: Path, epochs: int, config: DictConfig) -> bool:
     """Whether the folder holds a first stage that has had all its epochs."""
     last = folder / "checkpoints" / LAST
-    return resume_step(config, folder, last) is not None and int(read_checkpoint(last)["epoch"]) + 1 >= epochs
+    return resume_step(config, folder, last) is not None and finished_epochs(last) >= epochs
 
 
 def _check_second_stage(config: DictConfig, technique: Technique) -> None:
@@ -111,7 +110,7 @@ def _finished(config: DictConfig, run: str) -> StagedNetwork:
     require_same_data(trained.path, build_data(config.data), Path(run))
     record, last = Path(run) / CONFIG, Path(run) / "checkpoints" / LAST
     if record.exists() and last.exists():
-        wanted, had = OmegaConf.load(record).trainer.max_epochs, int(read_checkpoint(last)["epoch"]) + 1
+        wanted, had = OmegaConf.load(record).trainer.max_epochs, finished_epochs(last)
         if had < wanted:
             raise UserError(
                 f"The first stage {run} has had {had} of its {wanted} epochs; go on with it first (resume=true)."

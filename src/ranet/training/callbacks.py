@@ -1,8 +1,10 @@
-"""What happens around the training loop: random state, and stopping when the loss is not a number."""
+"""What happens around the training loop: random state, signals, and stopping when the loss is not a number."""
 
 from __future__ import annotations
 
 import random
+import signal
+import threading
 from typing import Any
 
 import numpy as np
@@ -57,6 +59,22 @@ class RandomState(Callback):
         version, internal, gauss = self._restored["python"]
         random.setstate((version, tuple(internal), gauss))
         self._restored = None
+
+
+class OwnSignals(Callback):
+    """Keeps the program's own handler of SIGTERM, which Lightning wraps in one of its own.
+
+    That one waits for the end of the step, ends with status 0, and in a distributed run waits for processes that do not
+    know of it.
+    """
+
+    def __init__(self) -> None:
+        self._handler = signal.getsignal(signal.SIGTERM)
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Put the handler back."""
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, self._handler)
 
 
 _NEVER = torch.iinfo(torch.long).max
@@ -117,6 +135,6 @@ class StopAtBadLoss(Callback):
                 "the checkpoints of the epochs before are kept" if trainer.current_epoch else "there is no checkpoint"
             )
             raise UserError(
-                f"The loss was not a finite number at step {step} (epoch {trainer.current_epoch}); {kept}; "
+                f"The loss was not a finite number at step {step} (epoch {trainer.current_epoch + 1}); {kept}; "
                 "try a smaller optim.optimizer.lr or a longer warm-up."
             )

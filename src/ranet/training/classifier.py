@@ -34,7 +34,7 @@ class MultiExitClassifier(pl.LightningModule):
     """Trains all exits of a staged network together on the weighted sum of their cross-entropies, or with a teacher.
 
     Logs, per epoch: ``train/loss``, ``train/accuracy_exit1`` ... ``train/accuracy_exitK``, the same under ``val/``, and
-    ``val/accuracy_mean``, the mean over the exits, by which the best checkpoint is chosen.
+    ``val/accuracy_mean``, the mean over the exits, by which the best checkpoint is chosen. Epochs are counted from 1.
 
     Args:
         network: the network to train.
@@ -164,7 +164,7 @@ class MultiExitClassifier(pl.LightningModule):
         # that is killed in between would resume without it.
         row = {name: value.item() for name, value in values.items()}
         for logger in self.loggers:
-            logger.log_metrics({"epoch": self.current_epoch, **row}, step=max(0, self.global_step - 1))
+            logger.log_metrics({"epoch": self.current_epoch + 1, **row}, step=max(0, self.global_step - 1))
             logger.save()
 
     def make_optimization(self, epochs: int, steps: int | None = None) -> tuple[Optimizer, LRScheduler]:

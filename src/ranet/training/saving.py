@@ -61,5 +61,6 @@ class WholeFiles(TorchCheckpointIO):
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
         """Write the checkpoint to a local path."""
-        with written_whole(path) as partial:
-            torch.save(checkpoint, partial)
+        # Through a handle, because PyTorch's own writer does not say why it fails.
+        with written_whole(path) as partial, partial.open("wb") as file:
+            torch.save(checkpoint, file)

@@ -1,0 +1,100 @@
+"""A folder of results is one command's own: its default name is given once, and only one process works in it."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import datetime
+from pathlib import Path
+from secrets import token_hex
+
+from omegaconf import OmegaConf
+
+from ranet.cli.ending import is_first_process
+from ranet.errors import UserError
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+LOCK = ".lock"
+
+
+def register_stamp() -> None:
+    """Give configurations ``${stamp:}``: date, time and six characters that no other command has.
+
+    It is the same in all jobs of a sweep, to which Hydra passes what is resolved already.
+    """
+    OmegaConf.register_new_resolver("stamp", _stamp, use_cache=True, replace=True)
+
+
+def _stamp() -> str:
+    return f"{datetime.now():%Y-%m-%d_%H-%M-%S}_{token_hex(3)}"
+
+
+@contextmanager
+def locked(folder: Path | None) -> Iterator[None]:
+    """Keep other processes out of a folder of results.
+
+    The system lets go of the lock when the process ends, however it does. It is the process's own: workers do not
+    inherit it, and the other processes of a distributed run do not ask for it. Where a disk knows no locks, there is
+    none.
+
+    Args:
+        folder: made if it is missing; None locks nothing.
+
+    Raises:
+        UserError: if another process is at work there.
+    """
+    if folder is None or fcntl is None or not is_first_process():
+        yield
+        return
+    new = not folder.exists()
+    held = _lock(folder / LOCK)
+    try:
+        yield
+    finally:
+        if held is not None:
+            with suppress(OSError):
+                (folder / LOCK).unlink()
+            os.close(held)
+        if new:
+            with suppress(OSError):  # there is something in it
+                folder.rmdir()
+
+
+def _lock(path: Path) -> int | None:
+    """Return the open lock file; None where there can be none."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError:  # of which the user hears when something is to be written
+        return None
+    try:
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        holder = os.read(file, 200).decode(errors="replace") or "another process"
+        os.close(file)
+        if error.errno in (errno.EAGAIN, errno.EACCES):
+            raise UserError(
+                f"{path.parent} is in use by {holder}; wait until it is done, or choose another folder."
+            ) from error
+        return None
+    if not _is_at(file, path):  # the one that had it has just removed it
+        os.close(file)
+        return _lock(path)
+    with suppress(OSError):
+        os.ftruncate(file, 0)
+        os.write(file, f"process {os.getpid()} on {socket.gethostname()}".encode())
+    return file
+
+
+def _is_at(file: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(file), path.stat())
+    except FileNotFoundError:
+        return False

@@ -1,0 +1,84 @@
+"""What became of the jobs of a sweep that failed: the others go on, and all are named at the end."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from dataclasses import dataclass
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from rich.console import Console
+from rich.table import Table
+
+FAULT = "fault of the program: its traceback is above"
+_failed: dict[int, Failure] = {}
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A job that failed, which it returns as its value.
+
+    Hydra keeps what jobs return to itself, so a failure notes itself where it is made; one that another process has
+    made is made once more when it arrives here.
+
+    Attributes:
+        job: its number.
+        overrides: the options that are its own.
+        sentence: what went wrong.
+    """
+
+    job: int
+    overrides: str
+    sentence: str
+
+    def __post_init__(self) -> None:
+        _failed[self.job] = self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Failure, (self.job, self.overrides, self.sentence)
+
+
+def forget_failures() -> None:
+    """Begin a new sweep."""
+    _failed.clear()
+
+
+def this_job() -> str:
+    """Return number and options of the job that runs."""
+    return f"job {HydraConfig.get().job.num} ({_overrides() or 'no options'})"
+
+
+def failure(sentence: str | None) -> Failure:
+    """Return, and say at once, that the job that runs has failed with the exception that is handled.
+
+    Args:
+        sentence: what the user did wrong; None for a fault of the program, whose traceback is printed.
+    """
+    said = sentence or FAULT
+    if sentence is None:
+        traceback.print_exc()
+    print(f"ranet: {this_job()} failed: {said}", file=sys.stderr, flush=True)
+    return Failure(int(HydraConfig.get().job.num), _overrides(), said)
+
+
+def failures() -> list[Failure]:
+    """Return the jobs of this sweep that have failed, by number."""
+    return [_failed[job] for job in sorted(_failed)]
+
+
+def print_failures() -> None:
+    """Print a table of the jobs that have failed, if any have, on standard error."""
+    if not _failed:
+        return
+    table = Table(title="Jobs that failed", box=None, title_justify="left")
+    for heading in ("job", "options", "error"):
+        table.add_column(heading, overflow="fold", justify="right" if heading == "job" else "left")
+    for one in failures():
+        table.add_row(str(one.job), one.overrides, one.sentence)
+    Console(stderr=True, markup=False, highlight=False).print(table)
+
+
+def _overrides() -> str:
+    """Return the options that this job does not share with the others."""
+    return " ".join(option for option in HydraConfig.get().overrides.task if option not in sys.argv)

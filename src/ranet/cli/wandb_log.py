@@ -1,0 +1,67 @@
+"""Logging to wandb, for those who ask for it, in a line instead of wandb's own many."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import wandb
+from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning.loggers import WandbLogger
+from pytorch_lightning.loggers.logger import rank_zero_experiment
+from pytorch_lightning.utilities.rank_zero import rank_zero_only
+
+from ranet.errors import UserError
+
+
+class WandbLog(WandbLogger):
+    """Logs a run to wandb, says where, and closes it with the run, so that the next job of a sweep has its own.
+
+    Args:
+        config: of the run; ``logger.wandb`` says how.
+        folder: of the run.
+
+    Raises:
+        UserError: if wandb asks for an account that is not there.
+    """
+
+    def __init__(self, config: DictConfig, folder: Path) -> None:
+        options = config.logger.wandb
+        settings = wandb.Settings(silent=True, console="off")
+        wandb.setup(settings)
+        if options.mode == "online":
+            _log_in()
+        super().__init__(
+            name=config.run_name,
+            save_dir=str(folder),
+            project=options.project,
+            group=options.group,
+            mode=options.mode,
+            config=OmegaConf.to_container(config, resolve=True),
+            settings=settings,
+        )
+
+    @property
+    @rank_zero_experiment
+    def experiment(self) -> Any:
+        """The run of wandb, which begins when it is asked for first."""
+        new = self._experiment is None
+        run = super().experiment
+        if new:
+            offline = self._wandb_init["mode"] == "offline"
+            print("wandb:", f"wandb sync {Path(run.dir).parent} uploads this run" if offline else run.url, flush=True)
+        return run
+
+    @rank_zero_only
+    def finalize(self, status: str) -> None:
+        """Close the run."""
+        super().finalize(status)
+        wandb.finish(exit_code=0 if status == "success" else 1)
+
+
+def _log_in() -> None:
+    """Ask wandb for the user before anything is written."""
+    try:
+        wandb.login()
+    except wandb.errors.Error as error:
+        raise UserError(f"wandb does not let you in: {' '.join(str(error).split())}") from error

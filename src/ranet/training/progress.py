@@ -1,0 +1,105 @@
+"""What training says while it runs: a line for each finished epoch, and a bar for the one that runs."""
+
+from __future__ import annotations
+
+import sys
+from time import monotonic
+from typing import Any
+
+import pytorch_lightning as pl
+from pytorch_lightning.callbacks import Callback
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+
+class EpochProgress(Callback):
+    """Prints a line for each finished epoch, and shows a bar below where standard output is a terminal.
+
+    The line is like ``epoch 3/12  loss 0.412  train 88.1 / 91.2 %  val 93.0 / 95.1 % (first / last exit)  12 s``. The
+    trainer needs no other progress bar.
+
+    Args:
+        bar: false for lines alone.
+    """
+
+    def __init__(self, bar: bool = True) -> None:
+        self._bar = bar
+        self._progress = Progress(disable=True)
+        self._begun = 0.0
+        self._validated = False
+        self._finished: tuple[str, float] | None = None
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Show the bar."""
+        self._progress = Progress(
+            *(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()),
+            transient=True,
+            disable=not (self._bar and trainer.is_global_zero and sys.stdout.isatty()),
+        )
+        self._progress.add_task("", total=None)
+        self._progress.start()
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Print the line of the epoch before, whose checkpoint is written by now."""
+        self._print_finished(trainer, pl_module)
+        self._begun, self._validated = monotonic(), False
+        self._show(_name(trainer), trainer.num_training_batches)
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        """Move the bar."""
+        self._advance()
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Begin the bar anew."""
+        self._show(f"{_name(trainer)}, validation", sum(trainer.num_val_batches))
+
+    def on_validation_batch_end(self, *_: Any) -> None:
+        """Move the bar."""
+        self._advance()
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Remember that this epoch has numbers of validation images."""
+        self._validated = True
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Stop the clock."""
+        self._finished = _name(trainer), monotonic() - self._begun
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Print the line of the last epoch, and take the bar away."""
+        self._print_finished(trainer, pl_module)
+        self._progress.stop()
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        """Take the bar away."""
+        self._progress.stop()
+
+    def _show(self, what: str, batches: float) -> None:
+        self._progress.reset(self._progress.task_ids[0], description=what, total=batches)
+
+    def _advance(self) -> None:
+        self._progress.advance(self._progress.task_ids[0])
+
+    def _print_finished(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self._finished is not None and trainer.is_global_zero:
+            (name, seconds), exits = self._finished, pl_module.network.num_exits
+            values = {name: float(value) for name, value in trainer.callback_metrics.items()}
+            splits = ["train", "val"] if self._validated else ["train"]
+            accuracies = [f"{split} {_percent(values, split, exits)} %" for split in splits]
+            which = " (first / last exit)" if exits > 1 else ""
+            parts = [name, f"loss {values['train/loss']:.3f}", "  ".join(accuracies) + which, _time(seconds)]
+            print("  ".join(parts), flush=True)
+        self._finished = None
+
+
+def _name(trainer: pl.Trainer) -> str:
+    number = str(trainer.current_epoch + 1).rjust(len(str(trainer.max_epochs)))
+    return f"epoch {number}/{trainer.max_epochs}"
+
+
+def _percent(values: dict[str, float], split: str, exits: int) -> str:
+    """Return the accuracies of the first and last exit."""
+    return " / ".join(f"{100 * values[f'{split}/accuracy_exit{k}']:.1f}" for k in dict.fromkeys((1, exits)))
+
+
+def _time(seconds: float) -> str:
+    return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
