@@ -23,7 +23,7 @@ def test_links_in_circles_end(tmp_path: Path) -> None:
     (tmp_path / "b" / "up").symlink_to(tmp_path)
     (tmp_path / "b" / "deep" / "beside").symlink_to(tmp_path / "b")
     (tmp_path / "itself").symlink_to("itself")
-    assert find_files(tmp_path, (".png",)) == FoundFiles(["a.png", "b/b.png", "b/deep/c.png"], [])
+    assert find_files(tmp_path, (".png",)) == FoundFiles(["a.png", "b/b.png", "b/deep/c.png"], [], ["itself"])
 
 
 def test_files_are_named_by_the_way_without_links(tmp_path: Path) -> None:
@@ -68,5 +68,12 @@ def test_folders_that_cannot_be_read_are_said(tmp_path: Path, monkeypatch: pytes
 
     monkeypatch.setattr(os, "scandir", refusing)
     assert find_files(tmp_path, (".png",)) == FoundFiles(
-        ["a/a.png", "z.png"], [UnreadableFolder(str(tmp_path / "closed"), "Permission denied")]
+        ["a/a.png", "z.png"], [UnreadableFolder(str(tmp_path / "closed"), "Permission denied")], []
     )
+
+
+def test_what_is_passed_over_is_not_looked_into_but_said(tmp_path: Path) -> None:
+    for name in ("a.png", "notes.txt", ".a.png", ".cache/b.png", "b/.c.png"):
+        touch(tmp_path / name)
+    found = find_files(tmp_path, (".png",), lambda name: name.startswith("."))
+    assert found == FoundFiles(["a.png"], [], [".a.png", ".cache", "b/.c.png", "notes.txt"])

@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "src" / "ranet"
 # As the data goes. A package imports those before it, itself, and the modules that belong to none.
-ORDER = ["data", "models", "cost", "training", "calibration", "evaluation", "inference", "benchmark", "cli"]
+ORDER = ["images", "data", "models", "cost", "training", "calibration", "evaluation", "inference", "benchmark", "cli"]
 # Beside each other in the flow: neither knows the other.
 STRANGERS = {("models", "data"), ("cost", "data"), ("calibration", "data"), ("calibration", "models"),
              ("calibration", "training"), ("evaluation", "training"), ("evaluation", "data"),

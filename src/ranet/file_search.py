@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,13 +27,17 @@ class FoundFiles(NamedTuple):
     Attributes:
         files: relative to the folder, with forward slashes, sorted by the bytes of their names.
         unreadable: the folders whose files are missing here.
+        skipped: the files with other suffixes, and files and folders that were passed over, likewise.
     """
 
     files: list[str]
     unreadable: list[UnreadableFolder]
+    skipped: list[str]
 
 
-def find_files(folder: str | Path, suffixes: tuple[str, ...]) -> FoundFiles:
+def find_files(
+    folder: str | Path, suffixes: tuple[str, ...], passed_over: Callable[[str], bool] = lambda _: False
+) -> FoundFiles:
     """All files below a folder whose names end in one of the suffixes, in letters of either case.
 
     Symbolic links to folders are followed. A folder to which several ways lead is searched once, so links may go round
@@ -42,6 +47,7 @@ def find_files(folder: str | Path, suffixes: tuple[str, ...]) -> FoundFiles:
     Args:
         folder: where to search.
         suffixes: in lower case, such as ``.png``.
+        passed_over: says of the name of a file or folder whether it is not looked at.
 
     Example:
         >>> import tempfile
@@ -49,9 +55,10 @@ def find_files(folder: str | Path, suffixes: tuple[str, ...]) -> FoundFiles:
         >>> (folder / "b.PNG").touch()
         >>> (folder / "again").symlink_to(folder)
         >>> find_files(folder, (".png",))
-        FoundFiles(files=['b.PNG'], unreadable=[])
+        FoundFiles(files=['b.PNG'], unreadable=[], skipped=[])
     """
     files: list[str] = []
+    skipped: list[str] = []
     unreadable: list[UnreadableFolder] = []
     seen: set[tuple[int, int]] = set()
     # Folders relative to the first, with a slash at the end; those behind a link come after all others.
@@ -71,13 +78,15 @@ def find_files(folder: str | Path, suffixes: tuple[str, ...]) -> FoundFiles:
             continue
         folders = []
         for entry in entries:
-            if _is_folder(entry):
+            if passed_over(entry.name):
+                skipped.append(f"{inside}{entry.name}")
+            elif _is_folder(entry):
                 folders.append(entry)
-            elif entry.name.lower().endswith(suffixes):
-                files.append(f"{inside}{entry.name}")
+            else:
+                (files if entry.name.lower().endswith(suffixes) else skipped).append(f"{inside}{entry.name}")
         waiting.extendleft(f"{inside}{entry.name}/" for entry in reversed(folders) if not entry.is_symlink())
         waiting.extend(f"{inside}{entry.name}/" for entry in folders if entry.is_symlink())
-    return FoundFiles(sorted(files, key=os.fsencode), unreadable)
+    return FoundFiles(sorted(files, key=os.fsencode), unreadable, sorted(skipped, key=os.fsencode))
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

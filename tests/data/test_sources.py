@@ -1,3 +1,4 @@
+import logging
 from pathlib import Path
 
 import pytest
@@ -76,6 +77,27 @@ def test_image_files(folder: Path) -> None:
     few = samples.subset(torch.tensor([12, 1]))
     assert few.path(0).is_file()
     assert few.labels.tolist() == [1, 0]
+
+
+def test_what_is_passed_over_is_counted_and_said(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for name in (
+        "train/__MACOSX/cat/a.png",
+        "train/.ipynb_checkpoints/a.png",
+        "train/cat/._0.png",
+        "val/dog/Thumbs.db",
+    ):
+        (folder / name).parent.mkdir(exist_ok=True, parents=True)
+        (folder / name).touch()
+    for name in ("train/cat/notes.txt", "val/cat/more.txt", "train/README"):
+        (folder / name).touch()
+    classes = list_classes(folder / "train")
+    assert classes == ["cat", "dog"]
+    with caplog.at_level(logging.INFO, "ranet"):
+        assert [len(list_images(folder / part, classes)) for part in ("train", "val")] == [12, 6]
+    assert [record.getMessage() for record in caplog.records] == [
+        f"Skipped in {folder / 'train'}: 2 hidden, 1 .txt, 1 __MACOSX, 1 without suffix.",
+        f"Skipped in {folder / 'val'}: 1 .txt, 1 Thumbs.db.",
+    ]
 
 
 def test_the_digest_of_files_does_not_depend_on_where_they_lie(folder: Path) -> None:

@@ -118,3 +118,26 @@ def test_mistakes_are_named(tmp_path: Path) -> None:
     (tmp_path / "empty" / "broken.jpg").write_text("no image")
     with pytest.raises(UserError, match=r"broken.jpg cannot be read as an image"):
         list(unlabelled_loader(tmp_path / "empty", data))
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_what_cannot_be_read_is_left_out_on_request(num_workers: int, tmp_path: Path) -> None:
+    for i in range(5):
+        picture(tmp_path / f"{i}.png", 32, 32, seed=i)
+    for name in ("1", "4"):
+        (tmp_path / f"{name}.png").write_text("no image")
+    data = ImageData("cifar10", loader="workers", num_workers=num_workers, eval_batch_size=2)
+    left_out: list[UserError] = []
+    batches = list(unlabelled_loader(tmp_path, data, left_out))
+    # The last batch had one image, which is broken.
+    assert [len(images) for images, _ in batches] == [1, 2]
+    whole = [torch.cat([images for images, _ in unlabelled_loader(tmp_path / f"{i}.png", data)]) for i in (0, 2, 3)]
+    assert torch.equal(torch.cat([images for images, _ in batches]), torch.cat(whole))
+    assert [str(error).split(" ")[0] for error in left_out] == [f"{tmp_path / name}.png" for name in ("1", "4")]
+
+
+def test_a_file_that_is_named_is_an_image_whatever_its_name(tmp_path: Path) -> None:
+    picture(tmp_path / "a.png", 32, 32)
+    (tmp_path / "a.png").rename(tmp_path / ".photo")
+    ((images, _),) = unlabelled_loader(tmp_path / ".photo", ImageData("cifar10", loader="workers", num_workers=0))
+    assert len(images) == 1

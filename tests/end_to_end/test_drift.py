@@ -1,6 +1,7 @@
 """From a trained network and its policy to the drift of a folder of images."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -60,12 +61,32 @@ def test_images_that_look_different_have_drifted(folder: Path) -> None:
     assert json.loads((folder / "dark_report" / "drift.json").read_text())["drifted"]
 
 
+def test_what_cannot_be_read_is_left_out_counted_and_named(folder: Path) -> None:
+    shutil.copytree(folder / "same", folder / "mixed")
+    (folder / "mixed" / "inside" / "005.png").write_bytes(b"half a download")
+    (folder / "mixed" / "inside" / "007.png").write_bytes((folder / "same" / "inside" / "007.png").read_bytes()[:-200])
+    (folder / "mixed" / "notes.txt").touch()
+    (folder / "mixed" / "inside" / "._001.png").touch()
+    outcome = command(
+        "evaluate", "checkpoint=run", "policy=policy.json", "images=mixed", "run=mixed_run", folder=folder
+    )
+    assert outcome.status == 0, outcome.err
+    assert outcome.err == "ranet: Skipped in mixed: 1 .txt, 1 hidden.\n"
+    assert "mixed/inside/005.png cannot be read as an image (it is empty, damaged, or of no known" in outcome.out
+    assert "mixed/inside/007.png cannot be read as an image (image file is truncated" in outcome.out
+    assert "2 of 150 images cannot be read and are left out." in outcome.out
+    assert json.loads((folder / "mixed_run" / "drift.json").read_text())["images"] == 148
+
+
 def test_mistakes_are_said_and_nothing_is_written(folder: Path) -> None:
     ExitPolicy((0.5,), metadata={"cost_per_exit": [1.0, 2.0]}).save(folder / "by_hand.json")
     policy = load_policy(folder / "policy.json")
     metadata = {**policy.metadata, "network": {"fingerprint": "0" * 16}}
     ExitPolicy(policy.thresholds, policy.score, policy.temperatures, metadata).save(folder / "other.json")
     (folder / "empty").mkdir()
+    (folder / "broken").mkdir()
+    for name in ("a.png", "b.jpg"):
+        (folder / "broken" / name).write_text("no image")
     for arguments, message in (
         (["images=same"], "add policy=FILE"),
         (["images=same", "policy=by_hand.json"], "how the scores lay when it was calibrated"),
@@ -73,6 +94,7 @@ def test_mistakes_are_said_and_nothing_is_written(folder: Path) -> None:
         (["policy=other.json"], "solved for another network"),
         (["images=nowhere", "policy=policy.json"], "There is no folder and no image"),
         (["images=empty", "policy=policy.json"], "holds no image"),
+        (["images=broken", "policy=policy.json"], "None of the 2 images in broken can be read: broken/a.png cannot be"),
     ):
         outcome = command("evaluate", "checkpoint=run", *arguments, "run=mistake", folder=folder)
         assert outcome.status == 1

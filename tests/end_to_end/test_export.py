@@ -41,7 +41,10 @@ def test_the_folder_has_all_that_an_engine_needs(folder: Path) -> None:
     assert "In ONNX Runtime the logits of every stage are the network's to" in out
     assert "Written to engine: ranet predict engine=engine images=" in out
     made = {name: data for name, data in content(folder).items() if name not in before}
-    assert set(made) == {f"engine/{name}" for name in ("manifest.json", "policy.json", "stage_1.onnx", "stage_2.onnx")}
+    golden = ("golden.npz", "golden.png")
+    assert set(made) == {
+        f"engine/{name}" for name in ("manifest.json", "policy.json", "stage_1.onnx", "stage_2.onnx", *golden)
+    }
     for name in ("stage_1.onnx", "stage_2.onnx"):
         assert f"{name} " in out
         assert f"{len(made[f'engine/{name}']) / 1e3:,.0f}" in out
@@ -121,3 +124,4 @@ def test_the_manifest_is_json_that_others_can_read(folder: Path, tmp_path: Path)
     manifest = json.loads((tmp_path / "engine" / "manifest.json").read_text())
     assert [stage["file"] for stage in manifest["stages"]] == ["stage_1.onnx", "stage_2.onnx"]
     assert manifest["stages"][0]["before"] == [{"name": "images", "shape": [3, 32, 32]}]
+    assert manifest["preprocessing"]["decoding"].startswith("ranet-1: ")

@@ -171,9 +171,9 @@ def test_broken_images_are_named_at_the_end_and_the_others_answered(folder: Path
     for line, (name, what) in zip(
         lines[:-1],
         {
-            "2_empty": r"cannot be read as an image \(it is empty, or of no known format\)",
-            "4_text": r"cannot be read as an image \(it is empty, or of no known format\)",
-            "5_bomb": r"has more than 67,108,864 pixels; make it smaller",
+            "2_empty": r"cannot be read as an image \(it is empty, damaged, or of no known format\)",
+            "4_text": r"cannot be read as an image \(it is empty, damaged, or of no known format\)",
+            "5_bomb": r"has more than 67,108,864 pixels",
             "6_cut": r"cannot be read as an image \(.*\)",
         }.items(),
         strict=True,
@@ -193,6 +193,21 @@ def test_broken_images_are_named_at_the_end_and_the_others_answered(folder: Path
     assert outcome.status == 1
     assert [row["image"] for row in csv.DictReader(io.StringIO(outcome.out))] == ["0", "1", "2", "4"]
     assert "ranet: Image 3 of " in outcome.err
+
+
+def test_files_of_other_kinds_are_counted_and_no_failure(folder: Path, tmp_path: Path) -> None:
+    good = (folder / "images" / "000.png").read_bytes()
+    for name in ("a.gif.png", "B.JPE", "c.jfif", "d.avif"):  # what they are is in them
+        (tmp_path / name).write_bytes(good)
+    for name in (".hidden.png", "._a.png", "__MACOSX/a.png", "notes.txt", "more.TXT", "desktop.ini"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(good)
+    outcome = predict(f"images={tmp_path}", folder=folder)
+    assert outcome.status == 0
+    assert [Path(row["image"]).name for row in csv.DictReader(io.StringIO(outcome.out))] == [
+        *("B.JPE", "a.gif.png", "c.jfif", "d.avif"),
+    ]
+    assert outcome.err.splitlines()[0] == "ranet: Skipped: 2 .txt, 2 hidden, 1 __MACOSX, 1 desktop.ini."
 
 
 def test_images_without_a_finite_answer_have_no_row(folder: Path, tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """Exporting: the folder answers what the network answers, without PyTorch, and is whole or not there."""
 
+import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,6 +21,7 @@ from torch import nn
 
 import ranet.inference.export as export_module
 from ranet import ExitPolicy, InlineCollaboration, StagedNetwork, UserError, create_network, measure_costs
+from ranet.calibration.policy_file import checksum
 from ranet.inference.chains import chain_through, reachable_cuts
 from ranet.inference.export import export_engine, needed_stages
 from ranet.inference.exported_folder import ExportedFolder
@@ -30,7 +33,7 @@ from ranet.models import network_fingerprint
 SMALL = {"blocks": 4, "base": 1, "step": 1, "channels": 4, "growth": 4, "num_classes": 7}
 FACTORS = {"growth_factors": [1, 2], "bottleneck_factors": [1, 2]}
 NAMES = [f"class {i}" for i in range(7)]
-PREPROCESSING = {"image_size": 32, "resize": 32, "mean": [0.5, 0.4, 0.3], "std": [0.2, 0.25, 0.5]}
+PREPROCESSING = Preprocessing(32, 37, (0.5, 0.4, 0.3), (0.2, 0.25, 0.5)).to_dict()
 
 
 def made(collaboration: bool = False) -> StagedNetwork:
@@ -121,7 +124,8 @@ class TestTheFolder:
 
     def test_it_holds_these_files_and_no_others(self, folder: Path) -> None:
         stages = [f"stage_{k}.onnx" for k in range(1, 5)] + ["stages_2-3.onnx"]
-        assert sorted(path.name for path in folder.iterdir()) == ["manifest.json", "policy.json", *stages]
+        golden = ["golden.npz", "golden.png"]
+        assert sorted(path.name for path in folder.iterdir()) == [*golden, "manifest.json", "policy.json", *stages]
         assert not list(folder.parent.glob(".*"))
         for name in stages:
             onnx.checker.check_model(onnx.load(folder / name), full_check=True)
@@ -242,6 +246,22 @@ class TestTheTarget:
             assert names <= there
         assert there == names
         assert [path.name for path in target.parent.iterdir()] == ["where"]
+
+    def test_one_of_an_earlier_version_is_replaced(
+        self, network: StagedNetwork, folder: Path, cache: Path, tmp_path: Path
+    ) -> None:
+        target = tmp_path / "engine"
+        shutil.copytree(folder, target)
+        content = json.loads((target / "manifest.json").read_text())
+        content |= {"version": 1, "preprocessing": {"image_size": 32}}
+        del content["golden"], content["checksum"]
+        for name in ("golden.png", "golden.npz"):
+            (target / name).unlink()
+        (target / "manifest.json").write_text(json.dumps({**content, "checksum": checksum(content)}))
+        with pytest.raises(UserError, match="has version 1 and this ranet reads 2: export the network again"):
+            ExportedFolder(target)
+        export_engine(network, ExitPolicy.only(1, 4), target, cache=cache)
+        assert sorted(path.name for path in target.iterdir()) == ["manifest.json", "policy.json", "stages_1-2.onnx"]
 
     def test_what_is_no_export_stays_as_it_is(
         self, network: StagedNetwork, folder: Path, cache: Path, tmp_path: Path

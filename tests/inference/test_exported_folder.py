@@ -33,7 +33,7 @@ EXITS = 5
 FINGERPRINT = "0123456789abcdef"
 POLICY = ExitPolicy((0.9, inf, 0.5, inf), metadata={"network": {"fingerprint": FINGERPRINT}})
 STAGES = {FusedStage(0, 0): b"the first", FusedStage(1, 2): b"two stages", FusedStage(3, 4): b"the last two"}
-PREPROCESSING = {"image_size": 32, "resize": 32, "mean": [0.5, 0.4, 0.3], "std": [0.2, 0.25, 0.5]}
+PREPROCESSING = Preprocessing(32, 32, (0.5, 0.4, 0.3), (0.2, 0.25, 0.5)).to_dict()
 
 
 def state(cut: int) -> tuple[TensorSpec, ...]:
@@ -64,6 +64,7 @@ def write_export(folder: Path) -> Manifest:
         stages=files,
         policies=("policy.json",),
         preprocessing=PREPROCESSING,
+        golden={"picture": "golden.png", "arrays": "golden.npz"},
         classes=("größer", "kleiner", ""),
         costs=dict.fromkeys(("macs", "paper_ops", "lazy_macs", "lazy_paper_ops"), counts),
         software={"ranet": "0.1.0", "opset": "20"},
@@ -138,7 +139,7 @@ class TestReading:
 
     def test_the_file_is_what_the_documentation_says(self, folder: Path) -> None:
         content = manifest_of(folder)
-        assert [content["format"], content["version"]] == ["ranet exported engine", 1]
+        assert [content["format"], content["version"]] == ["ranet exported engine", 2]
         assert "cuts" not in content["network"]
         assert content["stages"][1]["first"] == 1
         assert content["stages"][1]["sha256"] == hashlib.sha256(b"two stages").hexdigest()
@@ -216,10 +217,10 @@ class TestDamage:
             (b"{", "is not valid JSON"),
             (b"[]", "is of no export"),
             (b'{"format": "ranet exit policy"}', "is of no export"),
-            (b'{"format": "ranet exported engine", "version": 2}', "was written by a newer ranet"),
-            (b'{"format": "ranet exported engine", "version": 0}', "this ranet reads 1"),
+            (b'{"format": "ranet exported engine", "version": 3}', "was written by a newer ranet"),
+            (b'{"format": "ranet exported engine", "version": 1}', "this ranet reads 2"),
             (b'{"format": "ranet exported engine", "version": true}', "a whole number as"),
-            (b'{"format": "ranet exported engine", "version": 1}', "it has no checksum"),
+            (b'{"format": "ranet exported engine", "version": 2}', "it has no checksum"),
         ):
             (folder / "manifest.json").write_bytes(content)
             assert message in refusal(folder)
@@ -286,7 +287,11 @@ class TestDamage:
             (("policies",), ["policy.json", "policy.json"], "each once"),
             (("preprocessing",), [], "preprocessing must be an object or null"),
             (("preprocessing", "std"), [0, 0, 0], "must be three positive numbers"),
-            (("preprocessing", "crop"), 1, "and nothing else"),
+            (("preprocessing", "flip"), 1, "and nothing else"),
+            (("preprocessing", "crop"), "top", "the preprocessing is 'top' and this version of ranet has 'center'"),
+            (("golden",), [], "golden must be an object"),
+            (("golden", "picture"), "../a.png", "golden.picture must be a file of the folder"),
+            (("golden", "logits"), "a.npz", "golden.logits is no entry that ranet knows"),
             (
                 ("preprocessing",),
                 {**PREPROCESSING, "image_size": 16},
@@ -317,7 +322,7 @@ class TestDamage:
     def test_every_entry_is_asked_for_and_nothing_but_it_will_do(self, folder: Path) -> None:
         """Each value in the manifest, left out or replaced: a sentence, or something that may be so."""
         original = manifest_of(folder)
-        free = {"classes", "software", "preprocessing"}  # what an engine computes does not hang on these
+        free = {"classes", "software", "preprocessing", "golden"}  # what an engine computes does not hang on these
         harmless = 0
         for place in places({name: value for name, value in original.items() if name != "checksum"}):
             for junk in (None, -1, "?", [], {"?": 1}, "left out"):

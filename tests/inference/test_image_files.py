@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from PIL import Image, PngImagePlugin
+from PIL import Image
 
 from ranet.data.module import ImageData
 from ranet.data.unlabelled import list_unlabelled, unlabelled_loader
@@ -77,60 +77,40 @@ def test_names_lie_where_they_were_looked_for(folder: Path, monkeypatch: pytest.
     assert read_all("./z")[0].name == "z/y/x.png"
 
 
-def with_a_large_comment() -> bytes:
-    comment = PngImagePlugin.PngInfo()
-    comment.add_text("bomb", "0" * 2**27, zip=True)
-    file = io.BytesIO()
-    Image.new("1", (4, 4)).save(file, "PNG", pnginfo=comment)
-    return file.getvalue()
-
-
-def bomb(side: int, mode: str = "1") -> bytes:
-    file = io.BytesIO()
-    Image.new(mode, (side, side)).save(file, "PNG")
-    return file.getvalue()
-
-
-@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 def test_broken_images_are_named_and_the_others_read(tmp_path: Path) -> None:
-    noisy, jpeg = png(40, 40), io.BytesIO()
-    Image.open(io.BytesIO(noisy)).save(jpeg, "JPEG")
-    flipped = bytearray(noisy)
-    flipped[60] ^= 0xFF
     postscript = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n%%EOF\n"
     broken = {
-        "bomb of 10,000 pixels": (bomb(10_000), "is 10,000 x 10,000 pixels and at most 67,108,864 in all are read"),
-        "bomb of 20,000 pixels": (bomb(20_000), "has more than 67,108,864 pixels; make it smaller"),
-        "cut JPEG": (jpeg.getvalue()[:-400], r"cannot be read as an image \(.*truncated.*\)"),
-        "cut PNG": (noisy[: len(noisy) // 2], r"cannot be read as an image \(.*truncated.*\)"),
-        "empty": (b"", r"cannot be read as an image \(it is empty, or of no known format\)"),
-        "flipped": (bytes(flipped), "cannot be read as an image"),
-        "header alone": (noisy[:20], "cannot be read as an image"),
-        "huge comment": (with_a_large_comment(), "cannot be read as an image"),
-        "postscript": (postscript, r"cannot be read as an image \(it is empty, or of no known format\)"),
-        "text": (b"hello", r"cannot be read as an image \(it is empty, or of no known format\)"),
+        "cut": (png(40, 40)[:2000], r"cannot be read as an image \(.*truncated.*\)"),
+        "empty": (b"", r"cannot be read as an image \(it is empty, damaged, or of no known format\)"),
+        "postscript": (postscript, "is in the PostScript format, which is not read; save it as JPEG or PNG"),
+        "thin": (png(1, 300), "is 1 x 300 pixels, too long and thin for a central square"),
     }
     for name, (content, _) in broken.items():
         (tmp_path / f"{name}.png").write_bytes(content)
     (tmp_path / "good.png").write_bytes(png())
     (tmp_path / "nowhere.png").symlink_to(tmp_path / "gone.png")
-    thin = Image.new("1", (1, 60_000))
-    thin.save(tmp_path / "thin.png")
-    # As for ImageNet: 60,000 times as long as wide, the short side becomes 256 pixels.
-    found = {Path(image.name).stem: image for image in read_all(tmp_path, Preprocessing(224, 256, *[(0.5,) * 3] * 2))}
+    found = {Path(image.name).stem: image for image in read_all(tmp_path)}
     expected = {name: message for name, (_, message) in broken.items()}
     expected["nowhere"] = r"cannot be read as an image \(No such file or directory\)"
-    expected["thin"] = "is 1 x 60,000 pixels, too long and thin for a central square; cut it first"
     assert set(found) == {*expected, "good"}
     assert found["good"].error is None
     for name, message in expected.items():
         image = found[name]
         assert image.pixels is None
         assert image.error is not None
-        assert image.error.startswith(f"{tmp_path / name}.png ")
-        assert "\n" not in image.error
-        assert image.error.endswith(".")
-        assert re.search(message, image.error)
+        assert re.fullmatch(f"{re.escape(str(tmp_path / name))}.png {message}.", image.error)
+
+
+def test_what_is_passed_over_is_counted(folder: Path) -> None:
+    for name in ("._a.png", "b/.hidden.png", "b/Thumbs.db", "__MACOSX/a.png"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_bytes(png())
+    source = open_images([folder, folder / "b"], FOUR)
+    assert isinstance(source, ImageFiles)
+    assert len(source) == 9 + 2
+    assert source.skipped == "3 hidden, 2 Thumbs.db, 1 .txt, 1 __MACOSX"
+    # One that is named alone is an image whatever its name.
+    assert read_all(folder / "._a.png")[0].error is None
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes")
@@ -145,7 +125,7 @@ def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     thread.join(20)
     assert [image.error for image in found] == [
         None,
-        f"{tmp_path / 'pipe.png'} is no file; only files are read as images.",
+        f"{tmp_path / 'pipe.png'} is not a regular file.",
     ]
     with pytest.raises(UserError, match=r"pipe.npy is no file; write the array with numpy.save"):
         open_images(tmp_path / "pipe.npy", FOUR)
@@ -170,23 +150,6 @@ def test_links_in_circles_and_closed_folders(folder: Path, monkeypatch: pytest.M
     assert source.left_out == tuple(f"The folder {path} cannot be read (Permission denied)." for path in closed)
     with pytest.raises(UserError, match=r"^The folder .*/z cannot be read \(Permission denied\)\.$"):
         open_images(folder / "z", FOUR)
-
-
-def test_a_bomb_is_not_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "bomb.png").write_bytes(bomb(8200))  # below what Pillow itself warns of
-    decoded = []
-    load = PngImagePlugin.PngImageFile.load
-    monkeypatch.setattr(PngImagePlugin.PngImageFile, "load", lambda self: (decoded.append(self), load(self))[1])
-    (image,) = read_all(tmp_path)
-    assert (
-        image.error
-        == f"{tmp_path / 'bomb.png'} is 8,200 x 8,200 pixels and at most 67,108,864 in all are read; "
-        + ("make it smaller.")
-    )
-    assert not decoded
-    (tmp_path / "bomb.png").write_bytes(png())
-    assert read_all(tmp_path)[0].error is None
-    assert decoded
 
 
 @pytest.mark.parametrize("first", [False, True])

@@ -1,6 +1,5 @@
 """What a network is shown outside of training is what it was shown in its evaluation, bit for bit."""
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,13 +12,21 @@ from PIL import Image
 from ranet.cli.network_alone import preprocessing_of
 from ranet.data.catalogue import CATALOGUE
 from ranet.data.module import ImageData
-from ranet.data.transforms import Normalise, any_size_geometry, resized
+from ranet.data.transforms import Normalise, any_size_geometry, resized, training_geometry
 from ranet.data.unlabelled import unlabelled_loader
 from ranet.errors import UserError
+from ranet.images.decoding import DECODING, read_image
 from ranet.inference.image_files import open_images
 from ranet.inference.preprocessing import Preprocessing
+from tests.images.pictures import MODES, write_picture
 
-GOOD: dict[str, Any] = {"image_size": 24, "resize": 27, "mean": [0.1, 0.2, 0.3], "std": [0.4, 0.5, 0.6]}
+GOOD: dict[str, Any] = {
+    "decoding": DECODING,
+    "interpolation": "bilinear",
+    "antialias": True,
+    "crop": "center",
+    **{"image_size": 24, "resize": 27, "mean": [0.1, 0.2, 0.3], "std": [0.4, 0.5, 0.6]},
+}
 
 
 def noise(width: int, height: int, seed: int = 0) -> Image.Image:
@@ -75,43 +82,42 @@ def test_the_data_sets_own_images_pass_as_they_are() -> None:
     )
 
 
-def modes() -> dict[str, tuple[Image.Image, str, dict[str, Any]]]:
-    """Images in modes that files have, each with the suffix of such a file and options to save it."""
-    image = noise(41, 53)
-    deep = np.random.default_rng(1).integers(2**16, size=(53, 41), dtype=np.uint16)
-    turned = Image.Exif()
-    turned[0x0112] = 6  # to be shown rotated, which the evaluation transform does not do
-    return {
-        "grey": (image.convert("L"), ".png", {}),
-        "black and white": (image.convert("1"), ".png", {}),
-        "palette": (image.quantize(64), ".png", {}),
-        "palette with a transparent colour": (image.quantize(64), ".png", {"transparency": 3}),
-        "palette with transparencies": (image.quantize(64), ".png", {"transparency": bytes(range(64))}),
-        "transparent": (image.convert("RGBA"), ".png", {}),
-        "grey and transparent": (image.convert("LA"), ".png", {}),
-        "16 bits": (Image.fromarray(deep), ".png", {}),
-        "16 bits in a TIFF": (Image.fromarray(deep), ".tiff", {}),
-        "floats": (Image.fromarray(deep.astype(np.float32) / 500), ".tiff", {}),
-        "four inks": (image.convert("CMYK"), ".jpg", {}),
-        "JPEG": (image, ".jpg", {"quality": 90}),
-        "JPEG with a direction": (image, ".jpg", {"exif": turned}),
-        "WebP": (image, ".webp", {}),
-    }
-
-
-@pytest.mark.filterwarnings("ignore:Palette images with Transparency")
-@pytest.mark.parametrize("mode", modes())
-def test_files_of_any_mode_are_seen_as_the_evaluation_sees_them(mode: str, tmp_path: Path) -> None:
-    image, suffix, options = modes()[mode]
-    path = tmp_path / f"image{suffix}"
-    image.save(path, **options)
-    data = ImageData("cifar10", num_workers=0, loader="workers")
-    ((expected, _),) = unlabelled_loader(path, data)
-    preprocessing = preprocessing_of(data.facts, 32)
+@settings(deadline=None, max_examples=60)
+@given(
+    mode=st.sampled_from(sorted(MODES)),
+    width=st.integers(8, 90),
+    height=st.integers(8, 90),
+    orientation=st.integers(1, 8),
+    image_size=st.integers(8, 40),
+)
+def test_every_file_is_seen_in_training_evaluation_drift_and_prediction_alike(
+    mode: str,
+    width: int,
+    height: int,
+    orientation: int,
+    image_size: int,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    root = tmp_path_factory.mktemp("alike")
+    for folder in ("train/a", "train/b", "val/a", "val/b"):
+        (root / folder).mkdir(parents=True)
+        path = write_picture(root / folder, mode, width, height, orientation)
+    data = ImageData("imagefolder", root=root, image_size=image_size, num_workers=0, validation_size=0)
+    preprocessing = preprocessing_of(data.facts, image_size)
     read = open_images(path, preprocessing).read(0, preprocessing)
     assert read.error is None
     assert read.pixels is not None
-    np.testing.assert_array_equal(read.pixels, expected[0].numpy())
+    with Image.open(path) as image:
+        np.testing.assert_array_equal(preprocessing(image), read.pixels)
+    for loader in (data.test_dataloader(), data.evaluation_loader("train"), unlabelled_loader(root / "val", data)):
+        ((seen, _),) = loader
+        for each in seen:
+            np.testing.assert_array_equal(each.numpy(), read.pixels)
+    # Training sees random parts of the same pixels.
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(3)
+        expected = training_geometry(data.facts, image_size)(read_image(path))
+    assert torch.equal(data.train_dataloader().dataset.image(0, seed=3), expected)
 
 
 def test_it_travels_as_json() -> None:
@@ -138,6 +144,10 @@ def test_it_travels_as_json() -> None:
         {"std": [0.4, 0.5, 1e-300]},
         {"std": [0.4, 0.5, float("inf")]},
         {"crop": 3},
+        {"decoding": "ranet-0"},
+        {"interpolation": "bicubic"},
+        {"antialias": False},
+        {"flip": True},
     ],
 )
 def test_what_is_no_preprocessing_is_refused(wrong: dict[str, Any]) -> None:
@@ -147,7 +157,7 @@ def test_what_is_no_preprocessing_is_refused(wrong: dict[str, Any]) -> None:
 
 def test_nothing_may_be_missing() -> None:
     for name in GOOD:
-        with pytest.raises(UserError, match=r"must say its image_size, mean, resize, std and nothing else"):
+        with pytest.raises(UserError, match=r"must say its antialias, crop, decoding, image_size, .* and nothing else"):
             Preprocessing.from_dict({key: value for key, value in GOOD.items() if key != name})
     with pytest.raises(UserError, match="must say its"):
         Preprocessing.from_dict([1, 2])  # type: ignore[arg-type]

@@ -6,7 +6,8 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Iterator, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from importlib import import_module
@@ -172,9 +173,12 @@ def _say_what_loads(name: str, config: DictConfig) -> None:
 
 @contextmanager
 def _notices() -> Iterator[None]:
-    """What ranet logs about a long wait, on standard error."""
+    """What ranet logs about long waits and skipped files, on standard error; nothing is said twice."""
     handler, logger = logging.StreamHandler(sys.stderr), logging.getLogger("ranet")
     handler.setFormatter(logging.Formatter("ranet: %(message)s"))
+    handler.addFilter(_once())
+    # What Pillow warns of is a matter of the image files, not of this run.
+    warnings.filterwarnings("ignore", module="PIL")
     level, propagate = logger.level, logger.propagate
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
@@ -185,6 +189,19 @@ def _notices() -> Iterator[None]:
         logger.removeHandler(handler)
         logger.setLevel(level)
         logger.propagate = propagate
+
+
+def _once() -> Callable[[logging.LogRecord], bool]:
+    """A filter that lets each sentence through once: a command may read its data twice."""
+    said: set[str] = set()
+
+    def first(record: logging.LogRecord) -> bool:
+        sentence = record.getMessage()
+        new = sentence not in said
+        said.add(sentence)
+        return new
+
+    return first
 
 
 def _check_flags(words: Sequence[str]) -> None:

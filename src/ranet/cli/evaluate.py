@@ -23,6 +23,7 @@ from ranet.models import is_published, network_fingerprint
 from ranet.training import TrainedNetwork
 
 _DATA_TITLES = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "imagenet": "ImageNet", "digits": "cluttered digits"}
+_NAMED = 10  # images that cannot be read
 
 
 def run(config: DictConfig) -> None:
@@ -44,7 +45,8 @@ def run(config: DictConfig) -> None:
         scores = score(trained, data, "test", score_cache(config.cache), temperatures=policy.temperatures)
         report_policy(policy, scores, folder, config)
     else:
-        report_drift(policy, score_unlabelled(trained, data, config.images, policy.temperatures), folder, config)
+        scores, left_out = score_unlabelled(trained, data, config.images, policy.temperatures)
+        report_drift(policy, scores, folder, config, left_out)
 
 
 def report_scores(policy: ExitPolicy, scores: ExitScores, config: DictConfig) -> None:
@@ -65,13 +67,19 @@ def report_policy(policy: ExitPolicy, scores: ExitScores, folder: Path, config: 
     _show(report.table("on test" if config.scores is None else "seen"), report.sentences, folder)
 
 
-def report_drift(policy: ExitPolicy, scores: ExitScores, folder: Path, config: DictConfig) -> None:
-    """Say how far images without labels have drifted from those that a policy was made on."""
+def report_drift(
+    policy: ExitPolicy, scores: ExitScores, folder: Path, config: DictConfig, left_out: Sequence[str] = ()
+) -> None:
+    """Say how far images without labels have drifted from those that a policy was made on, and which were left out."""
     report = measure_drift(policy, scores)
     write_record(folder, config)
     save_scores(scores, folder / "scores_images.npz", [config.scores])
     report.write(folder)
-    _show(report.table(), [*report.notes, report.verdict], folder)
+    named = [*left_out[:_NAMED]]
+    if left_out:
+        total = len(left_out) + scores.num_images
+        named.append(f"{len(left_out):,} of {total:,} images cannot be read and are left out.")
+    _show(report.table(), [*named, *report.notes, report.verdict], folder)
 
 
 def report_curves(

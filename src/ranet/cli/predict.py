@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -60,13 +59,12 @@ class Tally:
 
 def run(config: DictConfig) -> None:
     """Answer images, as the configuration says."""
-    # What Pillow warns of is a matter of the image files, not of this run.
-    warnings.filterwarnings("ignore", module="PIL")
     try:
         engine, source, preprocessing, classes = _open(config)
         budget, cap = _budget(config.budget, engine), _cap(config.max_exit, engine)
         plan = engine.plan(budget=budget, max_exit=cap)  # also a mistake's last chance before anything is written
-        for notice in (measured_elsewhere(plan, engine, config.batch_size), unlikely(source)):
+        skipped = f"Skipped: {source.skipped}." if source.skipped else None
+        for notice in (skipped, measured_elsewhere(plan, engine, config.batch_size), unlikely(source)):
             if notice is not None:
                 print(f"ranet: {notice}", file=sys.stderr)
         to_file = config.output != STANDARD_OUTPUT

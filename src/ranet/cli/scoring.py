@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cache
 from hashlib import sha256
+from itertools import chain
 from pathlib import Path
 
 import torch
@@ -15,6 +16,7 @@ import ranet
 from ranet.calibration import ExitScores, ScoreCache
 from ranet.data import ImageData, Split
 from ranet.data.unlabelled import unlabelled_loader
+from ranet.errors import UserError
 from ranet.files import default_cache
 from ranet.models import network_fingerprint
 from ranet.training import TrainedNetwork
@@ -63,7 +65,7 @@ def score(
 def _computed_by() -> dict[str, str]:
     """What turns images into scores: versions, and the source of our own part, which changes without one."""
     digest = sha256()
-    for package in ("models", "data"):
+    for package in ("images", "models", "data"):
         for path in sorted((Path(ranet.__file__).parent / package).glob("*.py")):
             digest.update(path.read_bytes())
     return {"torch": torch.__version__, "torchvision": torchvision.__version__, "source": digest.hexdigest()}
@@ -71,10 +73,21 @@ def _computed_by() -> dict[str, str]:
 
 def score_unlabelled(
     trained: TrainedNetwork, data: ImageData, images: str, temperatures: Sequence[float] | None = None
-) -> ExitScores:
-    """Score the images of a folder, or one image, as `score` does; there are no labels."""
-    loader = unlabelled_loader(images, data)
-    return ExitScores.collect(trained.network, loader, temperatures=temperatures, labelled=False)
+) -> tuple[ExitScores, list[str]]:
+    """Score the images of a folder, or one image, as `score` does; there are no labels.
+
+    Returns:
+        The scores, and a sentence about each image that cannot be read and has none.
+
+    Raises:
+        UserError: if none can be read.
+    """
+    left_out: list[UserError] = []
+    loader = unlabelled_loader(images, data, left_out)
+    if (first := next(batches := iter(loader), None)) is None:
+        raise UserError(f"None of the {len(left_out):,} images in {images} can be read: {left_out[0]}")
+    scores = ExitScores.collect(trained.network, chain([first], batches), temperatures=temperatures, labelled=False)
+    return scores, list(map(str, left_out))
 
 
 def save_scores(scores: ExitScores, path: Path, inputs: Sequence[str | None]) -> None:

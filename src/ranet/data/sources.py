@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import pickle
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pytorch_lightning.utilities.rank_zero import rank_zero_only
 from torch import Tensor
 from torchvision.datasets import CIFAR10, CIFAR100
-from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from ranet.errors import UserError
-from ranet.file_search import find_files
+from ranet.images.listing import describe_skipped, find_images, is_passed_over, kind_of, no_images
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -163,7 +167,7 @@ def list_classes(folder: Path) -> list[str]:
             f"There is no folder {folder.absolute()}; set data.root (or RANET_DATA) so that it holds train/ and val/ "
             "with one folder per class."
         )
-    classes = sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    classes = sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not is_passed_over(entry.name))
     if not classes:
         raise UserError(f"{folder.absolute()} holds no folders; it must hold one folder of images per class.")
     return classes
@@ -188,26 +192,32 @@ def list_images(folder: Path, classes: list[str]) -> FileSet:
         )
     paths: list[bytes] = []
     labels: list[int] = []
+    skipped = Counter(kind_of(entry.name) for entry in folder.iterdir() if entry.name not in here)
     for name in here:
-        files = image_files(folder, name)
+        files, passed_over = image_files(folder, name)
         if not files:
-            raise UserError(
-                f"The class folder {(folder / name).absolute()} holds no image ({', '.join(IMG_EXTENSIONS)}); "
-                "add images or remove the folder."
-            )
+            raise UserError(f"{no_images(folder / name, passed_over)} Add images, or remove the class folder.")
         paths += files
         labels += [classes.index(name)] * len(files)
+        skipped += passed_over
+    say_skipped(folder, skipped)
     return FileSet(folder, np.array(paths), torch.tensor(labels))
 
 
-def image_files(folder: Path, name: str = ".") -> list[bytes]:
-    """All image files below ``folder / name``, relative to ``folder``, sorted (`ranet.file_search.find_files`).
+def say_skipped(folder: Path, skipped: Counter[str]) -> None:
+    """Log what was passed over below a folder, if there is anything."""
+    if skipped:
+        rank_zero_only(log.info)("Skipped in %s: %s.", folder, describe_skipped(skipped))
+
+
+def image_files(folder: Path, name: str = ".") -> tuple[list[bytes], Counter[str]]:
+    """All image files below ``folder / name``, relative to ``folder``, sorted, and what was passed over there.
 
     Raises:
         UserError: a folder cannot be read, and its images would be missing.
     """
-    found = find_files(folder / name, IMG_EXTENSIONS)
+    found = find_images(folder / name)
     if found.unreadable:
         path, reason = found.unreadable[0]
         raise UserError(f"The folder {Path(path).absolute()} cannot be read ({reason}); make it readable or remove it.")
-    return [os.fsencode(Path(name, file).as_posix()) for file in found.files]
+    return [os.fsencode(Path(name, file).as_posix()) for file in found.files], found.skipped

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from torchvision.transforms import v2
 
 from ranet.data.catalogue import RGB, Facts
+from ranet.images.decoding import DECODING
 
 
 def training_geometry(facts: Facts, image_size: int) -> v2.Transform:
@@ -60,8 +61,10 @@ def any_size_geometry(facts: Facts, image_size: int) -> v2.Transform:
 
 def describe_evaluation(facts: Facts, image_size: int) -> str:
     """The evaluation transform in one line that changes whenever it does."""
-    resize = f"resize {resized(image_size)} crop {image_size}" if facts.crop_padding is None else "as stored"
-    return f"{resize} mean {facts.mean} std {facts.std}"
+    seen = "as stored"
+    if facts.crop_padding is None:
+        seen = f"{DECODING}; resize {resized(image_size)} bilinear with antialiasing, center crop {image_size}"
+    return f"{seen} mean {facts.mean} std {facts.std}"
 
 
 class Normalise:

@@ -19,6 +19,7 @@ from ranet.data.sources import FileSet, TensorSet
 from ranet.data.transforms import Normalise, evaluation_geometry, training_geometry
 from ranet.errors import UserError
 from ranet.hardware import available_cores
+from ranet.images.decoding import ImageError, read_image
 
 # A sample and the seed of its augmentation (0 where nothing is random).
 Draw = tuple[int, int]
@@ -74,17 +75,19 @@ class Transformed(Dataset[tuple[Tensor, int] | UserError]):
 
 def _open(path: Path) -> Image.Image:
     try:
-        with Image.open(path) as image:
-            return image.convert("RGB")
-    # What Pillow raises for damaged files, by format.
-    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
-        raise UserError(f"{path} cannot be read as an image ({error}); replace or remove it.") from error
+        return read_image(path)
+    except ImageError as error:
+        raise UserError(f"{path} {error.what}; replace or remove it.") from error
 
 
-def _collate(items: list[tuple[Tensor, int] | UserError]) -> tuple[Tensor, Tensor] | UserError:
-    """A batch, or the first error: raised in a worker it would reach the user as a traceback of several pages."""
+def _collate(items: list[tuple[Tensor, int] | UserError]) -> tuple[list[Tensor], list[UserError]]:
+    """The images and labels of a batch, if there are any, and the errors of the images that cannot be read.
+
+    As values: raised in a worker they would reach the user as a traceback of several pages.
+    """
     errors = [item for item in items if isinstance(item, UserError)]
-    return errors[0] if errors else default_collate(items)
+    read = [item for item in items if not isinstance(item, UserError)]
+    return default_collate(read) if read else [], errors
 
 
 class WorkerLoader(EpochLoader):
@@ -99,6 +102,8 @@ class WorkerLoader(EpochLoader):
         num_workers: the worker processes; 0 reads in this one.
         erasing: what is erased from training images, on the device; None is nothing.
         geometry: what happens to each image; None is what is published for the data set.
+        left_out: where the errors of images that cannot be read go, which are then left out of their batches; None
+            raises the first.
     """
 
     def __init__(
@@ -111,12 +116,14 @@ class WorkerLoader(EpochLoader):
         num_workers: int,
         erasing: Erasing | None = None,
         geometry: v2.Transform | None = None,
+        left_out: list[UserError] | None = None,
     ) -> None:
         super().__init__(sampler, device, erasing)
         published = evaluation_geometry if sampler.seed is None else training_geometry
         self.dataset = Transformed(samples, geometry or published(facts, image_size))
         self.normalise = Normalise(facts.mean, facts.std, device)
         self.num_workers = num_workers
+        self.left_out = left_out
 
     def _load(self, batches: list[Tensor]) -> Iterator[Batch]:
         draws = torch.zeros(len(self.dataset), dtype=torch.int64)
@@ -131,9 +138,11 @@ class WorkerLoader(EpochLoader):
             # Workers must not draw their seeds from the global random state: that would change what follows.
             generator=torch.Generator(),
         )
-        for loaded in loader:
-            if isinstance(loaded, UserError):
-                raise loaded
-            images, labels = loaded
-            images = images.to(self.device, non_blocking=True)
-            yield self.normalise(images), labels.to(self.device, non_blocking=True)
+        for batch, errors in loader:
+            if errors and self.left_out is None:
+                raise errors[0]
+            if self.left_out is not None:
+                self.left_out += errors
+            if batch:
+                images = batch[0].to(self.device, non_blocking=True)
+                yield self.normalise(images), batch[1].to(self.device, non_blocking=True)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import copy
+from collections.abc import Callable, Mapping, Sequence
 from hashlib import sha256
 from importlib import import_module
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import torch
 
 from ranet.calibration.policies import ExitPolicy
 from ranet.calibration.policy_file import ONE_POLICY, SEVERAL_POLICIES, software_versions
@@ -18,11 +21,13 @@ from ranet.files import folder_written_whole, restore_folder
 from ranet.inference.chains import reachable_cuts
 from ranet.inference.exported_folder import ExportedFolder, stage_name
 from ranet.inference.fused_stages import FusedStage, fused_stages, used_exits
+from ranet.inference.golden import write_golden
 from ranet.inference.graphs import StageGraph
-from ranet.inference.manifest import MANIFEST, Manifest, StageFile, read_manifest, write_manifest
+from ranet.inference.manifest import Manifest, StageFile, exported_files, write_manifest
 from ranet.inference.manifest_schema import UNITS
 from ranet.inference.onnx_graphs import NetworkGraphs
 from ranet.inference.policies_given import GivenPolicies, given_policies
+from ranet.inference.preprocessing import Floats, Preprocessing
 from ranet.models import StagedNetwork
 
 #: Largest difference between the logits in ONNX Runtime and in PyTorch, relative to the largest logit of the exit.
@@ -65,7 +70,8 @@ def export_engine(
         policies: one or several, or their files; the first is the one that an engine follows unless told otherwise.
         folder: where. What is there must be an export, or empty.
         all_exits: also every single stage, so that the folder can follow any later policy of the network.
-        preprocessing: how images become the network's input, as `Preprocessing.to_dict` gives it.
+        preprocessing: how images become the network's input, as `Preprocessing.to_dict` gives it. With it the folder
+            has a golden picture (`ranet.inference.golden`).
         classes: the name of each class in the order of the labels.
         costs: what the exits cost; by default they are counted.
         cache: where the network's graph is kept; None: $RANET_CACHE, or else ~/.cache/ranet.
@@ -82,6 +88,7 @@ def export_engine(
         raise UserError(
             f"{len(classes)} class names were given for a network that tells {network.num_classes} classes apart."
         )
+    prepares = None if preprocessing is None else Preprocessing.from_dict(preprocessing)
     graphs = NetworkGraphs(network, None if cache is None else Path(cache) / "graphs")
     for policy in chosen:
         policy.require_network(graphs.facts.fingerprint)
@@ -92,7 +99,8 @@ def export_engine(
             facts=graphs.facts._replace(cuts=reachable_cuts(stages)),
             stages=tuple(files),
             policies=tuple(_write_policies(partial, chosen)),
-            preprocessing=None if preprocessing is None else dict(preprocessing),
+            preprocessing=None if prepares is None else prepares.to_dict(),
+            golden=None if prepares is None else write_golden(partial, prepares, _logits(network)),
             classes=None if classes is None else tuple(classes),
             costs=_counts(costs or measure_costs(network)),
             software={**software_versions(), **_onnx_versions(partial / files[0].file)},
@@ -162,6 +170,18 @@ def _counts(costs: CostProfile) -> dict[str, dict[str, list[int]]]:
     return {unit: {"backbone": [*each.backbone], "heads": [*each.heads]} for unit, each in stages.items()}
 
 
+def _logits(network: StagedNetwork) -> Callable[[Floats], Floats]:
+    """What gives the logits (K, C) of all exits for an input (3, S, S), in PyTorch on the CPU."""
+    reference = copy.deepcopy(network).to("cpu", torch.float32).eval()
+
+    def logits(seen: Floats) -> Floats:
+        with torch.inference_mode():
+            found: Floats = reference(torch.from_numpy(seen)[None])[:, 0].numpy()
+        return found
+
+    return logits
+
+
 def _onnx_versions(file: Path) -> dict[str, str]:
     onnx = import_module("onnx")  # which made the graphs
     operators = {each.domain: each.version for each in onnx.load(file).opset_import}
@@ -191,12 +211,11 @@ def _check_target(target: Path) -> None:
     if not target.is_dir() or not any(target.iterdir()):
         return
     try:
-        manifest = read_manifest(target)
+        own = exported_files(target)
     except UserError as error:
         raise UserError(
             f"The folder {str(target)!r} is not empty and is no earlier export; choose another one."
         ) from error
-    own = {MANIFEST, *manifest.policies, *(stage.file for stage in manifest.stages)}
     there = {path.relative_to(target).as_posix() for path in target.rglob("*") if not path.is_dir()}
     if strangers := sorted(there - own):
         raise UserError(

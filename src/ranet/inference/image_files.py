@@ -5,13 +5,12 @@ An image that cannot be read becomes a sentence that says so; the others go on.
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from stat import S_ISREG
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -19,16 +18,11 @@ import numpy.typing as npt
 from PIL import Image
 
 from ranet.errors import UserError
-from ranet.file_search import find_files
 from ranet.hardware import available_cores
+from ranet.images.decoding import ImageError, read_image
+from ranet.images.listing import describe_skipped, find_images, no_images
 from ranet.inference.preprocessing import Floats, Preprocessing
 
-#: The suffixes of the files that are images, as torchvision has them.
-SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
-#: What these files may hold, whatever their suffix. Pillow would hand PostScript, for one, to another program.
-FORMATS = ("JPEG", "PNG", "PPM", "BMP", "TIFF", "WEBP", "GIF")
-#: An image of more pixels is refused before it is decoded; so is one so thin that it has more when it is resized.
-MOST_PIXELS = 2**26
 _AHEAD = 4  # images that wait, read, for each thread that reads
 
 
@@ -53,10 +47,12 @@ class ImageFiles:
     Args:
         paths: in order.
         left_out: a sentence about each folder that cannot be read, whose images are missing in the paths.
+        skipped: how many files of which kinds in the folders were passed over, as ``3 .txt, 1 hidden``.
     """
 
     paths: tuple[str, ...]
     left_out: tuple[str, ...] = ()
+    skipped: str = ""
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -69,19 +65,9 @@ class ImageFiles:
         """Read one image."""
         path = self.paths[index]
         try:
-            if not S_ISREG(Path(path).stat().st_mode):  # to open a pipe is to wait for who writes to it
-                return ReadImage(path, None, self.sentence_about(path, "is no file; only files are read as images"))
-            with Image.open(path, formats=FORMATS) as image:
-                if problem := _too_large(image.size, preprocessing):
-                    return ReadImage(path, None, self.sentence_about(path, problem))
-                return ReadImage(path, preprocessing(image))
-        except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-            return ReadImage(
-                path, None, self.sentence_about(path, f"has more than {MOST_PIXELS:,} pixels; make it smaller")
-            )
-        # Damaged files make Pillow raise nearly anything: OSError, SyntaxError, struct.error, OverflowError, ...
-        except Exception as error:
-            return ReadImage(path, None, self.sentence_about(path, f"cannot be read as an image ({_reason(error)})"))
+            return ReadImage(path, preprocessing(read_image(path)))
+        except ImageError as error:
+            return ReadImage(path, None, self.sentence_about(path, error.what))
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,6 +83,7 @@ class ImageArray:
     images: npt.NDArray[Any]
     path: str
     left_out: ClassVar[tuple[str, ...]] = ()
+    skipped: ClassVar[str] = ""
 
     def __len__(self) -> int:
         return len(self.images)
@@ -111,9 +98,10 @@ class ImageArray:
         if image.dtype == np.uint8:
             if image.shape[-1] != 3:
                 image = image.transpose(1, 2, 0)
-            if problem := _too_large((image.shape[1], image.shape[0]), preprocessing):
-                return ReadImage(name, None, self.sentence_about(name, problem))
-            return ReadImage(name, preprocessing(Image.fromarray(np.ascontiguousarray(image))))
+            try:
+                return ReadImage(name, preprocessing(Image.fromarray(np.ascontiguousarray(image))))
+            except ImageError as error:
+                return ReadImage(name, None, self.sentence_about(name, error.what))
         if not np.isfinite(image).all():
             return ReadImage(name, None, self.sentence_about(name, "holds NaN or infinities"))
         return ReadImage(name, image.astype(np.float32, order="C"))
@@ -123,8 +111,9 @@ def open_images(given: str | Path | Sequence[str | Path], preprocessing: Preproc
     """Find images, and read none of them yet.
 
     Args:
-        given: an image file; a folder, searched with all folders in it, sorted by path; a list of files and folders; or
-            a NumPy file (.npy) as for `ImageArray`, which is not loaded whole.
+        given: an image file, whatever its name; a folder, searched with all folders in it for files with the suffixes
+            of images, sorted by path; a list of files and folders; or a NumPy file (.npy) as for `ImageArray`, which is
+            not loaded whole.
         preprocessing: what is going to happen to them.
 
     Raises:
@@ -138,15 +127,25 @@ def open_images(given: str | Path | Sequence[str | Path], preprocessing: Preproc
         return _open_array(names[0], preprocessing)
     paths: list[str] = []
     left_out: list[str] = []
+    skipped: Counter[str] = Counter()
     for name in names:
         if name.lower().endswith(".npz"):
             raise UserError(f"{name} is an archive of arrays; write the images alone with numpy.save, as .npy.")
         if name.lower().endswith(".npy"):
             raise UserError(f"{name} is an array of images; give it alone, without other images.")
-        found, unreadable = _files(name)
-        paths += found
+        if not Path(name).is_dir():
+            if not Path(name).exists():
+                raise UserError(f"There is no folder and no image {Path(name).absolute()}; say where the images lie.")
+            paths.append(name)
+            continue
+        found = find_images(name)
+        unreadable = [f"The folder {path} cannot be read ({reason})." for path, reason in found.unreadable]
+        if not found.files:
+            raise UserError(unreadable[0] if unreadable else no_images(name, found.skipped))
+        paths += [str(Path(name, file)) for file in found.files]
         left_out += unreadable
-    return ImageFiles(tuple(paths), tuple(left_out))
+        skipped += found.skipped
+    return ImageFiles(tuple(paths), tuple(left_out), describe_skipped(skipped))
 
 
 def read_ahead(
@@ -181,21 +180,6 @@ def default_readers() -> int:
     return min(8, cores)
 
 
-def _files(name: str) -> tuple[list[str], list[str]]:
-    """One file, or all image files below a folder, sorted by path; a sentence about each folder that is left out."""
-    if not Path(name).is_dir():
-        if not Path(name).exists():
-            raise UserError(f"There is no folder and no image {Path(name).absolute()}; say where the images lie.")
-        return [name], []
-    found = find_files(name, SUFFIXES)
-    left_out = [f"The folder {path} cannot be read ({reason})." for path, reason in found.unreadable]
-    if not found.files:
-        if left_out:
-            raise UserError(left_out[0])
-        raise UserError(f"The folder {Path(name).absolute()} holds no image ({', '.join(SUFFIXES)}).")
-    return [str(Path(name, file)) for file in found.files], left_out
-
-
 def _open_array(name: str, preprocessing: Preprocessing) -> ImageArray:
     if Path(name).exists() and not Path(name).is_file() and not Path(name).is_dir():
         raise UserError(f"{name} is no file; write the array with numpy.save.")
@@ -222,24 +206,3 @@ def _open_array(name: str, preprocessing: Preprocessing) -> ImageArray:
     if not len(images):
         raise UserError(f"The array {name} holds no image.")
     return ImageArray(images, name)
-
-
-def _too_large(size: tuple[int, int], preprocessing: Preprocessing) -> str | None:
-    """The end of a sentence about an image of this width and height that must not be decoded."""
-    width, height = size
-    if width * height > MOST_PIXELS:
-        return f"is {width:,} x {height:,} pixels and at most {MOST_PIXELS:,} in all are read; make it smaller"
-    if not width * height:
-        return f"is {width} x {height} pixels, which is nothing"
-    wide, high = preprocessing.resized(width, height)
-    if wide * high > MOST_PIXELS:
-        return f"is {width:,} x {height:,} pixels, too long and thin for a central square; cut it first"
-    return None
-
-
-def _reason(error: Exception) -> str:
-    """What Pillow or the system says, in one line that does not name the path again."""
-    if isinstance(error, Image.UnidentifiedImageError):
-        return "it is empty, or of no known format"
-    said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return " ".join(said.split()).rstrip(".") or type(error).__name__

@@ -18,7 +18,7 @@ from ranet.strict_json import parse_strict_json, plain, shown, strict_json
 
 MANIFEST = "manifest.json"
 FORMAT = "ranet exported engine"
-VERSION = 1
+VERSION = 2
 _AGAIN = "export the network again with ranet export"
 
 
@@ -53,6 +53,7 @@ class Manifest:
         stages: the files of the fused stages.
         policies: the policy files, in the folder.
         preprocessing: what makes the network's input of an image; None if the export was not told.
+        golden: the files of a picture and of what becomes of it (`ranet.inference.golden`); None without preprocessing.
         classes: the names of the C classes in the order of the labels; None if the export was not told.
         costs: for each unit of `manifest_schema.UNITS` the K operation counts of the "backbone" and of the "heads".
         software: the versions that wrote the folder.
@@ -62,6 +63,7 @@ class Manifest:
     stages: tuple[StageFile, ...]
     policies: tuple[str, ...]
     preprocessing: dict[str, Any] | None
+    golden: dict[str, str] | None
     classes: tuple[str, ...] | None
     costs: dict[str, dict[str, list[int]]]
     software: dict[str, str] = field(default_factory=dict)
@@ -88,6 +90,7 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
                 "stages": [_written(stage) for stage in manifest.stages],
                 "policies": manifest.policies,
                 "preprocessing": manifest.preprocessing,
+                "golden": manifest.golden,
                 "classes": manifest.classes,
                 "costs": manifest.costs,
                 "software": manifest.software,
@@ -111,12 +114,8 @@ def read_manifest(folder: Path) -> Manifest:
     """
     where = f"The manifest {str(folder / MANIFEST)!r}"
     content = _content(folder, where)
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise UserError(f'{where} is of no export: it must be an object with "format": "{FORMAT}".')
     _check_version(content.get("version"), where)
-    if content.get("checksum") != checksum({name: content[name] for name in content if name != "checksum"}):
-        found = "its checksum does not fit" if "checksum" in content else "it has no checksum"
-        raise UserError(f"{where} was changed after ranet wrote it ({found}): {_AGAIN}.")
+    _check_seal(content, where)
     try:
         check_manifest(content)
     except ValueError as error:
@@ -129,14 +128,31 @@ def read_manifest(folder: Path) -> Manifest:
         stages=stages,
         policies=tuple(content["policies"]),
         preprocessing=content["preprocessing"],
+        golden=content["golden"],
         classes=None if classes is None else tuple(classes),
         costs=content["costs"],
         software=content["software"],
     )
 
 
-def _content(folder: Path, where: str) -> Any:
-    """The JSON value of a folder's manifest."""
+def exported_files(folder: Path) -> set[str]:
+    """The names of the files that an export of any version consists of, as its manifest has them.
+
+    Raises:
+        UserError: if the folder has no manifest that an export wrote.
+    """
+    where = f"The manifest {str(folder / MANIFEST)!r}"
+    content = _content(folder, where)
+    _check_seal(content, where)
+    try:
+        golden = (content.get("golden") or {}).values()
+        return {MANIFEST, *content["policies"], *golden, *(stage["file"] for stage in content["stages"])}
+    except (KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{where} names no files: {_AGAIN}.") from error
+
+
+def _content(folder: Path, where: str) -> dict[str, Any]:
+    """The entries of a folder's manifest."""
     try:
         text = (folder / MANIFEST).read_bytes().decode("utf-8")
     except (FileNotFoundError, NotADirectoryError) as error:
@@ -149,9 +165,18 @@ def _content(folder: Path, where: str) -> Any:
     except ValueError as error:
         raise UserError(f"{where} is no text: {_AGAIN}.") from error
     try:
-        return parse_strict_json(text)
+        content = parse_strict_json(text)
     except ValueError as error:
         raise UserError(f"{where} is not valid JSON ({error}), perhaps it was cut off: {_AGAIN}.") from error
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise UserError(f'{where} is of no export: it must be an object with "format": "{FORMAT}".')
+    return content
+
+
+def _check_seal(content: dict[str, Any], where: str) -> None:
+    if content.get("checksum") != checksum({name: content[name] for name in content if name != "checksum"}):
+        found = "its checksum does not fit" if "checksum" in content else "it has no checksum"
+        raise UserError(f"{where} was changed after ranet wrote it ({found}): {_AGAIN}.")
 
 
 def _check_version(found: object, where: str) -> None:

@@ -17,6 +17,7 @@ ENTRIES = (
     "stages",
     "policies",
     "preprocessing",
+    "golden",
     "classes",
     "costs",
     "software",
@@ -52,6 +53,8 @@ def check_manifest(content: Mapping[str, Any]) -> None:
     _check_stages(content["stages"], num_exits, network["image_size"])
     _check_entry(content, "policies", ("a list of at least one file of the folder, each once", _is_files))
     _check_entry(content, "preprocessing", ("an object or null", lambda value: value is None or _is_object(value)))
+    if content["golden"] is not None:
+        _check_entries(content["golden"], _GOLDEN, "golden")
     classes = content["classes"]
     if classes is not None and not (_is_texts(classes) and len(classes) == network["num_classes"]):
         raise ValueError(f"classes must be a name for each of the {network['num_classes']} classes, or null")
@@ -183,6 +186,7 @@ _NETWORK: dict[str, Check] = {
     "heads_can_be_skipped": ("true or false", lambda value: isinstance(value, bool)),
     "fingerprint": ("a text", _is_name),
 }
+_GOLDEN: dict[str, Check] = dict.fromkeys(("picture", "arrays"), ("a file of the folder", _is_file))
 _STAGE: dict[str, Check] = {
     "file": ("a file of the folder", _is_file),
     "bytes": ("a whole number of at least 1", _is_size),

@@ -158,6 +158,7 @@ def _open_network(network: StagedNetwork, choice: _Choice) -> Opened:
 
 def _open_folder(path: Path, choice: _Choice) -> Opened:
     from ranet.inference.exported_folder import ExportedFolder
+    from ranet.inference.golden import check_golden
 
     folder = ExportedFolder(path)
     if choice.backend == "torch":
@@ -168,6 +169,8 @@ def _open_folder(path: Path, choice: _Choice) -> Opened:
     if not names and choice.backend == "auto":
         extras = 'pip install "ranet[openvino]"' + (' or "ranet[onnx]"' if choice.precision == "float32" else "")
         raise UserError(f"No runtime for an exported folder is installed: {extras}.")
+    if folder.manifest.golden is not None and folder.preprocessing is not None:
+        check_golden(path, folder.manifest.golden, folder.preprocessing)
     return Opened(
         choice.fastest(names, lambda name: choice.runtime(name, folder), folder.facts.fingerprint),
         folder.stages_for,

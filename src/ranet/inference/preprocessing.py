@@ -11,10 +11,13 @@ import numpy.typing as npt
 from PIL import Image
 
 from ranet.errors import UserError
+from ranet.images.decoding import DECODING, to_rgb
 
 RGB = tuple[float, float, float]
 Bytes = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
+#: What is the same for all data sets.
+_ALWAYS = {"decoding": DECODING, "interpolation": "bilinear", "antialias": True, "crop": "center"}
 
 
 @dataclass(frozen=True)
@@ -70,16 +73,23 @@ class Preprocessing:
         """What `to_dict` gave.
 
         Raises:
-            UserError: if something is missing, unknown or no such number.
+            UserError: if something is missing, unknown, no such number, or not what this version of ranet does.
         """
-        names = set(cls.__dataclass_fields__)
+        names = {*cls.__dataclass_fields__, *_ALWAYS}
         if not isinstance(values, Mapping) or set(values) != names:
             raise UserError(f"A preprocessing must say its {', '.join(sorted(names))} and nothing else.")
-        return cls(**values)
+        for name, value in _ALWAYS.items():
+            if values[name] != value:
+                raise UserError(
+                    f"The {name} of the preprocessing is {values[name]!r} and this version of ranet has {value!r}: use "
+                    "the version that wrote it."
+                )
+        return cls(**{name: values[name] for name in cls.__dataclass_fields__})
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain numbers and lists, for JSON."""
-        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+        """Everything that makes the network's input of an image file, as plain values for JSON."""
+        own = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+        return {**_ALWAYS, **own}
 
     def resized(self, width: int, height: int) -> tuple[int, int]:
         """Width and height of an image of this size before the crop.
@@ -93,8 +103,12 @@ class Preprocessing:
         return int(self.resize * width / height), self.resize
 
     def square(self, image: Image.Image) -> Bytes:
-        """The pixels that the network sees of an image in any mode, before normalisation: uint8 (3, S, S)."""
-        image = image.convert("RGB")
+        """The pixels that the network sees of an image in any mode, before normalisation: uint8 (3, S, S).
+
+        Raises:
+            ImageError: for an image that `ranet.images.decoding.to_rgb` refuses.
+        """
+        image = to_rgb(image)
         size = self.resized(*image.size)
         if size != image.size:
             image = image.resize(size, Image.Resampling.BILINEAR)
