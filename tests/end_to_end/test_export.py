@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from ranet.calibration import ExitPolicy, load_policy
+from ranet.data.record import DataRecord
 from ranet.inference.exported_folder import ExportedFolder
 from ranet.training import load_trained
 
@@ -55,6 +56,10 @@ def test_the_folder_has_all_that_an_engine_needs(folder: Path) -> None:
     assert engine.preprocessing is not None
     assert (engine.preprocessing.image_size, engine.preprocessing.mean) == (32, (0.16, 0.16, 0.16))
     assert engine.facts.num_exits == load_trained(folder / "run").network.num_exits
+    trained = DataRecord.from_recipe(load_trained(folder / "run").recipe)
+    assert trained is not None
+    assert engine.manifest.data == trained.summary
+    assert engine.manifest.data["digests"]["train"]
     assert str(folder) not in made["engine/manifest.json"].decode(), "the folder can be given away"
 
 

@@ -66,6 +66,7 @@ def write_export(folder: Path) -> Manifest:
         preprocessing=PREPROCESSING,
         golden={"picture": "golden.png", "arrays": "golden.npz"},
         classes=("größer", "kleiner", ""),
+        data={"name": "imagefolder", "classes": ["größer", "kleiner", ""], "digests": {"train": "0" * 16}},
         costs=dict.fromkeys(("macs", "paper_ops", "lazy_macs", "lazy_paper_ops"), counts),
         software={"ranet": "0.1.0", "opset": "20"},
     )
@@ -298,6 +299,7 @@ class TestDamage:
                 "prepares images of 16 pixels for a network that",
             ),
             (("classes",), ["one", "two"], "classes must be a name for each of the 3 classes"),
+            (("data",), "photos", "data must be an object or null"),
             (("costs", "joules"), {}, "costs.joules is no entry"),
             (("costs", "macs", "heads"), [1, 2, 3], "costs.macs.heads must be a count for each of the 5 exits"),
             (("costs", "macs", "heads"), [1, 2, 3, 4, -5], "costs.macs.heads must be a count"),
@@ -322,7 +324,7 @@ class TestDamage:
     def test_every_entry_is_asked_for_and_nothing_but_it_will_do(self, folder: Path) -> None:
         """Each value in the manifest, left out or replaced: a sentence, or something that may be so."""
         original = manifest_of(folder)
-        free = {"classes", "software", "preprocessing", "golden"}  # what an engine computes does not hang on these
+        free = {"classes", "data", "software", "preprocessing", "golden"}  # what an engine computes does not hang on these
         harmless = 0
         for place in places({name: value for name, value in original.items() if name != "checksum"}):
             for junk in (None, -1, "?", [], {"?": 1}, "left out"):

@@ -24,6 +24,7 @@ def run(config: DictConfig) -> None:
         all_exits=config.all_exits,
         preprocessing=alone.preprocessing.to_dict(),
         classes=alone.classes,
+        data=alone.data,
     )
     console = new_console()
     print_table(console, _table(written))

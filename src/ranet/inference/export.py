@@ -55,6 +55,7 @@ def export_engine(
     all_exits: bool = False,
     preprocessing: Mapping[str, Any] | None = None,
     classes: Sequence[str] | None = None,
+    data: Mapping[str, Any] | None = None,
     costs: CostProfile | None = None,
     cache: str | Path | None = None,
 ) -> Export:
@@ -73,6 +74,7 @@ def export_engine(
         preprocessing: how images become the network's input, as `Preprocessing.to_dict` gives it. With it the folder
             has a golden picture (`ranet.inference.golden`).
         classes: the name of each class in the order of the labels.
+        data: what the network was trained on, for the manifest: as `ranet.data.record.DataRecord.summary` gives it.
         costs: what the exits cost; by default they are counted.
         cache: where the network's graph is kept; None: $RANET_CACHE, or else ~/.cache/ranet.
 
@@ -102,6 +104,7 @@ def export_engine(
             preprocessing=None if prepares is None else prepares.to_dict(),
             golden=None if prepares is None else write_golden(partial, prepares, _logits(network)),
             classes=None if classes is None else tuple(classes),
+            data=None if data is None else dict(data),
             costs=_counts(costs or measure_costs(network)),
             software={**software_versions(), **_onnx_versions(partial / files[0].file)},
         )

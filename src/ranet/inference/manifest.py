@@ -55,6 +55,7 @@ class Manifest:
         preprocessing: what makes the network's input of an image; None if the export was not told.
         golden: the files of a picture and of what becomes of it (`ranet.inference.golden`); None without preprocessing.
         classes: the names of the C classes in the order of the labels; None if the export was not told.
+        data: what the network was trained on, such as "name", "classes" and "digests"; None if the export was not told.
         costs: for each unit of `manifest_schema.UNITS` the K operation counts of the "backbone" and of the "heads".
         software: the versions that wrote the folder.
     """
@@ -65,6 +66,7 @@ class Manifest:
     preprocessing: dict[str, Any] | None
     golden: dict[str, str] | None
     classes: tuple[str, ...] | None
+    data: dict[str, Any] | None
     costs: dict[str, dict[str, list[int]]]
     software: dict[str, str] = field(default_factory=dict)
 
@@ -92,6 +94,7 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
                 "preprocessing": manifest.preprocessing,
                 "golden": manifest.golden,
                 "classes": manifest.classes,
+                "data": manifest.data,
                 "costs": manifest.costs,
                 "software": manifest.software,
             }
@@ -130,6 +133,7 @@ def read_manifest(folder: Path) -> Manifest:
         preprocessing=content["preprocessing"],
         golden=content["golden"],
         classes=None if classes is None else tuple(classes),
+        data=content["data"],
         costs=content["costs"],
         software=content["software"],
     )

@@ -19,6 +19,7 @@ ENTRIES = (
     "preprocessing",
     "golden",
     "classes",
+    "data",
     "costs",
     "software",
     "checksum",
@@ -52,7 +53,8 @@ def check_manifest(content: Mapping[str, Any]) -> None:
     num_exits = network["num_exits"]
     _check_stages(content["stages"], num_exits, network["image_size"])
     _check_entry(content, "policies", ("a list of at least one file of the folder, each once", _is_files))
-    _check_entry(content, "preprocessing", ("an object or null", lambda value: value is None or _is_object(value)))
+    for name in ("preprocessing", "data"):
+        _check_entry(content, name, ("an object or null", lambda value: value is None or _is_object(value)))
     if content["golden"] is not None:
         _check_entries(content["golden"], _GOLDEN, "golden")
     classes = content["classes"]
