@@ -299,7 +299,8 @@ class TestDamage:
                 "prepares images of 16 pixels for a network that",
             ),
             (("classes",), ["one", "two"], "classes must be a name for each of the 3 classes"),
-            (("data",), "photos", "data must be an object or null"),
+            (("data",), "photos", "data must be an object"),
+            (("data", "digests", "train"), 7, "data.digests must be an object of texts"),
             (("costs", "joules"), {}, "costs.joules is no entry"),
             (("costs", "macs", "heads"), [1, 2, 3], "costs.macs.heads must be a count for each of the 5 exits"),
             (("costs", "macs", "heads"), [1, 2, 3, 4, -5], "costs.macs.heads must be a count"),
@@ -324,7 +325,8 @@ class TestDamage:
     def test_every_entry_is_asked_for_and_nothing_but_it_will_do(self, folder: Path) -> None:
         """Each value in the manifest, left out or replaced: a sentence, or something that may be so."""
         original = manifest_of(folder)
-        free = {"classes", "data", "software", "preprocessing", "golden"}  # what an engine computes does not hang on these
+        # What an engine computes does not hang on these.
+        free = {"classes", "data", "software", "preprocessing", "golden"}
         harmless = 0
         for place in places({name: value for name, value in original.items() if name != "checksum"}):
             for junk in (None, -1, "?", [], {"?": 1}, "left out"):
@@ -341,7 +343,7 @@ class TestDamage:
                     harmless += 1
                     stages = [name for name in place if name in ("name", "logits", "fingerprint", "inputs", "shape")]
                     assert place[0] in free or stages, (place, junk)
-        assert harmless < 40
+        assert harmless < 60
 
     def test_what_could_not_be_read_is_not_written(self, tmp_path: Path) -> None:
         manifest = write_export(tmp_path / "export")

@@ -74,7 +74,7 @@ def export_engine(
         preprocessing: how images become the network's input, as `Preprocessing.to_dict` gives it. With it the folder
             has a golden picture (`ranet.inference.golden`).
         classes: the name of each class in the order of the labels.
-        data: what the network was trained on, for the manifest: as `ranet.data.record.DataRecord.summary` gives it.
+        data: what the network was trained on, as `ranet.data.record.DataRecord.summary` says it.
         costs: what the exits cost; by default they are counted.
         cache: where the network's graph is kept; None: $RANET_CACHE, or else ~/.cache/ranet.
 

@@ -55,7 +55,7 @@ class Manifest:
         preprocessing: what makes the network's input of an image; None if the export was not told.
         golden: the files of a picture and of what becomes of it (`ranet.inference.golden`); None without preprocessing.
         classes: the names of the C classes in the order of the labels; None if the export was not told.
-        data: what the network was trained on, such as "name", "classes" and "digests"; None if the export was not told.
+        data: "name", "classes" and "digests" of the data that the network was trained on; None if not told.
         costs: for each unit of `manifest_schema.UNITS` the K operation counts of the "backbone" and of the "heads".
         software: the versions that wrote the folder.
     """

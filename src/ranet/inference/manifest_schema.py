@@ -53,10 +53,11 @@ def check_manifest(content: Mapping[str, Any]) -> None:
     num_exits = network["num_exits"]
     _check_stages(content["stages"], num_exits, network["image_size"])
     _check_entry(content, "policies", ("a list of at least one file of the folder, each once", _is_files))
-    for name in ("preprocessing", "data"):
-        _check_entry(content, name, ("an object or null", lambda value: value is None or _is_object(value)))
+    _check_entry(content, "preprocessing", ("an object or null", lambda value: value is None or _is_object(value)))
     if content["golden"] is not None:
         _check_entries(content["golden"], _GOLDEN, "golden")
+    if content["data"] is not None:
+        _check_entries(content["data"], _DATA, "data")
     classes = content["classes"]
     if classes is not None and not (_is_texts(classes) and len(classes) == network["num_classes"]):
         raise ValueError(f"classes must be a name for each of the {network['num_classes']} classes, or null")
@@ -64,9 +65,7 @@ def check_manifest(content: Mapping[str, Any]) -> None:
     for unit in UNITS:
         counts = (f"a count for each of the {num_exits} exits", lambda value: _is_counts(value, num_exits))
         _check_entries(content["costs"][unit], {"backbone": counts, "heads": counts}, f"costs.{unit}")
-    _check_entry(
-        content, "software", ("an object of texts", lambda value: _is_object(value) and _is_texts([*value.values()]))
-    )
+    _check_entry(content, "software", ("an object of texts", _is_object_of_texts))
 
 
 def _check_stages(stages: Any, num_exits: int, image_size: int) -> None:
@@ -151,6 +150,10 @@ def _is_texts(value: Any) -> bool:
     return isinstance(value, list) and all(map(_is_text, value))
 
 
+def _is_object_of_texts(value: Any) -> bool:
+    return _is_object(value) and _is_texts([*value.values()])
+
+
 def _is_names(value: Any) -> bool:
     return isinstance(value, list) and bool(value) and all(map(_is_name, value)) and len(set(value)) == len(value)
 
@@ -189,6 +192,11 @@ _NETWORK: dict[str, Check] = {
     "fingerprint": ("a text", _is_name),
 }
 _GOLDEN: dict[str, Check] = dict.fromkeys(("picture", "arrays"), ("a file of the folder", _is_file))
+_DATA: dict[str, Check] = {
+    "name": ("a name", _is_name),
+    "classes": ("a list of texts", _is_texts),
+    "digests": ("an object of texts", _is_object_of_texts),
+}
 _STAGE: dict[str, Check] = {
     "file": ("a file of the folder", _is_file),
     "bytes": ("a whole number of at least 1", _is_size),
