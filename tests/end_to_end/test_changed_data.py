@@ -153,3 +153,18 @@ def test_training_says_how_many_images_there_are(here: Path) -> None:
     assert ["all", "28", "2", "12"] in lines
     assert sorted(line[1] for line in lines if line and line[0] in CLASSES and len(line) == 4) == ["10", "9", "9"]
     assert "has no validation images" in outcome.out
+
+
+def test_images_that_cannot_be_read_are_named_before_anything_is_written(here: Path) -> None:
+    (here / "photos" / "train" / "dog" / "3.png").write_bytes(b"cut")
+    outcome = command("train", *TRAIN, "run=bad", folder=here)
+    refused(outcome, f"1 of 30 images in {Path('photos') / 'train'} cannot be used:\n  dog/3.png cannot be read as an")
+    assert not [path for path in (here / "bad").rglob("*") if path.is_file()]
+    outcome = command("train", *TRAIN, "data.on_bad=skip", "run=good", folder=here)
+    assert outcome.status == 0, outcome.err
+    assert "cannot be used and are left out, such as dog/3.png, which" in outcome.err
+    # Later commands do as the training did, or as they are told.
+    for verb in (["calibrate", "budget=80%", "run=second"], ["evaluate", "output=evaluated"]):
+        outcome = command(*verb, "checkpoint=good", folder=here)
+        assert outcome.status == 0, outcome.err
+    refused(command("calibrate", "checkpoint=good", "data.on_bad=stop", "budget=80%", folder=here), "data.on_bad=skip")

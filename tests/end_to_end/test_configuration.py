@@ -95,7 +95,18 @@ def test_every_option_is_used() -> None:
                 read = re.search(rf"\b(config|optim|augmentation)(\.\w+)*\.{name}\b|[\"']([\w.]+\.)?{name}[\"']", code)
                 assert read or re.search(rf"\$\{{(oc\.select:)?([\w.]+\.)?{name}[,}}]", yaml), full
 
-    for verb in ("train", "calibrate", "evaluate", "export", "predict", "bench", "compare", "networks", "costs"):
+    for verb in (
+        "check",
+        "train",
+        "calibrate",
+        "evaluate",
+        "export",
+        "predict",
+        "bench",
+        "compare",
+        "networks",
+        "costs",
+    ):
         top = OmegaConf.load(CONF / f"{verb}.yaml")
         assert isinstance(top, DictConfig)
         check(OmegaConf.masked_copy(top, [key for key in top if key not in ("defaults", "hydra")]), verb)

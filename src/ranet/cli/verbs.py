@@ -25,6 +25,7 @@ class Verb:
 
 
 VERBS = {
+    "check": Verb("look for what is wrong in a data set before training", "ranet.cli.check_options"),
     "train": Verb("train a network and draw its curves", "ranet.cli.train_options"),
     "calibrate": Verb("solve the exit policy that meets a budget", "ranet.cli.calibrate_options"),
     "evaluate": Verb("measure a trained network, or a policy, on test images", "ranet.cli.evaluate_options"),

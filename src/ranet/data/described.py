@@ -6,10 +6,14 @@ from collections.abc import Sequence
 
 import torch
 
+from ranet.data.duplicates import copies_between
+from ranet.data.health import numbers_sorted_as_text
 from ranet.data.module import ImageData
+from ranet.data.sources import FileSet
 from ranet.data.split_reader import SPLITS
 
 _MOST_CLASSES = 20  # with more, a line per class would push everything else off the screen
+_MOST_FILES = 20_000  # with more, ranet check looks for copies
 
 
 def split_table(data: ImageData) -> list[tuple[str, ...]]:
@@ -52,7 +56,23 @@ def split_notices(data: ImageData) -> list[str]:
         notices.append(
             f"{_classes(unseen)} no validation images; a larger data.validation_size holds out some of each."
         )
-    return notices
+    if said := numbers_sorted_as_text(data.class_names):
+        notices.append(f"The {said}; where the order matters, write them with as many digits each (01, 02, ...).")
+    return notices + _copies(data)
+
+
+def _copies(data: ImageData) -> list[str]:
+    """Say that files of different splits are the same, if they can be compared in little time."""
+    splits = [samples for split in SPLITS if isinstance(samples := data.samples(split), FileSet)]
+    if not 0 < sum(map(len, splits)) <= _MOST_FILES:
+        return []
+    if not (copies := copies_between(splits)):
+        return []
+    one, other = (path.relative_to(data.folder) for path in copies[0])
+    return [
+        f"Images with the same content are in two splits ({len(copies):,}), such as {one} and {other}, so accuracies "
+        f"are too high: ranet check data={data.name} data.root={data.root} names them."
+    ]
 
 
 def _classes(names: Sequence[str]) -> str:

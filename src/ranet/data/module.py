@@ -17,6 +17,7 @@ from ranet.data.device_loader import DeviceLoader
 from ranet.data.digits import DigitOptions
 from ranet.data.erasing import Erasing
 from ranet.data.loader import EpochLoader
+from ranet.data.readable import OnBad
 from ranet.data.record import DataRecord
 from ranet.data.sampling import EpochSampler
 from ranet.data.sources import Samples, TensorSet, download_cifar
@@ -59,6 +60,7 @@ class ImageData(pl.LightningDataModule):
             augments in worker processes; ``auto`` is ``device`` for CIFAR and digits and ``workers`` for folders.
         num_workers: the worker processes of each training process, 0 for none; None is one per CPU core, 8 at most.
         train_limit: train on this many of the training images, a seeded choice; None is all.
+        on_bad: at image files that cannot be read, ``stop`` when a split is first used (the default), or ``skip`` them.
         erasing: the probability with which a random rectangle of a training image is erased (random erasing).
         cutout: the side in pixels of a square that is erased from each training image (cutout); 0 is none.
         min_size: for ``digits``, the smallest side of a digit in pixels.
@@ -72,6 +74,7 @@ class ImageData(pl.LightningDataModule):
         image_size: the side of the images in pixels.
         mean: the mean of each channel that is subtracted, of pixel values in [0, 1].
         std: the standard deviation of each channel that is divided by, likewise.
+        folder: the folder that holds those of the splits, where images are in files.
 
     Raises:
         UserError: an option is invalid or does not apply to this data set.
@@ -99,6 +102,7 @@ class ImageData(pl.LightningDataModule):
         loader: str = "auto",
         num_workers: int | None = None,
         train_limit: int | None = None,
+        on_bad: OnBad | None = None,
         erasing: float = 0.0,
         cutout: int = 0,
         min_size: int | None = None,
@@ -149,7 +153,10 @@ class ImageData(pl.LightningDataModule):
         given = {option: value for option, value in placement.items() if value is not None}
         self._refuse_options_without_effect(loader, [*given], root is not None)
         self._digit_options = DigitOptions(canvas=self.image_size, **given) if name == "digits" else DigitOptions()
-        self._reader = SplitReader(name, self.root, validation_size, split_seed, train_limit, self._digit_options)
+        self._reader = SplitReader(
+            name, self.root, validation_size, split_seed, train_limit, self._digit_options, on_bad
+        )
+        self.folder = self._reader.folder
 
     def _refuse_options_without_effect(self, loader: str, digit_options: list[str], root_given: bool) -> None:
         if digit_options and self.name != "digits":
@@ -199,6 +206,10 @@ class ImageData(pl.LightningDataModule):
     def record(self) -> DataRecord:
         """Return what a run that trains on these data must remember of them; raises as `setup`."""
         return self._reader.record()
+
+    def samples(self, split: Split) -> Samples:
+        """Return the images of a split; raises as `setup`."""
+        return self._reader.samples(split)
 
     def prepare_data(self) -> None:
         """Download what is to be downloaded; Lightning calls this in one process per machine.

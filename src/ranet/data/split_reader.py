@@ -12,10 +12,11 @@ from torch import Tensor
 
 from ranet.data.catalogue import CATALOGUE
 from ranet.data.digits import DigitOptions, make_digits
+from ranet.data.readable import ON_BAD, OnBad, readable
 from ranet.data.record import DataRecord
 from ranet.data.sources import FileSet, Samples, TensorSet, list_classes, list_images, load_cifar
 from ranet.data.splits import choose, hold_out_stratified
-from ranet.errors import UserError
+from ranet.errors import UserError, unknown_name
 
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
@@ -33,6 +34,10 @@ class SplitReader:
         split_seed: the seed of what is held out, of a limited training set and of the canvases of ``digits``.
         train_limit: train on this many of the training images, a seeded choice; None is all.
         digit_options: for ``digits``, how they are placed.
+        on_bad: what becomes of image files that cannot be read; see `readable`. None is "stop".
+
+    Raises:
+        UserError: on_bad is unknown, or images are not in files.
     """
 
     def __init__(
@@ -43,7 +48,12 @@ class SplitReader:
         split_seed: int,
         train_limit: int | None,
         digit_options: DigitOptions,
+        on_bad: OnBad | None,
     ) -> None:
+        if on_bad not in (None, *ON_BAD):
+            raise unknown_name("data.on_bad", str(on_bad), ON_BAD)
+        if on_bad is not None and CATALOGUE[name].in_memory:
+            raise UserError(f"data.on_bad is for images in files and has no effect on {name}; remove it.")
         self.name = name
         self.root = root
         self.folder = root / "imagenet" if name == "imagenet" else root
@@ -53,6 +63,7 @@ class SplitReader:
         self._split_seed = split_seed
         self._train_limit = train_limit
         self._digit_options = digit_options
+        self._on_bad: OnBad = on_bad or "stop"
         self._followed: DataRecord | None = None
         self._chosen_anew = False
         self._held_out: tuple[str, ...] | tuple[int, ...] | None = None
@@ -87,7 +98,8 @@ class SplitReader:
         """Return the images of a split.
 
         Raises:
-            UserError: files are missing or damaged, folders do not agree, or a split is larger than the set.
+            UserError: files are missing, damaged or cannot be read, folders do not agree, or a split is larger than the
+                set.
         """
         if split not in self._read_splits:
             self._read_splits |= self._read(split)
@@ -142,7 +154,7 @@ class SplitReader:
             )
         if self._followed is not None:
             self._followed.require_classes(list_classes(self.folder / part), str(self.folder / part))
-        return list_images(self.folder / part, self.class_names)
+        return readable(list_images(self.folder / part, self.class_names), self._on_bad)
 
     def _relabelled(self, samples: TensorSet) -> TensorSet:
         """Return the samples with the labels of the run that is followed."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from stat import S_ISREG
 
@@ -68,6 +70,17 @@ def read_image(path: str | Path) -> Image.Image:
     Raises:
         ImageError: for everything that is not such a file, is damaged, too large, or holds no picture.
     """
+    with opened(path) as image:
+        return to_rgb(image)
+
+
+@contextmanager
+def opened(path: str | Path) -> Iterator[Image.Image]:
+    """Open an image file, whose pixels the block may then decode.
+
+    Raises:
+        ImageError: as `read_image`, also for what goes wrong in the block.
+    """
     try:
         if not S_ISREG(Path(path).stat().st_mode):  # to open a pipe is to wait for who writes to it
             raise ImageError("is not a regular file")
@@ -75,7 +88,7 @@ def read_image(path: str | Path) -> Image.Image:
             start = file.read(32)
             try:
                 with Image.open(file, formats=FORMATS) as image:
-                    return to_rgb(image)
+                    yield image
             except PIL.UnidentifiedImageError as error:
                 raise ImageError(_unidentified(start)) from error
     except ImageError:
@@ -99,7 +112,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
     """
     check_size(image.size)
     image.load()
-    turn = _TURNS.get(_orientation(image))
+    turn = _TURNS.get(orientation_of(image))
     if image.mode in ("F", "I") or image.mode.startswith("I;16"):
         upright = _from_deep_grey(image)
     elif image.has_transparency_data:
@@ -132,8 +145,8 @@ def check_size(size: tuple[int, int]) -> None:
         raise ImageError(f"is {width:,} x {height:,} pixels, too long and thin for a central square")
 
 
-def _orientation(image: Image.Image) -> int:
-    """The EXIF orientation, 1 to 8; damaged EXIF data say nothing."""
+def orientation_of(image: Image.Image) -> int:
+    """Return the EXIF orientation, 1 (upright) to 8; damaged EXIF data say nothing."""
     try:
         return int(image.getexif().get(_ORIENTATION, 1))
     except Exception:
