@@ -20,6 +20,7 @@ CASES: dict[str, tuple[int, str]] = {
     "train --cfg job": (0, "lazy: false"),
     "networks pattern=*tiny": (0, "ranet_tiny"),
     # names
+    "check data=photos": (2, "Unknown data 'photos'"),
     "trian": (2, "Unknown verb 'trian'; did you mean train"),
     "train modle=ranet_tiny": (2, "Unknown option 'modle'; did you mean model"),
     "train optim.lrr=1": (2, "Unknown option of optim 'lrr'; known: .*optimizer"),
@@ -50,6 +51,7 @@ CASES: dict[str, tuple[int, str]] = {
     "bench": (1, "checkpoint=RUN, or model=NAME"),
     "compare": (2, "runs is needed"),
     # values
+    "check output=findings.txt": (1, "output=findings.txt must be a .csv file"),
     "train seed=one": (1, "seed=one must be a whole number"),
     "train unit=flops": (1, "Unknown unit 'flops'"),
     "train resume=maybe": (1, "resume=maybe must be true or false"),
