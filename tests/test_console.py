@@ -46,24 +46,7 @@ def test_every_number_is_there_unbroken_in_the_row_of_its_name(columns: int, wid
 
 def test_a_table_that_fits_is_in_one_piece_with_headings_in_one_line() -> None:
     lines = printed(table_of(4, 1, lambda i, k: "1.0"), 100)
-    assert lines[1].split() == [
-        "row",
-        "a",
-        "heading",
-        "of",
-        "words",
-        "1",
-        "a",
-        "heading",
-        "of",
-        "words",
-        "2",
-        "a",
-        "heading",
-        "of",
-        "words",
-        "3",
-    ]
+    assert " ".join(lines[1].split()) == "row a heading of words 1 a heading of words 2 a heading of words 3"
     assert len(lines) == 4
 
 

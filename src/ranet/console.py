@@ -33,8 +33,8 @@ def print_table(console: Console, table: Table) -> None:
     """Print a table so that no cell is cut.
 
     Where it is too wide for the console, headings and columns of text go over several lines; where that is not enough,
-    the columns are printed in parts one below the other, each with the first column again. Numbers, which are the
-    columns on the right of their place, are never broken.
+    the columns are printed in parts one below the other, each with the first column again. Columns of numbers, which
+    stand on the right, and of single words are never broken.
     """
     for part in _parts(console, table):
         console.print(part)
@@ -51,10 +51,12 @@ def _parts(console: Console, table: Table) -> Iterator[Table]:
     too_wide = _measured(console, table, everything).maximum > console.width
     for column in table.columns:
         column.overflow = "fold"
-        if column.justify == "right":
+        widest = max(map(_width, column.cells), default=1)
+        words = any(" " in str(cell) for cell in column.cells) or widest > console.width // 2
+        if column.justify == "right" or not words:
             column.no_wrap = True
             if too_wide:
-                column.header = _narrow(str(column.header), max(map(_width, column.cells), default=1))
+                column.header = _narrow(str(column.header), widest)
             column.min_width = max(map(_width, (column.header, column.footer, *column.cells)))
     groups: list[list[int]] = [[0]]
     for k in everything[1:]:

@@ -99,7 +99,7 @@ def budgeted_table(curve: BudgetedCurve, costs: np.ndarray, unit: str, points: i
     wanted = np.linspace(curve.mean_cost.min(), curve.mean_cost.max(), points)
     nearest = {int(np.abs(curve.mean_cost - cost).argmin()) for cost in wanted}
     for i in sorted(nearest, key=lambda i: curve.mean_cost[i]):
-        shares = " ".join(f"{100 * share:4.0f}" for share in curve.exit_shares[i])
+        shares = " ".join(f"{100 * share:3.0f}" for share in curve.exit_shares[i])
         table.add_row(f"{curve.ratios[i]:.3g}", scale.text(curve.mean_cost[i]), percent(curve.accuracy[i]), shares)
     return table
 
