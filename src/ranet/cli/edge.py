@@ -170,10 +170,17 @@ def _say_what_loads(name: str, config: DictConfig) -> None:
         print(f"ranet {name}: loading {what} ...", file=sys.stderr, flush=True)
 
 
+class _Notices(logging.Handler):
+    """Prints to what standard error is at the moment: a bar that is shown lets lines through above it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        print(self.format(record), file=sys.stderr)
+
+
 @contextmanager
 def _notices() -> Iterator[None]:
     """What ranet logs about a long wait, on standard error."""
-    handler, logger = logging.StreamHandler(sys.stderr), logging.getLogger("ranet")
+    handler, logger = _Notices(), logging.getLogger("ranet")
     handler.setFormatter(logging.Formatter("ranet: %(message)s"))
     level, propagate = logger.level, logger.propagate
     logger.addHandler(handler)

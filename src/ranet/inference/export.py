@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from hashlib import sha256
 from importlib import import_module
 from importlib.metadata import version
@@ -52,6 +52,7 @@ def export_engine(
     classes: Sequence[str] | None = None,
     costs: CostProfile | None = None,
     cache: str | Path | None = None,
+    progress: Callable[[int, int], object] | None = None,
 ) -> Export:
     """Write a folder from which `EarlyExitEngine` answers with ONNX Runtime or OpenVINO, without PyTorch.
 
@@ -69,6 +70,7 @@ def export_engine(
         classes: the name of each class in the order of the labels.
         costs: what the exits cost; by default they are counted.
         cache: where the network's graph is kept; None: $RANET_CACHE, or else ~/.cache/ranet.
+        progress: called after each stage that is written, with how many are, and of how many.
 
     Raises:
         UserError: for policies of another network, a folder with other things, class names of another number, if a
@@ -87,7 +89,11 @@ def export_engine(
         policy.require_network(graphs.facts.fingerprint)
     stages = needed_stages(chosen, all_exits)
     with folder_written_whole(target) as partial:
-        files = [_write_stage(partial, stage, graphs.graph(stage)) for stage in stages]
+        files = []
+        for stage in stages:
+            files.append(_write_stage(partial, stage, graphs.graph(stage)))
+            if progress is not None:
+                progress(len(files), len(stages))
         manifest = Manifest(
             facts=graphs.facts._replace(cuts=reachable_cuts(stages)),
             stages=tuple(files),
