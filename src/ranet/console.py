@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 import sys
 from collections.abc import Iterator
 from copy import copy
 from dataclasses import replace
+from io import TextIOWrapper
 from textwrap import wrap
+from typing import TextIO
 
 from rich.cells import cell_len
 from rich.console import Console
@@ -17,6 +20,7 @@ from rich.table import Table
 #: Columns of a table through a pipe, where nothing says how wide the reader's window is.
 PIPE_WIDTH = 160
 _ANY_WIDTH = 10_000
+_ANY_TEXT = "ranet"
 
 
 def new_console(stderr: bool = False) -> Console:
@@ -27,6 +31,13 @@ def new_console(stderr: bool = False) -> Console:
     terminal = (sys.stderr if stderr else sys.stdout).isatty()
     width = None if terminal or os.environ.get("COLUMNS", "").isdigit() else PIPE_WIDTH
     return Console(stderr=stderr, width=width, markup=False, emoji=False)
+
+
+def accept_any_text(stream: TextIO) -> None:
+    """Let a stream write what its encoding lacks: bytes of file names as they are, other characters as escapes."""
+    if isinstance(stream, TextIOWrapper):
+        codecs.register_error(_ANY_TEXT, _written_anyway)
+        stream.reconfigure(errors=_ANY_TEXT)
 
 
 def print_table(console: Console, table: Table) -> None:
@@ -44,6 +55,15 @@ def say(console: Console, *sentences: str) -> None:
     """Print sentences, a line each, for the terminal to wrap."""
     for sentence in sentences:
         console.print(sentence, soft_wrap=True)
+
+
+def _written_anyway(error: UnicodeError) -> tuple[str | bytes, int]:
+    assert isinstance(error, UnicodeEncodeError)
+    first = UnicodeEncodeError(error.encoding, error.object, error.start, error.start + 1, error.reason)
+    try:
+        return codecs.lookup_error("surrogateescape")(first)
+    except UnicodeEncodeError:
+        return codecs.lookup_error("backslashreplace")(first)
 
 
 def _parts(console: Console, table: Table) -> Iterator[Table]:

@@ -43,6 +43,9 @@ _TEXTS = (
     *("engine", "backend", "precision", "device"),
 )
 
+# A quoted text, or what lies between the brackets and commas of lists.
+_WORD = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|[^\[\]{},'"]+""")
+
 
 def run_verb(name: str, verb: Verb) -> None:
     """Run a verb with the options of the command line: Hydra's overrides and multirun.
@@ -91,6 +94,7 @@ def run_verb(name: str, verb: Verb) -> None:
         _check_flags(sys.argv[1:])
         if verb.positional is not None:
             sys.argv[1:] = folders_as_option(sys.argv[1:], verb.positional)
+        sys.argv[1:] = map(quoted, sys.argv[1:])
         with ended_in_order():
             entry(guarded)()
     except Exception as error:
@@ -136,6 +140,24 @@ def folders_as_option(arguments: Sequence[str], option: str) -> list[str]:
         raise UserError(f"Say the folders either alone or as {option}=[FOLDER,...], not both.")
     quoted = ",".join(QuotedString(folder, Quote.single).with_quotes() for folder in folders)
     return [f"{option}=[{quoted}]", *options, *arguments[len(words) :]]
+
+
+def quoted(argument: str) -> str:
+    """Quote the words of an option's value that are not ASCII, which Hydra does not read otherwise.
+
+    Example:
+        >>> quoted("images=été"), quoted("images=[été,new]"), quoted("images='été'"), quoted("images=new")
+        ("images='été'", "images=['été',new]", "images='été'", 'images=new')
+    """
+    name, equals, value = argument.partition("=")
+    if value.isascii() or "${" in value:
+        return argument
+    several = value.startswith(("[", "{", "'", '"')) or "," in value
+    return name + equals + (_WORD.sub(lambda match: _quoted(match[0]), value) if several else _quoted(value))
+
+
+def _quoted(word: str) -> str:
+    return word if word.isascii() or word[0] in "'\"" else QuotedString(word.strip(), Quote.single).with_quotes()
 
 
 def _said(error: Exception) -> tuple[str, int] | None:
