@@ -1,5 +1,6 @@
 """Where the reference weights, counts and real data lie, when they lie beside the checkout."""
 
+import io
 import subprocess
 import sys
 import zlib
@@ -12,8 +13,12 @@ import pytest
 import torch
 from hypothesis import HealthCheck, settings
 from omegaconf import OmegaConf
+from rich.cells import cell_len
+from rich.console import Console
+from rich.table import Table
 
 from ranet.calibration import ExitScores
+from ranet.console import print_table
 from ranet.cost import CostProfile, StageCosts
 
 # Small networks are no faster on several threads, and much slower where the machine has other things to do.
@@ -61,6 +66,24 @@ def random_scores(exits: int, images: int, seed: int, labels: np.ndarray) -> Exi
     logits = rng.normal(size=(exits, images, 10)).astype(np.float32)
     logits[:, np.arange(images), labels] += np.linspace(1.0, 3.0, exits)[:, None] * rng.uniform(0.0, 2.0, size=images)
     return ExitScores.from_logits(logits, labels)
+
+
+@pytest.fixture(params=[60, 80])
+def require_readable(request: pytest.FixtureRequest) -> Callable[[Table], str]:
+    """Print a table on a narrow terminal, and check that no line is too long and no number is cut or broken."""
+
+    def check(table: Table) -> str:
+        file = io.StringIO()
+        print_table(Console(file=file, width=request.param, markup=False), table)
+        lines = file.getvalue().splitlines()
+        assert max(map(cell_len, lines)) <= request.param
+        for column in table.columns:
+            for cell in column.cells if column.justify == "right" else ():
+                assert all(any(part in line for line in lines) for part in str(cell).splitlines()), (cell, lines)
+        assert "…" not in file.getvalue()
+        return file.getvalue()
+
+    return check
 
 
 @pytest.fixture(scope="session")

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 import sys
 from collections.abc import Iterator
 from copy import copy
 from dataclasses import replace
+from io import TextIOWrapper
 from textwrap import wrap
+from typing import TextIO
 
 from rich.cells import cell_len
 from rich.console import Console
@@ -17,6 +20,7 @@ from rich.table import Table
 #: Columns of a table through a pipe, where nothing says how wide the reader's window is.
 PIPE_WIDTH = 160
 _ANY_WIDTH = 10_000
+_ANY_TEXT = "ranet"
 
 
 def new_console(stderr: bool = False) -> Console:
@@ -29,12 +33,19 @@ def new_console(stderr: bool = False) -> Console:
     return Console(stderr=stderr, width=width, markup=False, emoji=False)
 
 
+def accept_any_text(stream: TextIO) -> None:
+    """Let a stream write what its encoding lacks: bytes of file names as they are, other characters as escapes."""
+    if isinstance(stream, TextIOWrapper):
+        codecs.register_error(_ANY_TEXT, _written_anyway)
+        stream.reconfigure(errors=_ANY_TEXT)
+
+
 def print_table(console: Console, table: Table) -> None:
     """Print a table so that no cell is cut.
 
     Where it is too wide for the console, headings and columns of text go over several lines; where that is not enough,
-    the columns are printed in parts one below the other, each with the first column again. Numbers, which are the
-    columns on the right of their place, are never broken.
+    the columns are printed in parts one below the other, each with the first column again. Columns of numbers, which
+    stand on the right, and of single words are never broken.
     """
     for part in _parts(console, table):
         console.print(part)
@@ -46,15 +57,26 @@ def say(console: Console, *sentences: str) -> None:
         console.print(sentence, soft_wrap=True)
 
 
+def _written_anyway(error: UnicodeError) -> tuple[str | bytes, int]:
+    assert isinstance(error, UnicodeEncodeError)
+    first = UnicodeEncodeError(error.encoding, error.object, error.start, error.start + 1, error.reason)
+    try:
+        return codecs.lookup_error("surrogateescape")(first)
+    except UnicodeEncodeError:
+        return codecs.lookup_error("backslashreplace")(first)
+
+
 def _parts(console: Console, table: Table) -> Iterator[Table]:
     everything = list(range(len(table.columns)))
     too_wide = _measured(console, table, everything).maximum > console.width
     for column in table.columns:
         column.overflow = "fold"
-        if column.justify == "right":
+        widest = max(map(_width, column.cells), default=1)
+        words = any(" " in str(cell) for cell in column.cells) or widest > console.width // 2
+        if column.justify == "right" or not words:
             column.no_wrap = True
             if too_wide:
-                column.header = _narrow(str(column.header), max(map(_width, column.cells), default=1))
+                column.header = _narrow(str(column.header), widest)
             column.min_width = max(map(_width, (column.header, column.footer, *column.cells)))
     groups: list[list[int]] = [[0]]
     for k in everything[1:]:

@@ -37,7 +37,9 @@ def strict_json(value: Any) -> str:
         >>> strict_json([1.5, float("inf")]).split()
         ['[', '1.5,', 'null', ']']
     """
-    return json.dumps(plain(value), indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+    text = json.dumps(plain(value), indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+    # Half of a surrogate pair (a file name that is not UTF-8) has no UTF-8; as a backslash escape it is JSON.
+    return text.encode("utf-8", errors="backslashreplace").decode("utf-8")
 
 
 def canonical_json(value: Any) -> str:

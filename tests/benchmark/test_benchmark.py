@@ -5,6 +5,7 @@ import json
 import math
 import time
 from collections import Counter
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rich.table import Table
 
 from ranet import ExitPolicy, UserError, create_network, measure_costs
 from ranet.benchmark import amount as amount_module
@@ -24,7 +26,7 @@ from ranet.benchmark.answers import Reference, Task, answer_all, reference_answe
 from ranet.benchmark.figure import benchmark_figure
 from ranet.benchmark.measure import benchmark_setting, benchmark_settings
 from ranet.benchmark.opponents import ALL_EXITS, TRAINED, Opponent
-from ranet.benchmark.report import lines, policy_rows, write_benchmark
+from ranet.benchmark.report import lines, policy_rows, setting_table, write_benchmark
 from ranet.benchmark.results import (
     CALL,
     STREAM,
@@ -502,3 +504,9 @@ def test_all_images_are_answered_whatever_their_number(exits: list[int], seed: i
     assert answers.worth[0].accuracy == pytest.approx(np.mean(np.array(exits) == truth))
     assert answers.worth[0].change == pytest.approx(answers.worth[0].accuracy - 1)
     assert answers.last_exit.agreement == 1.0
+
+
+def test_the_table_of_a_setting_is_read_on_a_narrow_terminal(require_readable: Callable[[Table], str]) -> None:
+    text = require_readable(setting_table(found(rivals=[RivalTimes("mobilenet_v3_large", 0.7, 32, timing(1))]), 5))
+    assert all(f"{what}, {way}" in text for what in ("50 %", "75 %") for way in (CALL, STREAM))
+    assert "mobilenet_v3_large" in text

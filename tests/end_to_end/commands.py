@@ -44,9 +44,17 @@ class Outcome:
     err: str
 
 
-def ranet(*arguments: str | Path, folder: Path) -> Outcome:
-    """Type ``ranet ARGUMENTS`` in a folder; an error with a traceback comes out of here."""
-    out, err, status = io.StringIO(), io.StringIO(), 0
+class _Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def ranet(*arguments: str | Path, folder: Path, on_terminal: bool = False) -> Outcome:
+    """Type ``ranet ARGUMENTS`` in a folder; an error with a traceback comes out of here.
+
+    Standard output goes through a pipe, and so does standard error unless it is on a terminal.
+    """
+    out, err, status = io.StringIO(), _Terminal() if on_terminal else io.StringIO(), 0
     log = logging.getLogger()
     handlers, level = log.handlers[:], log.level
     with (

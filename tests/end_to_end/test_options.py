@@ -103,6 +103,19 @@ def test_costs_are_printed_and_written(tmp_path: Path) -> None:
     assert [file.name for file in tmp_path.iterdir()] == ["costs.json"]
 
 
+@pytest.mark.parametrize("width", [60, 80])
+def test_networks_and_costs_are_read_on_narrow_terminals(
+    width: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    listed, counted = (command(*words, folder=tmp_path).out for words in (["networks"], ["costs", "model=msdnet_tiny"]))
+    assert max(map(len, (listed + counted).splitlines())) <= width
+    assert all(name in listed.split() for name in ranet.list_networks())
+    costs = ranet.measure_costs(ranet.create_network("msdnet_tiny"))
+    for counts in (costs.macs_per_exit, costs.paper_ops_per_exit, costs.lazy_macs_per_exit):
+        assert all(f"{count / 1e6:,.2f}" in counted.split() for count in counts)
+
+
 def test_costs_with_collaboration_know_that_no_head_can_be_skipped(tmp_path: Path) -> None:
     outcome = command("costs", "model=msdnet_tiny", "collaboration=true", "output=costs.json", folder=tmp_path)
     assert outcome.status == 0

@@ -223,7 +223,7 @@ def write_benchmark(folder: Path, benchmark: Benchmark, title: str) -> list[Path
     with written_whole(written[1]) as partial:
         partial.write_text(data, encoding="utf-8")
     with written_whole(written[2]) as partial:
-        partial.write_text(text, encoding="utf-8")
+        partial.write_text(text, encoding="utf-8", errors="surrogateescape")
     if rivals:
         write_csv(folder / RIVALS, rivals)
         written.append(folder / RIVALS)

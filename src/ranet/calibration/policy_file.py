@@ -48,8 +48,7 @@ def write_policy_file(path: str | Path, content: Mapping[str, Any]) -> None:
     except (TypeError, ValueError, RecursionError) as error:
         raise UserError(f"The policy cannot be saved, because it could not be read again: {error}.") from error
     with written_whole(path) as partial:
-        # Half of a surrogate pair (a file name that is not UTF-8) has no UTF-8; as a backslash escape it is JSON.
-        partial.write_bytes(text.encode("utf-8", errors="backslashreplace"))
+        partial.write_bytes(text.encode())
 
 
 def read_policy_file(path: str | Path) -> dict[str, Any]:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -14,8 +13,6 @@ import numpy.typing as npt
 import torch
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TimeElapsedColumn
 
 from ranet.benchmark.amount import Amount
 from ranet.benchmark.answers import Task, reference_answers
@@ -29,6 +26,7 @@ from ranet.cli.budgets import budgets
 from ranet.cli.build import plain
 from ranet.cli.currency import Currency
 from ranet.cli.policy_input import read_policies
+from ranet.cli.progress import bar
 from ranet.cli.run_folder import environment, run_folder, write_record
 from ranet.cli.scoring import score, score_cache
 from ranet.cli.trained import evaluation_device, load_network_and_data
@@ -74,13 +72,15 @@ def run(config: DictConfig) -> None:
     task = Task(subject.network, subject.policies, subject.images, subject.labels)
     console = new_console()
     say(console, _how_long(settings, config.seconds), *notices)
-    reference = reference_answers(task)
     measured: list[SettingTimes] = []
-    with _progress(settings) as (begin, tick):
-        amount = Amount(config.rounds, config.seconds, tick)
+    with bar("Answering all images as trained") as shown:
+        reference = reference_answers(task)
+        shown.begin(str(settings[0]))
+        amount = Amount(config.rounds, config.seconds, shown.step)
         for result in benchmark_settings(task, settings, reference, rivals, threads=config.threads, amount=amount):
             measured.append(result)
-            begin(len(measured))
+            if len(measured) < len(settings):
+                shown.begin(str(settings[len(measured)]))
     benchmark = Benchmark(
         measured,
         len(task.images),
@@ -153,7 +153,9 @@ def _random(config: DictConfig, policies: list[ExitPolicy] | None, device: torch
         of = _multiply_adds(network)
         wanted = _budgets(config, of)
         batches = ((part, torch.zeros(len(part), dtype=torch.int64)) for part in images.split(100))
-        policies = _solved(ExitScores.collect(network, batches, labelled=False), of, wanted)
+        with bar("Scoring random images"):
+            scores = ExitScores.collect(network, batches, labelled=False)
+        policies = _solved(scores, of, wanted)
     for policy in policies:
         policy.require_network(network_fingerprint(network))
         policy.require_exits(network.num_exits)
@@ -188,29 +190,6 @@ def _how_long(settings: Sequence[Setting], seconds: float | None) -> str:
     minutes = len(settings) * seconds / 60
     about = f"{minutes:.0f} minutes" if minutes >= 1.5 else f"{60 * minutes:.0f} seconds"
     return f"Measuring {many} in about {about}, and what compiling and warming up takes."
-
-
-@contextmanager
-def _progress(settings: Sequence[Setting]) -> Iterator[tuple[Any, Any]]:
-    """A bar on standard error, where that is a terminal; gives what is called at a new setting, and after each turn."""
-    console = Console(stderr=True)
-    bar = Progress(
-        *("{task.description}", BarColumn(), TimeElapsedColumn()),
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-    )
-    task = bar.add_task(str(settings[0]), total=None)
-
-    def begin(number: int) -> None:
-        if number < len(settings):
-            bar.reset(task, description=str(settings[number]), total=None)
-
-    def tick(turns: int) -> None:
-        bar.update(task, total=turns, advance=1)
-
-    with bar:
-        yield begin, tick
 
 
 def _conditions(config: DictConfig, device: torch.device, images: int) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from ranet.calibration.solve import check_budgets
 from ranet.cli.budgets import budgets
 from ranet.cli.currency import Currency, currency
 from ranet.cli.policy_output import forget_earlier, policy_paths, write_policies
+from ranet.cli.progress import bar
 from ranet.cli.run_folder import run_folder, write_record
 from ranet.cli.scoring import save_scores, score, score_cache
 from ranet.cli.trained import load_network_and_data
@@ -72,8 +73,9 @@ def run(config: DictConfig) -> None:
     """Calibrate, as the configuration says."""
     folder = run_folder()
     scored = _of_files(config) if config.scores is not None else _of_network(config)
-    solved = _solve(config, scored)
-    report = calibration_report(solved, scored.validation, scored.test, scored.currency.costs, scored.currency.unit)
+    with bar("Solving policies"):
+        solved = _solve(config, scored)
+        report = calibration_report(solved, scored.validation, scored.test, scored.currency.costs, scored.currency.unit)
     paths = policy_paths(len(solved), config.output, folder)
     forget_earlier(folder, (config.scores, config.test_scores, config.latency))
     write_policies([one.policy for one in solved], paths)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig, ListConfig
 
+from ranet.cli.progress import bar
 from ranet.cli.run_folder import refuse_record_of_another, write_record
 from ranet.console import new_console, print_table, say
 from ranet.errors import UserError
@@ -30,14 +31,14 @@ def run(config: DictConfig) -> None:
     ]
     if not found.finished:
         raise UserError("; ".join([f"There is no finished run in {', '.join(folders)}", *unfinished]) + ".")
-    comparison = compare(
-        [read_run(folder, unit) for folder in found.finished],
-        unit,
-        keys=None if config.groups is None else _names(config.groups),
-        baseline=None if config.baseline is None else str(config.baseline),
-        budgets=config.budgets,
-    )
-
+    with bar("Comparing runs"):
+        comparison = compare(
+            [read_run(folder, unit) for folder in found.finished],
+            unit,
+            keys=None if config.groups is None else _names(config.groups),
+            baseline=None if config.baseline is None else str(config.baseline),
+            budgets=config.budgets,
+        )
     comparison = replace(comparison, notes=(*(f"{line}." for line in unfinished), *comparison.notes))
 
     write_record(output, config)

@@ -11,6 +11,7 @@ import torch
 from omegaconf import DictConfig
 
 from ranet.calibration import FusedStageCosts, checked_costs
+from ranet.cli.progress import bar
 from ranet.cli.shares import is_number
 from ranet.cost import measure_costs
 from ranet.errors import UserError
@@ -118,11 +119,13 @@ def _latency(config: DictConfig, network: StagedNetwork, image_size: int | None)
     # The network is on the first GPU, if there is one, where PyTorch alone runs it.
     elsewhere = "cpu" if config.backend in ("onnxruntime", "openvino") else None
     options = {name: config[name] for name in ("backend", "precision") if config[name] is not None}
-    return measure_latency(
-        network,
-        config.batch_size or 1,
-        device=config.device or elsewhere,
-        threads=config.threads,
-        cache=config.cache,
-        **options,
-    )
+    with bar("Measuring stages") as shown:
+        return measure_latency(
+            network,
+            config.batch_size or 1,
+            device=config.device or elsewhere,
+            threads=config.threads,
+            cache=config.cache,
+            progress=shown,
+            **options,
+        )

@@ -44,6 +44,9 @@ _TEXTS = (
     *("engine", "backend", "precision", "device"),
 )
 
+# A quoted text, or what lies between the brackets and commas of lists.
+_WORD = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|[^\[\]{},'"]+""")
+
 
 def run_verb(name: str, verb: Verb) -> None:
     """Run a verb with the options of the command line: Hydra's overrides and multirun.
@@ -92,6 +95,7 @@ def run_verb(name: str, verb: Verb) -> None:
         _check_flags(sys.argv[1:])
         if verb.positional is not None:
             sys.argv[1:] = folders_as_option(sys.argv[1:], verb.positional)
+        sys.argv[1:] = map(quoted, sys.argv[1:])
         with ended_in_order():
             entry(guarded)()
     except Exception as error:
@@ -139,6 +143,24 @@ def folders_as_option(arguments: Sequence[str], option: str) -> list[str]:
     return [f"{option}=[{quoted}]", *options, *arguments[len(words) :]]
 
 
+def quoted(argument: str) -> str:
+    """Quote the words of an option's value that are not ASCII, which Hydra does not read otherwise.
+
+    Example:
+        >>> quoted("images=été"), quoted("images=[été,new]"), quoted("images='été'"), quoted("images=new")
+        ("images='été'", "images=['été',new]", "images='été'", 'images=new')
+    """
+    name, equals, value = argument.partition("=")
+    if value.isascii() or "${" in value:
+        return argument
+    several = value.startswith(("[", "{", "'", '"')) or "," in value
+    return name + equals + (_WORD.sub(lambda match: _quoted(match[0]), value) if several else _quoted(value))
+
+
+def _quoted(word: str) -> str:
+    return word if word.isascii() or word[0] in "'\"" else QuotedString(word.strip(), Quote.single).with_quotes()
+
+
 def _said(error: Exception) -> tuple[str, int] | None:
     """Return what is said of an error, and the status to exit with; None if it is a fault of the program."""
     if isinstance(error, Stopped):
@@ -171,10 +193,17 @@ def _say_what_loads(name: str, config: DictConfig) -> None:
         print(f"ranet {name}: loading {what} ...", file=sys.stderr, flush=True)
 
 
+class _Notices(logging.Handler):
+    """Prints to what standard error is at the moment: a bar that is shown lets lines through above it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        print(self.format(record), file=sys.stderr)
+
+
 @contextmanager
 def _notices() -> Iterator[None]:
     """What ranet logs about long waits and skipped files, on standard error; nothing is said twice."""
-    handler, logger = logging.StreamHandler(sys.stderr), logging.getLogger("ranet")
+    handler, logger = _Notices(), logging.getLogger("ranet")
     handler.setFormatter(logging.Formatter("ranet: %(message)s"))
     handler.addFilter(_once())
     # What Pillow warns of is a matter of the image files, not of this run.

@@ -7,6 +7,7 @@ from rich.table import Table
 
 from ranet.cli.network_alone import load_network_alone
 from ranet.cli.policy_input import read_policies
+from ranet.cli.progress import bar
 from ranet.console import new_console, print_table, say
 from ranet.inference.export import Export, export_engine
 from ranet.inference.exported_folder import stage_name
@@ -17,15 +18,17 @@ def run(config: DictConfig) -> None:
     """Export, as the configuration says."""
     policies = read_policies(config.policy)
     alone = load_network_alone(config)
-    written = export_engine(
-        alone.trained.network,
-        policies,
-        config.output,
-        all_exits=config.all_exits,
-        preprocessing=alone.preprocessing.to_dict(),
-        classes=alone.classes,
-        data=alone.data,
-    )
+    with bar("Exporting stages") as shown:
+        written = export_engine(
+            alone.trained.network,
+            policies,
+            config.output,
+            all_exits=config.all_exits,
+            preprocessing=alone.preprocessing.to_dict(),
+            classes=alone.classes,
+            data=alone.data,
+            progress=shown,
+        )
     console = new_console()
     print_table(console, _table(written))
     say(console, *_sentences(written))

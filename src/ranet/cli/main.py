@@ -34,10 +34,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         with ended_in_order():
             from ranet.cli.edge import run_verb  # with Hydra
+            from ranet.console import accept_any_text
     except Stopped as stop:
         print(f"ranet: {stop}", file=sys.stderr)
         raise SystemExit(stop.status) from None
 
+    for stream in (sys.stdout, sys.stderr):
+        accept_any_text(stream)
     # Else Python searches all that PyTorch and the runtimes have made for cycles when it ends, which takes seconds.
     atexit.register(gc.freeze)
     spec = find_spec(f"ranet.cli.{verb}")

@@ -15,11 +15,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from omegaconf import DictConfig
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
 from ranet.cli.policy_input import read_policies
 from ranet.cli.predict_origin import chunk_ends, origin_of
+from ranet.cli.progress import bar
 from ranet.cli.shares import is_number, is_share, parse_share
 from ranet.errors import UserError
 from ranet.inference.engine import EarlyExitEngine
@@ -60,7 +59,8 @@ class Tally:
 def run(config: DictConfig) -> None:
     """Answer images, as the configuration says."""
     try:
-        engine, source, preprocessing, classes = _open(config)
+        with bar("Opening the engine"):
+            engine, source, preprocessing, classes = _open(config)
         budget, cap = _budget(config.budget, engine), _cap(config.max_exit, engine)
         plan = engine.plan(budget=budget, max_exit=cap)  # also a mistake's last chance before anything is written
         skipped = f"Skipped: {source.skipped}." if source.skipped else None
@@ -113,14 +113,15 @@ def answer(
     size = _stream_size(config.batch_size, len(source), engine)
     names: deque[list[str]] = deque()
     start = perf_counter()
+    rows_are_seen = config.output == STANDARD_OUTPUT and sys.stdout.isatty()
     # What becomes of an overflow is said below.
-    with _progress(config.output) as bar, np.errstate(over="ignore", invalid="ignore"):
-        task = bar.add_task("images", total=len(source), completed=done)
+    with bar("Answering images", hidden=rows_are_seen) as shown, np.errstate(over="ignore", invalid="ignore"):
+        shown(done, len(source))
         images = read_ahead(source, preprocessing, default_readers(), done)
         # A stream ends with each chunk, so that a later run, which begins with one, computes the same batches.
         for end in chunk_ends(done, len(source), size):
             said = len(tally.without_row)
-            batches = _batches(islice(images, end - done), size, names, tally, lambda: bar.advance(task))
+            batches = _batches(islice(images, end - done), size, names, tally, lambda: shown.step(len(source)))
             for answers in engine.stream(batches, batch_size=size, **how):
                 if answers.error is not None:
                     raise answers.error
@@ -288,18 +289,3 @@ def _batches(
     if batch:
         names.append(called)
         yield np.stack(batch)
-
-
-def _progress(output: str) -> Progress:
-    """A bar on standard error, where that is a terminal that does not show the rows themselves."""
-    console = Console(stderr=True)
-    rows_are_seen = output == STANDARD_OUTPUT and sys.stdout.isatty()
-    return Progress(
-        *("images", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()),
-        console=console,
-        transient=True,
-        disable=not console.is_terminal or rows_are_seen,
-        # Else rows on their way into a file or another program would be drawn above the bar instead.
-        redirect_stdout=False,
-        redirect_stderr=False,
-    )

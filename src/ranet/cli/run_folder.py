@@ -51,7 +51,7 @@ def run_folder() -> Path:
 def write_record(folder: Path, config: DictConfig) -> None:
     """Write the resolved configuration and the environment into a run folder."""
     with written_whole(folder / CONFIG) as partial:
-        partial.write_text(OmegaConf.to_yaml(config, resolve=True))
+        partial.write_text(OmegaConf.to_yaml(config, resolve=True), encoding="utf-8")
     hydra = HydraConfig.get()
     # In a sweep, the command that gives this job alone.
     record = {"command": ["ranet", hydra.job.config_name, *hydra.overrides.task], **environment()}

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from hashlib import sha256
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import torch
 import torchvision
@@ -14,7 +15,9 @@ from torch import Tensor
 
 import ranet
 from ranet.calibration import ExitScores, ScoreCache
+from ranet.cli.progress import bar
 from ranet.data import ImageData, Split
+from ranet.data.loader import Batch, EpochLoader
 from ranet.data.unlabelled import unlabelled_loader
 from ranet.errors import UserError
 from ranet.files import default_cache
@@ -48,17 +51,44 @@ def score(
         temperatures: (K,), what the logits of each exit are divided by; None is 1.
         keep_logits: whether the scores hold the logits.
     """
-    loader = data.evaluation_loader(split, part)
-    if kept is None:
-        return ExitScores.collect(trained.network, loader, temperatures=temperatures, keep_logits=keep_logits)
-    key = {
+    options: dict[str, Any] = {"temperatures": temperatures, "keep_logits": keep_logits}
+    with bar(f"Scoring {split} images") as shown:
+        loader = Watched(data.evaluation_loader(split, part), shown)
+        if kept is None:
+            return ExitScores.collect(trained.network, loader, **options)
+        return kept.collect(trained.network, loader, _key(trained, data, split, part), **options)
+
+
+class Watched:
+    """A loader whose batches move a bar.
+
+    Args:
+        loader: whose batches come through.
+        shown: what is called with how many batches are done, and of how many.
+    """
+
+    def __init__(self, loader: EpochLoader, shown: Callable[[int, int], None]) -> None:
+        self._loader = loader
+        self._shown = shown
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._loader, name)
+
+    def __iter__(self) -> Iterator[Batch]:
+        for batch in self._loader:
+            self._shown(self._loader.state_dict()["given"] or len(self._loader), len(self._loader))
+            yield batch
+
+
+def _key(trained: TrainedNetwork, data: ImageData, split: Split, part: Tensor | None) -> dict[str, Any]:
+    """What the scores depend on."""
+    return {
         "computed_by": _computed_by(),
         "device": next(trained.network.parameters()).device.type,
         "network": network_fingerprint(trained.network),
         "data": data.fingerprint(split, part),
         "files": data.touched(split, part),
     }
-    return kept.collect(trained.network, loader, key, temperatures=temperatures, keep_logits=keep_logits)
 
 
 @cache
@@ -84,9 +114,11 @@ def score_unlabelled(
     """
     left_out: list[UserError] = []
     loader = unlabelled_loader(images, data, left_out)
-    if (first := next(batches := iter(loader), None)) is None:
-        raise UserError(f"None of the {len(left_out):,} images in {images} can be read: {left_out[0]}")
-    scores = ExitScores.collect(trained.network, chain([first], batches), temperatures=temperatures, labelled=False)
+    with bar("Scoring images") as shown:
+        batches = iter(Watched(loader, shown))
+        if (first := next(batches, None)) is None:
+            raise UserError(f"None of the {len(left_out):,} images in {images} can be read: {left_out[0]}")
+        scores = ExitScores.collect(trained.network, chain([first], batches), temperatures=temperatures, labelled=False)
     return scores, list(map(str, left_out))
 
 

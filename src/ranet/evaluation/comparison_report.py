@@ -46,7 +46,7 @@ def write_comparison(folder: str | Path, comparison: Comparison, sources: Sequen
         (folder / "budgets.csv").unlink(missing_ok=True)
     save_figure(figure, folder / FIGURE)
     with written_whole(folder / PAGE) as partial:
-        partial.write_text(page, encoding="utf-8")
+        partial.write_text(page, encoding="utf-8", errors="surrogateescape")
     return (*tables, FIGURE, PAGE)
 
 

@@ -9,13 +9,15 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from rich.cells import cell_len, set_cell_size
 from torch import Tensor
 
 from ranet.calibration import ExitPolicy, ExitScores
 from ranet.errors import UserError
+from ranet.evaluation.fonts import drawable
 from ranet.evaluation.style import INK, PAGE, RIGHT, WRONG, new_figure, set_title, styled
 
-LONGEST_NAME = 12
+LONGEST_NAME = 12  # of a class under an image, in letters; Chinese ones are two wide
 
 
 class Pictures(Protocol):
@@ -105,8 +107,11 @@ def _draw(
 
 
 def _name(label: int, class_names: Sequence[str] | None) -> str:
+    """The name of a class, cut; with its index where no font can draw it."""
     name = str(label) if class_names is None else class_names[label]
-    return name if len(name) <= LONGEST_NAME else name[: LONGEST_NAME - 1].rstrip() + "…"
+    found = drawable(name)
+    shown = name if found.whole else f"{label} {found.text}"
+    return shown if cell_len(shown) <= LONGEST_NAME else set_cell_size(shown, LONGEST_NAME - 1).rstrip() + "…"
 
 
 def _describe_row(axes: Axes, k: int, share: float, correct: npt.NDArray[np.bool_]) -> None:

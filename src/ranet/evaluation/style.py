@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import AutoMinorLocator
 
+from ranet.evaluation.fonts import FIRST, make_drawable
 from ranet.files import written_whole
 
 COLUMN, PAGE = 3.5, 7.0  # inches: one column and the whole width of a two-column paper
@@ -21,7 +22,8 @@ OURS, RANET, MSDNET, RIGHT, WRONG = "#0072B2", "#D55E00", "#009E73", "#009E73", 
 INK, FAINT = "#222222", "#8A8A8A"
 
 STYLE: Any = {
-    "font.family": "DejaVu Sans",
+    "font.family": FIRST,
+    "text.parse_math": False,  # names may hold dollars
     "font.size": 8,
     "axes.titlesize": 8.5,
     "axes.titleweight": "bold",
@@ -78,6 +80,7 @@ def legend_below(figure: Figure, axes: Axes, columns: int = 2) -> None:
     handles, labels = axes.get_legend_handles_labels()
     for ncols in range(columns, 0, -1):
         legend = figure.legend(handles, labels, loc="outside lower center", ncols=ncols, columnspacing=1.2)
+        make_drawable(figure)  # or its width would be asked for in vain
         if ncols == 1 or legend.get_window_extent().width <= figure.bbox.width:
             break
         legend.remove()
@@ -93,5 +96,6 @@ def minor_grid(axes: Axes) -> None:
 @styled
 def save_figure(figure: Figure, path: str | Path) -> None:
     """Write the figure, whole or not at all, in the format of the suffix (.png at 300 dpi, .pdf, .svg)."""
+    make_drawable(figure)
     with written_whole(path) as partial:
         figure.savefig(partial)

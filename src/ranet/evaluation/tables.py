@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from rich.table import Table
@@ -20,8 +21,12 @@ Row = dict[str, float | int | str]
 
 
 def write_csv(path: str | Path, rows: Sequence[Mapping[str, float | int | str]]) -> None:
-    """Write the rows under the names of the first, whole or not at all; floats have ten significant digits."""
-    with written_whole(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
+    """Write the rows under the names of the first, whole or not at all; floats have ten significant digits.
+
+    Bytes of file names that are not UTF-8 are written as they are.
+    """
+    how: Any = {"newline": "", "encoding": "utf-8", "errors": "surrogateescape"}
+    with written_whole(path) as partial, partial.open("w", **how) as file:
         writer = csv.DictWriter(file, fieldnames=list(rows[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows({name: _cell(value) for name, value in row.items()} for row in rows)
@@ -99,7 +104,7 @@ def budgeted_table(curve: BudgetedCurve, costs: np.ndarray, unit: str, points: i
     wanted = np.linspace(curve.mean_cost.min(), curve.mean_cost.max(), points)
     nearest = {int(np.abs(curve.mean_cost - cost).argmin()) for cost in wanted}
     for i in sorted(nearest, key=lambda i: curve.mean_cost[i]):
-        shares = " ".join(f"{100 * share:4.0f}" for share in curve.exit_shares[i])
+        shares = " ".join(f"{100 * share:3.0f}" for share in curve.exit_shares[i])
         table.add_row(f"{curve.ratios[i]:.3g}", scale.text(curve.mean_cost[i]), percent(curve.accuracy[i]), shares)
     return table
 

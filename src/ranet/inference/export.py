@@ -58,6 +58,7 @@ def export_engine(
     data: Mapping[str, Any] | None = None,
     costs: CostProfile | None = None,
     cache: str | Path | None = None,
+    progress: Callable[[int, int], object] | None = None,
 ) -> Export:
     """Write a folder from which `EarlyExitEngine` answers with ONNX Runtime or OpenVINO, without PyTorch.
 
@@ -77,6 +78,7 @@ def export_engine(
         data: what the network was trained on, as `ranet.data.record.DataRecord.summary` says it.
         costs: what the exits cost; by default they are counted.
         cache: where the network's graph is kept; None: $RANET_CACHE, or else ~/.cache/ranet.
+        progress: called after each stage that is written, with how many are, and of how many.
 
     Raises:
         UserError: for policies of another network, a folder with other things, class names of another number, if a
@@ -96,7 +98,11 @@ def export_engine(
         policy.require_network(graphs.facts.fingerprint)
     stages = needed_stages(chosen, all_exits)
     with folder_written_whole(target) as partial:
-        files = [_write_stage(partial, stage, graphs.graph(stage)) for stage in stages]
+        files = []
+        for stage in stages:
+            files.append(_write_stage(partial, stage, graphs.graph(stage)))
+            if progress is not None:
+                progress(len(files), len(stages))
         manifest = Manifest(
             facts=graphs.facts._replace(cuts=reachable_cuts(stages)),
             stages=tuple(files),

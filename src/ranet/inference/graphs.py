@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -36,6 +37,16 @@ class StageGraph(NamedTuple):
     inputs: tuple[str, ...]
     logits: str
     after: tuple[TensorSpec, ...]
+
+
+def for_runtime(model: Path | bytes) -> str | bytes:
+    """Return a model as a runtime takes it: the name of its file, or its bytes where the name is not UTF-8."""
+    if isinstance(model, bytes):
+        return model
+    try:
+        return os.fsencode(model).decode()
+    except UnicodeDecodeError:
+        return model.read_bytes()
 
 
 class GraphSource(Protocol):

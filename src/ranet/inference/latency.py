@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import platform
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from time import perf_counter
 
@@ -38,6 +38,7 @@ def measure_latency(
     threads: int | None = None,
     min_run_time: float = 0.2,
     cache: str | Path | None = None,
+    progress: Callable[[int, int], object] | None = None,
 ) -> LatencyProfile:
     """Time every fused stage of a network as the early-exit engine runs it: the stages a..b in one, for every a <= b.
 
@@ -57,6 +58,7 @@ def measure_latency(
         min_run_time: seconds, for each of the K (K + 1) / 2 fused stages, that all runs together take; each runs at
             least five times.
         cache: where graphs and the choice of "auto" are kept; None: $RANET_CACHE, or else ~/.cache/ranet.
+        progress: called again and again with how much is measured, and of how much.
 
     Raises:
         UserError: for a size or time that cannot be, a batch that the backend cannot run on, or if network, backend,
@@ -76,7 +78,7 @@ def measure_latency(
         runtime = open_network(network, backend, device, precision, threads, None, cache).backend
         if runtime.device == "meta":
             raise UserError("On the device 'meta' nothing takes time; choose the one that is to be measured.")
-        timed = time_fused_stages(runtime, batch_size, min_run_time)
+        timed = time_fused_stages(runtime, batch_size, min_run_time, progress)
         return LatencyProfile(
             network=network_fingerprint(network, weights=False),
             backend=runtime.name,
@@ -94,7 +96,9 @@ def measure_latency(
         torch.set_num_threads(threads_before)  # PyTorch's are those of the whole process
 
 
-def time_fused_stages(backend: Backend, batch_size: int, min_run_time: float) -> tuple[tuple[Timings, ...], ...]:
+def time_fused_stages(
+    backend: Backend, batch_size: int, min_run_time: float, progress: Callable[[int, int], object] | None = None
+) -> tuple[tuple[Timings, ...], ...]:
     """The timings of all fused stages, as in `LatencyProfile.stages`; see `measure_latency`."""
     if backend.fixed_sizes is not None and batch_size not in backend.fixed_sizes:
         raise UserError(
@@ -105,7 +109,7 @@ def time_fused_stages(backend: Backend, batch_size: int, min_run_time: float) ->
     rows = [[FusedStage(first, last) for last in range(first, exits)] for first in range(exits)]
     chains = covering_chains(exits)
     try:
-        seconds = _Stopwatch(backend, batch_size, chains).seconds(min_run_time * sum(map(len, rows)))
+        seconds = _Stopwatch(backend, batch_size, chains).seconds(min_run_time * sum(map(len, rows)), progress)
     except UserError:
         raise
     except (RuntimeError, ValueError, MemoryError) as error:
@@ -156,22 +160,26 @@ class _Stopwatch:
             self._buffers[stage] = backend.buffer(stage, batch_size)
             backend.prepare(stage, self._buffers[stage])
 
-    def seconds(self, run_time: float) -> dict[FusedStage, list[float]]:
+    def seconds(
+        self, run_time: float, progress: Callable[[int, int], object] | None = None
+    ) -> dict[FusedStage, list[float]]:
         """Seconds of each run of each stage; all runs together take about the run time."""
         for chain in self._chains:
             self._run(chain)  # for what only the first run does
         seconds: dict[FusedStage, list[float]] = {stage: [] for chain in self._chains for stage in chain}
         # In rounds, so that what else runs on the machine for a while is not the fault of one chain.
-        for _ in range(ROUNDS):
-            for chain in self._chains:
-                passes: list[list[float]] = []
-                end = perf_counter() + run_time / ROUNDS / len(self._chains)
-                while not passes or perf_counter() < end:
-                    passes.append(self._run(chain))
-                # The first has found another chain's weights in the cache; where a run is long, that does not matter.
-                for times in passes[1:] or passes:
-                    for stage, time in zip(chain, times, strict=True):
-                        seconds[stage].append(time)
+        for turn in range(ROUNDS * len(self._chains)):
+            chain = self._chains[turn % len(self._chains)]
+            passes: list[list[float]] = []
+            end = perf_counter() + run_time / ROUNDS / len(self._chains)
+            while not passes or perf_counter() < end:
+                passes.append(self._run(chain))
+            # The first has found another chain's weights in the cache; where a run is long, that does not matter.
+            for times in passes[1:] or passes:
+                for stage, time in zip(chain, times, strict=True):
+                    seconds[stage].append(time)
+            if progress is not None:
+                progress(turn + 1, ROUNDS * len(self._chains))
         return seconds
 
     def _run(self, chain: Sequence[FusedStage]) -> list[float]:

@@ -104,8 +104,7 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
     except (TypeError, ValueError, RecursionError) as error:
         raise UserError(f"The export cannot be written, because it could not be read again: {error}.") from error
     with written_whole(folder / MANIFEST) as partial:
-        # Half of a surrogate pair (a class folder whose name is not UTF-8) has no UTF-8; as an escape it is JSON.
-        partial.write_bytes(text.encode("utf-8", errors="backslashreplace"))
+        partial.write_bytes(text.encode())
 
 
 def read_manifest(folder: Path) -> Manifest:

@@ -12,7 +12,7 @@ from ranet.errors import UserError
 from ranet.inference.backend import Precision, Rows, State
 from ranet.inference.extras import require
 from ranet.inference.fused_stages import FusedStage
-from ranet.inference.graphs import GraphSource, TensorSpec
+from ranet.inference.graphs import GraphSource, TensorSpec, for_runtime
 from ranet.inference.numpy_states import Wiring, copy_rows, wiring, zeros
 
 
@@ -78,7 +78,7 @@ class OnnxRuntimeBackend:
 
     def _load(self, stage: FusedStage) -> _Loaded:
         graph = self._source.graph(stage)
-        model = str(graph.model) if isinstance(graph.model, Path) else graph.model
+        model = for_runtime(graph.model)
         try:
             session = self._runtime.InferenceSession(model, self._options, providers=["CPUExecutionProvider"])
         except Exception as error:  # of a dozen kinds, all of the runtime's own

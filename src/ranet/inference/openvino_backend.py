@@ -15,7 +15,7 @@ from ranet.errors import UserError
 from ranet.inference.backend import Array, Precision, Rows, State
 from ranet.inference.extras import require
 from ranet.inference.fused_stages import FusedStage
-from ranet.inference.graphs import IMAGES, GraphSource, StageGraph, TensorSpec
+from ranet.inference.graphs import IMAGES, GraphSource, StageGraph, TensorSpec, for_runtime
 from ranet.inference.numpy_states import copy_rows, wiring, zeros
 
 #: Batch sizes for which stages are compiled.
@@ -102,7 +102,7 @@ class OpenVinoBackend:
         """The graph of a stage, with any batch size, and what OpenVINO has read of it."""
         if stage not in self._read:
             graph = self._source.graph(stage)
-            model = str(graph.model) if isinstance(graph.model, Path) else graph.model
+            model = for_runtime(graph.model)
             try:
                 self._read[stage] = graph._replace(model=b""), self._core.read_model(model)
             except RuntimeError as error:

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
+from ranet.console import accept_any_text
 from ranet.errors import UserError
 from ranet.inference.answers import Answers
 from ranet.inference.resumable_file import Origin, ResumableFile, resumable_file, unfinished_files
@@ -145,8 +146,7 @@ def open_table(
     check_output(output)
     try:
         if output == STANDARD_OUTPUT:
-            if hasattr(sys.stdout, "reconfigure"):
-                sys.stdout.reconfigure(errors="surrogateescape")  # as in files
+            accept_any_text(sys.stdout)
             table = PredictionTable(sys.stdout, unit, classes)
             yield table
             table.begin()
