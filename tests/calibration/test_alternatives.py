@@ -98,8 +98,9 @@ def test_without_labels_nothing_is_compared() -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(
-    family=st.sampled_from(list(POLICIES)), exits=st.integers(1, 5), images=st.integers(1, 40), classes=st.integers(2, 4),
-    seed=st.integers(0, 10_000), fractions=st.lists(st.floats(0, 1.1), min_size=1, max_size=4), fused=st.booleans(),
+    family=st.sampled_from(list(POLICIES)), exits=st.integers(1, 5), images=st.integers(1, 40),
+    classes=st.integers(2, 4), seed=st.integers(0, 10_000),
+    fractions=st.lists(st.floats(0, 1.1), min_size=1, max_size=4), fused=st.booleans(),
 )  # fmt: skip
 def test_what_is_promised_never_loses(
     family: str, exits: int, images: int, classes: int, seed: int, fractions: list[float], fused: bool

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from ranet.calibration import ExitScores
+from ranet.calibration import ExitPolicy, ExitScores
 from ranet.errors import UserError
 
 
@@ -29,6 +29,46 @@ def halves(*shape: int) -> np.ndarray:
 def test_arrays_that_are_no_scores_are_named(arrays: dict[str, np.ndarray], message: str) -> None:
     with pytest.raises(UserError, match=message):
         ExitScores(**{"confidence": halves(2, 5), **arrays})
+
+
+@pytest.mark.parametrize(
+    ("arrays", "sentence"),
+    [
+        (
+            {"logits": np.zeros((20, 3, 10)), "labels": np.zeros(20)},
+            "The array of logits has shape (20, 3, 10) beside 20 labels; it must be (exits, images, classes): "
+            "transpose it with numpy.swapaxes(logits, 0, 1).",
+        ),
+        (
+            {"confidence": halves(20, 3), "correct": np.ones((20, 3)), "labels": np.zeros(20)},
+            "a confidence of (20, 3); it must be (exits, images): transpose it with numpy.swapaxes(confidence, 0, 1).",
+        ),
+        (
+            {"confidence": halves(3, 20), "correct": np.ones((20, 3))},
+            "The scores have correct of shape (20, 3) beside a confidence of (3, 20); it must be (exits, images): "
+            "transpose it with numpy.swapaxes(correct, 0, 1).",
+        ),
+        # Nothing says that the images come first where there are as many exits, or labels of neither.
+        ({"logits": np.zeros((20, 3, 10)), "labels": np.zeros(7)}, "these are (20, 3, 10) and (7,)."),
+        ({"confidence": halves(20, 3), "labels": np.zeros(7)}, "labels of shape (7,) beside a confidence of (20, 3)."),
+    ],
+)
+def test_where_the_images_come_first_it_is_said_how_to_transpose(
+    arrays: dict[str, np.ndarray], sentence: str, tmp_path: Path
+) -> None:
+    np.savez(tmp_path / "scores.npz", **arrays)
+    with pytest.raises(UserError) as refused:
+        ExitScores.load(tmp_path / "scores.npz")
+    assert str(refused.value).endswith(sentence)
+
+
+def test_without_labels_costs_and_policies_say_how_many_exits_there_are() -> None:
+    scores, policy = ExitScores(halves(20, 3)), ExitPolicy((0.5, 0.5))
+    with pytest.raises(UserError, match=r"shape \(20, 3\), and the policy is for 3 exits: .* numpy\.swapaxes"):
+        policy.exits(scores)
+    with pytest.raises(UserError, match="The policy is for 3 exits and the scores have 20"):
+        policy.exits(ExitScores(halves(20, 4)))
+    assert len(policy.exits(ExitScores(halves(3, 3)))) == 3
 
 
 def test_excluded_classes_keep_their_logits() -> None:

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from ranet.calibration.score_checks import check_temperatures
+from ranet.calibration.score_checks import check_temperatures, transpose
 from ranet.errors import UserError
 
 TOP = 5
@@ -80,6 +80,9 @@ def score_batch(logits: Tensor, labels: Tensor | None, temperatures: npt.ArrayLi
         UserError: for other shapes, or no images.
     """
     if logits.ndim != 3 or (labels is not None and (labels.ndim != 1 or logits.shape[1] != labels.shape[0])):
+        if labels is not None and logits.ndim == 3 and labels.shape == logits.shape[:1]:
+            shape = f"shape {tuple(logits.shape)} beside {len(labels)} labels"
+            raise UserError(f"The array of logits has {shape}; {transpose('logits')}.")
         of_labels = "" if labels is None else f" and {tuple(labels.shape)}"
         raise UserError(
             f"Logits must be (exits, images, classes) and labels (images,), these are {tuple(logits.shape)}{of_labels}."

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ranet.calibration.policy_file import read_policy_file, write_policy_file
-from ranet.calibration.score_checks import SCORES, require_scores, same_temperatures
+from ranet.calibration.score_checks import SCORES, require_exits_first, require_scores, same_temperatures
 from ranet.errors import UserError
 
 if TYPE_CHECKING:
@@ -141,6 +141,7 @@ class ExitPolicy:
     def compared(self, scores: ExitScores) -> npt.NDArray[np.float32]:
         """(K, N) what is compared with the thresholds; raises as `exits`."""
         require_scores(scores)
+        require_exits_first(scores, self.num_exits, "the policy is for")
         self.require_exits(scores.num_exits)
         if not same_temperatures(self.temperatures, scores.temperatures):
             raise UserError(

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ranet.errors import UserError
+
+if TYPE_CHECKING:
+    from ranet.calibration.scores import ExitScores
 
 Array = npt.NDArray[Any]
 
@@ -38,7 +41,10 @@ def check_scores(arrays: Mapping[str, Array]) -> None:
         raise UserError("There are no images to score; check the split or the selection.")
     for name, array in arrays.items():
         if array.shape[: 1 if name == "labels" else 2] != (shape[1:] if name == "labels" else shape):
-            raise UserError(f"The scores have {name} of shape {array.shape} beside a confidence of {shape}.")
+            told = f"The scores have {name} of shape {array.shape} beside a confidence of {shape}"
+            if name == "labels" and array.shape == shape[:1]:
+                raise UserError(f"{told}; {transpose('confidence')}.")
+            raise UserError(f"{told}; {transpose(name)}." if array.shape[:2] == shape[::-1] else f"{told}.")
         if array.dtype.kind != "f":
             continue
         # A class that is excluded has a logit of minus infinity.
@@ -52,6 +58,30 @@ def check_scores(arrays: Mapping[str, Array]) -> None:
         low, high, meaning = RANGES.get(name, (-np.inf, np.inf, ""))
         if array.min() < low - ROUNDING or array.max() > high + ROUNDING:
             raise UserError(f"The {name} must be {meaning}; these lie in {array.min():.4g}..{array.max():.4g}.")
+
+
+def transpose(name: str) -> str:
+    """How an array is made (exits, images), or (exits, images, classes), that has the images first."""
+    axes = "(exits, images, classes)" if name == "logits" else "(exits, images)"
+    return f"it must be {axes}: transpose it with numpy.swapaxes({name}, 0, 1)"
+
+
+def require_exits_first(scores: ExitScores, num_exits: int, of: str) -> None:
+    """Refuse scores that have the images where the exits should be, and the other way round.
+
+    Args:
+        scores: any.
+        num_exits: as many exits as something else says that there are.
+        of: what says so.
+
+    Raises:
+        UserError: if there are as many images, and another number of exits.
+    """
+    if scores.num_images == num_exits != scores.num_exits:
+        raise UserError(
+            f"The scores have shape ({scores.num_exits}, {scores.num_images}), and {of} {num_exits} exits: arrays must "
+            "be (exits, images) or (exits, images, classes); transpose them with numpy.swapaxes(ARRAY, 0, 1)."
+        )
 
 
 def check_temperatures(temperatures: npt.ArrayLike, num_exits: int) -> npt.NDArray[np.float64]:

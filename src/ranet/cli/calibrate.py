@@ -23,6 +23,7 @@ from ranet.calibration import (
 )
 from ranet.calibration.intervals import few_images
 from ranet.calibration.risk import check_guarantee, observed_risk
+from ranet.calibration.score_checks import require_exits_first
 from ranet.calibration.solve import check_budgets
 from ranet.cli.budgets import budgets
 from ranet.cli.calibrate_options import check_options
@@ -146,6 +147,9 @@ def _guarantee(of: RiskCalibration, scored: Scored) -> str:
 def _of_files(config: DictConfig) -> Scored:
     validation = ExitScores.load(config.scores)
     test = None if config.test_scores is None else ExitScores.load(config.test_scores)
+    for scores in (validation, test):
+        if scores is not None:
+            require_exits_first(scores, len(config.cost), "cost= has")
     of = currency(config, validation.num_exits)
     if test is not None and test.num_exits != validation.num_exits:
         raise UserError(

@@ -153,10 +153,9 @@ def policy_report(
         UserError: if policy and scores are of different numbers of exits or temperatures, or nobody says what the
             exits cost.
     """
-    policy.require_exits(scores.num_exits)
+    exits = policy.exits(scores)
     costs = costs_of(policy, cost_per_exit)
     promise = read_promise(policy)
-    exits = policy.exits(scores)
     correct = scores.correct_at(exits)
     return PolicyReport(
         policy=policy,
