@@ -93,7 +93,8 @@ def main(config: DictConfig) -> None:
         scored.currency.latency.save(folder / "latency.json")
     console = Console()
     console.print(report.table())
-    console.print(report.exits.table())
+    if report.exits.top1:
+        console.print(report.exits.table())
     sentences = [*scored.notices, *dict.fromkeys(notice for one in solved for notice in one.notices)]
     sentences += report.sentences
     sentences += _what_it_means(config, solved, scored)
