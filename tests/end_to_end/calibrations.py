@@ -17,7 +17,7 @@ NETWORK = [
     *("optim=cosine", "optim.schedule.warmup_epochs=0", "data.train_limit=1152", "data.batch_size=16"),
 ]
 EASY = {"min_size": 24, "max_size": 32, "clutter": 0}
-RESULTS = ["calibration.csv", "calibration.png", "config.yaml", "environment.json"]
+RESULTS = ["calibration.csv", "calibration.png", "config.yaml", "environment.json", "static_exits.csv"]
 
 
 def train_network(folder: Path) -> None:

@@ -169,7 +169,10 @@ def test_without_labels_there_is_no_figure(tmp_path: Path) -> None:
     scores = ExitScores(CONFIDENCE)
     report = calibration_report([dear(scores)], scores, TEST, COSTS, "macs")
     assert report.write(tmp_path) == [tmp_path / "calibration.csv", tmp_path / "static_exits.csv"]
-    assert sorted(file.name for file in tmp_path.iterdir()) == ["calibration.csv", "static_exits.csv"]
+    assert report.exits.rows()[0] | {"exit": 1, "test_accuracy_percent": 25.0} == report.exits.rows()[0]
+    assert not any(name.startswith("validation") for name in report.exits.rows()[0])
+    report = calibration_report([dear(scores)], scores, None, COSTS, "macs")
+    assert report.write(tmp_path / "none") == [tmp_path / "none" / "calibration.csv"]
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from ranet.benchmark.results import CALL, STREAM, Benchmark, SettingTimes
 from ranet.benchmark.sentences import sentences
 from ranet.benchmark.timing import ENOUGH, PERCENTILES, Pace
 from ranet.evaluation.style import save_figure
-from ranet.evaluation.tables import Row, percent, write_csv
+from ranet.evaluation.tables import Row, interval_columns, interval_of, percent, write_csv
 from ranet.files import written_whole
 from ranet.strict_json import strict_json
 
@@ -125,6 +125,9 @@ def policy_rows(benchmark: Benchmark) -> list[Row]:
                 "stages_over_all_exits": result.cuts,
                 "whole_times_as_fast_as_trained": result.speedup,
                 "accuracy_percent": 100 * policy.answered.accuracy,
+                **interval_columns(
+                    "accuracy_percent", interval_of(policy.answered.accuracy, benchmark.images), factor=100
+                ),
                 "accuracy_change_points": 100 * policy.answered.change,
                 "answers_as_float32_percent": 100 * policy.answered.agreement,
                 "whole_accuracy_percent": 100 * result.last_exit.accuracy,

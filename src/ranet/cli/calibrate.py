@@ -91,7 +91,8 @@ def run(config: DictConfig) -> None:
         scored.currency.latency.save(folder / "latency.json")
     console = new_console()
     print_table(console, report.table())
-    print_table(console, report.exits.table())
+    if report.exits.top1:
+        print_table(console, report.exits.table())
     sentences = [*scored.notices, *dict.fromkeys(notice for one in solved for notice in one.notices)]
     sentences += report.sentences
     sentences += _what_it_means(config, solved, scored)

@@ -12,6 +12,7 @@ from omegaconf import DictConfig
 from rich.table import Table
 
 from ranet.calibration import ExitPolicy, ExitScores, ScoreCache, load_policy
+from ranet.calibration.intervals import few_images
 from ranet.cli.run_folder import run_folder, write_record
 from ranet.cli.scoring import save_scores, score, score_cache, score_unlabelled
 from ranet.cli.trained import load_network_and_data
@@ -43,7 +44,7 @@ def run(config: DictConfig) -> None:
         report_curves(trained, data, folder, config.unit or "macs", config.lazy, score_cache(config.cache))
     elif config.images is None:
         scores = score(trained, data, "test", score_cache(config.cache), temperatures=policy.temperatures)
-        report_policy(policy, scores, folder, config)
+        report_policy(policy, scores, folder, config, data.class_names)
     else:
         scores, left_out = score_unlabelled(trained, data, config.images, policy.temperatures)
         report_drift(policy, scores, folder, config, left_out)
@@ -58,13 +59,17 @@ def report_scores(policy: ExitPolicy, scores: ExitScores, config: DictConfig) ->
         report_drift(policy, scores, folder, config)
 
 
-def report_policy(policy: ExitPolicy, scores: ExitScores, folder: Path, config: DictConfig) -> None:
-    """Set what a policy does on labelled images beside what it promises."""
+def report_policy(
+    policy: ExitPolicy, scores: ExitScores, folder: Path, config: DictConfig, classes: Sequence[str] | None = None
+) -> None:
+    """Set what a policy does on labelled images, of these classes, beside what it promises."""
     report = policy_report(policy, scores)
     write_record(folder, config)
     save_scores(scores, folder / "scores_test.npz", [config.scores])
     report.write(folder)
-    _show(report.table("on test" if config.scores is None else "seen"), report.sentences, folder)
+    few = few_images(scores, "test", classes)
+    sentences = [*report.sentences, *([few] if few else [])]
+    _show(report.table("on test" if config.scores is None else "seen"), sentences, folder)
 
 
 def report_drift(
@@ -108,6 +113,9 @@ def report_curves(
         size_name="size of the digit in pixels",
         title=title,
     )
+    for scores, split in ((test, "test"), (validation, "validation")):
+        if scores is not None and (few := few_images(scores, split, data.class_names)):
+            print(few)
     for file in report.files:
         if file.endswith(".png"):
             print(f"  figure: {folder / file}")

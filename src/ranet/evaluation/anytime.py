@@ -24,6 +24,7 @@ class AnytimeCurve:
         top5: (K,) fraction whose label is among the five most probable classes.
         calibration_error: (K,) expected calibration error, 15 bins.
         confidence: (K,) mean.
+        images: how many these are.
     """
 
     cost: Floats
@@ -31,6 +32,7 @@ class AnytimeCurve:
     top5: Floats
     calibration_error: Floats
     confidence: Floats
+    images: int
 
 
 def anytime_curve(scores: ExitScores, cost_per_exit: npt.ArrayLike) -> AnytimeCurve:
@@ -50,4 +52,5 @@ def anytime_curve(scores: ExitScores, cost_per_exit: npt.ArrayLike) -> AnytimeCu
         top5=scores.correct_top5.mean(axis=1),
         calibration_error=calibration_error_per_exit(scores),
         confidence=scores.confidence.mean(axis=1, dtype=np.float64),
+        images=scores.num_images,
     )

@@ -26,6 +26,7 @@ class BudgetedCurve:
         mean_cost: (R,) on test, with the shares seen there.
         exit_shares: (R, K) fraction of the test images that left at each exit.
         accuracy_per_exit: (R, K) top-1 fraction of those that left there; NaN where nobody did.
+        images: how many test images these are.
     """
 
     ratios: Floats
@@ -35,6 +36,7 @@ class BudgetedCurve:
     mean_cost: Floats
     exit_shares: Floats
     accuracy_per_exit: Floats
+    images: int
 
     def policy(self, index: int) -> ExitPolicy:
         """The policy of one row, ready to save."""
@@ -81,4 +83,5 @@ def budgeted_curve(
         mean_cost=seen.mean_cost,
         exit_shares=seen.exit_shares,
         accuracy_per_exit=seen.accuracy_per_exit,
+        images=test.num_images,
     )

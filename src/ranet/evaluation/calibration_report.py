@@ -12,12 +12,12 @@ import numpy.typing as npt
 from rich.table import Table
 
 from ranet.calibration import Calibration, ExitScores, PolicyOutcome, evaluate_policy
-from ranet.calibration.intervals import Interval, OutcomeIntervals, outcome_intervals
+from ranet.calibration.intervals import OutcomeIntervals, outcome_intervals
 from ranet.evaluation.calibration_figure import Exits, Promised, Seen, calibration_figure
 from ranet.evaluation.promised import costs_of
 from ranet.evaluation.static_exits import StaticExits, choice_sentences
 from ranet.evaluation.style import save_figure
-from ranet.evaluation.tables import Row, percent, with_interval, write_csv
+from ranet.evaluation.tables import Row, interval_columns, percent, with_interval, write_csv
 from ranet.evaluation.units import CostScale
 
 
@@ -125,27 +125,29 @@ class CalibrationReport:
                 "chosen": "" if of.instead is None else of.instead.chosen,
                 f"budget{of_unit}": solved.budget,
                 f"predicted_cost{of_unit}": of.predicted_cost,
-                **_ends(f"predicted_cost{of_unit}", of.cost_interval),
+                **interval_columns(f"predicted_cost{of_unit}", of.cost_interval),
                 "predicted_accuracy_percent": 100 * of.predicted_accuracy,
-                **_ends("predicted_accuracy_percent", of.interval, factor=100),
+                **interval_columns("predicted_accuracy_percent", of.interval, 100),
             }
             row |= {f"predicted_share_{k}_percent": 100 * float(share) for k, share in enumerate(of.exit_shares, 1)}
             if solved.seen is not None and solved.seen_intervals is not None:
                 row[f"test_cost{of_unit}"] = solved.seen.mean_cost
                 row["test_cost_against_budget_percent"] = 100 * solved.exceeds_budget_by
                 row["test_accuracy_percent"] = 100 * solved.seen.accuracy
-                row |= _ends("test_accuracy_percent", solved.seen_intervals.accuracy, factor=100)
+                row |= interval_columns("test_accuracy_percent", solved.seen_intervals.accuracy, 100)
                 row |= {f"test_share_{k}_percent": 100 * float(s) for k, s in enumerate(solved.seen.exit_shares, 1)}
             row |= {f"threshold_{k}": float(value) for k, value in enumerate(of.policy.thresholds, 1)}
             rows.append(row)
         return rows
 
     def write(self, folder: str | Path, title: str | None = "Exit policies") -> list[Path]:
-        """Write calibration.csv, static_exits.csv and, with a title and labels, calibration.png into the folder."""
+        """Write calibration.csv into the folder, and with labels static_exits.csv and, with a title, calibration.png."""
         folder = Path(folder)
-        written = [folder / "calibration.csv", folder / "static_exits.csv"]
+        written = [folder / "calibration.csv"]
         write_csv(written[0], self.rows())
-        write_csv(written[1], self.exits.rows())
+        if self.exits.top1:
+            written.append(folder / "static_exits.csv")
+            write_csv(written[1], self.exits.rows())
         if (
             title is not None
             and not np.isnan([solved.calibration.predicted_accuracy for solved in self.policies]).any()
@@ -207,8 +209,3 @@ def _see(calibration: Calibration, test: ExitScores) -> SolvedPolicy:
     exits = policy.exits(test)
     intervals = outcome_intervals(exits, test.correct_at(exits), costs, policy.possible_exits)
     return SolvedPolicy(calibration, evaluate_policy(policy, test, costs), intervals)
-
-
-def _ends(name: str, interval: Interval | None, factor: float = 1.0) -> Row:
-    low, high = (nan, nan) if interval is None else interval
-    return {f"{name}_low": factor * low, f"{name}_high": factor * high}

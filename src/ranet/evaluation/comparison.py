@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import nan, sqrt
 from pathlib import Path
 
@@ -101,6 +101,11 @@ class Comparison:
     exits: tuple[Point, ...]
     budgets: tuple[Point, ...]
     notes: tuple[str, ...]
+
+    @property
+    def images(self) -> int:
+        """How many test images there are, the same for all runs."""
+        return self.runs[0].test.num_images
 
     @property
     def baseline(self) -> str:
@@ -242,9 +247,19 @@ def _points(groups: Sequence[Group], of_run: Mapping[Path, Mapping[Place, Values
             there = {pair: values[place]["top1"] for pair, values in others.items() if place in values}
             top1 = {pair: values["top1"] for pair, values in here.items()}
             statistics = {name: statistic(v[name] for v in here.values()) for name in next(iter(here.values()))}
-            difference = None if group is groups[0] else paired_difference(top1, there)
+            difference = None if group is groups[0] else _possible(paired_difference(top1, there))
             points.append(Point(group.label, place, difference=difference, **statistics))
     return tuple(points)
+
+
+def _possible(difference: Difference) -> Difference:
+    """A difference of accuracies: its interval ends at -1 and 1, and there is none where all pairs differ alike.
+
+    That happens where few images are counted, and does not say how much seeds can differ.
+    """
+    if not difference.std > 1e-12:  # equal but for rounding, or of one pair
+        return replace(difference, low=nan, high=nan)
+    return replace(difference, low=max(difference.low, -1.0), high=min(difference.high, 1.0))
 
 
 def _groups(runs: Sequence[FinishedRun], keys: Sequence[str] | None) -> tuple[list[Group], list[str]]:

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ranet.evaluation.comparison import Comparison, Difference, Place, Point, Statistic
-from ranet.evaluation.tables import Row
+from ranet.evaluation.tables import Row, interval_of, with_interval
 from ranet.evaluation.units import CostScale
 
 
@@ -115,13 +115,13 @@ def exit_sheets(comparison: Comparison) -> list[Sheet]:
 
     def accuracy(point: Point, n: int) -> str:
         cost = "" if shared else f"\nat {scale.text(point.cost.mean)}"
-        return _mean_and_std(point.top1, n) + cost
+        return _mean_and_std(point.top1, n, comparison.images) + cost
 
     def first(place: Place) -> tuple[str, ...]:
         return (str(place), scale.text(next(iter(costs[place])))) if shared else (str(place),)
 
     names = ("exit", "cost") if shared else ("exit",)
-    caption = f"Top-1 %, mean ± standard deviation over n runs; {'' if shared else 'at '}cost in {scale.label}."
+    caption = f"{_spread_of(comparison.exits)}; {'' if shared else 'at '}cost in {scale.label}."
     sheets = [_sheet("Each exit", caption, names, comparison, comparison.exits, places, first, accuracy, _runs)]
     return sheets + _difference_sheets("Each exit", names, comparison, comparison.exits, places, first)
 
@@ -141,13 +141,13 @@ def budget_sheets(comparison: Comparison, most: int | None = None) -> list[Sheet
         places = [places[i] for i in np.linspace(0, len(places) - 1, most).round().astype(int)]
 
     def accuracy(point: Point, n: int) -> str:
-        return f"{_mean_and_std(point.top1, n)}\nat {scale.text(point.cost.mean)}"
+        return f"{_mean_and_std(point.top1, n, comparison.images)}\nat {scale.text(point.cost.mean)}"
 
     def first(place: Place) -> tuple[str, ...]:
         return (scale.text(place),)
 
     caption = (
-        "Top-1 %, mean ± standard deviation over n runs, at the mean cost on the test images; budget and cost in "
+        f"{_spread_of(comparison.budgets)}, at the mean cost on the test images; budget and cost in "
         f"{scale.label}. Geometric policies, solved for the budget on validation images."
     )
     points, names = comparison.budgets, ("budget",)
@@ -204,7 +204,15 @@ def _pairs(point: Point) -> int:
     return point.difference.n if point.difference else 0
 
 
-def _mean_and_std(statistic: Statistic, usual: int) -> str:
+def _spread_of(points: Sequence[Point]) -> str:
+    one = " (of one run, its 95 % interval over the test images)" if any(point.top1.n == 1 for point in points) else ""
+    return f"Top-1 %, mean ± standard deviation over n runs{one}"
+
+
+def _mean_and_std(statistic: Statistic, usual: int, images: int) -> str:
+    if statistic.n == 1:
+        n = "" if usual == 1 else " (n=1)"
+        return with_interval(statistic.mean, interval_of(statistic.mean, images)) + n
     n = "" if statistic.n == usual else f" (n={statistic.n})"
     return f"{_number(100 * statistic.mean)} ± {_number(100 * statistic.std)}{n}"
 
@@ -215,7 +223,7 @@ def _difference_text(point: Point, usual: int) -> str:
         return "-"
     n = "" if found.n == usual else f" (n={found.n})"
     mean, low, high = (_number(100 * value, "+") for value in (found.mean, found.low, found.high))
-    interval = f"\n[{low}, {high}]" if found.n > 1 else ""
+    interval = "" if isnan(found.low) else f"\n[{low}, {high}]"
     return f"{mean} ± {_number(100 * found.std)}{n}{interval}"
 
 

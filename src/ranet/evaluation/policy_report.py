@@ -16,7 +16,7 @@ from ranet.calibration.options import RISKS
 from ranet.calibration.risk import observed_risk
 from ranet.evaluation.differences import Difference, mean_difference
 from ranet.evaluation.promised import Promise, costs_of, read_promise
-from ranet.evaluation.tables import percent, write_csv
+from ranet.evaluation.tables import interval_of, percent, with_interval, write_csv
 from ranet.evaluation.units import CostScale
 from ranet.files import written_whole
 from ranet.strict_json import strict_json
@@ -97,7 +97,8 @@ class PolicyReport:
         for k, (expected, share) in enumerate(zip(promised.exit_shares, seen.exit_shares, strict=True), start=1):
             table.add_row(f"leave at exit {k} %", percent(expected), percent(share))
         for k, accuracy in enumerate(seen.accuracy_per_exit, start=1):
-            table.add_row(f"right of those, exit {k} %", "-", percent(accuracy))
+            left = round(seen.exit_shares[k - 1] * self.images)
+            table.add_row(f"right of those, exit {k} %", "-", with_interval(accuracy, interval_of(accuracy, left)))
         return table
 
     def write(self, folder: str | Path) -> tuple[Path, Path]:

@@ -13,8 +13,8 @@ from rich.table import Table
 
 from ranet.calibration import Calibration, ExitScores
 from ranet.calibration.alternatives import alone_name
-from ranet.calibration.intervals import Interval, accuracy_interval
-from ranet.evaluation.tables import Row, percent, with_interval
+from ranet.calibration.intervals import Interval
+from ranet.evaluation.tables import Row, interval_columns, interval_of, percent, with_interval
 from ranet.evaluation.units import CostScale
 
 Floats = npt.NDArray[np.float64]
@@ -27,14 +27,14 @@ class StaticExits:
     Attributes:
         costs: (K,) of each exit as the only one.
         unit: of the costs.
-        right: the number of images that each exit answers rightly, (K,), by split: "validation" and, where there are
-            such images, "test"; a split without labels is left out.
+        top1: (K,) fractions by split: "validation" and, where there are such images, "test"; a split without labels is
+            left out.
         images: how many there are of each of these splits.
     """
 
     costs: Floats
     unit: str
-    right: Mapping[str, npt.NDArray[np.int64]]
+    top1: Mapping[str, Floats]
     images: Mapping[str, int]
 
     @classmethod
@@ -42,32 +42,25 @@ class StaticExits:
         """Count on these images."""
         splits = {"validation": validation} | ({} if test is None else {"test": test})
         labelled = {split: scores for split, scores in splits.items() if scores.has("correct")}
-        return cls(
-            costs,
-            unit,
-            {split: scores.correct.sum(axis=1) for split, scores in labelled.items()},
-            {split: scores.num_images for split, scores in labelled.items()},
-        )
+        top1 = {split: scores.correct.mean(axis=1) for split, scores in labelled.items()}
+        return cls(costs, unit, top1, {split: scores.num_images for split, scores in labelled.items()})
 
     def accuracy(self, split: str) -> Floats:
         """(K,) top-1 fractions; NaN for a split without labels."""
-        if split not in self.right:
-            return np.full(len(self.costs), np.nan)
-        accuracy: Floats = self.right[split] / self.images[split]
-        return accuracy
+        return self.top1.get(split, np.full(len(self.costs), np.nan))
 
-    def interval(self, split: str, exit: int) -> Interval:
-        """Of the accuracy, 95 %."""
-        return accuracy_interval(int(self.right[split][exit]), self.images[split])
+    def interval(self, split: str, exit: int) -> Interval | None:
+        """Of the accuracy (95 %); None for a split without labels."""
+        return interval_of(float(self.accuracy(split)[exit]), self.images.get(split, 0))
 
     def table(self) -> Table:
         """For the console."""
         scale = CostScale.of(self.costs, self.unit)
         table = Table(title="Each exit alone", box=None)
-        for name in ("exit", "cost", *(f"{split} top-1 %" for split in self.right)):
+        for name in ("exit", "cost", *(f"{split} top-1 %" for split in self.top1)):
             table.add_column(name, justify="right")
         for k, cost in enumerate(self.costs):
-            cells = [with_interval(self.accuracy(split)[k], self.interval(split, k)) for split in self.right]
+            cells = [with_interval(self.accuracy(split)[k], self.interval(split, k)) for split in self.top1]
             table.add_row(str(k + 1), scale.text(cost), *cells)
         return table
 
@@ -76,10 +69,10 @@ class StaticExits:
         rows: list[Row] = []
         for k, cost in enumerate(self.costs):
             row: Row = {"exit": k + 1, f"cost_{self.unit}" if self.unit else "cost": float(cost)}
-            for split in self.right:
-                low, high = self.interval(split, k)
-                row[f"{split}_accuracy_percent"] = 100 * float(self.accuracy(split)[k])
-                row |= {f"{split}_accuracy_percent_low": 100 * low, f"{split}_accuracy_percent_high": 100 * high}
+            for split in self.top1:
+                name = f"{split}_accuracy_percent"
+                row[name] = 100 * float(self.accuracy(split)[k])
+                row |= interval_columns(name, self.interval(split, k), 100)
             rows.append(row)
         return rows
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Mapping, Sequence
+from math import nan
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 from rich.table import Table
 
 from ranet.calibration import PolicyOutcome
-from ranet.calibration.intervals import Interval
+from ranet.calibration.intervals import Interval, accuracy_interval
 from ranet.evaluation.anytime import AnytimeCurve
 from ranet.evaluation.budgeted import BudgetedCurve
 from ranet.evaluation.units import CostScale
@@ -40,6 +41,8 @@ def anytime_rows(curve: AnytimeCurve, unit: str) -> list[Row]:
             _with_unit("cost", unit): float(curve.cost[k]),
             "top1_percent": 100 * float(curve.top1[k]),
             "top5_percent": 100 * float(curve.top5[k]),
+            **interval_columns("top1_percent", interval_of(curve.top1[k], curve.images), 100),
+            **interval_columns("top5_percent", interval_of(curve.top5[k], curve.images), 100),
         }
         for k in range(len(curve.cost))
     ]
@@ -66,6 +69,7 @@ def budgeted_rows(curve: BudgetedCurve, unit: str) -> list[Row]:
             "val_accuracy_percent": 100 * float(curve.validation_accuracy[i]),
             "test_accuracy_percent": 100 * float(curve.accuracy[i]),
             _with_unit("test_mean", unit or "cost"): float(curve.mean_cost[i]),
+            **interval_columns("test_accuracy_percent", interval_of(curve.accuracy[i], curve.images), 100),
         }
         row |= {f"threshold_{k}": float(value) for k, value in enumerate(curve.thresholds[i], start=1)}
         row |= {f"share_{k}_percent": 100 * float(value) for k, value in enumerate(curve.exit_shares[i], start=1)}
@@ -79,7 +83,7 @@ def exits_table(
 ) -> Table:
     """The exits for the console."""
     scale = CostScale.of(curve.cost, unit)
-    table = Table(title="Exits", caption=f"cost in {scale.label}")
+    table = Table(title="Exits", caption=f"cost in {scale.label}; in brackets 95 % intervals")
     names = ["exit", "cost", "top-1 %", "top-5 %", "ECE"]
     if outcome is not None:
         names += ["leave %", "right of them %"]
@@ -87,7 +91,8 @@ def exits_table(
     for name in names:
         table.add_column(name, justify="right")
     for k, row in enumerate(exit_rows(curve, unit, outcome)):
-        cells = [str(k + 1), scale.text(curve.cost[k]), f"{row['top1_percent']:.2f}", f"{row['top5_percent']:.2f}"]
+        top1 = with_interval(curve.top1[k], interval_of(curve.top1[k], curve.images))
+        cells = [str(k + 1), scale.text(curve.cost[k]), top1, percent(curve.top5[k])]
         cells.append(f"{row['calibration_error']:.4f}")
         if outcome is not None:
             cells += [percent(outcome.exit_shares[k]), percent(outcome.accuracy_per_exit[k])]
@@ -98,14 +103,16 @@ def exits_table(
 def budgeted_table(curve: BudgetedCurve, costs: np.ndarray, unit: str, points: int = 8) -> Table:
     """Some points of the sweep for the console, evenly spread over the mean cost."""
     scale = CostScale.of(costs, unit)
-    table = Table(title="Budgeted batch classification", caption=f"cost in {scale.label}")
+    caption = f"cost in {scale.label}; in brackets 95 % intervals"
+    table = Table(title="Budgeted batch classification", caption=caption)
     for name in ("ratio", "mean cost", "top-1 %", f"leave at exits 1 to {len(costs)} %"):
         table.add_column(name, justify="right")
     wanted = np.linspace(curve.mean_cost.min(), curve.mean_cost.max(), points)
     nearest = {int(np.abs(curve.mean_cost - cost).argmin()) for cost in wanted}
     for i in sorted(nearest, key=lambda i: curve.mean_cost[i]):
         shares = " ".join(f"{100 * share:3.0f}" for share in curve.exit_shares[i])
-        table.add_row(f"{curve.ratios[i]:.3g}", scale.text(curve.mean_cost[i]), percent(curve.accuracy[i]), shares)
+        top1 = with_interval(curve.accuracy[i], interval_of(curve.accuracy[i], curve.images))
+        table.add_row(f"{curve.ratios[i]:.3g}", scale.text(curve.mean_cost[i]), top1, shares)
     return table
 
 
@@ -129,6 +136,27 @@ def with_interval(accuracy: float, interval: Interval | None) -> str:
     if interval is None or np.isnan(accuracy):
         return percent(accuracy)
     return f"{percent(accuracy)} ({100 * interval[0]:.1f}-{100 * interval[1]:.1f})"
+
+
+def interval_of(accuracy: float, images: int) -> Interval | None:
+    """The interval (95 %) of an accuracy seen on so many images; None where there is none.
+
+    Example:
+        >>> [round(end, 3) for end in interval_of(1.0, 4)], interval_of(float("nan"), 0)
+        ([0.398, 1.0], None)
+    """
+    return None if np.isnan(accuracy) else accuracy_interval(round(accuracy * images), images)
+
+
+def interval_columns(name: str, interval: Interval | None, factor: float = 1.0) -> Row:
+    """Both ends times the factor, as columns for programs; NaN where there is no interval.
+
+    Example:
+        >>> interval_columns("top1_percent", (0.25, 0.5), 100)
+        {'top1_percent_low': 25.0, 'top1_percent_high': 50.0}
+    """
+    low, high = (nan, nan) if interval is None else interval
+    return {f"{name}_low": factor * low, f"{name}_high": factor * high}
 
 
 def _with_unit(name: str, unit: str) -> str:
