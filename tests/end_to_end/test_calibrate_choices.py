@@ -45,8 +45,8 @@ def test_an_exit_alone_is_chosen_and_said(here: Path, tmp_path: Path) -> None:
     assert told["accuracy"] < 0.72
     assert (
         "Exit 2 alone is chosen: it answers 76.00 % of the validation images rightly at a cost of 2.000, and the "
-        f"geometric policy that spends the budget {100 * told['accuracy']:.2f} % at {told['cost']:#.4g} (a difference of "
-        f"{76 - 100 * told['accuracy']:.2f} points, 95 % interval +"
+        f"geometric policy that spends the budget {100 * told['accuracy']:.2f} % at {told['cost']:#.4g} (a difference "
+        f"of {76 - 100 * told['accuracy']:.2f} points, 95 % interval +"
     ) in out
     (row,) = rows(tmp_path)
     assert (row["policy"], row["chosen"]) == ("geometric", "exit 2 alone")
@@ -70,8 +70,8 @@ def test_the_familys_own_policy_is_kept_on_request_and_the_better_exit_said(here
     predicted = policy.metadata["predicted"]
     assert "chosen" not in policy.metadata
     assert (
-        "Exit 2 alone is better: it answers 76.00 % of the validation images rightly at a cost of 2.000, and this policy "
-        f"{100 * predicted['accuracy']:.2f} % at {predicted['cost']:#.4g}."
+        "Exit 2 alone is better: it answers 76.00 % of the validation images rightly at a cost of 2.000, and this "
+        f"policy {100 * predicted['accuracy']:.2f} % at {predicted['cost']:#.4g}."
     ) in out
     out = calibrate(*options, "budget=[1.5,2.5,4]", folder=here)
     assert (

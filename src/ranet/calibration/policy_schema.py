@@ -199,6 +199,8 @@ _METADATA: dict[str, Check] = {
     "guarantee": _OBJECT,
     "deadline": ("a number of milliseconds", _is_positive),
     "exit_index": ("the index of one of the {exits} exits", _is_exit),
+    "chosen": _TEXT,
+    "instead_of": _OBJECT,
     "used_exits": ("a list of indices of the {exits} exits, each more than the one before", _is_exits),
     "score_distribution": ("edges and counts for each of the {exits} exits", _is_objects),
     "solved_with": ("an object of versions", _is_software),

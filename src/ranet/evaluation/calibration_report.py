@@ -141,7 +141,7 @@ class CalibrationReport:
         return rows
 
     def write(self, folder: str | Path, title: str | None = "Exit policies") -> list[Path]:
-        """Write calibration.csv into the folder, and with labels static_exits.csv and, with a title, calibration.png."""
+        """Write calibration.csv into the folder; with labels static_exits.csv and, with a title, calibration.png."""
         folder = Path(folder)
         written = [folder / "calibration.csv"]
         write_csv(written[0], self.rows())
