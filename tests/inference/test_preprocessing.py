@@ -81,7 +81,6 @@ def test_the_data_sets_own_images_pass_as_they_are() -> None:
     )
 
 
-@settings(deadline=None, max_examples=60)
 @given(
     mode=st.sampled_from(sorted(MODES)),
     width=st.integers(8, 90),
