@@ -25,7 +25,7 @@ from ranet.cost import CostProfile, StageCosts
 torch.set_num_threads(1)
 
 # Every day the same few examples; --hypothesis-profile=thorough draws many others (make test-all). How long one takes
-# depends on what else the machine does.
+# depends on what else the machine does. Where one is dear a test takes a third of them.
 settings.register_profile(
     "everyday", deadline=None, suppress_health_check=[HealthCheck.too_slow], max_examples=25, derandomize=True
 )

@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.console import Console
@@ -30,7 +30,6 @@ def table_of(columns: int, rows: int, cell: Callable[[int, int], str], heading: 
     return table
 
 
-@settings(deadline=None, max_examples=30)
 @given(columns=st.integers(2, 12), width=st.integers(30, 200), digits=st.integers(1, 12))
 def test_every_number_is_there_unbroken_in_the_row_of_its_name(columns: int, width: int, digits: int) -> None:
     lines = printed(table_of(columns, 3, lambda i, k: f"{i}{k:02}.{'7' * digits} ±0.{k}"), width)

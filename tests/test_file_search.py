@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ranet.file_search import FoundFiles, UnreadableFolder, find_files
@@ -44,7 +44,6 @@ def test_a_folder_may_be_called_like_an_image(tmp_path: Path) -> None:
 names = st.text(st.sampled_from("aB-é\udce4"), min_size=1, max_size=2)
 
 
-@settings(deadline=None, max_examples=30)
 @given(paths=st.sets(st.lists(names, min_size=1, max_size=3).map(lambda parts: "/".join(parts) + ".png"), max_size=8))
 def test_without_links_it_is_what_pathlib_finds(paths: set[str], tmp_path_factory: pytest.TempPathFactory) -> None:
     folder = tmp_path_factory.mktemp("found")

@@ -492,7 +492,7 @@ def test_without_labels_there_is_no_figure(tmp_path: Path) -> None:
     assert len(policy_rows(benchmark)) == 2
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=settings().max_examples // 3)
 @given(st.lists(st.integers(0, EXITS - 1), min_size=1, max_size=40), st.integers(1, 9))
 def test_all_images_are_answered_whatever_their_number(exits: list[int], seed: int) -> None:
     with pytest.MonkeyPatch.context() as patch:

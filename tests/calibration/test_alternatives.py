@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ranet.calibration import (
@@ -96,7 +96,6 @@ def test_without_labels_nothing_is_compared() -> None:
         assert one.instead is None
 
 
-@settings(max_examples=60, deadline=None)
 @given(
     family=st.sampled_from(list(POLICIES)), exits=st.integers(1, 5), images=st.integers(1, 40),
     classes=st.integers(2, 4), seed=st.integers(0, 10_000),

@@ -2,7 +2,7 @@ from math import inf, isnan, nan
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binom
 
@@ -13,7 +13,6 @@ from ranet.errors import UserError
 TIMES = [1.5, 4.0, 9.0, 9.5]
 
 
-@settings(deadline=None, max_examples=200)
 @given(
     latencies=st.lists(st.floats(0, 1e4), min_size=1, max_size=8, unique=True).map(sorted),
     data=st.data(),

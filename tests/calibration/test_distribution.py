@@ -4,7 +4,7 @@ from math import inf, nan
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -24,7 +24,6 @@ def counted_by_hand(row: np.ndarray, edges: list[float]) -> list[int]:
     return [sum(low <= float(score) < high for score in row) for low, high in pairwise(ends)]
 
 
-@settings(deadline=None, max_examples=60)
 @given(st.one_of(CROWDED, SPREAD), st.randoms(use_true_random=False))
 def test_every_image_is_in_the_bin_that_the_definition_says(scores, random):
     summaries = summarise_scores(scores)

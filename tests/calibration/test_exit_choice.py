@@ -4,7 +4,7 @@ from math import inf, isnan
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ranet.calibration import (
@@ -70,7 +70,6 @@ def test_patience_uses_all_exits_however_dear():
         calibrate_exits(scores, costs, 1.0, policy="patience")
 
 
-@settings(deadline=None, max_examples=80)
 @given(
     family=st.sampled_from(FAMILIES), exits=st.integers(1, 5), images=st.integers(1, 60), fraction=st.floats(0, 1.2),
     seed=st.integers(0, 1000), tied=st.booleans(), data=st.data(),

@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import stats
@@ -167,7 +167,6 @@ some_logits = arrays(np.float32, shapes, elements=st.floats(-60, 60, width=32))
 some_predictions = arrays(np.int64, st.tuples(st.integers(1, 8), st.integers(1, 6)), elements=st.integers(0, 2))
 
 
-@settings(deadline=None, max_examples=80)
 @given(logits=some_logits, data=st.data())
 def test_scores_are_their_definitions(logits, data):
     """Margin by sorting and entropy by SciPy, in float64, at any temperatures."""
@@ -233,7 +232,6 @@ def test_a_temperature_is_a_division_and_keeps_predictions(logits, labels):
     np.testing.assert_array_equal(ExitScores.from_logits(logits, temperatures=np.ones(3)).confidence, plain.confidence)
 
 
-@settings(deadline=None, max_examples=60)
 @given(predictions=some_predictions)
 def test_runs_of_agreement_by_looking_back(predictions):
     runs = runs_of_agreement(predictions)
@@ -243,7 +241,6 @@ def test_runs_of_agreement_by_looking_back(predictions):
         assert runs[k, image] == (differing[0] if len(differing) else k + 1)
 
 
-@settings(deadline=None, max_examples=60)
 @given(predictions=some_predictions, data=st.data())
 def test_patience_of_t_exits_when_t_exits_agree(predictions, data):
     """The confidence orders those of equal runs, and never makes up for an exit, not even where it is 1."""
@@ -394,7 +391,6 @@ class TestFilesOfOtherPrograms:
             ExitScores.load(tmp_path)
 
     @pytest.mark.filterwarnings("ignore")
-    @settings(deadline=None, max_examples=150)
     @given(data=st.data(), compressed=st.booleans())
     def test_damaged_files_are_named(self, data, compressed, tmp_path_factory):
         """Whatever is changed, the file is either refused in one sentence or its arrays are what they were."""

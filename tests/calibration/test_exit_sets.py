@@ -4,7 +4,7 @@ from math import inf, sqrt
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.optimize import brentq
 
@@ -15,7 +15,6 @@ from ranet.calibration.exit_sets import ExitSetJudge, all_sets, quotas_within
 from .exit_choices import lifelike, stages_and_heads, tables
 
 
-@settings(deadline=None, max_examples=60)
 @given(costs=tables(), fraction=st.floats(0.01, 0.99), images=st.integers(5, 500))
 def test_quotas_spend_the_budget_to_a_few_images(costs, fraction, images):
     sets = all_sets(costs.num_exits)

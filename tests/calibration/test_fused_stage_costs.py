@@ -2,7 +2,7 @@ from math import inf
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ranet.calibration import FusedStageCosts, checked_costs, exit_for_deadline
@@ -18,7 +18,6 @@ def least(table: np.ndarray, first: int, last: int) -> float:
     return min(ways)
 
 
-@settings(deadline=None, max_examples=80)
 @given(costs=tables(), data=st.data())
 def test_used_exits_cost_the_sum_of_their_fused_stages_and_the_others_less_than_the_next(costs, data):
     last = costs.num_exits - 1
@@ -35,7 +34,6 @@ def test_used_exits_cost_the_sum_of_their_fused_stages_and_the_others_less_than_
             assert cumulative[k] == pytest.approx(lowest)
 
 
-@settings(deadline=None, max_examples=40)
 @given(costs=tables())
 def test_a_deadline_takes_the_row_of_the_first_stage_in_order(costs):
     np.testing.assert_allclose(costs.alone, np.maximum.accumulate(costs.table[0]))

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ranet.calibration import ExitPolicy, ExitScores, load_policy
@@ -190,7 +190,6 @@ def test_conformal_control_keeps_the_risk_in_expectation(risk, many_times):
 )
 @example(seed=0, risk="accuracy", score="confidence", delta=0.1, eps=0.3, general=True)
 @example(seed=0, risk="disagreement", score="confidence", delta=0.1, eps=0.3, general=True)
-@settings(max_examples=25, deadline=None)
 def test_the_threshold_is_the_last_that_passes_one_by_one(seed, risk, score, delta, eps, general):
     general = general and delta is not None and eps > 0.2
     bound = "hoeffding_bentkus" if general else "binomial"

@@ -10,7 +10,7 @@ from zipfile import ZipFile
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
@@ -143,7 +143,6 @@ def test_a_killed_pass_goes_on(kind: type[Loader], options: dict[str, Any], batc
 
 
 @pytest.mark.parametrize("kind", LOADERS)
-@settings(deadline=None, max_examples=30)
 @given(data=st.data())
 def test_other_batches_never_give_other_scores(kind: type[Loader], data: st.DataObject, tmp_path_factory: Any) -> None:
     """Passes with any batches, killed anywhere, one after the other in one folder."""
@@ -245,7 +244,6 @@ def test_a_score_file_without_a_key_is_not_believed(tmp_path: Path) -> None:
     assert network.asked == SIZES
 
 
-@settings(deadline=None, max_examples=80)
 @given(data=st.data())
 def test_damaged_files_are_never_believed(data: st.DataObject, tmp_path_factory: Any) -> None:
     """Any file, whole or of a part, with bytes changed, cut off or put in: the scores are right all the same."""

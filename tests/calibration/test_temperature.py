@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.optimize import minimize_scalar
 from torch.nn.functional import cross_entropy
@@ -83,7 +83,6 @@ def test_calibrated_confidence_is_the_accuracy():
     np.testing.assert_array_equal(after.prediction, before.prediction)
 
 
-@settings(deadline=None, max_examples=60)
 @given(problem=problems)
 def test_no_temperature_is_better(problem):
     logits, labels = problem
@@ -97,7 +96,6 @@ def test_no_temperature_is_better(problem):
                 assert least <= loss(of_exit, labels, other) + 1e-9
 
 
-@settings(deadline=None, max_examples=30)
 @given(problem=problems)
 def test_the_derivative_vanishes_inside_the_bounds(problem):
     logits, labels = problem
@@ -113,7 +111,6 @@ def test_the_derivative_vanishes_inside_the_bounds(problem):
             assert abs(slope) < 1e-6 * np.abs(of_exit).max()
 
 
-@settings(deadline=None, max_examples=30)
 @given(problem=problems, seed=st.integers(0, 100))
 def test_order_of_images_and_names_of_classes_do_not_matter(problem, seed):
     logits, labels = problem

@@ -2,7 +2,7 @@ from math import inf
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ranet.calibration import ExitPolicy, ExitScores
@@ -21,7 +21,6 @@ def problems(draw) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 @given(problems())
-@settings(max_examples=150, deadline=None)
 def test_counts_along_the_walk_are_those_of_policies_one_by_one(problem):
     compared, marked, grid = problem
     exits, images = compared.shape

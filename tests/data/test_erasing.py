@@ -109,7 +109,7 @@ def test_erasing_against_a_loop(seed: int, probability: float, cutout: int, size
         assert expected.all()
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=settings().max_examples // 3)
 @given(
     seed=st.integers(0, 1000),
     epoch=st.integers(0, 300),

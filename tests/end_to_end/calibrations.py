@@ -1,7 +1,10 @@
 """What tests of ranet calibrate share: a network, and what is to be true of every policy."""
 
 import csv
+import shutil
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -21,9 +24,17 @@ RESULTS = ["calibration.csv", "calibration.png", "config.yaml", "environment.jso
 
 
 def train_network(folder: Path) -> None:
-    """Train it into FOLDER/run, in a few seconds."""
+    """Put its run into FOLDER/run."""
+    shutil.copytree(Path(_trained().name) / "run", folder / "run")
+
+
+@cache
+def _trained() -> TemporaryDirectory[str]:
+    """Train it, in a few seconds; a run may be copied."""
+    folder = TemporaryDirectory()
     easy = [f"data.{name}={value}" for name, value in EASY.items()]
-    train(*NETWORK, *easy, "evaluate=false", "run=run", folder=folder)
+    train(*NETWORK, *easy, "evaluate=false", "run=run", folder=Path(folder.name))
+    return folder
 
 
 def calibrate(*options: str | Path, folder: Path) -> str:

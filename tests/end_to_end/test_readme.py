@@ -12,7 +12,9 @@ import pytest
 from PIL import Image
 
 import ranet
-from ranet.cli.main import main
+
+from .commands import SMALL
+from .commands import ranet as command
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text()
@@ -45,9 +47,9 @@ def photos(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def words(command: str, cifar: Path) -> list[str]:
+def words(line: str, cifar: Path) -> list[str]:
     """The command's words, shortened where it trains, with data in place of a download."""
-    program, *arguments = shlex.split(command)
+    program, *arguments = shlex.split(line)
     assert program == "ranet"
     if arguments[0] == "train":
         arguments += SHORT
@@ -57,6 +59,8 @@ def words(command: str, cifar: Path) -> list[str]:
             arguments += ["data.train_copies=1", "data.eval_copies=1"]
         else:  # is not measured afterwards
             arguments.append("evaluate=false")
+        if "data.download=true" in arguments:
+            arguments.append("+trainer.limit_val_batches=1")
     if arguments[0] == "bench":
         arguments += ["backends=torch", "seconds=1", "rounds=1"]
     if "deadline=1000" in arguments:
@@ -66,14 +70,27 @@ def words(command: str, cifar: Path) -> list[str]:
     return [replaced.get(word, word) for word in arguments]
 
 
+def small(arguments: list[str]) -> list[str]:
+    """The words with a network of three small exits, and for two seeds in place of three."""
+    network = [*SMALL, "model.blocks=3"]
+    replaced = {
+        "model=ranet_small": network,
+        "seed=0,1,2": ["seed=0,1", *network],
+        "run=runs/long": ["run=runs/long", *network],
+    }
+    return [word for argument in arguments for word in replaced.get(argument, [argument])]
+
+
+@pytest.mark.parametrize("as_they_stand", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_the_commands_of_the_readme_work_one_after_the_other(
-    photos: Path, cifar_root: Path, monkeypatch: pytest.MonkeyPatch
+    as_they_stand: bool, photos: Path, cifar_root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(photos)
     assert len(COMMANDS) >= 18
-    for command in COMMANDS:
-        monkeypatch.setattr(sys, "argv", ["ranet", *words(command, cifar_root)])
-        main()
+    for line in COMMANDS:
+        arguments = words(line, cifar_root)
+        outcome = command(*(arguments if as_they_stand else small(arguments)), folder=photos)
+        assert outcome.status == 0, (line, outcome.err)
     assert (photos / "runs" / "photos" / "evaluation" / "budgeted.png").exists()
     assert (photos / "policy.json").exists()
     assert len((photos / "answers.csv").read_text().splitlines()) == 6

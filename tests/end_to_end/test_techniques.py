@@ -3,6 +3,8 @@
 import csv
 import json
 import shutil
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +23,10 @@ from .test_configuration import CONF
 
 TECHNIQUES = sorted(path.stem for path in (CONF / "technique").glob("*.yaml"))
 COLLABORATING = {"isc", "isc_ofa", "ge_isc_ofa", "imta_two_stage"}
-NETWORKS = {"msdnet": SMALL, "ranet": ["model=ranet_tiny", "model.blocks=1", "model.block_step=1"]}
+SMALL_RANET = ["model=ranet_tiny", "model.blocks=1", "model.block_step=1"]
 BOTH = ("plain", "ge_isc_ofa")
 TWO_STAGES = [*SMALL, "technique=imta_two_stage", "trainer.max_epochs=3", "evaluate=false", "run=run"]
+FOUR_EPOCHS = [*TWO_STAGES, "technique.first_stage_share=0.5", "trainer.max_epochs=4"]
 
 
 def state(checkpoint: Path) -> dict[str, Tensor]:
@@ -34,39 +37,59 @@ def test_all_the_techniques_are_there() -> None:
     assert {"plain", "ge", "isc", "ofa", "ge_isc_ofa", "imta_two_stage"} <= set(TECHNIQUES)
 
 
-@pytest.mark.parametrize(
-    ("technique", "model"),
-    [
-        # The simplest and the one with everything on both; the others on the second with all tests.
-        pytest.param(technique, model, marks=[pytest.mark.slow] if model == "ranet" and technique not in BOTH else [])
-        for technique in TECHNIQUES
-        for model in NETWORKS
-    ],
-)
-def test_a_technique_trains_and_what_it_trained_is_evaluated_and_calibrated(
-    technique: str, model: str, tmp_path: Path
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The run of a technique on the small MSDNet, which is trained when a test first asks for it."""
+    folder = tmp_path_factory.mktemp("trained")
+
+    @cache
+    def run(technique: str) -> Path:
+        options = [f"technique={technique}", "trainer.max_epochs=2", "evaluate=false", f"run={technique}"]
+        train(*SMALL, *options, folder=folder)
+        return folder / technique
+
+    return run
+
+
+@pytest.mark.parametrize("technique", TECHNIQUES)
+def test_what_a_technique_trained_is_calibrated_and_evaluated(
+    technique: str, trained: Callable[[str], Path], tmp_path: Path
 ) -> None:
-    train(*NETWORKS[model], f"technique={technique}", "trainer.max_epochs=2", "run=run", folder=tmp_path)
-    trained = ranet.load_trained(tmp_path / "run")
-    collaborates = technique in COLLABORATING
-    assert isinstance(trained.network, ranet.InlineCollaboration) == collaborates
+    check_what_was_trained(trained(technique), technique, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "technique",
+    # The simplest and the one with everything; the others with all tests.
+    [pytest.param(technique, marks=[] if technique in BOTH else [pytest.mark.slow]) for technique in TECHNIQUES],
+)
+def test_a_technique_trains_a_ranet_and_measures_it(technique: str, tmp_path: Path) -> None:
+    train(*SMALL_RANET, f"technique={technique}", "trainer.max_epochs=2", "run=run", folder=tmp_path)
     costs = json.loads((tmp_path / "run" / "evaluation" / "costs.json").read_text())
-    assert costs["heads_can_be_skipped"] != collaborates
-    assert costs["macs_per_exit"] == ranet.measure_costs(trained.network).macs_per_exit
+    assert costs["heads_can_be_skipped"] != (technique in COLLABORATING)
+    assert costs["macs_per_exit"] == check_what_was_trained(tmp_path / "run", technique, tmp_path)
+
+
+def check_what_was_trained(run: Path, technique: str, folder: Path) -> list[int]:
+    """Calibrate and evaluate a run; return the multiply-adds of its exits."""
+    network = ranet.load_trained(run).network
+    assert isinstance(network, ranet.InlineCollaboration) == (technique in COLLABORATING)
+    costs = ranet.measure_costs(network)
+    assert costs.heads_can_be_skipped != (technique in COLLABORATING)
     outcome = command(
-        *("calibrate", "checkpoint=run", "budget=0.9", "unit=fraction", "output=policy.json"), folder=tmp_path
+        *("calibrate", f"checkpoint={run}", "budget=0.9", "unit=fraction", "output=policy.json"), folder=folder
     )
     assert outcome.status == 0, outcome.err
-    outcome = command("evaluate", "checkpoint=run", "policy=policy.json", "run=seen", folder=tmp_path)
+    assert ranet.load_policy(folder / "policy.json").metadata["cost_per_exit"] == costs.macs_per_exit
+    outcome = command("evaluate", f"checkpoint={run}", "policy=policy.json", "run=seen", folder=folder)
     assert outcome.status == 0, outcome.err
+    return costs.macs_per_exit
 
 
-def test_each_technique_learns_something_else(tmp_path: Path) -> None:
+def test_each_technique_learns_something_else(trained: Callable[[str], Path]) -> None:
     learned = {}
     for technique in TECHNIQUES:
-        train(*SMALL, f"technique={technique}", "trainer.max_epochs=2", "evaluate=false", f"run={technique}",
-              folder=tmp_path)  # fmt: skip
-        weights = state(tmp_path / technique / "checkpoints" / "last.ckpt")
+        weights = state(trained(technique) / "checkpoints" / "last.ckpt")
         prefix = "network.network." if technique in COLLABORATING else "network."
         learned[technique] = torch.cat([weights[f"{prefix}heads.{k}.linear.weight"].flatten() for k in range(2)])
     for one in TECHNIQUES:
@@ -78,6 +101,14 @@ def test_each_technique_learns_something_else(tmp_path: Path) -> None:
 def two_stages(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("two_stages")
     train(*TWO_STAGES, folder=folder)
+    return folder / "run"
+
+
+@pytest.fixture(scope="module")
+def four_epochs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of two stages that was never stopped."""
+    folder = tmp_path_factory.mktemp("four_epochs")
+    train(*FOUR_EPOCHS, folder=folder)
     return folder / "run"
 
 
@@ -113,14 +144,9 @@ class TestTwoStages:
 
     @pytest.mark.parametrize("stopped_in", ["first", "between", "second"])
     def test_each_stage_goes_on_where_it_was_stopped(
-        self, stopped_in: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, two_stages: Path
+        self, stopped_in: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, four_epochs: Path
     ) -> None:
         """Stopped after a checkpoint: the steps since then are lost, and done again."""
-        options = [*TWO_STAGES, "technique.first_stage_share=0.5", "trainer.max_epochs=4"]
-        (tmp_path / "whole").mkdir()
-        (tmp_path / "stopped").mkdir()
-        train(*options, folder=tmp_path / "whole")
-
         seen = 0
 
         def stop(self: Any, *_: Any) -> None:
@@ -132,11 +158,11 @@ class TestTwoStages:
         with monkeypatch.context() as patch:
             patch.setattr("ranet.training.RandomState.on_train_epoch_start", stop)
             with pytest.raises(_StoppedError):
-                train(*options, folder=tmp_path / "stopped")
-        assert (tmp_path / "stopped/run/checkpoints/last.ckpt").exists() == (stopped_in == "second")
-        train(*options, "resume=true", folder=tmp_path / "stopped")
+                train(*FOUR_EPOCHS, folder=tmp_path)
+        assert (tmp_path / "run/checkpoints/last.ckpt").exists() == (stopped_in == "second")
+        train(*FOUR_EPOCHS, "resume=true", folder=tmp_path)
         for name in ("stage1/checkpoints/last.ckpt", "checkpoints/last.ckpt", "checkpoints/best.ckpt"):
-            whole, gone_on = state(tmp_path / "whole/run" / name), state(tmp_path / "stopped/run" / name)
+            whole, gone_on = state(four_epochs / name), state(tmp_path / "run" / name)
             assert list(whole) == list(gone_on)
             for weight, value in whole.items():
                 assert torch.equal(gone_on[weight], value), (name, weight)
@@ -207,8 +233,9 @@ class TestTeachers:
         torch.save(get_model("squeezenet1_1", num_classes=3).state_dict(), tmp_path / "three.pth")
         torch.save(create_network("msdnet_tiny").state_dict(), tmp_path / "msdnet.pth")
         torch.save({"model": get_model("squeezenet1_1").state_dict(), "epoch": 3}, tmp_path / "training.pth")
-        torch.save(get_model("vit_b_32", num_classes=10).state_dict(), tmp_path / "vit.pth")
+        torch.save(get_model("squeezenet1_1", num_classes=10).state_dict(), tmp_path / "ten.pth")
         before = content(tmp_path)
+        tiny = ["data.image_size=12", "data.min_size=4", "data.max_size=8"]
         squeezenet = "technique.teacher=torchvision/squeezenet1_1"
         for options, message in (
             ([f"technique.teacher={two_stages}", "model.num_classes=20"], "tells 10 classes apart and the network 20"),
@@ -218,8 +245,8 @@ class TestTeachers:
             ([squeezenet, "technique.teacher_weights=training.pth"], "not the state dictionary of torchvision's"),
             (["technique.teacher=last-exit"], "A teacher is last_exit, first_stage, torchvision/NAME, a run folder"),
             (
-                ["technique.teacher=torchvision/vit_b_32", "technique.teacher_weights=vit.pth"],
-                "cannot see images of 32 pixels: Wrong image height! Expected 224",
+                [squeezenet, "technique.teacher_weights=ten.pth", *tiny],
+                "cannot see images of 12 pixels: ",
             ),
             ([squeezenet, "technique.teacher_weights=IMAGENET1K_V9"], "did you mean IMAGENET1K_V1"),
             ([squeezenet], "A teacher must have been trained"),
@@ -241,16 +268,18 @@ class TestTeachers:
         ("ge", "technique.equilibrium=coarsest"),
     ],
 )
-def test_each_option_of_a_technique_changes_what_is_learned(technique: str, option: str, tmp_path: Path) -> None:
+def test_each_option_of_a_technique_changes_what_is_learned(
+    technique: str, option: str, trained: Callable[[str], Path], tmp_path: Path
+) -> None:
+    options = [f"technique={technique}", option, "trainer.max_epochs=2", "evaluate=false", "run=changed"]
+    train(*SMALL, *options, folder=tmp_path)
     learned = []
-    for options in ([], [option]):
-        run = f"run={len(options)}"
-        train(*SMALL, f"technique={technique}", *options, "evaluate=false", run, folder=tmp_path)
-        weights = state(tmp_path / run.removeprefix("run=") / "checkpoints" / "last.ckpt")
+    for run in (trained(technique), tmp_path / "changed"):
+        weights = state(run / "checkpoints" / "last.ckpt")
         learned.append(torch.cat([v.flatten().double() for name, v in weights.items() if name.endswith("weight")]))
     assert not torch.equal(*learned)
     if "detach" in option:
-        network = ranet.load_trained(tmp_path / "1").network
+        network = ranet.load_trained(tmp_path / "changed").network
         assert isinstance(network, ranet.InlineCollaboration)
         assert not network.detach
 

@@ -6,7 +6,7 @@ from math import comb, log, prod
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 from scipy.stats import chi2, mannwhitneyu, permutation_test
@@ -27,7 +27,6 @@ from ranet.evaluation.homogeneity import (
 COUNTS = st.lists(st.tuples(st.integers(20, 400), st.integers(20, 400)), min_size=2, max_size=8)
 
 
-@settings(deadline=None, max_examples=60)
 @given(COUNTS)
 def test_statistics_are_those_of_their_definitions(pairs):
     then, now = np.array(pairs).T

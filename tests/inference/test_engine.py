@@ -55,7 +55,7 @@ def cases(draw: st.DrawFn) -> tuple[str, ExitPolicy, int, int | None]:
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=settings().max_examples // 3)
 @given(case=cases())
 def test_a_call_answers_as_the_replay(backend: str, case: tuple[str, ExitPolicy, int, int | None]) -> None:
     name, policy, count, max_exit = case
@@ -67,7 +67,7 @@ def test_a_call_answers_as_the_replay(backend: str, case: tuple[str, ExitPolicy,
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=settings().max_examples // 3)
 @given(case=cases(), sizes=st.lists(st.integers(0, 40), max_size=8), size=st.sampled_from([1, 4, 16, 64]))
 def test_a_stream_answers_as_the_replay(
     backend: str, case: tuple[str, ExitPolicy, int, int | None], sizes: list[int], size: int

@@ -15,7 +15,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
@@ -182,7 +182,6 @@ THRESHOLDS = st.lists(st.sampled_from([0.5, inf, inf, -inf]), min_size=5, max_si
 
 
 @given(st.lists(st.builds(ExitPolicy, THRESHOLDS.map(tuple)), min_size=1, max_size=3), st.booleans(), st.data())
-@settings(deadline=None, max_examples=100)
 def test_every_policy_runs_fused_and_can_be_capped_wherever_a_stage_ends(
     policies: list[ExitPolicy], all_exits: bool, data: st.DataObject
 ) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ranet.calibration import ExitPolicy
@@ -373,12 +373,10 @@ def all_chains(stages: set[FusedStage]) -> list[list[FusedStage]]:
 
 class TestChains:
     @given(STAGE_SETS)
-    @settings(deadline=None, max_examples=80)
     def test_cuts_are_the_ends_of_all_chains(self, stages: set[FusedStage]) -> None:
         assert reachable_cuts(stages) == tuple(sorted({chain[-1].last for chain in all_chains(stages)}))
 
     @given(STAGE_SETS, st.sets(st.integers(0, EXITS - 1), min_size=1))
-    @settings(deadline=None, max_examples=200)
     def test_the_chain_has_the_fewest_stages_that_stop_at_the_exits(
         self, stages: set[FusedStage], exits: set[int]
     ) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ranet import UserError, create_network, measure_latency
@@ -203,7 +203,6 @@ def test_on_the_gpu_the_time_is_that_of_finished_work(batch_size: int) -> None:
     assert profile.table_ms[0, -1] * batch_size == pytest.approx(start.elapsed_time(end), rel=1.0)
 
 
-@settings(deadline=None, max_examples=50)
 @given(st.lists(st.floats(1e-6, 1e3), min_size=2, max_size=50))
 def test_the_summary_is_that_of_the_standard_library(seconds: list[float]) -> None:
     timings = Timings.of(seconds)

@@ -12,7 +12,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
@@ -218,7 +218,6 @@ class TestTheCache:
             assert operators(one.model) == operators(other.model)
         assert exports == []
 
-    @settings(max_examples=30, deadline=None)
     @given(data=st.data())
     def test_a_damaged_file_is_as_good_as_none(self, thrifty: StagedNetwork, folder: Path, data: st.DataObject) -> None:
         asked = []

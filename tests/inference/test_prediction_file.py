@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ranet.errors import UserError
@@ -32,7 +32,6 @@ CLASSES = ("cat", "dog, small", 'a "fish"', "bird\nof prey")
 names_of_files = st.text(st.characters(codec="utf-8", exclude_characters="\0\r"), min_size=1, max_size=8)
 
 
-@settings(deadline=None, max_examples=40)
 @given(names=st.lists(names_of_files, max_size=9), seed=st.integers(0, 99), json_lines=st.booleans())
 def test_rows_read_back_are_what_the_engine_said(names: list[str], seed: int, json_lines: bool) -> None:
     said, file = answers(len(names), seed), io.StringIO(newline="")

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -34,7 +34,6 @@ def noise(width: int, height: int, seed: int = 0) -> Image.Image:
     return Image.fromarray(pixels)
 
 
-@settings(deadline=None, max_examples=60)
 @given(
     name=st.sampled_from(sorted(CATALOGUE)),
     image_size=st.integers(8, 40),
@@ -82,7 +81,6 @@ def test_the_data_sets_own_images_pass_as_they_are() -> None:
     )
 
 
-@settings(deadline=None, max_examples=60)
 @given(
     mode=st.sampled_from(sorted(MODES)),
     width=st.integers(8, 90),

@@ -115,7 +115,7 @@ class TestStages:
                 if first == last and after:
                     before[last + 1] = after
 
-    @settings(max_examples=8, deadline=None)
+    @settings(max_examples=settings().max_examples // 3)
     @given(data=st.data())
     def test_images_leave_behind_any_cut(self, name: str, runtime: tuple[str, Precision], data: st.DataObject) -> None:
         """Any exits, any number of images, and any of them that go on, in any order."""
@@ -198,7 +198,7 @@ class TestRows:
                 assert {len(array) for array in buffer} == {size}
             state = backend.run(stage, state, 3)[1]
 
-    @settings(max_examples=20, deadline=None)
+    @settings(max_examples=settings().max_examples // 3)
     @given(
         rows=st.none() | st.lists(st.integers(0, 2), min_size=1, max_size=4), at=st.integers(0, 3), seed=st.integers(0)
     )

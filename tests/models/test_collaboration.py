@@ -40,9 +40,9 @@ def test_linear_layers_and_links_have_as_many_parameters_as_in_the_authors_code(
 
 def test_a_link_and_a_linear_layer_are_the_papers_layer_on_a_concatenation() -> None:
     torch.manual_seed(0)
-    features, previous = torch.randn(6, 20), torch.randn(6, 7)
-    own, link = nn.Linear(20, 7), CollaborationLink(7, 20)
-    wide = nn.Linear(40, 7)
+    features, previous = torch.randn(6, 20).double(), torch.randn(6, 7).double()
+    own, link = nn.Linear(20, 7).double(), CollaborationLink(7, 20).double()
+    wide = nn.Linear(40, 7).double()
     with torch.no_grad():
         wide.weight.copy_(torch.cat([own.weight, link.linear.weight], dim=1))
         wide.bias.copy_(own.bias)

@@ -3,7 +3,7 @@
 from math import floor, inf
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -47,7 +47,6 @@ def thresholds_told_slowly(confidence: list[list[float]], quotas: list[int]) -> 
     return thresholds
 
 
-@settings(max_examples=200, deadline=None)
 @given(scores=exit_scores(), ratio=RATIOS)
 def test_thresholds_are_those_of_the_slow_procedure(scores, ratio):
     quotas = geometric_quotas([ratio], scores.num_exits, scores.num_images)[0].tolist()
@@ -55,7 +54,6 @@ def test_thresholds_are_those_of_the_slow_procedure(scores, ratio):
     assert geometric_policy(scores, ratio).thresholds == tuple(expected)
 
 
-@settings(max_examples=200, deadline=None)
 @given(ratio=RATIOS, exits=st.integers(1, 10), images=st.integers(1, 5000))
 def test_quotas_are_the_floors_of_the_geometric_shares(ratio, exits, images):
     quotas = geometric_quotas([ratio], exits, images)[0]
@@ -66,7 +64,6 @@ def test_quotas_are_the_floors_of_the_geometric_shares(ratio, exits, images):
     assert quotas.sum() <= images
 
 
-@settings(max_examples=200, deadline=None)
 @given(data=st.data())
 def test_outcomes_are_those_counted_image_by_image(data):
     validation = data.draw(exit_scores())
@@ -87,7 +84,6 @@ def test_outcomes_are_those_counted_image_by_image(data):
     assert abs(outcome.exit_shares.sum() - 1) < 1e-12
 
 
-@settings(max_examples=50, deadline=None)
 @given(scores=exit_scores(), fraction=st.floats(0.0, 1.2))
 def test_calibration_never_exceeds_a_budget_that_can_be_reached(scores, fraction):
     costs = np.arange(1.0, scores.num_exits + 1)
@@ -97,7 +93,6 @@ def test_calibration_never_exceeds_a_budget_that_can_be_reached(scores, fraction
     assert result.predicted_cost == evaluate_policy(result.policy, scores, costs).mean_cost
 
 
-@settings(max_examples=50, deadline=None)
 @given(data=st.data())
 def test_a_policy_file_keeps_everything(data, tmp_path_factory):
     thresholds = data.draw(st.lists(st.floats(width=32, allow_nan=False), max_size=8))

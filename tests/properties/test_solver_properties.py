@@ -41,7 +41,6 @@ def increasing_costs(exits: int, seed: int) -> np.ndarray:
     return np.cumsum(np.random.default_rng(seed).uniform(0.1, 5.0, size=exits))
 
 
-@settings(max_examples=60, deadline=None)
 @given(
     scores=distinct_scores(),
     family=st.sampled_from(FAMILIES),
@@ -60,7 +59,6 @@ def test_the_budget_is_met_within_one_image(scores, family, fraction, seed):
     np.testing.assert_allclose(result.exit_shares, seen.exit_shares)
 
 
-@settings(max_examples=60, deadline=None)
 @given(scores=tied_scores(), family=st.sampled_from(list(POLICIES)), fraction=st.floats(0, 1.2))
 def test_equal_and_saturated_scores_never_break_a_budget(scores, family, fraction):
     costs = increasing_costs(scores.num_exits, seed=scores.num_images)
@@ -70,7 +68,6 @@ def test_equal_and_saturated_scores_never_break_a_budget(scores, family, fractio
     assert everything.predicted_cost == costs[-1]
 
 
-@settings(max_examples=40, deadline=None)
 @given(
     scores=st.one_of(distinct_scores(), tied_scores()),
     family=st.sampled_from(list(POLICIES)),
@@ -86,7 +83,6 @@ def test_the_order_of_the_images_changes_nothing(scores, family, fraction, data)
     assert (one.predicted_cost, one.interval) == (other.predicted_cost, other.interval)
 
 
-@settings(max_examples=30, deadline=None)
 @given(scores=distinct_scores(most_images=12), steps=st.integers(2, 6))
 def test_more_budget_never_means_less_validation_accuracy_for_the_optimum(scores, steps):
     scores = ExitScores(scores.confidence[:3], scores.prediction[:3], labels=scores.labels)
@@ -97,7 +93,6 @@ def test_more_budget_never_means_less_validation_accuracy_for_the_optimum(scores
     assert accuracies == sorted(accuracies)
 
 
-@settings(max_examples=30, deadline=None)
 @given(scores=tied_scores())
 def test_nobody_leaves_at_an_infinite_threshold_and_everybody_below_all_scores(scores):
     last = scores.num_exits - 1
@@ -106,7 +101,7 @@ def test_nobody_leaves_at_an_infinite_threshold_and_everybody_below_all_scores(s
         assert (ExitPolicy.only(exit, scores.num_exits).exits(scores) == exit).all()
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=settings().max_examples // 3)
 @given(seed=st.integers(0, 1000), fraction=st.floats(0, 1))
 def test_heavy_ties_in_any_order_give_the_same_optimum(seed, fraction):
     rng = np.random.default_rng(seed)

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn.functional import cross_entropy, kl_div, log_softmax, softmax
@@ -39,7 +39,6 @@ def image_by_image(
     return total / images
 
 
-@settings(max_examples=40, deadline=None)
 @given(
     exits=st.integers(1, 4),
     images=st.integers(1, 9),
