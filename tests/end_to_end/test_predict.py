@@ -444,24 +444,18 @@ def checkpoint_of_folders(folder: Path, root: Path) -> Path:
     return path
 
 
-def test_classes_of_folders_are_named_while_the_folders_are_there(tmp_path: Path) -> None:
+def test_classes_that_a_checkpoint_does_not_say_are_not_guessed(tmp_path: Path) -> None:
+    """Class folders may have other names by now, so a checkpoint of before names were recorded has none."""
     root = tmp_path / "photos"
     path = checkpoint_of_folders(tmp_path, root)
     config = OmegaConf.create(
         {"checkpoint": str(path), "model": {"name": None}, "data": {"root": None, "eval_batch_size": None}}
     )
+    for name in ("bee", "ant", "cat"):
+        (root / "train" / name).mkdir(parents=True)
     alone = load_network_alone(config)
     assert alone.classes is None
     assert (alone.preprocessing.image_size, alone.preprocessing.resize) == (32, 37)
-    for name in ("bee", "ant", "cat"):
-        (root / "train" / name).mkdir(parents=True)
-    assert load_network_alone(config).classes == ("ant", "bee", "cat")
-    moved = root.rename(tmp_path / "moved")
-    assert load_network_alone(config).classes is None
-    config.data.root = str(moved)
-    assert load_network_alone(config).classes == ("ant", "bee", "cat")
-    (moved / "train" / "dog").mkdir()
-    assert load_network_alone(config).classes is None
 
     ExitPolicy((0.0,) * 4).save(tmp_path / "policy.json")
     Image.new("RGB", (50, 40)).save(tmp_path / "image.png")
