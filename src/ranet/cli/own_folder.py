@@ -53,7 +53,7 @@ def locked(folder: Path | None) -> Iterator[None]:
     if folder is None or fcntl is None or not is_first_process():
         yield
         return
-    new = not folder.exists()
+    new = [each for each in (folder, *folder.parents) if not each.exists()]
     held = _lock(folder / LOCK)
     try:
         yield
@@ -62,9 +62,9 @@ def locked(folder: Path | None) -> Iterator[None]:
             with suppress(OSError):
                 (folder / LOCK).unlink()
             os.close(held)
-        if new:
-            with suppress(OSError):  # there is something in it
-                folder.rmdir()
+        with suppress(OSError):  # there is something in it
+            for each in new:
+                each.rmdir()
 
 
 def _lock(path: Path) -> int | None:
