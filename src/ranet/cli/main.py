@@ -34,9 +34,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         with ended_in_order():
             from ranet.cli.edge import run_verb  # with Hydra
-    except Stopped as stop:
-        print(f"ranet: {stop}", file=sys.stderr)
-        raise SystemExit(stop.status) from None
+    except Stopped as stopped:
+        stopped.leave()
 
     # Else Python searches all that PyTorch and the runtimes have made for cycles when it ends, which takes seconds.
     atexit.register(gc.freeze)
