@@ -98,8 +98,10 @@ def run_verb(name: str, verb: Verb) -> None:
         sys.argv[1:] = map(quoted, sys.argv[1:])
         with ended_in_order():
             entry(guarded)()
-    except Exception as error:
+    except Stopped as stopped:
         print_failures()
+        stopped.leave()
+    except Exception as error:
         said = _said(error)
         if said is None:
             raise
@@ -163,8 +165,6 @@ def _quoted(word: str) -> str:
 
 def _said(error: Exception) -> tuple[str, int] | None:
     """Return what is said of an error, and the status to exit with; None if it is a fault of the program."""
-    if isinstance(error, Stopped):
-        return str(error), error.status
     if isinstance(error, UserError | WriteError):
         return str(error), 1
     if isinstance(error, OSError) and error.filename is not None:

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import NoReturn
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 # Seconds within which a second signal is the first once more, from whoever passes Ctrl-C on.
 _SAME = 1.0
+# Seconds after which a KeyboardInterrupt that was lost is raised again.
+_AGAIN = 0.1
 # Where Lightning looks for the number of a process of a distributed run.
 _RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK")
 _received: list[int] = []
 
 
-class Stopped(Exception):  # noqa: N818 (no error: the user wanted it)
+class Stopped(Exception):
     """The command was told to end; the message is a sentence for the user.
 
     Attributes:
@@ -27,6 +32,19 @@ class Stopped(Exception):  # noqa: N818 (no error: the user wanted it)
     def __init__(self, sentence: str, status: int) -> None:
         super().__init__(sentence)
         self.status = status
+
+    def leave(self) -> NoReturn:
+        """Say the sentence and end the process at once.
+
+        Python's own end would wait for workers that are gone, and report what was cut off.
+        """
+        if is_first_process():
+            print(f"ranet: {self}", file=sys.stderr)
+        for worker in multiprocessing.active_children():
+            worker.kill()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(self.status)
 
 
 def is_first_process() -> bool:
@@ -42,7 +60,7 @@ def ended_in_order() -> Iterator[None]:
     want that.
 
     Raises:
-        Stopped: if one of them came, whatever the block has made of it.
+        Stopped: if one of them came, whatever the block has made of it. Further signals are ignored from then on.
     """
     process, latest = os.getpid(), -_SAME
 
@@ -53,13 +71,24 @@ def ended_in_order() -> Iterator[None]:
                 signal.signal(number, signal.SIG_DFL)
                 os.kill(os.getpid(), number)
             return
-        _received.append(number)
-        earlier, latest = latest, time.monotonic()
-        if latest - earlier >= _SAME:
+        impatient = False
+        if number != signal.SIGALRM:
+            _received.append(number)
+            earlier, latest = latest, time.monotonic()
+            impatient = latest - earlier >= _SAME
+            # Where Python drops what is raised, such as while a worker is forked, it is lost.
+            signal.setitimer(signal.ITIMER_REAL, _AGAIN, _AGAIN)
+            # PyTorch would raise an error of its own for each worker that the same signal has ended.
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        # While an exception is handled the block is on its way out.
+        if impatient or sys.exc_info()[0] is None:
             raise KeyboardInterrupt
 
     _received.clear()
-    before = {number: signal.getsignal(number) for number in _SIGNALS}
+    numbers = (*_SIGNALS, signal.SIGALRM)
+    before = {number: signal.getsignal(number) or signal.SIG_DFL for number in numbers}
+    hook = sys.unraisablehook
+    sys.unraisablehook = lambda dropped: None if _received else hook(dropped)
     for number, handler in before.items():
         if handler is not signal.SIG_IGN:
             signal.signal(number, stop)
@@ -70,11 +99,12 @@ def ended_in_order() -> Iterator[None]:
     except BaseException as error:
         if not _received:
             raise
-        # Python, too, takes its time to end.
-        before = dict.fromkeys(_SIGNALS, signal.SIG_IGN)
+        before = dict.fromkeys(numbers, signal.SIG_IGN)
         said = str(error) if isinstance(error, KeyboardInterrupt) else ""
         raise Stopped(said or "Stopped.", 128 + _received[0]) from error
     finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        sys.unraisablehook = hook
         for number, handler in before.items():
             signal.signal(number, handler)
 

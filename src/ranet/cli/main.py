@@ -35,9 +35,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         with ended_in_order():
             from ranet.cli.edge import run_verb  # with Hydra
             from ranet.console import accept_any_text
-    except Stopped as stop:
-        print(f"ranet: {stop}", file=sys.stderr)
-        raise SystemExit(stop.status) from None
+    except Stopped as stopped:
+        stopped.leave()
 
     for stream in (sys.stdout, sys.stderr):
         accept_any_text(stream)
