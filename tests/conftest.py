@@ -1,6 +1,7 @@
 """Where the reference weights, counts and real data lie, when they lie beside the checkout."""
 
 import io
+import os
 import subprocess
 import sys
 import zlib
@@ -22,6 +23,7 @@ from ranet.console import print_table
 from ranet.cost import CostProfile, StageCosts
 
 # Small networks are no faster on several threads, and much slower where the machine has other things to do.
+os.environ["OMP_NUM_THREADS"] = "1"  # for the commands
 torch.set_num_threads(1)
 
 # Every day the same few examples; --hypothesis-profile=thorough draws many others (make test-all). How long one takes

@@ -21,6 +21,7 @@ SHORT = [
     "data.batch_size=32",
     "trainer.max_epochs=1",
     "trainer.accelerator=cpu",
+    "trainer.precision=32-true",  # the same on every machine
     "trainer.enable_progress_bar=false",
     "logger.wandb.mode=disabled",
 ]

@@ -55,7 +55,7 @@ def benchmark_settings(
         settings: what to measure in.
         reference: of `reference_answers`.
         rivals: static networks; an ONNX file has no turn in PyTorch.
-        threads: processor threads for one operator; None leaves it to the runtimes.
+        threads: processor threads for one operator; None: one for each core that this process may use.
         amount: how much.
 
     Yields:

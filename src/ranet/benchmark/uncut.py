@@ -49,7 +49,8 @@ class Runtime(NamedTuple):
     Attributes:
         backend: "torch", "onnxruntime" or "openvino".
         precision: "float32" or "bfloat16"; ONNX Runtime computes in float32 alone.
-        threads: processor threads of ONNX Runtime and OpenVINO; None leaves it to them. PyTorch's hold for the process.
+        threads: processor threads of ONNX Runtime and OpenVINO; None: one for each core that this process may use.
+            PyTorch's hold for the process.
         device: for PyTorch.
     """
 

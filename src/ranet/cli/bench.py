@@ -34,6 +34,7 @@ from ranet.console import new_console, print_table, say
 from ranet.cost import measure_costs
 from ranet.data import ImageData
 from ranet.errors import UserError
+from ranet.hardware import compute_threads
 from ranet.models import StagedNetwork, create_network, network_fingerprint
 from ranet.training import TrainedNetwork
 
@@ -205,7 +206,7 @@ def _conditions(config: DictConfig, device: torch.device, images: int) -> dict[s
     return {
         "command": " ".join(["ranet", str(job.job.config_name), *job.overrides.task]),
         "hardware": torch.cuda.get_device_name(device) if device.type == "cuda" else around["processor"],
-        "threads": config.threads or f"each runtime's own (PyTorch: {around['threads']})",
+        "threads": config.threads or f"{compute_threads()} (PyTorch: {around['threads']})",
         "images": images,
         "rounds": config.rounds,
         "seconds for a setting": config.seconds,

@@ -31,6 +31,7 @@ from ranet.cli.sweep import failure, failures, forget_failures, print_failures, 
 from ranet.cli.verbs import Verb
 from ranet.errors import UserError, unknown_name
 from ranet.files import WriteError, advice, is_unwritable
+from ranet.hardware import limit_threads
 from ranet.models.registry import list_families, list_networks, option_defaults
 
 _SWITCHES = ("resume", "channels_last", "evaluate", "lazy", "collaboration", "test", "all_exits", "alternatives")
@@ -67,7 +68,10 @@ def run_verb(name: str, verb: Verb) -> None:
             import_module(verb.options).check_options(config)
         with _notices(), locked(_run_folder(config)):
             _say_what_loads(name, config)
-            return import_module(f"ranet.cli.{name}").run(config)
+            run = import_module(f"ranet.cli.{name}").run
+            if "torch" in sys.modules:
+                limit_threads()
+            return run(config)
 
     def guarded(config: DictConfig) -> Any:
         alone = HydraConfig.get().mode is RunMode.RUN

@@ -20,6 +20,7 @@ from ranet.data import ImageData
 from ranet.data.described import split_notices, split_table
 from ranet.data.record import DataRecord
 from ranet.errors import UserError
+from ranet.hardware import limit_threads
 from ranet.models import StagedNetwork
 from ranet.training import Technique
 from ranet.training.checkpoints import read_checkpoint
@@ -57,6 +58,7 @@ def fit(
     classifier = build_classifier(config, technique, data, first_stage)
     trainer = build_trainer(config, folder, validates=len(data.val_dataloader()) > 0, resume_step=step)
     _refuse_distributed_sweep(trainer)
+    limit_threads(trainer.num_devices)
     classifier.make_optimization(config.trainer.max_epochs)  # whose options are refused before anything is written
     write_record(folder, record)
     if trainer.strategy.root_device.type == "cpu":

@@ -21,6 +21,7 @@ from ranet.cli.predict_origin import chunk_ends, origin_of
 from ranet.cli.progress import bar
 from ranet.cli.shares import is_number, is_share, parse_share
 from ranet.errors import UserError
+from ranet.hardware import limit_threads
 from ranet.inference.engine import EarlyExitEngine
 from ranet.inference.image_files import ImageArray, ImageFiles, ReadImage, default_readers, open_images, read_ahead
 from ranet.inference.openvino_backend import BATCH_SIZES
@@ -212,6 +213,7 @@ def _open(
     from ranet.cli.network_alone import load_network_alone
     from ranet.cli.trained import evaluation_device
 
+    limit_threads()
     alone = load_network_alone(config)
     source = _images(config, alone.preprocessing)
     device = config.device or (evaluation_device() if config.backend in ("auto", "torch") else "cpu")

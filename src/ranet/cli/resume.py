@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
+from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 from ranet.cli.build import plain
 from ranet.cli.run_folder import CONFIG
 from ranet.errors import UserError
+from ranet.hardware import training_precision
 from ranet.training.checkpoints import read_checkpoint
 
 # What may differ between a run and its resumption: nothing of it changes what is learned.
@@ -40,6 +42,20 @@ def resume_step(config: DictConfig, folder: Path, last: Path) -> int | None:
         if old != new and option.split(".")[0] not in _FREE_GROUPS and option not in _FREE_OPTIONS:
             raise UserError(f"{folder} was trained with {option}={old}, not {new}; resume with the same command.")
     return int(read_checkpoint(last)["global_step"])
+
+
+def settle_precision(config: DictConfig, folder: Path) -> None:
+    """Replace trainer.precision=auto by what it means here, or by what it meant where the run in the folder began."""
+    if config.trainer.precision != "auto":
+        return
+    here = training_precision(str(config.trainer.accelerator))
+    begun = config.resume and (folder / CONFIG).exists()
+    config.trainer.precision = OmegaConf.load(folder / CONFIG).trainer.precision if begun else here
+    if config.trainer.precision != here:
+        rank_zero_only(print)(
+            f"The run was started with trainer.precision={config.trainer.precision} and goes on with it; "
+            f"a new run would take {here} here."
+        )
 
 
 def finished_epochs(last: Path) -> int:

@@ -13,6 +13,7 @@ from ranet.cli.ending import when_stopped
 from ranet.cli.evaluate import report_curves
 from ranet.cli.fit import fit, how_to_go_on
 from ranet.cli.main import main
+from ranet.cli.resume import settle_precision
 from ranet.cli.run_folder import run_folder
 from ranet.cli.trained import build_data_of, evaluation_device
 from ranet.cli.two_stages import fit_two_stages
@@ -23,6 +24,7 @@ def run(config: DictConfig) -> None:
     """Train, as the configuration says."""
     technique: Technique = build("technique", config.technique)
     folder = run_folder()
+    settle_precision(config, folder)
     if technique.stages == 1:
         fit(config, technique, folder)
     else:

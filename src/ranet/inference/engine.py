@@ -54,8 +54,8 @@ class EarlyExitEngine:
         device: for PyTorch, such as "cpu" or "cuda"; by default where the network is.
         precision: "float32" or "bfloat16", in which the network computes and states travel. Bfloat16 changes some
             answers: `ranet bench` says how many.
-        threads: processor threads for one operator; None leaves it to the runtime. For PyTorch it holds for the whole
-            process.
+        threads: processor threads for one operator; None: one for each core that this process may use. For PyTorch
+            it holds for the whole process, and None leaves it as it is.
         batch_sizes: the batch sizes that OpenVINO compiles, each when it is first needed; a batch of another size is
             padded to the next. The other backends compute batches of any size.
         cache: where graphs and measurements are kept; None: $RANET_CACHE, or else ~/.cache/ranet.

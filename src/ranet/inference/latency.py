@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 
 from ranet.errors import UserError
-from ranet.hardware import device_name
+from ranet.hardware import compute_threads, device_name
 from ranet.inference.backend import Backend, State
 from ranet.inference.fastest import runtime_version
 from ranet.inference.fused_stages import FusedStage
@@ -54,7 +54,7 @@ def measure_latency(
         backend: as for `ranet.EarlyExitEngine`: "torch", "onnxruntime", "openvino", or "auto".
         device: for PyTorch; by default where the network's parameters are.
         precision: "float32" or "bfloat16".
-        threads: processor threads for one operator; None leaves it to the runtime.
+        threads: processor threads for one operator; None: one for each core that this process may use.
         min_run_time: seconds, for each of the K (K + 1) / 2 fused stages, that all runs together take; each runs at
             least five times.
         cache: where graphs and the choice of "auto" are kept; None: $RANET_CACHE, or else ~/.cache/ranet.
@@ -88,7 +88,7 @@ def measure_latency(
             image_size=runtime.facts.image_size,
             device=runtime.device,
             hardware=device_name(torch.device(runtime.device)),
-            threads=torch.get_num_threads() if runtime.name == "torch" else threads,
+            threads=torch.get_num_threads() if runtime.name == "torch" else threads or compute_threads(),
             platform=platform.platform(),
             stages=timed,
         )

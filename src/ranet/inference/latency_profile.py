@@ -41,7 +41,7 @@ class LatencyProfile:
         image_size: height and width of the images in pixels.
         device: such as "cpu" or "cuda:0".
         hardware: name of the processor or GPU.
-        threads: processor threads for one operator; None: as many as the runtime took.
+        threads: processor threads for one operator; None: not known.
         platform: the operating system.
         stages: K rows of timings; ``stages[a][b - a]`` is of the stages a..b (from 0) as one fused stage that is
             answered at exit b, its cut included (`ranet.measure_latency`). So the rows get shorter.

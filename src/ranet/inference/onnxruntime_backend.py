@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ranet.errors import UserError
+from ranet.hardware import compute_threads
 from ranet.inference.backend import Precision, Rows, State
 from ranet.inference.extras import require
 from ranet.inference.fused_stages import FusedStage
@@ -27,7 +28,7 @@ class OnnxRuntimeBackend:
 
     Args:
         source: of the graphs; each is loaded when its stage is first used.
-        threads: how many compute; by default as many as ONNX Runtime chooses, one for each core.
+        threads: how many compute; by default one for each core that this process may use.
         precision: "float32".
 
     Raises:
@@ -93,12 +94,12 @@ def session_options(threads: int | None = None) -> Any:
     """How sessions compute (onnxruntime.SessionOptions), one beside the other in a process.
 
     Args:
-        threads: for one operator; None: as many as ONNX Runtime chooses.
+        threads: for one operator; None: one for each core that this process may use.
     """
     onnxruntime = require("onnxruntime", "onnx", "The onnxruntime backend")
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors; they are raised, too
-    options.intra_op_num_threads = threads or 0
+    options.intra_op_num_threads = threads or compute_threads()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
     options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
     # Threads that wait for work keep their core busy, which makes a stage up to a third faster; when it ends they

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ranet.errors import UserError
+from ranet.hardware import compute_threads
 from ranet.inference.backend import Array, Precision, Rows, State
 from ranet.inference.extras import require
 from ranet.inference.fused_stages import FusedStage
@@ -34,7 +35,7 @@ class OpenVinoBackend:
 
     Args:
         source: of the graphs.
-        threads: how many compute; by default as many as OpenVINO chooses, one for each core.
+        threads: how many compute; by default one for each core that this process may use.
         precision: "float32" or "bfloat16".
         batch_sizes: that are compiled; a batch is padded to the next of them.
 
@@ -206,14 +207,14 @@ def compile_options(precision: Precision, threads: int | None = None) -> dict[st
 
     Args:
         precision: in which it computes.
-        threads: None: as many as OpenVINO chooses.
+        threads: None: one for each core that this process may use.
     """
-    options = {
+    return {
         "INFERENCE_PRECISION_HINT": "bf16" if precision == "bfloat16" else "f32",
         "PERFORMANCE_HINT": "LATENCY",
         "NUM_STREAMS": "1",
+        "INFERENCE_NUM_THREADS": str(threads or compute_threads()),
     }
-    return options if threads is None else {**options, "INFERENCE_NUM_THREADS": str(threads)}
 
 
 def _is_map(spec: TensorSpec) -> bool:
