@@ -17,7 +17,10 @@ from torch import nn
 from ranet.cost.counting import Operations, count_operations
 from ranet.errors import UserError
 from ranet.files import written_whole
+from ranet.models.collaboration import InlineCollaboration
+from ranet.models.msdnet import MSDNet
 from ranet.models.staged import StagedNetwork
+from ranet.models.staged_checks import check_attributes, checked_state
 
 
 @dataclass(frozen=True)
@@ -142,20 +145,26 @@ def measure_costs(network: StagedNetwork, image_size: int | None = None) -> Cost
         image_size: height and width of the image in pixels; by default those that the network was built for.
 
     Raises:
-        UserError: if the network cannot run on images of that size.
+        UserError: if the network breaks the contract of `StagedNetwork`, or cannot run on images of that size.
 
     Example:
         >>> from ranet.models import create_network
         >>> measure_costs(create_network("msdnet_cifar_budgeted_5")).macs_per_exit
         [6781184, 14185984, 27244288, 41327616, 58030336]
     """
+    check_attributes(network)
     size = network.image_size if image_size is None else image_size
     if size < 1:
         raise UserError(f"image_size={size} must be at least 1.")
     model = _without_data(network).eval()
-    switches = [module for module in model.modules() if hasattr(module, "lazy")]
-    macs, paper_ops = _stage_costs(model, size, switches, lazy=False)
-    lazy_macs, lazy_paper_ops = _stage_costs(model, size, switches, lazy=True) if switches else (macs, paper_ops)
+    inner = model.network if isinstance(model, InlineCollaboration) else model
+    if isinstance(inner, MSDNet):
+        inner.lazy = True
+        lazy_macs, lazy_paper_ops = _stage_costs(model, size)
+        inner.lazy = False
+        macs, paper_ops = _stage_costs(model, size)
+    else:
+        lazy_macs, lazy_paper_ops = macs, paper_ops = _stage_costs(model, size)
     return CostProfile(
         image_size=size,
         parameters=sum(p.numel() for p in network.parameters()),
@@ -174,21 +183,19 @@ def _without_data(network: StagedNetwork) -> StagedNetwork:
     return copy.deepcopy(network, memo)
 
 
-def _stage_costs(
-    network: StagedNetwork, image_size: int, switches: Sequence[nn.Module], lazy: bool
-) -> tuple[StageCosts, StageCosts]:
+def _stage_costs(network: StagedNetwork, image_size: int) -> tuple[StageCosts, StageCosts]:
     """MACs and paper ops of each stage and head."""
-    for module in switches:
-        setattr(module, "lazy", lazy)  # noqa: B010 (an attribute that only some modules have)
     images = torch.empty(1, 3, image_size, image_size, device="meta")
     stem, state = count_operations(lambda: network.stem(images))
+    checked_state(network, "stem", state, 1)
     backbone: list[Operations] = []
     heads: list[Operations] = []
     logits = None
     for k in range(network.num_exits):
         counted, state = count_operations(partial(network.advance, k, state))
+        checked_state(network, "advance", state, 1)
         backbone.append(counted)
-        counted, logits = count_operations(partial(network.classify, k, state, logits))
+        counted, logits = count_operations(partial(network.exit_logits, k, state, logits))
         heads.append(counted)
     backbone[0] = Operations(stem.macs + backbone[0].macs, stem.paper_ops + backbone[0].paper_ops)
     return _by_name("macs", backbone, heads), _by_name("paper_ops", backbone, heads)

@@ -29,6 +29,7 @@ from ranet.inference.onnx_graphs import NetworkGraphs
 from ranet.inference.policies_given import GivenPolicies, given_policies
 from ranet.inference.preprocessing import Floats, Preprocessing
 from ranet.models import StagedNetwork
+from ranet.models.staged_checks import check_network
 
 #: Largest difference between the logits in ONNX Runtime and in PyTorch, relative to the largest logit of the exit.
 TOLERANCE = 1e-3
@@ -84,6 +85,7 @@ def export_engine(
         UserError: for policies of another network, a folder with other things, class names of another number, if a
             package is missing, or if the graphs do not say what the network says.
     """
+    check_network(network)
     target = Path(folder).resolve()
     restore_folder(target)
     _check_target(target)

@@ -155,7 +155,7 @@ class _AllCuts(nn.Module):
         state, logits = network.stem(images), None
         for k in range(network.num_exits):
             state = network.advance(k, state)
-            logits = network.classify(k, state, logits)
+            logits = network.exit_logits(k, state, logits)
             name(logits, f"logits_{k}")
             if k < network.num_exits - 1:
                 travelling = state if network.heads_can_be_skipped else (*state, logits)
@@ -173,7 +173,7 @@ def _source(network: nn.Module) -> str | None:
     files = set()
     for module in network.modules():
         for kind in type(module).__mro__:
-            if not kind.__module__.startswith(("torch.", "builtins", "abc", "typing")):
+            if kind is not object and kind.__module__.partition(".")[0] not in ("torch", "abc", "typing"):
                 try:
                     files.add(inspect.getfile(kind))
                 except (TypeError, OSError):  # it was typed into a console

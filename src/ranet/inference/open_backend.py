@@ -114,7 +114,7 @@ def open_network(
     )
     if isinstance(network, str | Path):
         return _open_folder(Path(network), choice)
-    if not hasattr(network, "num_exits"):
+    if not hasattr(network, "named_modules"):
         raise UserError(f"An engine runs a network or an exported folder, not {type(network).__name__}.")
     return _open_network(network, choice)
 
@@ -125,7 +125,9 @@ def _open_network(network: StagedNetwork, choice: _Choice) -> Opened:
     from ranet.cost import measure_costs
     from ranet.inference.torch_backend import TorchBackend
     from ranet.models import network_fingerprint
+    from ranet.models.staged_checks import check_network
 
+    check_network(network)
     try:
         place = torch.device(next(network.parameters()).device if choice.device is None else choice.device)
     except RuntimeError as error:  # whose message lists twenty kinds of devices

@@ -33,10 +33,10 @@ def prepared(network: StagedNetwork) -> StagedNetwork:
         elif isinstance(module, CollaborationLink):
             module.expand = fuse_linear_bn_eval(module.expand, module.norm)
             module.norm = cast(nn.BatchNorm1d, nn.Identity())
-        elif isinstance(module, nn.Sequential):
+        elif isinstance(module, nn.Sequential) and type(module).forward is nn.Sequential.forward:
             for i in range(len(module) - 1):
                 before, norm = module[i], module[i + 1]
-                if isinstance(before, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+                if type(before) is nn.Conv2d and isinstance(norm, nn.BatchNorm2d) and norm.track_running_stats:
                     module[i], module[i + 1] = _folded(before, norm), nn.Identity()
     return ready
 

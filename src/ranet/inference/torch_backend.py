@@ -109,7 +109,7 @@ class TorchBackend:
         for k in range(stage.first, stage.last + 1):
             state = network.advance(k, state)
             if k == stage.last or collaborate:
-                logits = network.classify(k, state, logits)
+                logits = network.exit_logits(k, state, logits)
         assert logits is not None
         if stage.last == self.facts.num_exits - 1:
             return logits, ()

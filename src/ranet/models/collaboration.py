@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from ranet.errors import UserError
 from ranet.models.staged import StagedNetwork, State
+from ranet.models.staged_checks import check_attributes
 
 
 class CollaborationLink(nn.Module):
@@ -48,7 +49,7 @@ class InlineCollaboration(StagedNetwork):
         detach: keep the losses of later exits from training the earlier heads through their logits.
 
     Raises:
-        UserError: if the network has one exit, or its exits collaborate already.
+        UserError: if the network has one exit, its heads have no linear layers, or its exits collaborate already.
 
     Example:
         >>> from ranet.models import create_network
@@ -60,6 +61,7 @@ class InlineCollaboration(StagedNetwork):
     heads_can_be_skipped = False
 
     def __init__(self, network: StagedNetwork, detach: bool = True) -> None:
+        check_attributes(network)
         super().__init__(network.num_classes, network.image_size)
         if isinstance(network, InlineCollaboration):
             raise UserError("The exits of this network collaborate already; wrap the network inside it.")

@@ -15,6 +15,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from ranet.errors import UserError
 from ranet.models.staged import StagedNetwork
+from ranet.models.staged_checks import check_network
 from ranet.training.distillation import distillation_loss
 from ranet.training.epoch_metrics import EpochMetrics
 from ranet.training.gradient_equilibrium import Equilibrium, logits_and_last_state
@@ -57,7 +58,8 @@ class MultiExitClassifier(pl.LightningModule):
             ``ranet.training.checkpoints``.
 
     Raises:
-        UserError: if the weights are not one number for each exit, or the label smoothing is no share.
+        UserError: if the network breaks the contract of `StagedNetwork`, the weights are not one number for each exit,
+            or the label smoothing is no share.
     """
 
     def __init__(
@@ -78,6 +80,7 @@ class MultiExitClassifier(pl.LightningModule):
         recipe: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
+        check_network(network)
         if exit_weights is not None:
             _check_exit_weights(exit_weights, network.num_exits)
         if not isinstance(label_smoothing, int | float) or not 0 <= label_smoothing < 1:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ranet.errors import unknown_name
 from ranet.models.staged import StagedNetwork, State
+from ranet.models.staged_checks import check_attributes
 
 Equilibrium = Literal["all", "coarsest"]
 
@@ -60,7 +61,7 @@ def forward_in_stages(network: StagedNetwork, images: Tensor, equilibrium: Equil
         The logits of every exit, (K, B, C).
 
     Raises:
-        UserError: if the equilibrium is none of these.
+        UserError: if the equilibrium is none of these, or the network is no staged network.
 
     Example:
         >>> from ranet.models import create_network
@@ -68,6 +69,7 @@ def forward_in_stages(network: StagedNetwork, images: Tensor, equilibrium: Equil
         >>> forward_in_stages(network, torch.randn(2, 3, 32, 32), equilibrium="all").shape
         torch.Size([6, 2, 10])
     """
+    check_attributes(network)
     return logits_and_last_state(network, images, equilibrium)[0]
 
 
@@ -84,7 +86,7 @@ def logits_and_last_state(
         state = network.advance(k, state)
         left = exits - k  # exits from here on
         head_state = _rescaled(state, 1 / left, equilibrium)
-        logits.append(network.classify(k, head_state, logits[-1] if logits else None))
+        logits.append(network.exit_logits(k, head_state, logits[-1] if logits else None))
         if left > 1:
             state = _rescaled(state, (left - 1) / left, equilibrium)
     return torch.stack(logits), state

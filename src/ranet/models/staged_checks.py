@@ -1,0 +1,124 @@
+"""Checks that a network keeps the contract of `StagedNetwork`: what breaks it is named in one sentence."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ranet.errors import UserError
+from ranet.models.staged import StagedNetwork, State
+
+_HOW = 'see "Your own network" in the README'
+
+
+def check_network(network: Any) -> None:
+    """Refuse what is no staged network, and one whose parts do not give each other what they must.
+
+    A copy is run on two images.
+
+    Raises:
+        UserError: if so.
+    """
+    check_attributes(network)
+    ready, size, name = copy.deepcopy(network).eval(), network.image_size, type(network).__name__
+    parameter = next(network.parameters())
+    images = torch.linspace(-1, 1, 6 * size * size, device=parameter.device, dtype=parameter.dtype)
+    images, logits = images.reshape(2, 3, size, size), None
+    try:
+        with torch.no_grad():
+            state = checked_state(ready, "stem", ready.stem(images), 2)
+            for k in range(ready.num_exits):
+                state = checked_state(ready, "advance", ready.advance(k, state), 2)
+                before = [tensor.clone() for tensor in state]
+                logits = checked_logits(ready, ready.exit_logits(k, state, logits), 2)
+                if not all(torch.equal(*pair) or pair[0].isnan().any() for pair in zip(before, state, strict=True)):
+                    raise UserError(
+                        f"{name}.classify must leave the state as it is, which the next stage reads; has it a layer "
+                        f"with inplace=True? {_HOW.capitalize()}."
+                    )
+    except UserError:
+        raise
+    except Exception as error:
+        said = str(error).strip().splitlines() or [type(error).__name__]
+        raise UserError(
+            f"{name} cannot run on images (2, 3, {size}, {size}), as its image_size says ({said[0].rstrip('.')}); "
+            f"{_HOW}."
+        ) from error
+
+
+def check_attributes(network: Any) -> None:
+    """Refuse what is no staged network, and one that lacks an attribute of it, without running it.
+
+    Raises:
+        UserError: if so.
+    """
+    name = type(network).__name__
+    if not isinstance(network, StagedNetwork):
+        raise UserError(f"A network must be derived from ranet.StagedNetwork, which {name} is not; {_HOW}.")
+    for attribute in ("num_classes", "image_size"):
+        if not hasattr(network, attribute):
+            raise UserError(
+                f"{name} has no attribute {attribute}: begin its __init__ with super().__init__(num_classes, "
+                f"image_size); {_HOW}."
+            )
+        _check_count(name, attribute, getattr(network, attribute))
+    heads = getattr(network, "heads", None)
+    if heads is not None and not isinstance(heads, nn.ModuleList):
+        raise UserError(
+            f"{name}.heads must be an nn.ModuleList, not a {type(heads).__name__}, or its weights are neither trained "
+            f"nor saved; {_HOW}."
+        )
+    try:
+        exits = network.num_exits
+    except AttributeError as error:
+        raise UserError(
+            f"{name} has no attribute heads: give it an nn.ModuleList with a module for each exit, or set num_exits; "
+            f"{_HOW}."
+        ) from error
+    _check_count(name, "num_exits", exits)
+    if next(network.parameters(), None) is None:
+        raise UserError(f"{name} has no parameters; {_HOW}.")
+
+
+def checked_state(network: StagedNetwork, method: str, state: Any, images: int) -> State:
+    """Return a state that `stem` or `advance` gave for this number of images.
+
+    Raises:
+        UserError: if it is none.
+    """
+    name = f"{type(network).__name__}.{method}"
+    right = f"{name} must return a tuple of floating-point tensors, each with the images in dimension 0"
+    if not isinstance(state, tuple) or not all(isinstance(tensor, Tensor) for tensor in state):
+        kinds = f" of {', '.join(type(each).__name__ for each in state)}" if isinstance(state, tuple | list) else ""
+        raise UserError(f"{right}; it returned a {type(state).__name__}{kinds}; {_HOW}.")
+    for tensor in state:
+        if not tensor.is_floating_point() or tensor.ndim == 0 or len(tensor) != images:
+            raise UserError(
+                f"{right}; for {images} image{'s' * (images != 1)} it returned one of shape {tuple(tensor.shape)} and "
+                f"type {str(tensor.dtype).removeprefix('torch.')}; {_HOW}."
+            )
+    return state
+
+
+def checked_logits(network: StagedNetwork, logits: Any, images: int) -> Tensor:
+    """Return the logits of an exit for this number of images.
+
+    Raises:
+        UserError: if they are none.
+    """
+    right = (images, network.num_classes)
+    if not isinstance(logits, Tensor) or logits.shape != right:
+        got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        raise UserError(
+            f"{type(network).__name__}.classify must return logits (images, num_classes), here {right}; it returned "
+            f"{got}; {_HOW}."
+        )
+    return logits
+
+
+def _check_count(name: str, attribute: str, value: Any) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise UserError(f"{name}.{attribute} must be a whole number of at least 1, not {value!r}; {_HOW}.")
