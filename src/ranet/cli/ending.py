@@ -22,7 +22,7 @@ _RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK")
 _received: list[int] = []
 
 
-class Stopped(Exception):
+class Stopped(Exception):  # noqa: N818 (no error: the user wanted it)
     """The command was told to end; the message is a sentence for the user.
 
     Attributes:
