@@ -95,7 +95,7 @@ def test_every_option_is_used() -> None:
             elif not target:
                 checked += 1
                 read = re.search(
-                    rf"\b(config|options|optim|augmentation)(\.\w+)*\.{name}\b|[\"']([\w.]+\.)?{name}[\"']", code
+                    rf"\b(config|options|optim|augmentation)[.\w]*\.{name}\b|[\"']([\w.]+\.)?{name}[\"']", code
                 )
                 assert read or re.search(rf"\$\{{(oc\.select:)?([\w.]+\.)?{name}[,}}]", yaml), full
 
