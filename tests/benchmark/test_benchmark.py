@@ -16,6 +16,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.table import Table
+from scipy.stats import binomtest
 
 from ranet import ExitPolicy, UserError, create_network, measure_costs
 from ranet.benchmark import amount as amount_module
@@ -399,6 +400,7 @@ def test_tables_files_and_figure(tmp_path: Path) -> None:
     assert [(row["backend"], row["batch_size"], row["policy"]) for row in rows] == [
         *(("torch", "8", "50 %"), ("torch", "8", "75 %"), ("openvino", "1", "50 %"), ("openvino", "1", "75 %"))
     ]
+    exact = binomtest(70, benchmark.images).proportion_ci(method="exact")
     expected = {
         "calls_ms": 0.9,
         "calls_ms_low": 0.81,
@@ -412,6 +414,8 @@ def test_tables_files_and_figure(tmp_path: Path) -> None:
         "calls_steps": 200,
         "whole_times_as_fast_as_trained": 4.0,
         "accuracy_percent": 70.0,
+        "accuracy_percent_low": 100 * exact.low,
+        "accuracy_percent_high": 100 * exact.high,
         "accuracy_change_points": -0.2,
         "answers_as_float32_percent": 98.0,
         "share_1_percent": 50.0,

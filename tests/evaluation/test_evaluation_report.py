@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from rich.console import Console
+from scipy.stats import binomtest
 from torchmetrics.functional.classification import multiclass_accuracy
 
 from ranet.calibration import ExitPolicy, ExitScores, calibrate
@@ -79,6 +80,30 @@ def test_the_tables_equal_an_independent_computation(reference, reference_logits
     hits = sum(int(logits[k, i].argmax() == labels[i]) for i, k in enumerate(left_at))
     assert budgeted["test_accuracy_percent"][row] == pytest.approx(100 * hits / len(labels))
     assert shares[row].tolist() == pytest.approx([left_at.count(k) / len(labels) for k in range(5)])
+
+
+def test_every_accuracy_has_its_exact_interval(make_scored, tmp_path):
+    """Also the one of 20 images that are all right."""
+    scored, output = make_scored(images=20), io.StringIO()
+    test = ExitScores(scored.test.confidence, labels=np.zeros(20), prediction=np.arange(20) >= [[9], [5], [1], [20]])
+    test = ExitScores(test.confidence, test.prediction, test.correct, test.labels)
+    options = {"validation": scored.validation, "console": Console(file=output, width=80)}
+    write_report(tmp_path, test, scored.costs, "macs", **options)
+
+    def check(rows: dict[str, np.ndarray], name: str) -> None:
+        for value, *ends in zip(rows[name], rows[f"{name}_low"], rows[f"{name}_high"], strict=True):
+            exact = binomtest(round(value / 5), 20).proportion_ci(method="exact")
+            assert ends == pytest.approx([100 * exact.low, 100 * exact.high])
+
+    for file in ("exits.csv", "anytime.csv"):
+        for top in (1, 5):
+            check(read(tmp_path / file), f"top{top}_percent")
+    check(read(tmp_path / "budgeted.csv"), "test_accuracy_percent")
+    assert read(tmp_path / "exits.csv")["top1_percent"].tolist() == [45, 25, 5, 100]
+    assert "100.00 (83.2-100.0)" in output.getvalue()
+    told = json.loads((tmp_path / "report.json").read_text())["policy"]
+    exact = binomtest(round(20 * told["accuracy"]), 20).proportion_ci(method="exact")
+    assert told["accuracy_interval"] == pytest.approx([exact.low, exact.high])
 
 
 def test_without_validation_there_is_only_the_anytime_side(scored, tmp_path):

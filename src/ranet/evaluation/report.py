@@ -26,6 +26,7 @@ from ranet.evaluation.tables import (
     budgeted_table,
     exit_rows,
     exits_table,
+    interval_of,
     write_csv,
 )
 from ranet.files import written_whole
@@ -157,6 +158,7 @@ def _summary(report: Report, title: str, unit: str, images: int, validation: Exi
             "name": _name(report.policy),
             "thresholds": report.policy.thresholds,
             "accuracy": report.outcome.accuracy,
+            "accuracy_interval": interval_of(report.outcome.accuracy, images),
             "mean_cost": report.outcome.mean_cost,
         }
     if report.budgeted is not None:

@@ -89,7 +89,8 @@ def exits_table(
         names += ["leave %", "right of them %"]
         table.caption = f"{table.caption}\nwho leaves: {policy_name}"
     for name in names:
-        table.add_column(name, justify="right")
+        # On a narrow terminal the longest heading goes over two lines, and no number loses its digits.
+        table.add_column(name, justify="right", no_wrap=name != "right of them %")
     for k, row in enumerate(exit_rows(curve, unit, outcome)):
         top1 = with_interval(curve.top1[k], interval_of(curve.top1[k], curve.images))
         cells = [str(k + 1), scale.text(curve.cost[k]), top1, percent(curve.top5[k])]
