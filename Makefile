@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-all lint typecheck format bench bench-engine bench-training clean
+.PHONY: help install demo test test-slow test-all lint typecheck format bench bench-engine bench-training clean
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,8 +32,12 @@ test: $(STAMP) ## the tests (about 4 minutes on two cores; WORKERS=8 on more)
 	@echo "== Running the tests"
 	$(PYTEST)
 
-test-all: $(STAMP) ## the tests, slow ones too, with more examples
-	@echo "== Running all tests, slow ones too"
+test-slow: $(STAMP) ## the slow tests, but those that take minutes each
+	@echo "== Running the slow tests"
+	$(PYTEST) -m slow
+
+test-all: $(STAMP) ## all tests, with more examples
+	@echo "== Running all tests"
 	$(PYTEST) -m "" --hypothesis-profile=thorough
 
 lint: $(STAMP) ## style, formatting and imports

@@ -37,8 +37,9 @@ settings.load_profile("everyday")
 
 @pytest.fixture(scope="session", autouse=True)
 def score_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Commands keep scores here, and not in the cache of whoever runs the tests."""
-    folder = tmp_path_factory.mktemp("scores")
+    """Commands keep scores and graphs here, all workers in one, and not in the cache of whoever runs the tests."""
+    session = tmp_path_factory.getbasetemp()
+    folder = (session.parent if "PYTEST_XDIST_WORKER" in os.environ else session) / "cache"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RANET_CACHE", str(folder))
         yield folder

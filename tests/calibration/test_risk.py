@@ -22,10 +22,10 @@ from ranet.calibration.threshold_walk import threshold_grid
 from ranet.errors import UserError
 
 DELTA = 0.1
-REPETITIONS = 1000
+REPEATED = pytest.mark.parametrize("repetitions", [300, pytest.param(1000, marks=pytest.mark.slow)])
 
 
-def most(share: float, repetitions: int = REPETITIONS) -> float:
+def most(share: float, repetitions: int) -> float:
     """The share of violations that chance explains: three standard errors above the true one."""
     return share + 3 * sqrt(share * (1 - share) / repetitions)
 
@@ -88,13 +88,14 @@ def counts_of(scores: ExitScores, thresholds: np.ndarray) -> tuple[np.ndarray, n
     return tuple((first & marked[0] | second & marked[1]).sum(axis=1) for marked in (lost, gained))
 
 
+@REPEATED
 @pytest.mark.parametrize(("risk", "eps"), [("accuracy", 0.05), ("disagreement", 0.05)])
-def test_the_risk_is_within_eps_with_the_probability_promised(risk, eps, many_times):
-    """1,000 calibration sets of 500 images; the true risk of the returned threshold is known."""
+def test_the_risk_is_within_eps_with_the_probability_promised(risk, eps, repetitions, many_times):
+    """Many calibration sets of 500 images; the true risk of the returned threshold is known."""
     population, rng = Population(), np.random.default_rng(0)
-    results = [calibrate_risk(population.draw(500, rng), COSTS, eps, DELTA, risk=risk) for _ in range(REPETITIONS)]
+    results = [calibrate_risk(population.draw(500, rng), COSTS, eps, DELTA, risk=risk) for _ in range(repetitions)]
     violations = np.mean([population.risk(risk, result.threshold) > eps for result in results])
-    assert violations <= most(DELTA)
+    assert violations <= most(DELTA, repetitions)
     assert all(result.p_value <= DELTA for result in results)
     if risk == "disagreement":
         assert violations >= DELTA / 4, "an exact bound is not far from its promise"
@@ -144,7 +145,7 @@ def true_risk(scores: ExitScores, result: RiskCalibration, risk: str) -> float:
     return float((scores.prediction[left_at, images] != scores.prediction[-1]).mean())
 
 
-@pytest.mark.parametrize("repetitions", [300, pytest.param(REPETITIONS, marks=pytest.mark.slow)])
+@REPEATED
 @pytest.mark.parametrize("risk", ["accuracy", "disagreement"])
 def test_resampled_real_scores_keep_the_promise(risk, repetitions, real, many_times):
     population, costs = real
@@ -159,12 +160,13 @@ def test_resampled_real_scores_keep_the_promise(risk, repetitions, real, many_ti
     assert np.mean(savings) < 0.75
 
 
+@REPEATED
 @pytest.mark.parametrize("risk", ["accuracy", "disagreement"])
-def test_conformal_control_keeps_the_risk_in_expectation(risk, many_times):
+def test_conformal_control_keeps_the_risk_in_expectation(risk, repetitions, many_times):
     """The risk of monotone losses, known from many images, is eps on average, and at most that."""
     population, rng, eps = Population(lost=0.35, gained=0.15), np.random.default_rng(4), 0.05
     thresholds = [
-        calibrate_risk(population.draw(200, rng), COSTS, eps, None, risk=risk).threshold for _ in range(REPETITIONS)
+        calibrate_risk(population.draw(200, rng), COSTS, eps, None, risk=risk).threshold for _ in range(repetitions)
     ]
     many = population.draw(100_000, rng)
     loss = many.correct[-1] & ~many.correct if risk == "accuracy" else many.prediction != many.prediction[-1]
@@ -174,7 +176,7 @@ def test_conformal_control_keeps_the_risk_in_expectation(risk, many_times):
     second = np.where(loss[1] & (u[1] > u[0]), u[1], -1)
     first = np.sort(np.maximum(second, np.where(loss[0], u[0], -1)))
     risks = 1 - np.searchsorted(first, np.float32(thresholds)) / len(first)
-    standard_error = risks.std() / sqrt(REPETITIONS)
+    standard_error = risks.std() / sqrt(repetitions)
     assert risks.mean() <= eps + 3 * standard_error
     assert risks.mean() >= eps - 1 / 100, "tight up to 2 / (n + 1), but for the grid"
     assert np.mean([population.risk(risk, threshold) for threshold in thresholds]) <= risks.mean() + 0.003

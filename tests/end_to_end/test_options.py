@@ -32,7 +32,7 @@ def test_bfloat16_trains_in_bfloat16_and_stores_float32(tmp_path: Path) -> None:
         torch.testing.assert_close(mixed[name], exact[name], rtol=0.5, atol=0.1)
 
 
-@pytest.mark.slow  # the compiler takes a minute
+@pytest.mark.minutes  # to compile
 def test_a_compiled_network_trains_and_is_stored_as_it_is(tmp_path: Path) -> None:
     (tmp_path / "plain").mkdir()
     (tmp_path / "compiled").mkdir()

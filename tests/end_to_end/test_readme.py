@@ -126,6 +126,7 @@ def test_what_the_readme_points_to_is_there() -> None:
         "install",
         "demo",
         "test",
+        "test-slow",
         "test-all",
         "lint",
         "typecheck",
@@ -142,7 +143,7 @@ def test_make_knows_its_targets(target: str) -> None:
     subprocess.run(["make", "--dry-run", target], cwd=ROOT, check=True, capture_output=True)
 
 
-@pytest.mark.slow
+@pytest.mark.minutes
 def test_make_demo_works_twice_on_a_fresh_clone_and_gives_what_it_promises(tmp_path: Path) -> None:
     clone = tmp_path / "clone"
     subprocess.run(["git", "clone", "--quiet", ROOT, clone], check=True)

@@ -11,15 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ranet import EarlyExitEngine, ExitPolicy
-from tests.inference.networks import make
+from tests.inference.networks import FLOAT32, make
 from tests.inference.replay import all_logits, between_scores, replayed
 
 SCORES = ("confidence", "margin", "entropy", "patience")
 
 
 BACKENDS = ("torch", "onnxruntime", "openvino")
-# Of the largest logit.
-WITHIN = {"torch": 1e-5, "onnxruntime": 1e-4, "openvino": 1e-4}
 NAMES = ("msdnet_tiny", "ranet_tiny", "isc_msdnet_tiny")
 NETWORKS = {name: make(name) for name in NAMES}
 IMAGES = np.random.default_rng(0).standard_normal((150, 3, 32, 32), dtype=np.float32)
@@ -34,10 +32,10 @@ def engine_of(name: str, backend: str) -> EarlyExitEngine:
     return EarlyExitEngine(network, ExitPolicy((0.5,) * (network.num_exits - 1)), backend=backend)
 
 
-def close(found: npt.NDArray[np.float32], expected: npt.NDArray[np.float32], within: float) -> bool:
+def close(found: npt.NDArray[np.float32], expected: npt.NDArray[np.float32]) -> bool:
     """Whether logits agree, relative to the largest."""
     return found.shape == expected.shape and bool(
-        (abs(found - expected) <= within * max(1.0, abs(expected).max(initial=0))).all()
+        (abs(found - expected) <= FLOAT32 * max(1.0, abs(expected).max(initial=0))).all()
     )
 
 
@@ -63,7 +61,7 @@ def test_a_call_answers_as_the_replay(backend: str, case: tuple[str, ExitPolicy,
     exits, labels, logits = replayed(policy, LOGITS[name][:, :count], max_exit)
     np.testing.assert_array_equal(answers.exits, exits)
     np.testing.assert_array_equal(answers.labels, labels)
-    assert close(answers.logits, logits, WITHIN[backend])
+    assert close(answers.logits, logits)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -82,7 +80,7 @@ def test_a_stream_answers_as_the_replay(
         np.testing.assert_array_equal(np.concatenate([each.exits for each in answered]), exits)
         np.testing.assert_array_equal(np.concatenate([each.labels for each in answered]), labels)
         together = np.concatenate([each.logits for each in answered])
-        assert close(together, logits, WITHIN[backend])
+        assert close(together, logits)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
@@ -97,7 +95,7 @@ def test_recorded_graphs_on_a_gpu_answer_as_the_replay(name: str) -> None:
             answers = engine(IMAGES[:count])
             np.testing.assert_array_equal(answers.exits, expected[:count])
             np.testing.assert_array_equal(answers.labels, labels[:count])
-            assert close(answers.logits, logits[:count], within=1e-4)
+            assert close(answers.logits, logits[:count])
         streamed = list(engine.stream([IMAGES[:40], IMAGES[40:150]], batch_size=32))
         np.testing.assert_array_equal(np.concatenate([each.exits for each in streamed]), expected)
         on_device = engine(torch.from_numpy(IMAGES).cuda())

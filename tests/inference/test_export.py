@@ -29,6 +29,7 @@ from ranet.inference.fused_stages import FusedStage, fused_stages, used_exits
 from ranet.inference.onnx_graphs import NetworkGraphs
 from ranet.inference.preprocessing import Preprocessing
 from ranet.models import network_fingerprint
+from tests.inference.networks import FLOAT32
 
 SMALL = {"blocks": 4, "base": 1, "step": 1, "channels": 4, "growth": 4, "num_classes": 7}
 FACTORS = {"growth_factors": [1, 2], "bottleneck_factors": [1, 2]}
@@ -69,7 +70,7 @@ def folder(network: StagedNetwork, cache: Path, tmp_path_factory: pytest.TempPat
         network, policy, path, all_exits=True, preprocessing=PREPROCESSING, classes=NAMES, cache=cache
     )
     assert written.difference is not None
-    assert written.difference < 1e-5
+    assert written.difference < FLOAT32
     return path
 
 
@@ -97,7 +98,7 @@ def assert_same(logits: dict[int, np.ndarray], network: StagedNetwork, images: n
     with torch.no_grad():
         expected = network(torch.from_numpy(images)).numpy()
     for k, found in logits.items():
-        np.testing.assert_allclose(found, expected[k], rtol=1e-4, atol=1e-5 * np.abs(expected[k]).max())
+        np.testing.assert_allclose(found, expected[k], rtol=0, atol=FLOAT32 * np.abs(expected[k]).max())
 
 
 def count(export: ExportedFolder, stage: FusedStage, kind: str) -> int:
@@ -156,7 +157,7 @@ class TestTheFolder:
         policies = [ExitPolicy((inf, 0.5, inf)), ExitPolicy((0.5, -inf, inf))]
         written = export_engine(network, policies, tmp_path / "engine", cache=cache)
         assert written.difference is not None
-        assert written.difference < 1e-5
+        assert written.difference < FLOAT32
         export, images = written.folder, some_images(3)
         assert not export.facts.heads_can_be_skipped
         for stages in (export.stages_for([1, 3]), export.stages_for([0, 1])):
@@ -386,7 +387,7 @@ def test_networks_for_imagenet_are_exported_and_run(name: str, tmp_path: Path) -
     policy = ExitPolicy((0.5, inf, *(0.5,) * (network.num_exits - 3)))
     written = export_engine(network, policy, tmp_path / "engine", cache=tmp_path / "cache")
     assert written.difference is not None
-    assert written.difference < 1e-4
+    assert written.difference < FLOAT32
     export, stages = written.folder, written.folder.stages_for(used_exits(policy))
     images = np.random.default_rng(0).normal(size=(2, 3, 224, 224)).astype(np.float32)
     assert_same(run_chain(export, stages, images), network, images)

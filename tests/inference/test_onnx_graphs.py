@@ -22,7 +22,7 @@ from ranet.inference.fused_stages import FusedStage
 from ranet.inference.graphs import TensorSpec
 from ranet.inference.onnx_graphs import NetworkGraphs
 from ranet.models.layers import ExitHead
-from tests.inference.networks import make, trained_looking
+from tests.inference.networks import FLOAT32, make, trained_looking
 
 NAMES = ("msdnet_tiny", "ranet_tiny", "isc_msdnet_tiny")
 
@@ -173,7 +173,7 @@ class TestFusedStages:
             expected = network(torch.from_numpy(images)).numpy()
         for k, logits in enumerate(expected):
             found = answer(graphs.all_exits_graph(), {"images": images}, f"logits_{k}")
-            np.testing.assert_allclose(found, logits, rtol=0, atol=1e-4 * abs(logits).max())
+            np.testing.assert_allclose(found, logits, rtol=0, atol=FLOAT32 * abs(logits).max())
 
     def test_images_may_be_a_part_of_a_state(self, thrifty: StagedNetwork) -> None:
         graphs = NetworkGraphs(thrifty)
@@ -192,7 +192,7 @@ class TestTheCopy:
         with torch.no_grad():
             network.head(1).linear.bias += 1
         found = answer(graphs.graph(FusedStage(0, 1)).model, {"images": images.numpy()}, "logits_1")
-        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * abs(expected).max())
+        np.testing.assert_allclose(found, expected, rtol=0, atol=FLOAT32 * abs(expected).max())
         assert network.training
         # With its new weights it is another network.
         assert NetworkGraphs(network, tmp_path).all_exits_graph() != graphs.all_exits_graph()
@@ -204,7 +204,7 @@ class TestTheCopy:
             expected = thrifty.forward_to(images, 0).numpy()
         graph = NetworkGraphs(network, tmp_path).graph(FusedStage(0, 0))
         found = answer(graph.model, {"images": images.numpy()}, "logits_0")
-        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * abs(expected).max())
+        np.testing.assert_allclose(found, expected, rtol=0, atol=FLOAT32 * abs(expected).max())
 
 
 class TestTheCache:

@@ -23,7 +23,7 @@ from ranet.inference.onnx_graphs import NetworkGraphs
 from ranet.inference.onnxruntime_backend import OnnxRuntimeBackend
 from ranet.inference.openvino_backend import OpenVinoBackend, openvino_core
 from ranet.inference.torch_backend import TorchBackend
-from tests.inference.networks import make
+from tests.inference.networks import FLOAT32, make
 from tests.inference.test_onnx_graphs import make_thrifty as thrifty
 
 pytest.importorskip("openvino")
@@ -41,7 +41,7 @@ BACKENDS = [
     pytest.param(("openvino", "bfloat16"), marks=pytest.mark.skipif(not BFLOAT16, reason="this CPU has no bfloat16")),
 ]
 # How far logits may be off, in parts of the largest: bfloat16 has 8 significant bits.
-WITHIN = {"float32": 1e-4, "bfloat16": 0.05}
+WITHIN = {"float32": FLOAT32, "bfloat16": 0.05}
 Logits = npt.NDArray[np.float32]
 
 
@@ -263,7 +263,7 @@ class TestOpenVino:
         with torch.no_grad():
             wanted = network("msdnet_tiny").stem(torch.from_numpy(IMAGES[:3]))[0].numpy()
         same = backend.run(FusedStage(0, 0), filled(backend, IMAGES[:3]), 3)[1][0]
-        np.testing.assert_allclose(same.transpose(0, 3, 1, 2), wanted, atol=1e-5)
+        np.testing.assert_allclose(same.transpose(0, 3, 1, 2), wanted, rtol=0, atol=FLOAT32 * abs(wanted).max())
 
     @pytest.mark.skipif(not BFLOAT16, reason="this CPU has no bfloat16")
     def test_bfloat16_maps_are_the_upper_halves_of_float32(self) -> None:

@@ -141,7 +141,7 @@ def test_under_autocast_gradients_are_rescaled_alike(name: str) -> None:
     assert difference < 0.1  # the rounding of bfloat16 on the way down
 
 
-@pytest.mark.slow  # the compiler takes a minute
+@pytest.mark.minutes  # to compile
 @pytest.mark.parametrize("name", NAMES)
 def test_it_compiles_into_one_graph(name: str) -> None:
     network = exact(name)
