@@ -81,4 +81,5 @@ def print_failures() -> None:
 
 def _overrides() -> str:
     """Return the options that this job does not share with the others."""
-    return " ".join(option for option in HydraConfig.get().overrides.task if option not in sys.argv)
+    shared = [word.lower() for word in sys.argv]  # Hydra writes false as False
+    return " ".join(option for option in HydraConfig.get().overrides.task if option.lower() not in shared)
