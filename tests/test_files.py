@@ -97,6 +97,17 @@ def test_there_is_nothing_to_restore(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["loop"]
 
 
+def fail(target: Path, cause: OSError, wrapped: bool) -> None:
+    with written_whole(target) as partial:
+        partial.write_text("half")
+        if not wrapped:
+            raise cause
+        try:
+            raise cause
+        finally:
+            raise RuntimeError("unexpected pos 64 vs 0")
+
+
 @pytest.mark.parametrize("earlier", [False, True])
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EFBIG])
 def test_what_cannot_be_written_is_said_with_its_reason(code: int, earlier: bool, tmp_path: Path) -> None:
@@ -104,16 +115,12 @@ def test_what_cannot_be_written_is_said_with_its_reason(code: int, earlier: bool
     target = tmp_path / "file.json"
     if earlier:
         target.write_text("earlier")
+    cause = OSError(code, os.strerror(code))
+    if code in (errno.EROFS, errno.EACCES):
+        cause.filename = str(tmp_path)
     for wrapped in (False, True):
-        with pytest.raises(WriteError) as caught, written_whole(target) as partial:
-            partial.write_text("half")
-            cause = OSError(code, os.strerror(code), *([partial] if code in (errno.EROFS, errno.EACCES) else []))
-            if not wrapped:
-                raise cause
-            try:
-                raise cause
-            finally:
-                raise RuntimeError("unexpected pos 64 vs 0")
+        with pytest.raises(WriteError) as caught:
+            fail(target, cause, wrapped)
         said = str(caught.value)
         assert said.startswith(f"{target} cannot be written ({os.strerror(code)}); ")
         assert ("; the earlier one is kept; " in said) == earlier

@@ -56,11 +56,13 @@ def test_a_log_that_is_killed_while_it_saves_is_as_it_was(
     def killed(*_: object) -> None:
         raise Killed
 
-    with monkeypatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(
-            *(("csv.DictWriter.writerows", killed) if where == "while it writes" else (Path, "replace", killed))
-        )
-        log.save()
+    with monkeypatch.context() as patch:
+        if where == "while it writes":
+            patch.setattr("csv.DictWriter.writerows", killed)
+        else:
+            patch.setattr(Path, "replace", killed)
+        with pytest.raises(Killed):
+            log.save()
     assert (folder / "metrics.csv").read_bytes() == before
     assert [file.name for file in folder.iterdir()] == ["metrics.csv"]
     MetricsLog(folder, resume_step=4).save()
