@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from ranet.cli.build import build, network_options
 from ranet.cli.edge import register_model_group
+from ranet.cli.own_folder import register_stamp
 from ranet.models import create_network, list_networks
 
 from .commands import ranet
@@ -25,6 +26,7 @@ CHOICES = sorted(path.relative_to(CONF).with_suffix("").as_posix() for path in C
 def composed(*overrides: str) -> DictConfig:
     """The configuration of ``ranet train``, all of whose interpolations can be resolved."""
     register_model_group()
+    register_stamp()
     with initialize_config_module("ranet.conf", version_base="1.3"):
         config = compose("train", list(overrides))
     OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
@@ -92,7 +94,9 @@ def test_every_option_is_used() -> None:
                 assert name in parameters, full
             elif not target:
                 checked += 1
-                read = re.search(rf"\b(config|optim|augmentation)(\.\w+)*\.{name}\b|[\"']([\w.]+\.)?{name}[\"']", code)
+                read = re.search(
+                    rf"\b(config|options|optim|augmentation)[.\w]*\.{name}\b|[\"']([\w.]+\.)?{name}[\"']", code
+                )
                 assert read or re.search(rf"\$\{{(oc\.select:)?([\w.]+\.)?{name}[,}}]", yaml), full
 
     for verb in (
