@@ -1,5 +1,6 @@
 """Folders that are whole or not there, also when a process is killed at the worst moment."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ranet.files import folder_written_whole, restore_folder
+from ranet.files import WriteError, folder_written_whole, restore_folder, written_whole
 
 WRITE_AND_DIE = """
 import os, signal, sys
@@ -94,3 +95,35 @@ def test_there_is_nothing_to_restore(tmp_path: Path) -> None:
     for path in ("engine", "no/where", "loop", "nul\0"):
         restore_folder(tmp_path / path)
     assert [path.name for path in tmp_path.iterdir()] == ["loop"]
+
+
+def fail(target: Path, cause: OSError, wrapped: bool) -> None:
+    with written_whole(target) as partial:
+        partial.write_text("half")
+        if not wrapped:
+            raise cause
+        try:
+            raise cause
+        finally:
+            raise RuntimeError("unexpected pos 64 vs 0")
+
+
+@pytest.mark.parametrize("earlier", [False, True])
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EFBIG])
+def test_what_cannot_be_written_is_said_with_its_reason(code: int, earlier: bool, tmp_path: Path) -> None:
+    """Writing names no file, opening does; PyTorch makes another error of it."""
+    target = tmp_path / "file.json"
+    if earlier:
+        target.write_text("earlier")
+    cause = OSError(code, os.strerror(code))
+    if code in (errno.EROFS, errno.EACCES):
+        cause.filename = str(tmp_path)
+    for wrapped in (False, True):
+        with pytest.raises(WriteError) as caught:
+            fail(target, cause, wrapped)
+        said = str(caught.value)
+        assert said.startswith(f"{target} cannot be written ({os.strerror(code)}); ")
+        assert ("; the earlier one is kept; " in said) == earlier
+        assert said.endswith(", and do it again.")
+    assert content(tmp_path) == ["file.json"] * earlier
+    assert not earlier or target.read_text() == "earlier"

@@ -337,7 +337,7 @@ CASES: dict[str, tuple[int, str]] = {
     f"{GIVEN} budget=1": (1, "No policy keeps within a budget of 1 macs: the cheapest costs"),
     f"{GIVEN} output=out.txt": (1, "output=out.txt must end in .csv or .jsonl, or be - for standard output"),
     f"{GIVEN} output=null": (1, "output= must be a .csv or .jsonl file, or - for standard output"),
-    f"{GIVEN} output=/proc/out.csv": (1, "The predictions cannot be written to output=/proc/out.csv: "),
+    f"{GIVEN} output=/proc/out.csv": (1, "/proc/out.csv cannot be written ("),
     f"{GIVEN} bugdet=3": (2, "Unknown option 'bugdet'; did you mean budget"),
     "checkpoint=run images=images policy=[]": (1, r"policy=\[\] names no policy"),
     "checkpoint=run images=images policy=images": (1, r"The folder images holds no policy \(policy.json or policy_\*"),
@@ -543,4 +543,6 @@ def test_a_full_disk_is_said(folder: Path) -> None:
             text=True,
         )
     assert process.returncode == 1
-    assert process.stderr == "ranet: The predictions cannot be written to output=-: No space left on device.\n"
+    assert process.stderr == (
+        "ranet: Standard output cannot be written (No space left on device); free some space, and do it again.\n"
+    )

@@ -220,8 +220,6 @@ def write_benchmark(folder: Path, benchmark: Benchmark, title: str) -> list[Path
     }
     data = strict_json(content)
     figure = benchmark_figure(benchmark, title) if benchmark.labelled else None
-    for name in FILES:
-        (folder / name).unlink(missing_ok=True)
     write_csv(written[0], rows)
     with written_whole(written[1]) as partial:
         partial.write_text(data, encoding="utf-8")
@@ -233,4 +231,7 @@ def write_benchmark(folder: Path, benchmark: Benchmark, title: str) -> list[Path
     if figure is not None:
         save_figure(figure, folder / FIGURE)
         written.append(folder / FIGURE)
+    for name in FILES:
+        if folder / name not in written:
+            (folder / name).unlink(missing_ok=True)
     return written

@@ -172,7 +172,8 @@ def build_trainer(config: DictConfig, folder: Path, validates: bool, resume_step
 def _keep_lightning_quiet() -> None:
     """Drop Lightning's notices that tell the user nothing about this run."""
     # What hardware was found, advertisements, and that the last epoch was the last.
-    logging.getLogger("pytorch_lightning.utilities.rank_zero").setLevel(logging.WARNING)
+    for name in ("pytorch_lightning.utilities.rank_zero", "lightning_fabric.utilities.distributed"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     for notice in (
         "Checkpoint directory .* exists and is not empty",  # that of the run that goes on
         "The number of training batches",  # we log each epoch, not every so many steps

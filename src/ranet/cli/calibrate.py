@@ -26,7 +26,7 @@ from ranet.calibration.score_checks import require_exits_first
 from ranet.calibration.solve import check_budgets
 from ranet.cli.budgets import budgets
 from ranet.cli.currency import Currency, currency
-from ranet.cli.policy_output import forget_earlier, policy_paths, write_policies
+from ranet.cli.policy_output import earlier_results, forget, policy_paths, write_policies
 from ranet.cli.progress import bar
 from ranet.cli.run_folder import run_folder, write_record
 from ranet.cli.scoring import save_scores, score, score_cache
@@ -77,18 +77,22 @@ def run(config: DictConfig) -> None:
         solved = _solve(config, scored)
         report = calibration_report(solved, scored.validation, scored.test, scored.currency.costs, scored.currency.unit)
     paths = policy_paths(len(solved), config.output, folder)
-    forget_earlier(folder, (config.scores, config.test_scores, config.latency))
+    earlier = earlier_results(folder, (config.scores, config.test_scores, config.latency))
     write_policies([one.policy for one in solved], paths)
     write_record(folder, config)
     # A deadline sends everybody to one exit: there is nothing to draw.
     title = None if config.deadline is not None else f"Exit policies of {scored.name}"
     files = report.write(folder, title)
+    written = [*paths, *files, folder / "scores_validation.npz"]
     inputs = [config.scores, config.test_scores]
     save_scores(scored.validation, folder / "scores_validation.npz", inputs)
     if scored.test is not None:
         save_scores(scored.test, folder / "scores_test.npz", inputs)
+        written.append(folder / "scores_test.npz")
     if scored.currency.latency is not None:
         scored.currency.latency.save(folder / "latency.json")
+        written.append(folder / "latency.json")
+    forget(earlier, written)
     console = new_console()
     print_table(console, report.table())
     if report.exits.top1:

@@ -27,7 +27,7 @@ from omegaconf.errors import InterpolationResolutionError, MissingMandatoryValue
 from ranet.cli.ending import Stopped, ended_in_order, is_first_process, when_stopped
 from ranet.cli.help import verb_help
 from ranet.cli.own_folder import locked, register_stamp
-from ranet.cli.sweep import failure, failures, forget_failures, print_failures, this_job
+from ranet.cli.sweep import NOTE, failure, failures, new_sweep, print_failures, stopped_sweep, this_job
 from ranet.cli.verbs import Verb
 from ranet.errors import UserError, unknown_name
 from ranet.files import WriteError, advice, is_unwritable
@@ -94,13 +94,15 @@ def run_verb(name: str, verb: Verb) -> None:
     # Without this Hydra prints errors of its own and exits before they come here.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     entry = hydra.main(version_base="1.3", config_path="pkg://ranet.conf", config_name=name)
-    forget_failures()
+    new_sweep()
     try:
         _check_flags(sys.argv[1:])
         if verb.positional is not None:
             sys.argv[1:] = folders_as_option(sys.argv[1:], verb.positional)
         sys.argv[1:] = map(quoted, sys.argv[1:])
-        with ended_in_order():
+        if {"-m", "--multirun"} & set(sys.argv):
+            sys.argv.append(NOTE)
+        with ended_in_order(), when_stopped(lambda said: said or stopped_sweep()):
             entry(guarded)()
     except Stopped as stopped:
         print_failures()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import multiprocessing
+import multiprocessing.util
 import os
 import signal
 import sys
@@ -42,6 +42,7 @@ class Stopped(Exception):  # noqa: N818 (no error: the user wanted it)
             print(f"ranet: {self}", file=sys.stderr)
         for worker in multiprocessing.active_children():
             worker.kill()
+        multiprocessing.util._run_finalizers(0)  # gives semaphores back, or their keeper complains
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(self.status)

@@ -47,21 +47,32 @@ def policy_paths(count: int, output: str | None, folder: Path) -> list[Path]:
     return paths
 
 
-def forget_earlier(folder: Path, inputs: Collection[str | None]) -> None:
-    """Remove what an earlier calibration left in its run folder, so that all in it is of one.
+def earlier_results(folder: Path, inputs: Collection[str | None]) -> set[Path]:
+    """Return what an earlier calibration left in its run folder; none of it stays, so that all in it is of one.
 
     Args:
         folder: of the run; one that no calibration has recorded is left as it is.
         inputs: files that this calibration has read, or None; they stay.
     """
     if not has_record(folder):
-        return
+        return set()
     read = {Path(name).resolve() for name in inputs if name is not None}
-    for path in [*(folder / name for name in _RESULTS), *(folder / SEVERAL_POLICIES).glob("policy_*.json")]:
-        if path.resolve() not in read:
+    left = {*(folder / name for name in _RESULTS), *(folder / SEVERAL_POLICIES).glob("policy_*.json")}
+    return {path for path in left if path.resolve() not in read}
+
+
+def forget(earlier: Collection[Path], written: Collection[Path]) -> None:
+    """Remove earlier results that nothing was written in place of.
+
+    It is done last: where something cannot be written they stay.
+    """
+    new = {path.resolve() for path in written}
+    for path in earlier:
+        if path.resolve() not in new:
             path.unlink(missing_ok=True)
-    if (folder / SEVERAL_POLICIES).is_dir() and not any((folder / SEVERAL_POLICIES).iterdir()):
-        (folder / SEVERAL_POLICIES).rmdir()
+    for folder in {path.parent for path in earlier if path.parent.name == SEVERAL_POLICIES}:
+        if folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
 
 
 def write_policies(policies: Sequence[ExitPolicy], paths: Sequence[Path]) -> None:
@@ -71,11 +82,10 @@ def write_policies(policies: Sequence[ExitPolicy], paths: Sequence[Path]) -> Non
         policies: with what they promise in their metadata.
         paths: as many.
     """
-    if len(paths) > 1:
-        for earlier in paths[0].parent.glob("policy_*.json"):
-            earlier.unlink()
     for path, policy in zip(paths, sorted(policies, key=lambda one: one.metadata["predicted"]["cost"]), strict=True):
         policy.save(path)
+    if len(paths) > 1:
+        forget(set(paths[0].parent.glob("policy_*.json")), paths)
 
 
 def _check_target(path: Path) -> None:

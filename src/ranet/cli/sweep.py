@@ -5,14 +5,22 @@ from __future__ import annotations
 import sys
 import traceback
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
-from rich.console import Console
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig
 from rich.table import Table
 
+from ranet.cli.own_folder import LOCK
+from ranet.console import new_console, print_table
+
 FAULT = "fault of the program: its traceback is above"
+#: The option that makes Hydra call `NoteSweep`.
+NOTE = "+hydra.callbacks.note._target_=ranet.cli.sweep.NoteSweep"
 _failed: dict[int, Failure] = {}
+_sweep: list[tuple[Path, bool]] = []
 
 
 @dataclass(frozen=True)
@@ -39,9 +47,10 @@ class Failure:
         return Failure, (self.job, self.overrides, self.sentence)
 
 
-def forget_failures() -> None:
-    """Begin a new sweep."""
+def new_sweep() -> None:
+    """Forget what became of an earlier one."""
     _failed.clear()
+    _sweep.clear()
 
 
 def this_job() -> str:
@@ -67,18 +76,37 @@ def failures() -> list[Failure]:
     return [_failed[job] for job in sorted(_failed)]
 
 
+class NoteSweep(Callback):
+    """Hydra's way to hear of a sweep in the process that starts its jobs."""
+
+    def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
+        """Note where the jobs have their folders, and whether they can go on."""
+        _sweep.append((Path(config.hydra.sweep.dir), "resume" in config))
+
+
+def stopped_sweep() -> str:
+    """Return the sentence for a sweep that was stopped while jobs ran in other processes; "" for other commands."""
+    if not _sweep:
+        return ""
+    folder, resumes = _sweep[0]
+    running = sorted(lock.parent.name for lock in folder.glob(f"*/{LOCK}"))
+    jobs = f" in the jobs {', '.join(running)}" if running else ""
+    return f"Stopped{jobs}" + (f"; the same command with sweep={folder} resume=true goes on." if resumes else ".")
+
+
 def print_failures() -> None:
     """Print a table of the jobs that have failed, if any have, on standard error."""
     if not _failed:
         return
     table = Table(title="Jobs that failed", box=None, title_justify="left")
     for heading in ("job", "options", "error"):
-        table.add_column(heading, overflow="fold", justify="right" if heading == "job" else "left")
+        table.add_column(heading)
     for one in failures():
         table.add_row(str(one.job), one.overrides, one.sentence)
-    Console(stderr=True, markup=False, highlight=False).print(table)
+    print_table(new_console(stderr=True), table)
 
 
 def _overrides() -> str:
     """Return the options that this job does not share with the others."""
-    return " ".join(option for option in HydraConfig.get().overrides.task if option not in sys.argv)
+    shared = {word.lower() for word in sys.argv}  # Hydra writes True for true
+    return " ".join(option for option in HydraConfig.get().overrides.task if option.lower() not in shared)

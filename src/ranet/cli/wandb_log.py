@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import wandb
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from pytorch_lightning.loggers import WandbLogger
 from pytorch_lightning.loggers.logger import rank_zero_experiment
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
+from ranet.cli.build import plain
 from ranet.errors import UserError
 
 
@@ -26,18 +27,18 @@ class WandbLog(WandbLogger):
     """
 
     def __init__(self, config: DictConfig, folder: Path) -> None:
-        options = config.logger.wandb
+        options = plain(config.logger.wandb)
         settings = wandb.Settings(silent=True, console="off")
         wandb.setup(settings)
-        if options.mode == "online":
+        if options["mode"] == "online":
             _log_in()
         super().__init__(
             name=config.run_name,
             save_dir=str(folder),
-            project=options.project,
-            group=options.group,
-            mode=options.mode,
-            config=OmegaConf.to_container(config, resolve=True),
+            project=options["project"],
+            group=options["group"],
+            mode=options["mode"],
+            config=plain(config),
             settings=settings,
         )
 

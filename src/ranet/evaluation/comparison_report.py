@@ -42,11 +42,11 @@ def write_comparison(folder: str | Path, comparison: Comparison, sources: Sequen
     page = comparison_page(comparison, sources)
     for name, rows in tables.items():
         write_csv(folder / name, rows)
-    if not comparison.budgets:  # those of an earlier comparison would belong to no other file here
-        (folder / "budgets.csv").unlink(missing_ok=True)
     save_figure(figure, folder / FIGURE)
     with written_whole(folder / PAGE) as partial:
         partial.write_text(page, encoding="utf-8", errors="surrogateescape")
+    if not comparison.budgets:  # those of an earlier comparison would belong to no other file here
+        (folder / "budgets.csv").unlink(missing_ok=True)
     return (*tables, FIGURE, PAGE)
 
 

@@ -13,6 +13,7 @@ from typing import Any, TextIO
 
 from ranet.console import accept_any_text
 from ranet.errors import UserError
+from ranet.files import WriteError
 from ranet.inference.answers import Answers
 from ranet.inference.resumable_file import Origin, ResumableFile, resumable_file, unfinished_files
 
@@ -141,7 +142,8 @@ def open_table(
         resume: go on with the rows of a run that did not end.
 
     Raises:
-        UserError: if the file's name has another suffix, or the disk is full; see also `resumable_file`.
+        UserError: if the file's name has another suffix; see also `resumable_file`.
+        WriteError: if the system does not let us write.
     """
     check_output(output)
     try:
@@ -158,7 +160,8 @@ def open_table(
     except OSError as error:
         # These errors do not say of which file, or name one beside the output, of which nobody knows.
         if error.errno in _FULL or error.filename in map(str, unfinished_files(output)):
-            raise UserError(f"The predictions cannot be written to output={output}: {error.strerror}.") from error
+            where = "Standard output" if output == STANDARD_OUTPUT else output
+            raise WriteError(error.errno, error.strerror, where) from error
         raise
 
 

@@ -10,6 +10,8 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from ranet.training.classifier import MultiExitClassifier
+
 
 class EpochProgress(Callback):
     """Prints a line for each finished epoch, and shows a bar below where standard output is a terminal.
@@ -81,8 +83,8 @@ class EpochProgress(Callback):
 
     def _print_finished(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self._finished is not None and trainer.is_global_zero:
-            network: Any = pl_module.network
-            (name, seconds), exits = self._finished, int(network.num_exits)
+            assert isinstance(pl_module, MultiExitClassifier)
+            (name, seconds), exits = self._finished, pl_module.network.num_exits
             values = {name: float(value) for name, value in trainer.callback_metrics.items()}
             splits = ["train", "val"] if self._validated else ["train"]
             accuracies = [f"{split} {_percent(values, split, exits)} %" for split in splits]
