@@ -118,5 +118,15 @@ def test_it_is_answered_without_pytorch(line: str, outcomes: dict[str, tuple[int
     assert wanted == 0 or (len(err.splitlines()) == 1 and not out)
 
 
+def test_a_command_ends_without_a_search_through_all_that_it_made() -> None:
+    code = (
+        "import atexit, gc; atexit.register(lambda: print(gc.get_freeze_count() > 0));"
+        "from ranet.cli.main import main; main(['networks'])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "True", "what is registered first is called last"
+    assert not done.stderr
+
+
 def test_the_version_is_that_of_the_package() -> None:
     assert ranet.__version__ == version("ranet")

@@ -193,8 +193,8 @@ def _run_folder(config: DictConfig) -> Path | None:
 def _say_what_loads(name: str, config: DictConfig) -> None:
     """Say why nothing is seen for some seconds, where PyTorch is yet to be imported."""
     if is_first_process() and name != "networks" and "torch" not in sys.modules:
-        what = f"the engine {config.engine}" if config.get("engine") else "PyTorch"
-        print(f"ranet {name}: loading {what} ...", file=sys.stderr, flush=True)
+        doing = f"opening {config.engine}" if config.get("engine") else "loading PyTorch"
+        print(f"ranet {name}: {doing} ...", file=sys.stderr, flush=True)
 
 
 class _Notices(logging.Handler):
