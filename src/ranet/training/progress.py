@@ -81,7 +81,8 @@ class EpochProgress(Callback):
 
     def _print_finished(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self._finished is not None and trainer.is_global_zero:
-            (name, seconds), exits = self._finished, pl_module.network.num_exits
+            network: Any = pl_module.network
+            (name, seconds), exits = self._finished, int(network.num_exits)
             values = {name: float(value) for name, value in trainer.callback_metrics.items()}
             splits = ["train", "val"] if self._validated else ["train"]
             accuracies = [f"{split} {_percent(values, split, exits)} %" for split in splits]
