@@ -49,6 +49,13 @@ def test_a_table_that_fits_is_in_one_piece_with_headings_in_one_line() -> None:
     assert len(lines) == 4
 
 
+def test_a_long_caption_is_not_squeezed_into_a_narrow_table() -> None:
+    table = table_of(2, 1, lambda i, k: "1.0", heading="x")
+    table.caption = "how to read it, at length: " + "word " * 12
+    *_, caption = printed(table, 120)
+    assert caption.strip() == table.caption.strip()
+
+
 def test_words_go_over_lines_before_columns_do() -> None:
     table = Table("name", "what it is", box=None)
     table.add_row("a_network", "some words that say what it is")

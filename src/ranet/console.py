@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from copy import copy
 from dataclasses import replace
 from io import TextIOWrapper
@@ -47,8 +47,15 @@ def print_table(console: Console, table: Table) -> None:
     the columns are printed in parts one below the other, each with the first column again. Columns of numbers, which
     stand on the right, and of single words are never broken.
     """
-    for part in _parts(console, table):
+    *others, last = _parts(console, table)
+    for part in others:
         console.print(part)
+    caption = None if table.caption is None else str(table.caption)
+    below = caption is not None and _width(caption) > _measured(console, last, range(len(last.columns))).maximum
+    last.caption = None if below else caption
+    console.print(last)
+    if below:  # and not squeezed into the width of the table
+        console.print(caption, style="table.caption")
 
 
 def say(console: Console, *sentences: str) -> None:
@@ -67,7 +74,7 @@ def _written_anyway(error: UnicodeError) -> tuple[str | bytes, int]:
 
 
 def _parts(console: Console, table: Table) -> Iterator[Table]:
-    everything = list(range(len(table.columns)))
+    everything = range(len(table.columns))
     too_wide = _measured(console, table, everything).maximum > console.width
     for column in table.columns:
         column.overflow = "fold"
@@ -86,20 +93,20 @@ def _parts(console: Console, table: Table) -> Iterator[Table]:
     for number, group in enumerate(groups):
         part = _with_columns(table, group)
         part.title = table.title if number == 0 else None
-        part.caption = table.caption if number == len(groups) - 1 else None
+        part.caption = None
         if _measured(console, table, group).minimum > console.width:  # a number alone is wider than that
             for column in part.columns:
                 column.no_wrap, column.min_width = False, None
         yield part
 
 
-def _measured(console: Console, table: Table, columns: list[int]) -> Measurement:
+def _measured(console: Console, table: Table, columns: Sequence[int]) -> Measurement:
     """The least and the natural width of a table of some columns."""
     options = console.options.update(width=_ANY_WIDTH)
     return Measurement.get(console, options, _with_columns(table, columns))
 
 
-def _with_columns(table: Table, columns: list[int]) -> Table:
+def _with_columns(table: Table, columns: Sequence[int]) -> Table:
     part = copy(table)
     part.columns = [replace(table.columns[k], _index=index) for index, k in enumerate(columns)]
     return part
