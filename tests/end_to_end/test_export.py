@@ -21,7 +21,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     here = tmp_path_factory.mktemp("export")
     train(*SMALL, "evaluate=false", "run=run", folder=here)
     for budget, run in (("70%", "one"), ("[60%,80%]", "calibration")):
-        output = ["output=policy.json"] if run == "one" else []
+        output = ["alternatives=false", *(["output=policy.json"] if run == "one" else [])]
         outcome = command("calibrate", "checkpoint=run", f"budget={budget}", f"run={run}", *output, folder=here)
         assert outcome.status == 0, outcome.err
     ExitPolicy.only(1, 2).save(here / "last.json")

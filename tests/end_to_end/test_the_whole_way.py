@@ -144,13 +144,15 @@ def test_a_calibrated_policy_meets_its_budget_and_keeps_its_promise(
     limit = 0.6 * costs[-1]
     budget = 0.6 if unit == "fraction" else limit
     outcome = command(
-        "calibrate", f"checkpoint={run}", f"budget={budget}", f"unit={unit}", "run=calibration", folder=tmp_path
+        *("calibrate", f"checkpoint={run}", f"budget={budget}", f"unit={unit}", "run=calibration"),
+        "alternatives=false",
+        folder=tmp_path,
     )
     assert outcome.status == 0, outcome.err
     policy = json.loads((tmp_path / "calibration" / "policy.json").read_text())
     assert sorted(content(tmp_path / "calibration")) == [
         *("calibration.csv", "calibration.png", "config.yaml", "environment.json", "policy.json"),
-        "scores_validation.npz",
+        *("scores_validation.npz", "static_exits.csv"),
     ]
     accuracy, cost = stopped(*answers["validation"], policy["thresholds"], costs)
     promised: dict[str, Any] = policy["metadata"]["predicted"]
