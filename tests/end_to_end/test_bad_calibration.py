@@ -85,7 +85,7 @@ CASES: dict[str, str] = {
     f"{BUDGET}=50% risk.delta=0.2": "risk.delta=0.2 has no effect without risk.eps=",
     "calibrate checkpoint=folder budget=50%": "The folder folder holds no checkpoint",
     "calibrate checkpoint=[run] budget=50%": "There is no run folder or checkpoint file",
-    f"{RISK} unit=fraction": "unit=fraction is one of a budget",
+    f"{RISK} unit=fraction": "unit=fraction applies only to budget=",
     "calibrate checkpoint=run budget=60% output=run/config.yaml": "is there and is no exit policy",
     "calibrate checkpoint=run budget=60% output=latency.json": "is there and is no exit policy",
     "evaluate checkpoint=run policy=calibration/policy.json unit=macs": "remove unit= and lazy=",

@@ -95,7 +95,10 @@ CASES: dict[str, tuple[int, str]] = {
     "evaluate checkpoint=ranet.pth model=msdnet_tiny": (1, "add data=cifar10 or another data set"),
     "evaluate checkpoint=ranet.pth model=msdnet_tiny data=digits": (1, "is of another network than this MSDNet"),
     "evaluate checkpoint=good model=ranet_tiny data=digits": (1, "knows its network; leave out model="),
-    "evaluate checkpoint=good data=imagefolder data.root=photos data.image_size=32": (1, "tells 10 classes apart"),
+    "evaluate checkpoint=good data=imagefolder data.root=photos data.image_size=32": (
+        1,
+        "The network has 10 classes and imagefolder has",
+    ),
     # policies and budgets
     "evaluate checkpoint=good policy=nowhere.json": (1, "'nowhere.json' does not exist"),
     "evaluate checkpoint=good policy=four_exits.json": (1, "The policy is for 4 exits and the scores have 2"),

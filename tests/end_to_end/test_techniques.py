@@ -238,7 +238,7 @@ class TestTeachers:
         tiny = ["data.image_size=12", "data.min_size=4", "data.max_size=8"]
         squeezenet = "technique.teacher=torchvision/squeezenet1_1"
         for options, message in (
-            ([f"technique.teacher={two_stages}", "model.num_classes=20"], "tells 10 classes apart and the network 20"),
+            ([f"technique.teacher={two_stages}", "model.num_classes=20"], "has 10 classes and the network 20"),
             (["technique.teacher=nowhere"], "There is no run folder or checkpoint file nowhere"),
             ([squeezenet, "technique.teacher_weights=three.pth"], "squeezenet1_1 with 10 classes"),
             ([squeezenet, "technique.teacher_weights=msdnet.pth"], "not the state dictionary of torchvision's"),

@@ -225,7 +225,7 @@ def test_the_summary_is_that_of_the_standard_library(seconds: list[float]) -> No
         ({"min_run_time": nan}, "min_run_time=nan must be"),
         ({"threads": 0}, "threads=0 must be"),
         ({"device": "banana"}, "no device 'banana'"),
-        ({"device": "meta"}, "nothing takes time"),
+        ({"device": "meta"}, "device=meta cannot be timed"),
         ({"device": "cuda:99"}, "cannot be put on the device 'cuda:99'"),
         ({"backend": "tensorflow"}, "Unknown backend 'tensorflow'"),
         ({"precision": "int8"}, "Unknown precision 'int8'"),

@@ -105,13 +105,12 @@ def _create(name: str, num_classes: int) -> nn.Module:
         if timm.is_model(name):
             created: nn.Module = timm.create_model(name, pretrained=False, num_classes=num_classes)
             return created.eval()
-        known, where = [*known, *timm.list_models()], "neither torchvision nor timm has"
-        advice = ""
+        known, where, advice = [*known, *timm.list_models()], "torchvision or timm", "."
     else:
-        where, advice = "torchvision has not", "; if timm has it, install that: pip install timm"
+        where, advice = "torchvision", ". Install timm to search its models too: pip install timm."
     near = get_close_matches(name, known, n=3, cutoff=0.6)
-    hint = f"; did you mean {' or '.join(near)}?" if near else f"{advice}."
-    raise UserError(f"Unknown rival {name!r}, which {where}{hint}")
+    hint = f"; did you mean {' or '.join(near)}?" if near else advice
+    raise UserError(f"Unknown rival {name!r}: not in {where}{hint}")
 
 
 def _from_file(name: str, accuracy: float, image_size: int) -> Rival:

@@ -53,7 +53,7 @@ def check_options(config: DictConfig) -> None:
     if config.score is not None and goals == ["deadline"]:
         raise UserError("A deadline sends everybody to one exit, whatever the score; remove score=.")
     if config.unit == "fraction" and goals != ["budget"]:
-        raise UserError("unit=fraction is one of a budget; remove it.")
+        raise UserError("unit=fraction applies only to budget=; remove it.")
     _check_currency(config)
     share = config.temperature_share
     if not is_number(share) or not 0 <= share < 1:

@@ -27,7 +27,7 @@ def check_options(config: DictConfig) -> None:
     if config.unit is not None:
         check_unit(config.unit)
     if config.images is not None and config.policy is None:
-        raise UserError("images= asks how far a policy has drifted from its calibration: add policy=FILE.")
+        raise UserError("images= measures drift and needs policy=FILE.")
     if config.policy is not None and (config.unit is not None or config.lazy):
         raise UserError("The policy says in which unit its costs are; remove unit= and lazy=.")
     if config.images is not None and config.cache is not None:

@@ -54,7 +54,7 @@ def load_network_alone(config: DictConfig) -> NetworkAlone:
     network = trained.network
     if facts.num_classes not in (None, network.num_classes):
         raise UserError(
-            f"The network tells {network.num_classes} classes apart and {data['name']} has {facts.num_classes}; name "
+            f"The network has {network.num_classes} classes and {data['name']} has {facts.num_classes}; name "
             "the data that it was trained on."
         )
     preprocessing = preprocessing_of(facts, data.get("image_size") or facts.image_size)

@@ -36,7 +36,7 @@ def check_options(config: DictConfig) -> None:
         if config[name] is not None or name == "batch_size":
             require_count(name, config[name])
     if config.output is None:
-        raise UserError("output=null is nowhere; name a .csv or .jsonl file, or - for standard output.")
+        raise UserError("output= must be a .csv or .jsonl file, or - for standard output.")
     check_output(config.output)
     if config.resume and config.output == STANDARD_OUTPUT:
         raise UserError("resume=true goes on with a file; name it by output=FILE.csv or output=FILE.jsonl.")

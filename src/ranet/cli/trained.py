@@ -32,7 +32,7 @@ def load_network_and_data(config: DictConfig) -> tuple[TrainedNetwork, ImageData
         data, trained = load_public(config)
     if data.num_classes != trained.network.num_classes:
         raise UserError(
-            f"The network tells {trained.network.num_classes} classes apart and {data.name} has {data.num_classes}; "
+            f"The network has {trained.network.num_classes} classes and {data.name} has {data.num_classes}; "
             "evaluate it on the data it was trained for."
         )
     trained.network.to(evaluation_device())

@@ -1,4 +1,4 @@
-"""Whether two crowds of images fall into bins alike: a chi-square test, and how large the difference is."""
+"""Chi-square test of homogeneity for two binned samples, and the size of the difference."""
 
 from __future__ import annotations
 

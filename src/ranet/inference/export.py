@@ -91,9 +91,7 @@ def export_engine(
     _check_target(target)
     chosen = _policies(policies, network)
     if classes is not None and len(classes) != network.num_classes:
-        raise UserError(
-            f"{len(classes)} class names were given for a network that tells {network.num_classes} classes apart."
-        )
+        raise UserError(f"{len(classes)} class names were given for a network with {network.num_classes} classes.")
     prepares = None if preprocessing is None else Preprocessing.from_dict(preprocessing)
     graphs = NetworkGraphs(network, None if cache is None else Path(cache) / "graphs")
     for policy in chosen:

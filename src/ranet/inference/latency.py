@@ -77,7 +77,7 @@ def measure_latency(
     try:
         runtime = open_network(network, backend, device, precision, threads, None, cache).backend
         if runtime.device == "meta":
-            raise UserError("On the device 'meta' nothing takes time; choose the one that is to be measured.")
+            raise UserError("device=meta cannot be timed; choose cpu or cuda.")
         timed = time_fused_stages(runtime, batch_size, min_run_time, progress)
         return LatencyProfile(
             network=network_fingerprint(network, weights=False),

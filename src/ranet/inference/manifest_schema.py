@@ -1,4 +1,4 @@
-"""What must hold in the manifest of an exported folder for an engine to stand on it, entry by entry."""
+"""Schema of the manifest of an exported folder."""
 
 from __future__ import annotations
 

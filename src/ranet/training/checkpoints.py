@@ -36,7 +36,7 @@ class TrainedNetwork:
 
 
 def find_checkpoint(run: str | Path) -> Path:
-    """The checkpoint that a path means: the file itself, or in a run folder the best one, else the last.
+    """Resolve a path to a checkpoint file: the file itself, or in a run folder the best one, else the last.
 
     Raises:
         UserError: if there is none.

@@ -97,7 +97,7 @@ def load_teacher(source: str, num_classes: int, image_size: int, weights: str | 
             (such as "IMAGENET1K_V1"; they are downloaded where they are not there yet).
 
     Raises:
-        UserError: if there is no such network, its weights do not fit, or it tells another number of classes apart.
+        UserError: if there is no such network, its weights do not fit, or it has another number of classes.
     """
     names = None
     if source.startswith(TORCHVISION):
@@ -121,7 +121,7 @@ def load_teacher(source: str, num_classes: int, image_size: int, weights: str | 
         names = trained.recipe.get("record", {}).get("classes")
     if classes != num_classes:
         raise UserError(
-            f"The teacher {source} tells {classes} classes apart and the network {num_classes}; both must be trained "
+            f"The teacher {source} has {classes} classes and the network {num_classes}; both must be trained "
             "for the same classes."
         )
     return FrozenNetwork(network, names)

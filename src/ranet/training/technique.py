@@ -112,7 +112,7 @@ class Technique:
         """The teacher of a network, which for ``first_stage`` still has the linear layers of the first.
 
         Raises:
-            UserError: if it cannot be loaded, or tells other classes apart.
+            UserError: if it cannot be loaded, or has other classes.
         """
         if self.teacher is None:
             return None
