@@ -97,7 +97,7 @@ CASES: dict[str, tuple[int, str]] = {
     "evaluate checkpoint=good model=ranet_tiny data=digits": (1, "knows its network; leave out model="),
     "evaluate checkpoint=good data=imagefolder data.root=photos data.image_size=32": (
         1,
-        "The network has 10 classes and imagefolder has",
+        "photos/val has other classes than the network was trained on",
     ),
     # policies and budgets
     "evaluate checkpoint=good policy=nowhere.json": (1, "'nowhere.json' does not exist"),
