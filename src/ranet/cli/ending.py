@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from multiprocessing import util
 from types import FrameType
 from typing import NoReturn
 
@@ -42,7 +43,7 @@ class Stopped(Exception):  # noqa: N818 (no error: the user wanted it)
             print(f"ranet: {self}", file=sys.stderr)
         for worker in multiprocessing.active_children():
             worker.kill()
-        multiprocessing.util._run_finalizers(0)  # gives semaphores back, or their keeper complains
+        util._run_finalizers(0)  # type: ignore[attr-defined] # gives semaphores back, or their keeper complains
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(self.status)
