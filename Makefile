@@ -20,7 +20,7 @@ $(STAMP): setup.cfg pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable ".[test,lint]"
 	@touch $@
 
-demo: $(STAMP) ## train a small RANet on digits and draw both its curves (about 3 minutes)
+demo: $(STAMP) ## train a small RANet on digits and draw both its curves (about a minute)
 	@echo "== Training a small RANet on cluttered handwritten digits, then drawing its curves"
 	$(BIN)/ranet train +experiment=demo run=runs/demo resume=true
 	@echo "== Look at runs/demo/evaluation/anytime.png and runs/demo/evaluation/budgeted.png"

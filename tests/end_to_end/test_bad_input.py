@@ -69,7 +69,7 @@ CASES: dict[str, tuple[int, str]] = {
     "train optim.optimizer.lr=-1": (1, "The optimizer cannot be made from its options: Invalid learning rate"),
     "train optim.optimizer._target_=torch.optim.Foo": (1, "The options of optim.optimizer cannot be used"),
     "train optim.schedule.milestones=[150]": (1, "milestones=.150. must be increasing shares"),
-    "train optim=cosine": (1, "warmup_epochs=1 must be .* less than the 1 epochs"),
+    "train optim=cosine": (1, "warmup_epochs=1 must be .* less than 1, the number of epochs"),
     "train optim.exit_weights=[1,2]": (1, "exit_weights has 2 weights, but the network has 6 exits"),
     "train logger.wandb.mode=sometimes": (1, "Unknown logger.wandb.mode 'sometimes'"),
     # data
@@ -187,7 +187,7 @@ def test_a_loss_that_explodes_keeps_the_last_good_checkpoint(tmp_path: Path) -> 
     assert outcome.status == 1
     # Three steps an epoch: the first with the huge rate is step 4, and step 5 sees what it did.
     assert outcome.err == (
-        "ranet: The loss was not a finite number at step 5 (epoch 1); the checkpoints of the epochs before are kept; "
+        "ranet: The loss was not a finite number at step 5 (epoch 2); the checkpoints of the epochs before are kept; "
         "try a smaller optim.optimizer.lr or a longer warm-up.\n"
     )
     for name in ("last.ckpt", "best.ckpt"):

@@ -2,6 +2,7 @@
 
 import json
 import re
+import os
 import subprocess
 import sys
 from importlib.metadata import version
@@ -59,7 +60,7 @@ CASES: dict[str, tuple[int, str]] = {
     "calibrate checkpoint=run budget=50% unit=msec": (1, "Unknown unit 'msec'"),
     "calibrate checkpoint=run risk.eps=0.1 risk.bound=binomal": (1, "did you mean binomial"),
     "calibrate scores=s.npz budget=1": (1, "add cost="),
-    "evaluate checkpoint=run images=new": (1, "add policy=FILE"),
+    "evaluate checkpoint=run images=new": (1, "needs policy=FILE"),
     "predict engine=exported images=new backend=openvin": (1, "did you mean openvino"),
     "predict engine=exported images=new output=rows.txt": (1, "must end in .csv or .jsonl"),
     "bench model=ranet_tiny precisions=float16": (1, "Unknown precision 'float16'"),
@@ -126,6 +127,15 @@ def test_a_command_ends_without_a_search_through_all_that_it_made() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "True", "what is registered first is called last"
     assert not done.stderr
+
+
+def test_a_reader_that_has_seen_enough_ends_the_help() -> None:
+    command = [sys.executable, "-c", "from ranet.cli.main import main; main(['train', '--help'])"]
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (141, "")
 
 
 def test_the_version_is_that_of_the_package() -> None:

@@ -88,6 +88,7 @@ def test_one_budget_in_every_form(
         "name": "digits",
         "split": "validation",
         "fingerprint": data.fingerprint("validation"),
+        "classes": data.class_names,
     }
     assert f"Policy written to {tmp_path / 'out' / 'policy.json'}\n" in out
     assert np.asarray(Image.open(tmp_path / "out" / "calibration.png").convert("L")).std() > 10, "an empty picture"

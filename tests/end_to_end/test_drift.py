@@ -88,7 +88,7 @@ def test_mistakes_are_said_and_nothing_is_written(folder: Path) -> None:
     for name in ("a.png", "b.jpg"):
         (folder / "broken" / name).write_text("no image")
     for arguments, message in (
-        (["images=same"], "add policy=FILE"),
+        (["images=same"], "needs policy=FILE"),
         (["images=same", "policy=by_hand.json"], "how the scores lay when it was calibrated"),
         (["images=same", "policy=other.json"], "solved for another network"),
         (["policy=other.json"], "solved for another network"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import gc
+import os
 import sys
 from collections.abc import Sequence
 from importlib.util import find_spec
@@ -12,6 +13,9 @@ import ranet
 from ranet.cli.ending import Stopped, ended_in_order
 from ranet.cli.verbs import VERBS
 from ranet.errors import unknown_name
+
+
+_BROKEN_PIPE = 141  # as a shell says of a program that wrote to one
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -49,7 +53,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     # Hydra wants the flag of a sweep before all options.
     sweep = [flag for flag in arguments[1:] if flag in ("-m", "--multirun")]
     sys.argv = [spec.origin, *sweep, *(argument for argument in arguments[1:] if argument not in sweep)]
-    run_verb(verb, VERBS[verb])
+    try:
+        run_verb(verb, VERBS[verb])
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever read, such as head, has seen enough; what is still held back goes nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(_BROKEN_PIPE) from None
 
 
 def _help() -> str:

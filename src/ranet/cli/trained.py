@@ -35,6 +35,7 @@ def load_network_and_data(config: DictConfig) -> tuple[TrainedNetwork, ImageData
             f"The network has {trained.network.num_classes} classes and {data.name} has {data.num_classes}; "
             "evaluate it on the data it was trained for."
         )
+    data.size("test")  # so that images that do not fit are refused before anything is written
     trained.network.to(evaluation_device())
     return trained, data
 

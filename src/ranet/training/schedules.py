@@ -60,7 +60,7 @@ def cosine_schedule(
     """
     if not 0 <= warmup_epochs < epochs:
         raise UserError(
-            f"warmup_epochs={warmup_epochs} must be at least 0 and less than the {epochs} epochs of training."
+            f"warmup_epochs={warmup_epochs} must be at least 0 and less than {epochs}, the number of epochs."
         )
     warmup = round(warmup_epochs * steps / epochs)
 
