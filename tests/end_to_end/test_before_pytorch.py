@@ -1,8 +1,8 @@
 """Help and mistakes are answered before PyTorch is imported, which takes seconds: one process in which it cannot be."""
 
 import json
-import re
 import os
+import re
 import subprocess
 import sys
 from importlib.metadata import version

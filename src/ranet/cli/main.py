@@ -14,7 +14,6 @@ from ranet.cli.ending import Stopped, ended_in_order
 from ranet.cli.verbs import VERBS
 from ranet.errors import unknown_name
 
-
 _BROKEN_PIPE = 141  # as a shell says of a program that wrote to one
 
 
