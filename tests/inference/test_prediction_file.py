@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ranet.errors import UserError
+from ranet.files import WriteError
 from ranet.inference.answers import Answers
 from ranet.inference.prediction_file import PredictionTable, check_output, open_table
 
@@ -147,7 +148,7 @@ def test_where_nothing_can_be_written_one_sentence_says_so(tmp_path: Path) -> No
         with pytest.raises(UserError, match=message):
             check_output(output)
     with (
-        pytest.raises(UserError, match=r"cannot be written to output=/proc/out.csv: ."),
+        pytest.raises(WriteError, match=r"^/proc/out.csv cannot be written \(.*\); choose another place"),
         open_table("/proc/out.csv", ""),
     ):
         pass
@@ -163,6 +164,6 @@ def test_a_full_disk_is_said_and_the_file_is_not_there(tmp_path: Path, monkeypat
             table.write(["a"], answers(1))
 
     path = tmp_path / "out.csv"
-    with pytest.raises(UserError, match=rf"^The predictions cannot be written to output={path}: No space left .*\.$"):
+    with pytest.raises(WriteError, match=rf"^{path} cannot be written \(No space left on device\); free some .*\.$"):
         write()
     assert not list(tmp_path.iterdir())
