@@ -112,7 +112,7 @@ def test_validation_sees_the_average(whole: tuple[Path, Witness, pl.LightningMod
     network = load_trained(folder / "checkpoints" / "last.ckpt").network
     with torch.no_grad():
         batches = [(network(images).argmax(-1) == labels) for images, labels in small_data().val_dataloader()]
-    logged = [row for row in rows(folder) if row["epoch"] == "1" and row["val/loss"]]
+    logged = [row for row in rows(folder) if row["epoch"] == "2" and row["val/loss"]]
     for k, accuracy in enumerate(torch.cat(batches, dim=1).double().mean(1).tolist(), start=1):
         assert float(logged[0][f"val/accuracy_exit{k}"]) == pytest.approx(accuracy, abs=1e-6)
 
