@@ -1,6 +1,6 @@
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pytest
 import torch
@@ -118,8 +118,8 @@ def test_a_checkpoint_that_cannot_be_written_to_its_end_leaves_the_one_before(
     path = tmp_path / "last.ckpt"
     WholeFiles().save_checkpoint({"epoch": 1}, path)
 
-    def full_disk(content: Any, file: Path) -> None:
-        Path(file).write_bytes(b"half of it")
+    def full_disk(content: Any, file: BinaryIO) -> None:
+        file.write(b"half of it")
         raise OSError("No space left on device")
 
     monkeypatch.setattr(torch, "save", full_disk)
