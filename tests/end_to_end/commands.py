@@ -4,6 +4,7 @@ import contextlib
 import io
 import logging
 import os
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -88,7 +89,7 @@ def train(*arguments: str | Path, folder: Path) -> Outcome:
 
 
 def start(*arguments: str | Path, folder: Path, threads: int = 1) -> subprocess.Popen[str]:
-    """Start ``ranet ARGUMENTS`` in a process of its own."""
+    """Start ``ranet ARGUMENTS`` in a process, and a group of processes, of its own, as a terminal does."""
     return subprocess.Popen(
         [Path(sys.executable).with_name("ranet"), *map(str, arguments)],
         cwd=folder,
@@ -96,7 +97,14 @@ def start(*arguments: str | Path, folder: Path, threads: int = 1) -> subprocess.
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        process_group=0,
+        preexec_fn=hears_ctrl_c,
     )
+
+
+def hears_ctrl_c() -> None:
+    """Undo that a shell lets the jobs behind it ignore Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def content(folder: Path) -> dict[str, bytes]:

@@ -24,7 +24,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationResolutionError, MissingMandatoryValue, OmegaConfBaseException
 
-from ranet.cli.ending import Stopped, ended_in_order, is_first_process, when_stopped
+from ranet.cli.ending import Stopped, ended_in_order, is_first_process, leave_ctrl_c_to_parent, when_stopped
 from ranet.cli.help import verb_help
 from ranet.cli.own_folder import locked, register_stamp
 from ranet.cli.sweep import NOTE, failure, failures, new_sweep, print_failures, stopped_sweep, this_job
@@ -75,6 +75,7 @@ def run_verb(name: str, verb: Verb) -> None:
 
     def guarded(config: DictConfig) -> Any:
         alone = HydraConfig.get().mode is RunMode.RUN
+        leave_ctrl_c_to_parent()
         try:
             with when_stopped(lambda said: said if alone else f"{said or 'Stopped.'} It was in {this_job()}."):
                 return task(config)

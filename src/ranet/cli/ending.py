@@ -43,6 +43,7 @@ class Stopped(Exception):  # noqa: N818 (no error: the user wanted it)
             print(f"ranet: {self}", file=sys.stderr)
         for worker in multiprocessing.active_children():
             worker.kill()
+            worker.join(1)
         util._run_finalizers(0)  # type: ignore[attr-defined] # gives semaphores back, or their keeper complains
         sys.stdout.flush()
         sys.stderr.flush()
@@ -52,6 +53,12 @@ class Stopped(Exception):  # noqa: N818 (no error: the user wanted it)
 def is_first_process() -> bool:
     """Return whether this is the process of a distributed run that writes and speaks, or the only one."""
     return next((os.environ[name] for name in _RANKS if name in os.environ), "0") == "0"
+
+
+def leave_ctrl_c_to_parent() -> None:
+    """Ignore Ctrl-C if this process is a worker of one that hears it, too, and ends its workers."""
+    if multiprocessing.current_process().name != "MainProcess":
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 @contextmanager
