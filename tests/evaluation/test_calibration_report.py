@@ -13,6 +13,7 @@ from scipy.stats import binomtest
 
 from ranet.calibration import Calibration, ExitScores
 from ranet.calibration.promise import promise
+from ranet.console import print_table
 from ranet.errors import UserError
 from ranet.evaluation import CalibrationReport, calibration_report
 from ranet.evaluation.calibration_figure import Exits, Promised, Seen, calibration_figure
@@ -43,9 +44,9 @@ def cheap() -> Calibration:
     return solved((-inf, -inf))
 
 
-def shown(report: CalibrationReport, width: int = 80) -> str:
+def shown(report: CalibrationReport, width: int = 120) -> str:
     output = io.StringIO()
-    Console(file=output, width=width).print(report.table())
+    print_table(Console(file=output, width=width), report.table())
     return output.getvalue()
 
 

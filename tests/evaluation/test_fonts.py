@@ -101,7 +101,7 @@ def test_a_font_that_has_the_characters_is_found_and_used(tmp_path: Path, no_oth
 @pytest.mark.usefixtures("no_other_fonts")
 def test_titles_legends_and_units_of_any_script_are_drawn(tmp_path: Path) -> None:
     numbers = np.array([0.5, 0.75])
-    curve = AnytimeCurve(np.array([1.0, 2.0]), numbers, numbers, numbers, numbers)
+    curve = AnytimeCurve(np.array([1.0, 2.0]), numbers, numbers, numbers, numbers, images=10)
     figure = anytime_figure(curve, "元$", title=f"A network on 写真 {BYTES}", name="ours, 犬 $x$")
     saved(figure, tmp_path / "anytime.png")
     shown = " ".join(texts(figure))
