@@ -70,11 +70,14 @@ def ranet(*arguments: str | Path, folder: Path, on_terminal: bool = False) -> Ou
         # Hydra composes each configuration twice, the first time only to look for hydra.mode, which nobody sets.
         patch.setattr("hydra._internal.hydra.Hydra.get_mode", lambda *_, **__: None)
         environment = dict(os.environ)
+        handlers_of = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
             main()
         except SystemExit as end:
             status = int(end.code or 0)
         finally:
+            for number, handler in handlers_of.items():
+                signal.signal(number, handler)  # a command that was stopped ignores them until its process is gone
             os.environ.clear()
             os.environ.update(environment)
             log.handlers[:], log.level = handlers, level
@@ -98,13 +101,14 @@ def start(*arguments: str | Path, folder: Path, threads: int = 1) -> subprocess.
         stderr=subprocess.PIPE,
         text=True,
         process_group=0,
-        preexec_fn=hears_ctrl_c,
+        preexec_fn=hears_signals,
     )
 
 
-def hears_ctrl_c() -> None:
-    """Undo that a shell lets the jobs behind it ignore Ctrl-C."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+def hears_signals() -> None:
+    """Undo that a shell lets the jobs behind it ignore Ctrl-C, and whatever else this process ignores."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
 
 
 def content(folder: Path) -> dict[str, bytes]:

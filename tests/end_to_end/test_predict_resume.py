@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -85,15 +85,6 @@ def whole(made: Path) -> dict[str, tuple[bytes, str]]:
     exits = {line.split(b",")[-2] for line in found["csv"][0].splitlines()[1:]}
     assert exits == {b"1", b"2", b"3", b"4", b"5"}
     return found
-
-
-@pytest.fixture(autouse=True)
-def signals() -> Iterator[None]:
-    """A command that was stopped lets no signal disturb the end of its process, which here goes on."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
 
 
 def stopped_after(rows: int, by: signal.Signals, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from .commands import SHORT, SMALL, hears_ctrl_c, start
+from .commands import SHORT, SMALL, hears_signals, start
 
 #: What a program does when the signal comes: it sends it to itself.
 PROGRAMS = {
@@ -71,6 +71,11 @@ print("not told")
 """
 
 
+def ignores_ctrl_c() -> None:
+    hears_signals()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
 def run(program: str, number: signal.Signals, ignored: bool = False) -> "subprocess.CompletedProcess[str]":
     """Run one of the programs in a group of its own."""
     lines = "\n".join(f"    {line}" for line in program.splitlines())
@@ -80,7 +85,7 @@ def run(program: str, number: signal.Signals, ignored: bool = False) -> "subproc
         text=True,
         timeout=50,
         process_group=0,
-        preexec_fn=(lambda: signal.signal(signal.SIGINT, signal.SIG_IGN)) if ignored else hears_ctrl_c,
+        preexec_fn=ignores_ctrl_c if ignored else hears_signals,
     )
 
 
