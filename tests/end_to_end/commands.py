@@ -37,6 +37,8 @@ SMALL = [
     "model.growth_factors=[1,2]",
     "model.bottleneck_factors=[1,2]",
 ]
+#: What a command handles while it runs, and ignores once one of them has stopped it (SIGALRM repeats one that was lost).
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,7 @@ def ranet(*arguments: str | Path, folder: Path, on_terminal: bool = False) -> Ou
         # Hydra composes each configuration twice, the first time only to look for hydra.mode, which nobody sets.
         patch.setattr("hydra._internal.hydra.Hydra.get_mode", lambda *_, **__: None)
         environment = dict(os.environ)
-        handlers_of = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        handlers_of = {number: signal.getsignal(number) for number in SIGNALS}
         try:
             main()
         except SystemExit as end:
@@ -107,7 +109,7 @@ def start(*arguments: str | Path, folder: Path, threads: int = 1) -> subprocess.
 
 def hears_signals() -> None:
     """Undo that a shell lets the jobs behind it ignore Ctrl-C, and whatever else this process ignores."""
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in SIGNALS:
         signal.signal(number, signal.SIG_DFL)
 
 
