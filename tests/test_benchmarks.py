@@ -7,12 +7,14 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from ranet import ExitScores
 
 ROOT = Path(__file__).resolve().parents[1]
 
 
+@pytest.mark.slow
 def test_the_benchmark_of_the_policies_writes_its_table(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     folder = tmp_path / "run" / "evaluation"

@@ -304,6 +304,7 @@ def test_the_uncut_network_takes_turns_with_the_stages_on_images_that_are_there(
     assert len(placed) == 2, "a new buffer has new images"
 
 
+@pytest.mark.slow
 def test_a_real_network_is_measured_and_its_answers_are_those_of_the_replay() -> None:
     torch.manual_seed(0)
     network = create_network("msdnet_tiny", blocks=3).eval()

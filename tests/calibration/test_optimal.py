@@ -88,6 +88,7 @@ def test_an_exit_that_is_no_better_than_the_one_before_is_left_out():
     assert seen.mean_cost == pytest.approx(1.8, rel=0.02)
 
 
+@pytest.mark.slow
 def test_what_does_not_win_on_other_images_is_not_used():
     """All exits alike: nothing can be gained, so only chance can accept, at its rate of one in twenty."""
     accepted = 0

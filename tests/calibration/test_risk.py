@@ -192,6 +192,7 @@ def test_conformal_control_keeps_the_risk_in_expectation(risk, repetitions, many
 )
 @example(seed=0, risk="accuracy", score="confidence", delta=0.1, eps=0.3, general=True)
 @example(seed=0, risk="disagreement", score="confidence", delta=0.1, eps=0.3, general=True)
+@pytest.mark.slow
 def test_the_threshold_is_the_last_that_passes_one_by_one(seed, risk, score, delta, eps, general):
     general = general and delta is not None and eps > 0.2
     bound = "hoeffding_bentkus" if general else "binomial"

@@ -54,6 +54,7 @@ def trainer(**options: Any) -> pl.Trainer:
     return pl.Trainer(**{**quiet, "enable_checkpointing": False, **options})
 
 
+@pytest.mark.slow
 def test_cifar10(cifar_root: Path) -> None:
     data = ImageData("cifar10", root=cifar_root)
     assert (data.num_classes, data.image_size, data.class_names[3]) == (10, 32, "cat")

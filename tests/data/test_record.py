@@ -116,6 +116,7 @@ def test_renamed_classes_are_refused_and_reordered_ones_relabelled(folder: Path)
     assert data.size("train") + data.size("validation") == 12, "that folder is as it was"
 
 
+@pytest.mark.slow
 def test_cifar_in_another_order_of_classes(cifar_root: Path) -> None:
     data = ImageData("cifar10", root=cifar_root)
     record, labels = data.record(), torch.cat([labels for _, labels in data.test_dataloader()])

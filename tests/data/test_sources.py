@@ -12,6 +12,7 @@ from ranet.errors import UserError
 
 
 @pytest.mark.parametrize(("name", "kind"), [("cifar10", CIFAR10), ("cifar100", CIFAR100)])
+@pytest.mark.slow
 def test_cifar_is_torchvisions(cifar_root: Path, name: str, kind: type[CIFAR10]) -> None:
     train, test = load_cifar(name, cifar_root)
     assert (len(train), len(test)) == (50_000, 10_000)

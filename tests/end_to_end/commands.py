@@ -37,7 +37,7 @@ SMALL = [
     "model.growth_factors=[1,2]",
     "model.bottleneck_factors=[1,2]",
 ]
-#: What a command handles while it runs, and ignores once one of them has stopped it (SIGALRM repeats one that was lost).
+#: What a running command handles, and ignores once one has stopped it (SIGALRM repeats a signal that was lost).
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)
 
 

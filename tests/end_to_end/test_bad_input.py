@@ -113,7 +113,11 @@ CASES: dict[str, tuple[int, str]] = {
 }
 
 
-@pytest.mark.parametrize("line", CASES)
+@pytest.mark.parametrize(
+    "line",
+    # Every other one on all days, to stay within minutes; the others among the slow tests.
+    [pytest.param(line, marks=[pytest.mark.slow] if i % 2 else []) for i, line in enumerate(CASES)],
+)
 def test_a_mistake_is_said_in_one_sentence_and_leaves_nothing(line: str, runs: Path) -> None:
     status, message = CASES[line]
     before = content(runs)
@@ -145,6 +149,7 @@ def test_wandb_online_without_an_account_is_refused(tmp_path: Path, monkeypatch:
     assert not content(tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_a_mistake_has_no_traceback_in_a_process_of_its_own(tmp_path: Path) -> None:
     process = start("train", "data=cifar10", "data.root=nowhere", "run=run", folder=tmp_path)
     out, err = process.communicate(timeout=120)
@@ -181,6 +186,7 @@ def test_help(arguments: list[str], status: int, message: str, tmp_path: Path) -
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_a_loss_that_explodes_keeps_the_last_good_checkpoint(tmp_path: Path) -> None:
     explode = ["trainer.max_epochs=2", "optim.schedule.milestones=[0.5]", "optim.schedule.factor=1e20"]
     outcome = ranet("train", *SHORT, *SMALL, *explode, "run=run", folder=tmp_path)

@@ -43,7 +43,9 @@ def commands(into: Path) -> dict[str, tuple[list[str], list[str]]]:
     }
 
 
-@pytest.mark.parametrize("verb", ["evaluate", "calibrate", "predict", "export"])
+@pytest.mark.parametrize(
+    "verb", ["predict", *(pytest.param(verb, marks=pytest.mark.slow) for verb in ("evaluate", "calibrate", "export"))]
+)
 def test_each_wait_has_its_bar_on_a_terminal_and_none_through_a_pipe(
     verb: str, here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

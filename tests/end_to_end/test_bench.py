@@ -36,6 +36,7 @@ def rows(folder: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+@pytest.mark.slow
 def test_a_trained_network_with_policies_and_a_rival(here: Path, tmp_path: Path) -> None:
     options = ["policy=calibration", "images_limit=100000", "batch_sizes=16", "rounds=2", "seconds=null"]
     options += ["rivals=[squeezenet1_1:58.2]", "backends=torch", f"run={tmp_path / 'out'}"]
@@ -78,6 +79,7 @@ def test_a_trained_network_with_policies_and_a_rival(here: Path, tmp_path: Path)
     assert f"  figure: {tmp_path / 'out' / 'bench.png'}\n" in outcome.out
 
 
+@pytest.mark.slow
 def test_budgets_are_solved_on_the_validation_images(here: Path, tmp_path: Path) -> None:
     options = ["budget=[50%,80%]", "images_limit=48", "batch_sizes=1", *QUICK, f"run={tmp_path / 'out'}"]
     outcome = command("bench", "checkpoint=run", *options, folder=here)

@@ -63,10 +63,10 @@ def calibrate(here: Path, tmp_path: Path) -> Callable[..., str]:
     ("options", "unit"),
     [
         (["budget=60%"], "macs"),
-        (["budget=0.6", "unit=fraction"], "macs"),
-        (["budget={macs}"], "macs"),
+        pytest.param(["budget=0.6", "unit=fraction"], "macs", marks=pytest.mark.slow),
+        pytest.param(["budget={macs}"], "macs", marks=pytest.mark.slow),
         (["budget=60%", "unit=paper_ops"], "paper_ops"),
-        (["budget=60%", "lazy=true"], "lazy_macs"),
+        pytest.param(["budget=60%", "lazy=true"], "lazy_macs", marks=pytest.mark.slow),
     ],
 )
 def test_one_budget_in_every_form(
@@ -166,6 +166,7 @@ def answers(run: Path, data: ImageData, split: str) -> tuple[Tensor, Tensor]:
     return torch.cat([logits for logits, _ in batches], 1), torch.cat([labels for _, labels in batches])
 
 
+@pytest.mark.slow
 def test_temperatures_are_fitted_on_images_that_the_thresholds_do_not_see(
     calibrate: Callable[..., str], here: Path, macs: np.ndarray, tmp_path: Path
 ) -> None:
@@ -303,6 +304,7 @@ def test_every_policy_of_a_sweep_has_costs_of_its_own(
         assert float(row["test_cost_ms"]) == pytest.approx(seen.mean_cost)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options", [["budget=80%", "policy=patience"], ["risk.eps=0.3"], ["risk.eps=0.3", "risk.of=disagreement"]]
 )
@@ -356,6 +358,7 @@ def test_a_risk_is_guaranteed(
         assert f"{100 * lost:.2f} % on test)." in out
 
 
+@pytest.mark.slow
 def test_nothing_is_scored_twice(
     calibrate: Callable[..., str], here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -396,6 +399,7 @@ def test_nothing_is_scored_twice(
     assert not content(tmp_path / "refused")
 
 
+@pytest.mark.slow
 def test_nothing_of_an_earlier_calibration_is_left(calibrate: Callable[..., str], tmp_path: Path) -> None:
     calibrate("budget=[50%,60%,70%]", "test=true", f"output={tmp_path / 'kept'}")
     assert len(list((tmp_path / "kept").iterdir())) == 3

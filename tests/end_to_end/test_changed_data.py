@@ -104,6 +104,7 @@ def test_policies_are_solved_on_images_that_were_held_out(here: Path) -> None:
     assert policies[0]["metadata"]["data"]["classes"] == [*CLASSES]
 
 
+@pytest.mark.slow
 def test_a_run_works_wherever_it_is_moved(trained: Path, here: Path, tmp_path: Path) -> None:
     def evaluated(folder: Path, *options: str) -> np.ndarray:
         outcome = command("evaluate", f"checkpoint={here / 'run'}", f"run={tmp_path / 'run'}", *options, folder=folder)

@@ -108,6 +108,7 @@ def test_groups_baseline_and_what_was_left_out_are_said(runs: Path, tmp_path: Pa
     assert {row["difference_to"] for row in table(tmp_path / "exits.csv")} == {"", "ge"}
 
 
+@pytest.mark.slow
 def test_a_sweep_that_ranet_trained(tmp_path: Path) -> None:
     options = ["data.train_limit=32", "seed=4", "sweep=my sweep"]
     assert ranet("train", "-m", *SHORT, *SMALL, *options, folder=tmp_path).status == 0

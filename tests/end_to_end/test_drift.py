@@ -37,6 +37,7 @@ def evaluate(folder: Path, *arguments: str) -> str:
     return outcome.out
 
 
+@pytest.mark.slow
 def test_images_in_files_are_scored_as_the_test_split_is(folder: Path) -> None:
     assert "Seen minus promised" in evaluate(folder, "run=labelled")
     out = evaluate(folder, "images=same", "run=unlabelled")

@@ -64,6 +64,7 @@ def test_the_folder_has_all_that_an_engine_needs(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("policy", ["calibration", "[last.json,calibration/policies,policy.json]"])
+@pytest.mark.slow
 def test_several_policies(folder: Path, tmp_path: Path, policy: str) -> None:
     out = export(folder, f"policy={policy}", f"output={tmp_path / 'engine'}")
     policies = ExportedFolder(tmp_path / "engine").policies

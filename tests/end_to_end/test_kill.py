@@ -83,6 +83,7 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.usefixtures("killed")
+@pytest.mark.slow
 class TestAKilledRun:
     def test_it_was_killed_in_its_second_epoch(self, killed: Path) -> None:
         assert read(killed / "checkpoints" / "last.ckpt")["global_step"] == 3

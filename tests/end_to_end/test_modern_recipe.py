@@ -46,7 +46,9 @@ def test_switched_off_it_is_the_plain_training(plain: Tensor, tmp_path: Path) ->
     torch.testing.assert_close(learned(tmp_path / "off", *off), plain)
 
 
-@pytest.mark.parametrize("technique", ["plain", "ge_isc_ofa", "imta_two_stage"])
+@pytest.mark.parametrize(
+    "technique", ["plain", *(pytest.param(name, marks=pytest.mark.slow) for name in ("ge_isc_ofa", "imta_two_stage"))]
+)
 def test_it_goes_with_the_techniques(technique: str, tmp_path: Path) -> None:
     options = ["trainer.max_epochs=4", "data.batch_size=16"]
     train(*SMALL, "optim=modern", f"technique={technique}", *options, "run=run", folder=tmp_path)

@@ -49,6 +49,7 @@ def test_a_compiled_network_trains_and_is_stored_as_it_is(tmp_path: Path) -> Non
         torch.testing.assert_close(compiled[name], value, rtol=1e-6, atol=1e-6, msg=name)
 
 
+@pytest.mark.slow
 def test_channels_last_is_the_same_training(tmp_path: Path) -> None:
     for place in ("false", "true"):
         (tmp_path / place).mkdir()

@@ -117,6 +117,7 @@ def test_default_folders_of_the_same_second_differ() -> None:
 
 
 @pytest.mark.usefixtures("_frozen")
+@pytest.mark.slow
 def test_two_commands_and_a_sweep_of_the_same_second_have_folders_of_their_own(tmp_path: Path) -> None:
     options = [*SMALL, "data.train_limit=32", "evaluate=false"]
     for _ in range(2):

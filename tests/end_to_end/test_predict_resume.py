@@ -116,7 +116,8 @@ def images_read(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return indices
 
 
-@pytest.mark.parametrize("suffix", ["csv", pytest.param("jsonl", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("suffix", ["csv", "jsonl"])
 def test_a_killed_predict_goes_on_where_it_was(
     suffix: str, folder: Path, whole: dict[str, tuple[bytes, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -15,6 +15,7 @@ from ranet.models import is_published
 from ranet.models.registry import option_defaults
 
 
+@pytest.mark.slow
 def test_a_published_checkpoint_is_evaluated_with_its_model_and_data(
     shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,7 +13,6 @@ from PIL import Image
 
 import ranet
 
-from .commands import SMALL
 from .commands import ranet as command
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -70,26 +69,14 @@ def words(line: str, cifar: Path) -> list[str]:
     return [replaced.get(word, word) for word in arguments]
 
 
-def small(arguments: list[str]) -> list[str]:
-    """The words with a network of three small exits, and for two seeds in place of three."""
-    network = [*SMALL, "model.blocks=3"]
-    replaced = {
-        "model=ranet_small": network,
-        "seed=0,1,2": ["seed=0,1", *network],
-        "run=runs/long": ["run=runs/long", *network],
-    }
-    return [word for argument in arguments for word in replaced.get(argument, [argument])]
-
-
-@pytest.mark.parametrize("as_they_stand", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.slow
 def test_the_commands_of_the_readme_work_one_after_the_other(
-    as_they_stand: bool, photos: Path, cifar_root: Path, monkeypatch: pytest.MonkeyPatch
+    photos: Path, cifar_root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(photos)
     assert len(COMMANDS) >= 18
     for line in COMMANDS:
-        arguments = words(line, cifar_root)
-        outcome = command(*(arguments if as_they_stand else small(arguments)), folder=photos)
+        outcome = command(*words(line, cifar_root), folder=photos)
         assert outcome.status == 0, (line, outcome.err)
     assert (photos / "runs" / "photos" / "evaluation" / "budgeted.png").exists()
     assert (photos / "policy.json").exists()

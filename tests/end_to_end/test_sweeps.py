@@ -26,7 +26,7 @@ def jobs_of(folder: Path) -> list[Path]:
     return sorted(path for path in (folder / "sweep").iterdir() if path.is_dir())
 
 
-@pytest.mark.parametrize("place", ["before the options", "among the options"])
+@pytest.mark.parametrize("place", ["before the options", pytest.param("among the options", marks=pytest.mark.slow)])
 def test_a_sweep_makes_a_folder_and_a_wandb_run_for_each_job(place: str, tmp_path: Path) -> None:
     flag = 0 if place == "before the options" else 3
     options = [*SWEEP, *SMALL, "seed=2,3"]
@@ -35,6 +35,7 @@ def test_a_sweep_makes_a_folder_and_a_wandb_run_for_each_job(place: str, tmp_pat
     check(jobs_of(tmp_path), [("msdnet", 2), ("msdnet", 3)])
 
 
+@pytest.mark.slow
 def test_a_sweep_runs_side_by_side(tmp_path: Path) -> None:
     pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
     options = ["model=ranet_tiny,msdnet_tiny", "seed=0,1", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]

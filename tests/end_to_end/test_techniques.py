@@ -51,7 +51,11 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     return run
 
 
-@pytest.mark.parametrize("technique", TECHNIQUES)
+# The simplest and the one with everything; the others among the slow tests.
+@pytest.mark.parametrize(
+    "technique",
+    [pytest.param(technique, marks=[] if technique in BOTH else [pytest.mark.slow]) for technique in TECHNIQUES],
+)
 def test_what_a_technique_trained_is_calibrated_and_evaluated(
     technique: str, trained: Callable[[str], Path], tmp_path: Path
 ) -> None:
@@ -60,8 +64,7 @@ def test_what_a_technique_trained_is_calibrated_and_evaluated(
 
 @pytest.mark.parametrize(
     "technique",
-    # The simplest and the one with everything; the others with all tests.
-    [pytest.param(technique, marks=[] if technique in BOTH else [pytest.mark.slow]) for technique in TECHNIQUES],
+    ["ge_isc_ofa", *(pytest.param(name, marks=pytest.mark.slow) for name in TECHNIQUES if name != "ge_isc_ofa")],
 )
 def test_a_technique_trains_a_ranet_and_measures_it(technique: str, tmp_path: Path) -> None:
     train(*SMALL_RANET, f"technique={technique}", "trainer.max_epochs=2", "run=run", folder=tmp_path)
@@ -86,6 +89,7 @@ def check_what_was_trained(run: Path, technique: str, folder: Path) -> list[int]
     return costs.macs_per_exit
 
 
+@pytest.mark.slow
 def test_each_technique_learns_something_else(trained: Callable[[str], Path]) -> None:
     learned = {}
     for technique in TECHNIQUES:
@@ -142,6 +146,7 @@ class TestTwoStages:
                 assert sum(bool(row["val/loss"]) for row in csv.DictReader(file)) == epochs
         assert not isinstance(ranet.load_trained(two_stages / "stage1").network, ranet.InlineCollaboration)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("stopped_in", ["first", "between", "second"])
     def test_each_stage_goes_on_where_it_was_stopped(
         self, stopped_in: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, four_epochs: Path
@@ -229,6 +234,7 @@ class TestTeachers:
         )
         assert not any("teacher" in name for name in state(tmp_path / "run" / "checkpoints" / "last.ckpt"))
 
+    @pytest.mark.slow
     def test_one_that_does_not_fit_is_refused(self, two_stages: Path, tmp_path: Path) -> None:
         torch.save(get_model("squeezenet1_1", num_classes=3).state_dict(), tmp_path / "three.pth")
         torch.save(create_network("msdnet_tiny").state_dict(), tmp_path / "msdnet.pth")
@@ -259,6 +265,7 @@ class TestTeachers:
             assert content(tmp_path) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("technique", "option"),
     [

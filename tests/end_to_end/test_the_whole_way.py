@@ -25,7 +25,7 @@ NETWORKS = {"ranet_tiny": 6, "msdnet_tiny": 5}
 FIGURES = ["anytime.png", "budgeted.png", "difficulty.png", "gallery.png", "shares.png"]
 
 
-@pytest.fixture(scope="module", params=NETWORKS)
+@pytest.fixture(scope="module", params=["ranet_tiny", pytest.param("msdnet_tiny", marks=pytest.mark.slow)])
 def name(request: pytest.FixtureRequest) -> str:
     return request.param
 
@@ -135,7 +135,9 @@ def test_evaluating_again_gives_the_same_files(run: Path, tmp_path: Path) -> Non
         assert again[file] == before[file], file
 
 
-@pytest.mark.parametrize("unit", ["fraction", "macs", "paper_ops"])
+@pytest.mark.parametrize(
+    "unit", ["fraction", *(pytest.param(unit, marks=pytest.mark.slow) for unit in ("macs", "paper_ops"))]
+)
 def test_a_calibrated_policy_meets_its_budget_and_keeps_its_promise(
     unit: str, run: Path, name: str, answers: dict[str, tuple[Tensor, Tensor]], tmp_path: Path
 ) -> None:

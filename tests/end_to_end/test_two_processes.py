@@ -12,6 +12,8 @@ from ranet.training import multi_exit_loss
 
 from .commands import SHORT, SMALL, content, start
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -31,7 +33,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.slow
 def test_two_stages_train_in_two_processes_and_go_on_between_them(tmp_path: Path) -> None:
     options = [
         *("train", *SHORT, *SMALL, "data.train_limit=64", "technique=imta_two_stage", "evaluate=false", "run=run"),

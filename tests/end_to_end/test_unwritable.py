@@ -71,7 +71,9 @@ def refuses(outcome: Outcome, path: Path) -> None:
     assert "Traceback" not in outcome.err
 
 
-@pytest.mark.parametrize("case", COMMANDS)
+@pytest.mark.parametrize(
+    "case", [pytest.param(case, marks=[pytest.mark.slow] if i % 2 else []) for i, case in enumerate(COMMANDS)]
+)
 def test_what_was_there_is_kept(case: str, here: Path, tmp_path: Path) -> None:
     options, size, path = COMMANDS[case]
     command = [case.partition(",")[0], *(option.replace("OUT", str(tmp_path)) for option in options)]

@@ -132,6 +132,7 @@ def calibrated(scores: ExitScores, costs: np.ndarray, ratio: float = 1.3, **opti
     return promise(thresholds, scores, costs, family="geometric", unit="macs", **options).policy
 
 
+@pytest.mark.slow
 def test_without_drift_p_values_are_uniform_and_alarms_are_rare(make_scored):
     """One population split at random in two, again and again; the thresholds are tuned on one of the parts."""
     population = make_scored(images=3000).validation

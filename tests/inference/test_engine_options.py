@@ -24,7 +24,7 @@ K = NETWORK.num_exits
 HALVES = ExitPolicy(between_scores("confidence", LOGITS, [0.5] * (K - 1)))
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def engine() -> EarlyExitEngine:
     return EarlyExitEngine(NETWORK, HALVES, backend="torch")
 
@@ -399,7 +399,8 @@ def test_preparing_one_size_measures_what_lies_around_it(engine: EarlyExitEngine
     assert engine.prepare([16, 4]).sizes == (1, 4, 16, 64)
 
 
-def test_a_prepared_engine_measures_no_more(engine: EarlyExitEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_prepared_engine_measures_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = EarlyExitEngine(NETWORK, HALVES, backend="torch")
     assert engine.stream_size() == 32
     times = engine.prepare()
     assert engine.stream_size() == times.best_size(engine.plan().stages)

@@ -152,6 +152,7 @@ class TestTheFolder:
         assert count(export, FusedStage(1, 2), "Gemm") == 1
         assert not any(count(export, stage, "BatchNormalization") for stage in export.stages)
 
+    @pytest.mark.slow
     def test_exits_that_build_on_each_other_stay_together(self, cache: Path, tmp_path: Path) -> None:
         network = made(collaboration=True)
         policies = [ExitPolicy((inf, 0.5, inf)), ExitPolicy((0.5, -inf, inf))]

@@ -165,7 +165,9 @@ def test_times_are_near_those_that_the_engine_measures() -> None:
     assert 1 / 4 < 8 * profile.table_ms[0, -1] / times.of(whole, 8) < 4
 
 
-@pytest.mark.parametrize(("backend", "precision"), [("onnxruntime", "float32"), ("openvino", "bfloat16")])
+@pytest.mark.parametrize(
+    ("backend", "precision"), [("onnxruntime", "float32"), pytest.param("openvino", "bfloat16", marks=pytest.mark.slow)]
+)
 def test_other_runtimes(backend: str, precision: str) -> None:
     pytest.importorskip(backend)
     network = create_network("msdnet_tiny", blocks=3)

@@ -85,7 +85,10 @@ def test_it_is_a_staged_network_like_any_other(name: str) -> None:
     assert torch.equal(logits[0], network.network(images)[0])
 
 
-@pytest.mark.parametrize("name", list_networks("*cifar*"))
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[pytest.mark.slow] if i % 4 else []) for i, name in enumerate(list_networks("*cifar*"))],
+)
 def test_costs_count_the_links_and_know_that_no_head_can_be_skipped(name: str) -> None:
     plain = create_network(name, num_classes=100)
     before, after = ranet.measure_costs(plain), ranet.measure_costs(InlineCollaboration(plain))

@@ -103,6 +103,7 @@ def test_nobody_leaves_at_an_infinite_threshold_and_everybody_below_all_scores(s
 
 @settings(max_examples=settings().max_examples // 3)
 @given(seed=st.integers(0, 1000), fraction=st.floats(0, 1))
+@pytest.mark.slow
 def test_heavy_ties_in_any_order_give_the_same_optimum(seed, fraction):
     rng = np.random.default_rng(seed)
     confidence = rng.choice(np.float32([0.25, 0.5, 0.75, 1.0]), size=(4, 400))

@@ -12,6 +12,7 @@ from .examples import rows
 from .two_processes import train
 
 ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
