@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from joblib.externals.loky import get_reusable_executor
 
 from ranet.cli.main import main
 
@@ -78,6 +79,8 @@ def ranet(*arguments: str | Path, folder: Path, on_terminal: bool = False) -> Ou
         except SystemExit as end:
             status = int(end.code or 0)
         finally:
+            if "hydra/launcher=joblib" in arguments:  # whose workers would wait for the next sweep, in this folder
+                get_reusable_executor().shutdown(wait=True, kill_workers=True)
             for number, handler in handlers_of.items():
                 signal.signal(number, handler)  # a command that was stopped ignores them until its process is gone
             os.environ.clear()

@@ -42,7 +42,8 @@ class Stopped(Exception):  # noqa: N818 (no error: the user wanted it)
         if is_first_process():
             print(f"ranet: {self}", file=sys.stderr)
         for worker in multiprocessing.active_children():
-            worker.kill()
+            if worker.pid is not None:
+                os.kill(worker.pid, signal.SIGKILL)  # joblib's workers have no kill()
             worker.join(1)
         util._run_finalizers(0)  # type: ignore[attr-defined] # gives semaphores back, or their keeper complains
         sys.stdout.flush()
