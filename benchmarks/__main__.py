@@ -26,12 +26,12 @@ from ranet import (
     measure_costs,
 )
 from ranet.calibration import POLICIES
-from ranet.cli.run_folder import environment
+from ranet.cli.outputs.run_folder import environment
 from ranet.data import ImageData
 from ranet.evaluation import budgeted_curve
 from ranet.training import step_schedule
-from ranet.training.process_memory import keep_freed_memory
-from ranet.training.teachers import LastExit
+from ranet.training.run.process_memory import keep_freed_memory
+from ranet.training.techniques.teachers import LastExit
 
 BATCH = 64  # of the papers on CIFAR
 WITH_TECHNIQUES = ("msdnet_cifar_budgeted_5", "ranet_cifar_budgeted_1")

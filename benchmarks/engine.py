@@ -29,8 +29,8 @@ from rich.console import Console
 from ranet import EarlyExitEngine, ExitPolicy, ExitScores, StagedNetwork, calibrate_each, create_network, measure_costs
 from ranet.benchmark.opponents import ALL_EXITS, TRAINED, Opponents
 from ranet.benchmark.uncut import Runtime, Uncut
-from ranet.cli.run_folder import environment
-from ranet.inference.fused_stages import FusedStage
+from ranet.cli.outputs.run_folder import environment
+from ranet.inference.stages.fused_stages import FusedStage
 
 NETWORKS = ("msdnet_cifar_budgeted_5", "ranet_cifar_budgeted_1")
 RUNTIMES = (

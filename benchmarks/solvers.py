@@ -19,7 +19,7 @@ import numpy as np
 
 from ranet import ExitPolicy, ExitScores, calibrate_each, evaluate_policy
 from ranet.calibration import POLICIES
-from ranet.calibration.intervals import accuracy_difference
+from ranet.calibration.policies.intervals import accuracy_difference
 from ranet.evaluation.tables import Row, write_csv
 
 TRIED: dict[str, dict[str, Any]] = {

@@ -24,10 +24,10 @@ from torch import nn
 from torch.optim import SGD
 
 from ranet import MultiExitClassifier, create_network
-from ranet.cli.run_folder import environment
-from ranet.models.pointwise import PointwiseConv2d
+from ranet.cli.outputs.run_folder import environment
+from ranet.models.papers.pointwise import PointwiseConv2d
 from ranet.training import step_schedule
-from ranet.training.process_memory import keep_freed_memory
+from ranet.training.run.process_memory import keep_freed_memory
 
 BATCH = 64
 IMAGES = 45_000  # of an epoch: CIFAR without the validation images

@@ -19,8 +19,8 @@ from rich.console import Console
 from rich.table import Table
 
 from ranet.calibration import ExitScores
-from ranet.console import print_table
 from ranet.cost import CostProfile, StageCosts
+from ranet.support.console import print_table
 
 # Small networks are no faster on several threads, and much slower where the machine has other things to do.
 os.environ["OMP_NUM_THREADS"] = "1"  # for the commands

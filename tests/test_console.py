@@ -11,7 +11,7 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 
-from ranet.console import PIPE_WIDTH, accept_any_text, new_console, print_table, say
+from ranet.support.console import PIPE_WIDTH, accept_any_text, new_console, print_table, say
 
 
 def printed(table: Table, width: int) -> list[str]:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ranet.file_search import FoundFiles, UnreadableFolder, find_files
+from ranet.support.file_search import FoundFiles, UnreadableFolder, find_files
 
 
 def touch(path: Path) -> None:

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from ranet.files import WriteError, folder_written_whole, restore_folder, written_whole
+from ranet.support.files import WriteError, folder_written_whole, restore_folder, written_whole
 
 WRITE_AND_DIE = """
 import os, signal, sys
 from pathlib import Path
-from ranet.files import folder_written_whole
+from ranet.support.files import folder_written_whole
 rename, left = Path.rename, int(sys.argv[2])
 def dying(path, target):
     global left

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from ranet import hardware
-from ranet.data.worker_loader import default_workers
-from ranet.hardware import available_cores, compute_threads, limit_threads, training_precision
-from ranet.inference.image_files import default_readers
-from ranet.inference.onnxruntime_backend import session_options
-from ranet.inference.openvino_backend import compile_options
+from ranet.data.loading.worker_loader import default_workers
+from ranet.inference.images.files import default_readers
+from ranet.inference.runtimes.onnxruntime_backend import session_options
+from ranet.inference.runtimes.openvino_backend import compile_options
+from ranet.support import hardware
+from ranet.support.hardware import available_cores, compute_threads, limit_threads, training_precision
 
 # Names in the file that says which groups a process is in, and quotas by folder of the tree of groups.
 V1 = "12:freezer:/\n4:cpu,cpuacct:/pod/box\n1:name=systemd:/\n0::/\n"
@@ -78,10 +78,10 @@ def test_hyperthreads_compute_on_one_core(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_runtimes_loaders_and_readers_start_no_more_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     assert session_options().intra_op_num_threads == compute_threads()
-    monkeypatch.setattr("ranet.inference.onnxruntime_backend.compute_threads", lambda: 3)
-    monkeypatch.setattr("ranet.inference.openvino_backend.compute_threads", lambda: 3)
-    monkeypatch.setattr("ranet.data.worker_loader.available_cores", lambda: 3)
-    monkeypatch.setattr("ranet.inference.image_files.available_cores", lambda: 3)
+    monkeypatch.setattr("ranet.inference.runtimes.onnxruntime_backend.compute_threads", lambda: 3)
+    monkeypatch.setattr("ranet.inference.runtimes.openvino_backend.compute_threads", lambda: 3)
+    monkeypatch.setattr("ranet.data.loading.worker_loader.available_cores", lambda: 3)
+    monkeypatch.setattr("ranet.inference.images.files.available_cores", lambda: 3)
     assert session_options().intra_op_num_threads == 3
     assert session_options(5).intra_op_num_threads == 5
     assert compile_options("float32")["INFERENCE_NUM_THREADS"] == "3"
@@ -167,7 +167,7 @@ def test_other_devices_train_in_float32(machine: Machine, monkeypatch: pytest.Mo
 
 def test_the_installed_pytorch_honours_the_limit() -> None:
     """The private functions that are asked exist, and what holds oneDNN back to AVX2 is seen by them."""
-    program = "from ranet.hardware import training_precision; print(training_precision('cpu'))"
+    program = "from ranet.support.hardware import training_precision; print(training_precision('cpu'))"
     environment = {**os.environ, "ONEDNN_MAX_CPU_ISA": "AVX2"}
     out = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
     assert out.stdout == "32-true\n"

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from ranet.lazy import lazy_exports
+from ranet.support.lazy_exports import lazy_exports
 
 if TYPE_CHECKING:
     from ranet.calibration import (

@@ -12,10 +12,10 @@ import numpy.typing as npt
 from ranet import EarlyExitEngine, ExitPolicy
 from ranet.benchmark.results import CALL, STREAM, Answered, PolicyTimes, RivalTimes, Setting, SettingTimes
 from ranet.benchmark.timing import Pace
-from ranet.inference import engine as engine_module
-from ranet.inference.backend import NetworkFacts, Precision, Rows, State
-from ranet.inference.fused_stages import FusedStage, fused_stages
-from ranet.inference.open_backend import Opened
+from ranet.inference.choosing.open_backend import Opened
+from ranet.inference.engine import engine as engine_module
+from ranet.inference.runtimes.backend import NetworkFacts, Precision, Rows, State
+from ranet.inference.stages.fused_stages import FusedStage, fused_stages
 
 EXITS, CLASSES, EDGE = 3, 4, 32
 #: By which an image leaves at the exit that its first pixel names.

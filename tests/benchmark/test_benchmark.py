@@ -43,10 +43,10 @@ from ranet.benchmark.sentences import sentences
 from ranet.benchmark.timing import Pace, take_turns
 from ranet.benchmark.uncut import Uncut
 from ranet.benchmark.with_uncut import WithUncut
-from ranet.inference import stage_times as stage_times_module
-from ranet.inference.backend import Backend
-from ranet.inference.fused_stages import FusedStage
-from ranet.inference.stage_times import StageTimes, measure_stages
+from ranet.inference.runtimes import stage_times as stage_times_module
+from ranet.inference.runtimes.backend import Backend
+from ranet.inference.runtimes.stage_times import StageTimes, measure_stages
+from ranet.inference.stages.fused_stages import FusedStage
 from tests.benchmark.made_up import (
     CLASSES,
     EDGE,

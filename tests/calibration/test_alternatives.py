@@ -20,7 +20,7 @@ from ranet.calibration import (
     evaluate_policy,
     load_policy,
 )
-from ranet.calibration.intervals import accuracy_difference
+from ranet.calibration.policies.intervals import accuracy_difference
 
 from .exit_choices import lifelike, stages_and_heads
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy.stats import binom
 
 from ranet.calibration import ExitPolicy, ExitScores, evaluate_policy, load_policy
-from ranet.calibration.deadline import exit_for_deadline
+from ranet.calibration.solvers.deadline import exit_for_deadline
 from ranet.errors import UserError
 
 TIMES = [1.5, 4.0, 9.0, 9.5]

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from ranet.calibration import ExitPolicy, calibrate, load_policy
-from ranet.calibration.distribution import bin_counts, stored_distribution, summarise_scores
+from ranet.calibration.policies.distribution import bin_counts, stored_distribution, summarise_scores
 from ranet.errors import UserError
 
 # Few distinct values, so that ties are common.

@@ -18,10 +18,10 @@ from ranet.calibration import (
     evaluate_policy,
     load_policy,
 )
-from ranet.calibration.exit_choice import restricted
-from ranet.calibration.exit_sets import ExitSetJudge
+from ranet.calibration.solvers.exit_choice import restricted
+from ranet.calibration.solvers.exit_sets import ExitSetJudge
 from ranet.errors import UserError
-from ranet.inference.fused_stages import used_exits
+from ranet.inference.stages.fused_stages import used_exits
 
 from .exit_choices import decided, free_cuts, lifelike, stages_and_heads, tables
 

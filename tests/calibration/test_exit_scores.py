@@ -11,7 +11,7 @@ from torch import nn
 from torchmetrics.functional.classification import multiclass_accuracy
 
 from ranet.calibration import ExitScores
-from ranet.calibration.answers import patience_scores, runs_of_agreement
+from ranet.calibration.scores.in_torch import patience_scores, runs_of_agreement
 from ranet.errors import UserError
 
 

@@ -8,9 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.optimize import brentq
 
-from ranet.calibration import ExitScores, FusedStageCosts, calibrate_exits, exit_sets
-from ranet.calibration.cross_fitting import deal
-from ranet.calibration.exit_sets import ExitSetJudge, all_sets, quotas_within
+from ranet.calibration import ExitScores, FusedStageCosts, calibrate_exits
+from ranet.calibration.solvers import exit_sets
+from ranet.calibration.solvers.cross_fitting import deal
+from ranet.calibration.solvers.exit_sets import ExitSetJudge, all_sets, quotas_within
 
 from .exit_choices import lifelike, stages_and_heads, tables
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from ranet.calibration import ExitScores, geometric_policy, geometric_thresholds
-from ranet.calibration.geometric import geometric_quotas
+from ranet.calibration.solvers.geometric import geometric_quotas
 from ranet.errors import UserError
 
 

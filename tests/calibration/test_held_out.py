@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ranet.calibration import POLICIES, Calibration, ExitScores, calibrate_each, evaluate_policy
-from ranet.calibration.intervals import accuracy_difference
+from ranet.calibration.policies.intervals import accuracy_difference
 
 Data = tuple[ExitScores, ExitScores, np.ndarray]
 

@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import binom, binomtest, norm
 
 from ranet.calibration import ExitScores
-from ranet.calibration.intervals import (
+from ranet.calibration.policies.intervals import (
     LEVEL,
     Interval,
     accuracy_difference,
@@ -16,7 +16,7 @@ from ranet.calibration.intervals import (
     mean_interval,
     outcome_intervals,
 )
-from ranet.evaluation.differences import mean_difference
+from ranet.evaluation.policies.differences import mean_difference
 
 COSTS = np.array([1.0, 2.5, 4.0, 9.0])
 SHARES = np.array([0.4, 0.3, 0.2, 0.1])

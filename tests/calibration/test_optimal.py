@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from ranet.calibration import ExitScores, calibrate, calibrate_each, evaluate_policy
-from ranet.calibration.cross_fitting import OptimalSolver, ScoreChoice, Verdict, deal
-from ranet.calibration.optimal import Problem, running_mean
+from ranet.calibration.solvers.cross_fitting import OptimalSolver, ScoreChoice, Verdict, deal
+from ranet.calibration.solvers.optimal import Problem, running_mean
 
 
 def synthetic(rng: np.random.Generator, images: int, skill: list[float]) -> ExitScores:

@@ -15,10 +15,10 @@ from ranet.calibration.bounds import (
     clopper_pearson_upper,
     hoeffding_bentkus_p_value,
 )
-from ranet.calibration.intervals import mean_interval
-from ranet.calibration.policies import first_exits
-from ranet.calibration.risk import RiskCalibration, calibrate_risk
-from ranet.calibration.threshold_walk import threshold_grid
+from ranet.calibration.guarantees.risk import RiskCalibration, calibrate_risk
+from ranet.calibration.guarantees.threshold_walk import threshold_grid
+from ranet.calibration.policies.exit_policy import first_exits
+from ranet.calibration.policies.intervals import mean_interval
 from ranet.errors import UserError
 
 DELTA = 0.1
@@ -69,7 +69,7 @@ COSTS = [1.0, 3.0, 6.0]
 @pytest.fixture
 def many_times(monkeypatch) -> None:
     """The intervals of what is predicted take most of the time, and these tests do not look at them."""
-    monkeypatch.setattr("ranet.calibration.intervals.mean_interval", partial(mean_interval, draws=2))
+    monkeypatch.setattr("ranet.calibration.policies.intervals.mean_interval", partial(mean_interval, draws=2))
 
 
 def net_loss_passes(losses: np.ndarray, gains: np.ndarray, images: int, eps: float, delta: float) -> np.ndarray:

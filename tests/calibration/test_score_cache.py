@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from torch import nn
 
 from ranet.calibration import ExitScores
-from ranet.calibration.score_cache import ScoreCache
+from ranet.calibration.scores.cache import ScoreCache
 from ranet.data import ImageData
 from ranet.errors import UserError
-from ranet.files import default_cache
+from ranet.support.files import default_cache
 
 IMAGES, CLASSES = 53, 7
 KEY = {"network": "3f0a", "data": "77c1"}
@@ -180,7 +180,7 @@ def test_only_what_is_due_is_flushed(tmp_path: Path, monkeypatch: pytest.MonkeyP
             clock[0] += 10
             return super().forward(images)
 
-    monkeypatch.setattr("ranet.calibration.score_cache.time.monotonic", lambda: clock[0])
+    monkeypatch.setattr("ranet.calibration.scores.cache.time.monotonic", lambda: clock[0])
     cache = ScoreCache(tmp_path, flush_seconds=25)
     killed(cache, Loader(SIZES, dies_at=6), Slow())
     assert [path.stem.split("_from_")[1] for path in files(tmp_path)] == ["0", "24"]
@@ -218,7 +218,7 @@ def test_another_key_is_another_file(
 def test_another_version_of_the_scoring_code_is_another_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cache = ScoreCache(tmp_path)
     cache.collect(Network(), Loader(SIZES), KEY)
-    monkeypatch.setattr("ranet.calibration.score_cache.SCORING_VERSION", 999)
+    monkeypatch.setattr("ranet.calibration.scores.cache.SCORING_VERSION", 999)
     cache.collect(network := Network(), Loader(SIZES), KEY)
     assert network.asked == SIZES
 

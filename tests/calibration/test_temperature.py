@@ -11,7 +11,7 @@ from scipy.optimize import minimize_scalar
 from torch.nn.functional import cross_entropy
 
 from ranet.calibration import ExitScores
-from ranet.calibration.temperature import HIGHEST, LOWEST, fit_temperatures
+from ranet.calibration.scores.temperature import HIGHEST, LOWEST, fit_temperatures
 from ranet.errors import UserError
 
 

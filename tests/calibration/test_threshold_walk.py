@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ranet.calibration import ExitPolicy, ExitScores
-from ranet.calibration.threshold_walk import STEPS, count_along, count_ever, steps_of_exits, threshold_grid
+from ranet.calibration.guarantees.threshold_walk import STEPS, count_along, count_ever, steps_of_exits, threshold_grid
 
 
 @st.composite

@@ -3,8 +3,8 @@
 import torch
 from torchvision.transforms import v2
 
-from ranet.data.loader import EpochLoader
-from ranet.data.sources import TensorSet
+from ranet.data.loading.loader import EpochLoader
+from ranet.data.sets.sources import TensorSet
 
 DRAWS = 9 * 9 * 2
 

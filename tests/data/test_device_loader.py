@@ -2,11 +2,11 @@ import pytest
 import torch
 from scipy.stats import chisquare
 
-from ranet.data.catalogue import CATALOGUE
-from ranet.data.device_loader import DeviceLoader
-from ranet.data.sampling import EpochSampler
-from ranet.data.sources import TensorSet
-from ranet.data.transforms import Normalise
+from ranet.data.loading.device_loader import DeviceLoader
+from ranet.data.loading.sampling import EpochSampler
+from ranet.data.loading.transforms import Normalise
+from ranet.data.sets.catalogue import CATALOGUE
+from ranet.data.sets.sources import TensorSet
 
 from .examples import DRAWS, all_outcomes, by_label, samples, unique_pixels
 

@@ -6,9 +6,9 @@ import torch
 from sklearn.datasets import load_digits
 from torch.nn import functional as F
 
-from ranet.data.catalogue import CATALOGUE
-from ranet.data.digits import DigitOptions, draw_canvases, make_digits
-from ranet.data.splits import derived_generator
+from ranet.data.sets.catalogue import CATALOGUE
+from ranet.data.sets.digits import DigitOptions, draw_canvases, make_digits
+from ranet.data.sets.splits import derived_generator
 from ranet.errors import UserError
 
 PLAIN = DigitOptions(clutter=0, noise=0)
@@ -50,7 +50,7 @@ def test_no_source_digit_is_in_two_splits(monkeypatch: pytest.MonkeyPatch) -> No
         given.append(digits)
         return draw_canvases(digits, *rest)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("ranet.data.digits.draw_canvases", spy)
+    monkeypatch.setattr("ranet.data.sets.digits.draw_canvases", spy)
     make_digits(DigitOptions(train_copies=1, eval_copies=1), 0.1, seed=3)
     assert sum(map(len, given)) == 1797
     together = torch.cat(given).flatten(1)

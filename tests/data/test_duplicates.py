@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ranet.data.duplicates import MOST_BITS, copies_between, look_alikes, same_content
-from ranet.data.sources import list_images
+from ranet.data.checks.duplicates import MOST_BITS, copies_between, look_alikes, same_content
+from ranet.data.sets.sources import list_images
 
 
 def by_comparing_all(hashes: list[int | None]) -> dict[int, int]:

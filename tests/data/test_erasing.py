@@ -10,12 +10,12 @@ from scipy.stats import binomtest, chisquare, ks_2samp
 from torchvision.transforms import v2
 
 from ranet.data import ImageData
-from ranet.data.catalogue import CATALOGUE
-from ranet.data.device_loader import DeviceLoader
-from ranet.data.erasing import Erasing, erase
-from ranet.data.loader import EpochLoader
-from ranet.data.sampling import EpochSampler
-from ranet.data.worker_loader import WorkerLoader
+from ranet.data.loading.device_loader import DeviceLoader
+from ranet.data.loading.erasing import Erasing, erase
+from ranet.data.loading.loader import EpochLoader
+from ranet.data.loading.sampling import EpochSampler
+from ranet.data.loading.worker_loader import WorkerLoader
+from ranet.data.sets.catalogue import CATALOGUE
 from ranet.errors import UserError
 
 from .examples import by_label, samples

@@ -13,9 +13,9 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from ranet.data import ImageData
-from ranet.data.catalogue import CATALOGUE
-from ranet.data.device_loader import DeviceLoader
-from ranet.data.worker_loader import WorkerLoader
+from ranet.data.loading.device_loader import DeviceLoader
+from ranet.data.loading.worker_loader import WorkerLoader
+from ranet.data.sets.catalogue import CATALOGUE
 from ranet.errors import UserError
 
 CONF = Path(__file__).parents[2] / "conf" / "data"

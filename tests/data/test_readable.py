@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from ranet.data import ImageData
-from ranet.data.sources import list_images
+from ranet.data.sets.sources import list_images
 from ranet.errors import UserError
 from ranet.images import readable as reading
 from ranet.images.decoding import ImageError, read_image

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from ranet.data import ImageData
-from ranet.data.described import split_notices, split_table
+from ranet.data.checks.described import split_notices, split_table
 from ranet.data.record import DataRecord
 from ranet.errors import UserError
 

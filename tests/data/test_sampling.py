@@ -3,7 +3,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ranet.data.sampling import EpochSampler, evaluation_batches, training_batches
+from ranet.data.loading.sampling import EpochSampler, evaluation_batches, training_batches
 
 counts, batch_sizes, world_sizes = st.integers(1, 200), st.integers(1, 40), st.integers(1, 5)
 

@@ -6,8 +6,8 @@ import torch
 from PIL import Image
 from torchvision.datasets import CIFAR10, CIFAR100
 
-from ranet.data.catalogue import CATALOGUE
-from ranet.data.sources import TensorSet, download_cifar, list_classes, list_images, load_cifar
+from ranet.data.sets.catalogue import CATALOGUE
+from ranet.data.sets.sources import TensorSet, download_cifar, list_classes, list_images, load_cifar
 from ranet.errors import UserError
 
 

@@ -3,7 +3,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ranet.data.splits import (
+from ranet.data.sets.splits import (
     choose,
     derived_generator,
     derived_seed,

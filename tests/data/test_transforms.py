@@ -6,8 +6,7 @@ from PIL import Image
 from scipy.stats import chisquare
 from torchvision.transforms import v2
 
-from ranet.data.catalogue import CATALOGUE
-from ranet.data.transforms import (
+from ranet.data.loading.transforms import (
     Normalise,
     crop_and_flip,
     describe_evaluation,
@@ -15,6 +14,7 @@ from ranet.data.transforms import (
     resized,
     training_geometry,
 )
+from ranet.data.sets.catalogue import CATALOGUE
 
 from .examples import DRAWS, all_outcomes, unique_pixels
 

@@ -5,11 +5,11 @@ import torch
 from PIL import Image
 from scipy.stats import chisquare
 
-from ranet.data.catalogue import CATALOGUE
-from ranet.data.device_loader import DeviceLoader
-from ranet.data.sampling import EpochSampler
-from ranet.data.sources import FileSet, TensorSet, list_images
-from ranet.data.worker_loader import WorkerLoader
+from ranet.data.loading.device_loader import DeviceLoader
+from ranet.data.loading.sampling import EpochSampler
+from ranet.data.loading.worker_loader import WorkerLoader
+from ranet.data.sets.catalogue import CATALOGUE
+from ranet.data.sets.sources import FileSet, TensorSet, list_images
 from ranet.errors import UserError
 
 from .examples import DRAWS, all_outcomes, by_label, samples, unique_pixels

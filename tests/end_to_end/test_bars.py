@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
+from ranet.cli.inputs.scoring import Watched
 from ranet.cli.progress import bar
-from ranet.cli.scoring import Watched
 from ranet.data import ImageData
 
 from .commands import SMALL, ranet, train

@@ -23,7 +23,7 @@ from ranet.calibration import (
     fit_temperatures,
     load_policy,
 )
-from ranet.cli import currency
+from ranet.cli.inputs import currency
 from ranet.data import ImageData
 from ranet.inference import EarlyExitEngine, LatencyProfile, Timings
 from ranet.models import network_fingerprint

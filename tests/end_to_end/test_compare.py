@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from ranet.cli.edge import folders_as_option
+from ranet.cli.command import folders_as_option
 from ranet.errors import UserError
-from ranet.evaluation.finished_runs import flat_options
-from ranet.evaluation.grouping import NO_METHOD
+from ranet.evaluation.comparison.finished_runs import flat_options
+from ranet.evaluation.comparison.grouping import NO_METHOD
 
 from .commands import SHORT, SMALL, Outcome, content, ranet
 

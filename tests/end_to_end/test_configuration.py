@@ -10,9 +10,9 @@ from hydra import compose, initialize_config_module
 from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 
-from ranet.cli.build import build, network_options
-from ranet.cli.edge import register_model_group
-from ranet.cli.own_folder import register_stamp
+from ranet.cli.command import register_model_group
+from ranet.cli.inputs.build import build, network_options
+from ranet.cli.outputs.own_folder import register_stamp
 from ranet.models import create_network, list_networks
 
 from .commands import ranet

@@ -8,7 +8,7 @@ import pytest
 
 from ranet.calibration import ExitPolicy, load_policy
 from ranet.data.record import DataRecord
-from ranet.inference.exported_folder import ExportedFolder
+from ranet.inference.exported.folder import ExportedFolder
 from ranet.training import load_trained
 
 from .commands import SMALL, content, train
@@ -89,7 +89,9 @@ def test_without_onnx_runtime_nothing_is_compared(
 ) -> None:
     find = sys.modules["importlib.util"].find_spec
     hidden = "onnxruntime"
-    monkeypatch.setattr("ranet.inference.export.find_spec", lambda name: None if name == hidden else find(name))
+    monkeypatch.setattr(
+        "ranet.inference.exported.export.find_spec", lambda name: None if name == hidden else find(name)
+    )
     out = export(folder, "policy=policy.json", f"output={tmp_path / 'engine'}")
     assert "Nothing was compared with the network, because ONNX Runtime is not installed" in out
     assert 'pip install "ranet[onnx]"' in out

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from ranet.cli import own_folder
-from ranet.cli.own_folder import locked, register_stamp
+from ranet.cli.outputs import own_folder
+from ranet.cli.outputs.own_folder import locked, register_stamp
 from ranet.errors import UserError
 
 from .commands import SHORT, SMALL, content, ranet, train
@@ -20,7 +20,7 @@ from .commands import SHORT, SMALL, content, ranet, train
 HOLD = """
 import sys
 from pathlib import Path
-from ranet.cli.own_folder import locked
+from ranet.cli.outputs.own_folder import locked
 with locked(Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.read()

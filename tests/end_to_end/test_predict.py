@@ -20,12 +20,12 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from ranet.calibration import ExitPolicy, ExitScores, load_policy
-from ranet.cli.network_alone import load_network_alone
+from ranet.cli.inputs.network_alone import load_network_alone
 from ranet.data import ImageData
 from ranet.data.unlabelled import unlabelled_loader
-from ranet.inference.engine import EarlyExitEngine
-from ranet.inference.fused_stages import FusedStage
-from ranet.inference.openvino_backend import OpenVinoBackend
+from ranet.inference.engine.engine import EarlyExitEngine
+from ranet.inference.runtimes.openvino_backend import OpenVinoBackend
+from ranet.inference.stages.fused_stages import FusedStage
 from ranet.models import create_network, network_fingerprint
 from ranet.training import load_trained
 
@@ -423,7 +423,7 @@ def test_who_is_told_to_end_leaves_nothing_half_written(number: signal.Signals, 
 import signal, time
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell lets jobs behind it ignore this
 from ranet.cli.main import main
-from ranet.inference.image_files import ImageFiles
+from ranet.inference.images.files import ImageFiles
 read = ImageFiles.read
 ImageFiles.read = lambda *arguments: (time.sleep(0.5), read(*arguments))[1]
 main()
@@ -496,7 +496,7 @@ def test_published_weights_answer_without_the_images_of_their_data_set(tmp_path:
 @pytest.mark.parametrize(
     "code",
     [
-        "import ranet.cli.predict, ranet.cli.policy_input",
+        "import ranet.cli.verbs.predict, ranet.cli.options.policy_files",
         "import sys, ranet.cli.main as m; sys.argv = ['ranet', 'predict', 'engine=gone', 'images=a', 'policy=p']\n"
         "try: m.main()\nexcept SystemExit as end: assert end.code == 1",
     ],

@@ -17,9 +17,9 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from ranet.calibration import ExitPolicy, ExitScores
-from ranet.cli.network_alone import load_network_alone
-from ranet.inference.image_files import ImageFiles
-from ranet.inference.prediction_file import PredictionTable
+from ranet.cli.inputs.network_alone import load_network_alone
+from ranet.inference.images.files import ImageFiles
+from ranet.inference.predictions.file import PredictionTable
 from ranet.models import create_network
 
 from .commands import Outcome, content
@@ -125,8 +125,8 @@ def test_a_killed_predict_goes_on_where_it_was(
     slow = """
 import time
 from ranet.cli.main import main
-from ranet.cli.network_alone import load_network_alone
-from ranet.inference.image_files import ImageFiles
+from ranet.cli.inputs.network_alone import load_network_alone
+from ranet.inference.images.files import ImageFiles
 read = ImageFiles.read
 ImageFiles.read = lambda self, i, preprocessing: (i < 40 or time.sleep(600), read(self, i, preprocessing))[1]
 main()

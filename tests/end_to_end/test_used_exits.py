@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from ranet.calibration import ExitCalibration, ExitPolicy
-from ranet.calibration.cross_fitting import Verdict
-from ranet.cli.used_exits import used_exits_sentence
+from ranet.calibration.solvers.cross_fitting import Verdict
+from ranet.cli.outputs.used_exits import used_exits_sentence
 
 
 def using(*exits: int, verdict: Verdict | None = None, score: str = "confidence") -> ExitCalibration:

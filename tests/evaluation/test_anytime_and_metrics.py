@@ -4,9 +4,9 @@ import torch
 from torchmetrics.functional.classification import multiclass_calibration_error
 
 from ranet.calibration import ExitScores
+from ranet.cost.units import CostScale
 from ranet.errors import UserError
 from ranet.evaluation import anytime_curve, calibration_error_per_exit, expected_calibration_error
-from ranet.evaluation.units import CostScale
 
 
 def test_calibration_error_is_that_of_torchmetrics_on_all_probabilities():

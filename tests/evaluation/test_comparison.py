@@ -13,12 +13,12 @@ from scipy.stats import binomtest, ttest_1samp, ttest_rel
 from ranet.calibration import ExitScores, calibrate
 from ranet.errors import UserError
 from ranet.evaluation import expected_calibration_error
-from ranet.evaluation.comparison import Comparison, common_budgets, compare, paired_difference, statistic
-from ranet.evaluation.comparison_figure import comparison_figure
-from ranet.evaluation.comparison_report import comparison_page, write_comparison
-from ranet.evaluation.comparison_tables import budget_comparison_rows, exit_comparison_rows
-from ranet.evaluation.finished_runs import FinishedRun, find_runs, flat_options, read_run
-from ranet.evaluation.grouping import group_labels, group_runs
+from ranet.evaluation.comparison.comparison import Comparison, common_budgets, compare, paired_difference, statistic
+from ranet.evaluation.comparison.finished_runs import FinishedRun, find_runs, flat_options, read_run
+from ranet.evaluation.comparison.grouping import group_labels, group_runs
+from ranet.evaluation.figures.comparison import comparison_figure
+from ranet.evaluation.reports.comparison import comparison_page, write_comparison
+from ranet.evaluation.reports.comparison_tables import budget_comparison_rows, exit_comparison_rows
 
 WriteRun = Callable[..., Path]
 UNIT = "paper_ops"

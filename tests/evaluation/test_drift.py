@@ -12,11 +12,11 @@ from rich.console import Console
 from scipy.stats import chi2, mannwhitneyu, permutation_test
 
 from ranet.calibration import ExitPolicy, ExitScores, calibrate, geometric_thresholds
-from ranet.calibration.promise import promise
+from ranet.calibration.policies.promise import promise
 from ranet.errors import UserError
-from ranet.evaluation.differences import mean_difference
-from ranet.evaluation.drift import measure_drift
-from ranet.evaluation.homogeneity import (
+from ranet.evaluation.policies.differences import mean_difference
+from ranet.evaluation.policies.drift import measure_drift
+from ranet.evaluation.policies.homogeneity import (
     holm,
     homogeneity,
     population_stability_index,

@@ -13,12 +13,12 @@ from matplotlib.font_manager import fontManager
 from matplotlib.text import Text
 
 from ranet.calibration import ExitPolicy, ExitScores
-from ranet.evaluation import fonts
-from ranet.evaluation.anytime import AnytimeCurve
-from ranet.evaluation.curves import anytime_figure
-from ranet.evaluation.fonts import drawable
-from ranet.evaluation.gallery import gallery_figure
-from ranet.evaluation.style import save_figure
+from ranet.evaluation.curves.anytime import AnytimeCurve
+from ranet.evaluation.figures import fonts
+from ranet.evaluation.figures.curves import anytime_figure
+from ranet.evaluation.figures.fonts import drawable
+from ranet.evaluation.figures.gallery import gallery_figure
+from ranet.evaluation.figures.style import save_figure
 
 BYTES = b"caf\xe9".decode("utf-8", "surrogateescape")
 NAMES = ["犬", "🐶 dog", "كلب", BYTES, "a$b$ \\frac$", "tab\there", "line\nbreak", "हिन्दी", "собака", "plain"]

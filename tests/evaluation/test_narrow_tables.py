@@ -15,7 +15,7 @@ from ranet.evaluation import (
     policy_report,
     read_run,
 )
-from ranet.evaluation.comparison_tables import budget_sheets, exit_sheets, group_sheet
+from ranet.evaluation.reports.comparison_tables import budget_sheets, exit_sheets, group_sheet
 from ranet.evaluation.tables import budgeted_table, exits_table
 
 Check = Callable[[Table], str]

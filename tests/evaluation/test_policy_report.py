@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from ranet.calibration import ExitPolicy, ExitScores, calibrate, evaluate_policy, load_policy
-from ranet.calibration.promise import promise
+from ranet.calibration.policies.promise import promise
 from ranet.errors import UserError
 from ranet.evaluation import policy_report
 

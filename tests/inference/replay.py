@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ranet.calibration import ExitPolicy
-from ranet.calibration.answers import patience_scores, score_logits
+from ranet.calibration.scores.in_torch import patience_scores, score_logits
 from ranet.inference import Answers
 from ranet.models import StagedNetwork
 

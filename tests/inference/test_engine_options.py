@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from ranet import EarlyExitEngine, ExitPolicy, UserError, create_network, measure_costs
-from ranet.inference import stream as stream_module
-from ranet.inference.fused_stages import FusedStage
-from ranet.inference.images import checked_images
-from ranet.inference.stage_times import StageTimes
+from ranet.inference.engine import stream as stream_module
+from ranet.inference.images.checked import checked_images
+from ranet.inference.runtimes.stage_times import StageTimes
+from ranet.inference.stages.fused_stages import FusedStage
 from tests.inference.networks import FLOAT32, make
 from tests.inference.replay import all_logits, between_scores, check_answers, replayed
 
@@ -317,7 +317,7 @@ class TestBadInput:
             engine(IMAGES[:2], policy=0.9)  # type: ignore[arg-type]
 
     def test_without_a_policy_nothing_is_opened(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("ranet.inference.engine.open_network", None)
+        monkeypatch.setattr("ranet.inference.engine.engine.open_network", None)
         with pytest.raises(UserError, match="An engine needs a policy"):
             EarlyExitEngine(NETWORK)
 
@@ -404,6 +404,6 @@ def test_a_prepared_engine_measures_no_more(monkeypatch: pytest.MonkeyPatch) -> 
     assert engine.stream_size() == 32
     times = engine.prepare()
     assert engine.stream_size() == times.best_size(engine.plan().stages)
-    monkeypatch.setattr("ranet.inference.engine.measure_stages", None)
+    monkeypatch.setattr("ranet.inference.engine.engine.measure_stages", None)
     engine.prepare()
     assert len(engine(IMAGES[:3], deadline=1e6)) == 3

@@ -19,15 +19,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-import ranet.inference.export as export_module
+import ranet.inference.exported.export as export_module
 from ranet import ExitPolicy, InlineCollaboration, StagedNetwork, UserError, create_network, measure_costs
-from ranet.calibration.policy_file import checksum
-from ranet.inference.chains import chain_through, reachable_cuts
-from ranet.inference.export import export_engine, needed_stages
-from ranet.inference.exported_folder import ExportedFolder
-from ranet.inference.fused_stages import FusedStage, fused_stages, used_exits
-from ranet.inference.onnx_graphs import NetworkGraphs
-from ranet.inference.preprocessing import Preprocessing
+from ranet.calibration.policies.file import checksum
+from ranet.inference.exported.export import export_engine, needed_stages
+from ranet.inference.exported.folder import ExportedFolder
+from ranet.inference.graphs.of_network import NetworkGraphs
+from ranet.inference.images.preprocessing import Preprocessing
+from ranet.inference.stages.chains import chain_through, reachable_cuts
+from ranet.inference.stages.fused_stages import FusedStage, fused_stages, used_exits
 from ranet.models import network_fingerprint
 from tests.inference.networks import FLOAT32
 
@@ -213,12 +213,12 @@ class TestWithoutTorch:
 import sys
 sys.modules.update(dict.fromkeys(["torch", "torchvision", "onnx", "matplotlib"]))
 import numpy as np
-from ranet.inference.exported_folder import ExportedFolder
+from ranet.inference.exported.folder import ExportedFolder
 folder, runtime = sys.argv[1:]
 if runtime == "openvino":
-    from ranet.inference.openvino_backend import OpenVinoBackend as Backend
+    from ranet.inference.runtimes.openvino_backend import OpenVinoBackend as Backend
 else:
-    from ranet.inference.onnxruntime_backend import OnnxRuntimeBackend as Backend
+    from ranet.inference.runtimes.onnxruntime_backend import OnnxRuntimeBackend as Backend
 images = np.load("images.npy")
 export = ExportedFolder(folder)
 backend = Backend(export)
@@ -331,7 +331,7 @@ class TestTheTarget:
         torch.save(network, tmp_path / "network.pt")
         code = """
 import os, signal, sys, torch
-import ranet.inference.export as export
+import ranet.inference.exported.export as export
 from ranet import ExitPolicy
 write, die = export.write_manifest, lambda *_: os.kill(os.getpid(), signal.SIGKILL)
 network = torch.load("network.pt", weights_only=False)
@@ -393,7 +393,7 @@ def test_networks_for_imagenet_are_exported_and_run(name: str, tmp_path: Path) -
     images = np.random.default_rng(0).normal(size=(2, 3, 224, 224)).astype(np.float32)
     assert_same(run_chain(export, stages, images), network, images)
     pytest.importorskip("openvino")
-    from ranet.inference.openvino_backend import OpenVinoBackend
+    from ranet.inference.runtimes.openvino_backend import OpenVinoBackend
 
     backend = OpenVinoBackend(export, batch_sizes=(2,))
     state = backend.buffer(stages[0], 2)

@@ -21,13 +21,13 @@ from hypothesis import strategies as st
 
 from ranet.calibration import ExitPolicy
 from ranet.errors import UserError
-from ranet.inference.backend import NetworkFacts
-from ranet.inference.chains import chain_through, reachable_cuts
-from ranet.inference.exported_folder import ExportedFolder
-from ranet.inference.fused_stages import FusedStage, fused_stages, used_exits
-from ranet.inference.graphs import TensorSpec
-from ranet.inference.manifest import Manifest, StageFile, read_manifest, write_manifest
-from ranet.inference.preprocessing import Preprocessing
+from ranet.inference.exported.folder import ExportedFolder
+from ranet.inference.exported.manifest import Manifest, StageFile, read_manifest, write_manifest
+from ranet.inference.images.preprocessing import Preprocessing
+from ranet.inference.runtimes.backend import NetworkFacts
+from ranet.inference.runtimes.stage_graph import TensorSpec
+from ranet.inference.stages.chains import chain_through, reachable_cuts
+from ranet.inference.stages.fused_stages import FusedStage, fused_stages, used_exits
 
 EXITS = 5
 FINGERPRINT = "0123456789abcdef"
@@ -171,7 +171,7 @@ class TestReading:
     def test_it_needs_neither_torch_nor_onnx(self, folder: Path) -> None:
         code = (
             "import sys; sys.modules.update(dict.fromkeys(['torch', 'torchvision', 'onnx', 'matplotlib']));"
-            "from ranet.inference.exported_folder import ExportedFolder; export = ExportedFolder(sys.argv[1]);"
+            "from ranet.inference.exported.folder import ExportedFolder; export = ExportedFolder(sys.argv[1]);"
             "print([export.graph(stage).logits for stage in export.stages])"
         )
         done = subprocess.run([sys.executable, "-c", code, folder], capture_output=True, text=True)

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from ranet.errors import UserError
-from ranet.inference import fastest as module
-from ranet.inference.backend import NetworkFacts, sized
-from ranet.inference.fastest import fastest
-from ranet.inference.fused_stages import FusedStage
-from ranet.inference.stage_times import StageTimes
+from ranet.inference.choosing import fastest as module
+from ranet.inference.choosing.fastest import fastest
+from ranet.inference.runtimes.backend import NetworkFacts, sized
+from ranet.inference.runtimes.stage_times import StageTimes
+from ranet.inference.stages.fused_stages import FusedStage
 
 
 class Pretended:

@@ -11,10 +11,10 @@ import torch
 from PIL import Image
 
 from ranet import EarlyExitEngine, ExitPolicy, UserError, create_network
-from ranet.inference.export import export_engine
-from ranet.inference.exported_folder import ExportedFolder
-from ranet.inference.golden import check_golden, golden_pixels
-from ranet.inference.preprocessing import Preprocessing
+from ranet.inference.exported.export import export_engine
+from ranet.inference.exported.folder import ExportedFolder
+from ranet.inference.exported.golden import check_golden, golden_pixels
+from ranet.inference.images.preprocessing import Preprocessing
 
 PREPROCESSING = Preprocessing(32, 37, (0.5, 0.4, 0.3), (0.2, 0.25, 0.5))
 SMALL = {"blocks": 3, "base": 1, "step": 1, "channels": 4, "growth": 4, "num_classes": 7}

@@ -17,9 +17,9 @@ from PIL import Image
 from ranet.data.module import ImageData
 from ranet.data.unlabelled import list_unlabelled, unlabelled_loader
 from ranet.errors import UserError
-from ranet.inference import image_files
-from ranet.inference.image_files import ImageArray, ImageFiles, ReadImage, open_images, read_ahead
-from ranet.inference.preprocessing import Preprocessing
+from ranet.inference.images import files as image_files
+from ranet.inference.images.files import ImageArray, ImageFiles, ReadImage, open_images, read_ahead
+from ranet.inference.images.preprocessing import Preprocessing
 
 FOUR = Preprocessing(4, 4, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 

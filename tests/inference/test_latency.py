@@ -14,15 +14,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ranet import UserError, create_network, measure_latency
-from ranet.hardware import device_name, processor_name
-from ranet.inference import Timings, latency
-from ranet.inference.backend import NetworkFacts, State
-from ranet.inference.fastest import runtime_version
-from ranet.inference.fused_stages import FusedStage
-from ranet.inference.latency import covering_chains, time_fused_stages
-from ranet.inference.stage_times import measure_stages
-from ranet.inference.torch_backend import TorchBackend
+from ranet.inference import Timings
+from ranet.inference.choosing import latency
+from ranet.inference.choosing.fastest import runtime_version
+from ranet.inference.choosing.latency import covering_chains, time_fused_stages
+from ranet.inference.runtimes.backend import NetworkFacts, State
+from ranet.inference.runtimes.stage_times import measure_stages
+from ranet.inference.runtimes.torch_backend import TorchBackend
+from ranet.inference.stages.fused_stages import FusedStage
 from ranet.models import network_fingerprint
+from ranet.support.hardware import device_name, processor_name
 
 EXITS = 3
 COPY = 0.25  # seconds of a clock that stands still otherwise

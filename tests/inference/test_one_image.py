@@ -8,8 +8,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ranet import Answers, EarlyExitEngine, ExitPolicy
-from ranet.inference.one_image import reaches, softmax_of_one
-from ranet.inference.scoring import exit_scores, softmax
+from ranet.calibration.scores.in_numpy import exit_scores, softmax
+from ranet.inference.engine.one_image import reaches, softmax_of_one
 from tests.inference.networks import make
 from tests.inference.replay import all_logits, between_scores, check_answers
 

@@ -17,11 +17,11 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from ranet import StagedNetwork, UserError
-from ranet.inference import onnx_graphs
-from ranet.inference.fused_stages import FusedStage
-from ranet.inference.graphs import TensorSpec
-from ranet.inference.onnx_graphs import NetworkGraphs
-from ranet.models.layers import ExitHead
+from ranet.inference.graphs import of_network as onnx_graphs
+from ranet.inference.graphs.of_network import NetworkGraphs
+from ranet.inference.runtimes.stage_graph import TensorSpec
+from ranet.inference.stages.fused_stages import FusedStage
+from ranet.models.papers.layers import ExitHead
 from tests.inference.networks import FLOAT32, make, trained_looking
 
 NAMES = ("msdnet_tiny", "ranet_tiny", "isc_msdnet_tiny")

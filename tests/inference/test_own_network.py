@@ -15,9 +15,9 @@ from torch import Tensor, nn
 
 import ranet
 from ranet import EarlyExitEngine, ExitPolicy, StagedNetwork, UserError
-from ranet.inference.onnx_graphs import NetworkGraphs
-from ranet.inference.prepared import prepared
-from ranet.models.layers import ExitHead
+from ranet.inference.graphs.of_network import NetworkGraphs
+from ranet.inference.stages.prepared import prepared
+from ranet.models.papers.layers import ExitHead
 from tests.inference.networks import trained_looking
 from tests.inference.replay import all_logits, check_answers
 

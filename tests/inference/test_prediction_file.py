@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ranet.errors import UserError
-from ranet.files import WriteError
-from ranet.inference.answers import Answers
-from ranet.inference.prediction_file import PredictionTable, check_output, open_table
+from ranet.inference.engine.answers import Answers
+from ranet.inference.predictions.file import PredictionTable, check_output, open_table
+from ranet.support.files import WriteError
 
 COSTS = np.array([4_031_744.0, 9_513_472.0, 15_761_152.0])
 

@@ -9,15 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from ranet.cli.network_alone import preprocessing_of
-from ranet.data.catalogue import CATALOGUE
+from ranet.cli.inputs.network_alone import preprocessing_of
+from ranet.data.loading.transforms import Normalise, any_size_geometry, resized, training_geometry
 from ranet.data.module import ImageData
-from ranet.data.transforms import Normalise, any_size_geometry, resized, training_geometry
+from ranet.data.sets.catalogue import CATALOGUE
 from ranet.data.unlabelled import unlabelled_loader
 from ranet.errors import UserError
 from ranet.images.decoding import DECODING, read_image
-from ranet.inference.image_files import open_images
-from ranet.inference.preprocessing import Preprocessing
+from ranet.inference.images.files import open_images
+from ranet.inference.images.preprocessing import Preprocessing
 from tests.images.pictures import MODES, write_picture
 
 GOOD: dict[str, Any] = {

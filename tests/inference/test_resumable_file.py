@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ranet.errors import UserError
-from ranet.inference.resumable_file import Origin, resumable_file, unfinished_files
+from ranet.inference.predictions.resumable import Origin, resumable_file, unfinished_files
 
 ITEMS = 7
 ORIGIN = Origin({"another recipe": [1, 2]}, {"size": 3})

@@ -15,14 +15,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ranet import StagedNetwork, UserError
-from ranet.inference.backend import Backend, NetworkFacts, Precision, State, sized
-from ranet.inference.fused_stages import FusedStage, fused_stages
-from ranet.inference.graphs import StageGraph, TensorSpec
-from ranet.inference.numpy_states import copy_rows
-from ranet.inference.onnx_graphs import NetworkGraphs
-from ranet.inference.onnxruntime_backend import OnnxRuntimeBackend
-from ranet.inference.openvino_backend import OpenVinoBackend, openvino_core
-from ranet.inference.torch_backend import TorchBackend
+from ranet.inference.graphs.of_network import NetworkGraphs
+from ranet.inference.runtimes.backend import Backend, NetworkFacts, Precision, State, sized
+from ranet.inference.runtimes.numpy_states import copy_rows
+from ranet.inference.runtimes.onnxruntime_backend import OnnxRuntimeBackend
+from ranet.inference.runtimes.openvino_backend import OpenVinoBackend, openvino_core
+from ranet.inference.runtimes.stage_graph import StageGraph, TensorSpec
+from ranet.inference.runtimes.torch_backend import TorchBackend
+from ranet.inference.stages.fused_stages import FusedStage, fused_stages
 from tests.inference.networks import FLOAT32, make
 from tests.inference.test_onnx_graphs import make_thrifty as thrifty
 
@@ -301,7 +301,7 @@ class TestOpenVino:
             def get_property(self, *_: str) -> list[str]:
                 return ["FP32", "INT8"]
 
-        monkeypatch.setattr("ranet.inference.openvino_backend.openvino_core", Old)
+        monkeypatch.setattr("ranet.inference.runtimes.openvino_backend.openvino_core", Old)
         with pytest.raises(UserError, match="does not compute in bfloat16; use precision=float32"):
             OpenVinoBackend(graphs("msdnet_tiny"), precision="bfloat16")
 
@@ -369,7 +369,7 @@ def test_they_are_there_without_torch() -> None:
     code = """
 import sys
 sys.modules.update(dict.fromkeys(["torch", "torchvision", "onnx", "onnxscript", "matplotlib"]))
-import ranet.inference.onnxruntime_backend, ranet.inference.openvino_backend
+import ranet.inference.runtimes.onnxruntime_backend, ranet.inference.runtimes.openvino_backend
 """
     subprocess.run([sys.executable, "-c", code], check=True)
 
@@ -382,8 +382,8 @@ def test_signals_arrive_when_engines_are_gone(tmp_path: Path) -> None:
     code = """
 import faulthandler, gc, pickle, signal, sys
 from types import SimpleNamespace
-from ranet.inference.fused_stages import FusedStage
-from ranet.inference.openvino_backend import OpenVinoBackend
+from ranet.inference.stages.fused_stages import FusedStage
+from ranet.inference.runtimes.openvino_backend import OpenVinoBackend
 faulthandler.enable()  # handlers of Python's run on a stack of their own then
 facts, graph = pickle.load(open(sys.argv[1], "rb"))
 stage, backends = FusedStage(0, 1), []

@@ -10,7 +10,7 @@ from torch.nn.utils import prune
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ranet import StagedNetwork, create_network
-from ranet.models.pointwise import PointwiseConv2d
+from ranet.models.papers.pointwise import PointwiseConv2d
 
 
 def pointwise(network: nn.Module) -> Iterator[tuple[nn.Module, str, PointwiseConv2d]]:

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from ranet.calibration import ExitPolicy, ExitScores, calibrate, evaluate_policy, geometric_policy, load_policy
-from ranet.calibration.geometric import geometric_quotas
-from ranet.calibration.scores import SCORES
+from ranet.calibration.scores.exit_scores import SCORES
+from ranet.calibration.solvers.geometric import geometric_quotas
 
 # Few distinct values make ties; 1.0 is what saturated networks say.
 FEW = st.sampled_from([0.25, 0.5, 0.75, 1.0])

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from ranet.errors import UserError
 from ranet.training import load_trained
-from ranet.training.averaging import AveragedWeights, move_average
 from ranet.training.checkpoints import read_checkpoint
+from ranet.training.recipe.averaging import AveragedWeights, move_average
 
 from .examples import rows, small_classifier, small_data, small_network, small_trainer
 from .test_resume import KillAfterWriting, KillAt, Killed, NoisyImages

@@ -8,7 +8,7 @@ from torch.nn.functional import cross_entropy
 from ranet.errors import UserError
 from ranet.models import InlineCollaboration, StagedNetwork, create_network
 from ranet.training import forward_in_stages
-from ranet.training.gradient_equilibrium import Equilibrium
+from ranet.training.techniques.gradient_equilibrium import Equilibrium
 
 from .networks import NAMES, batch, exact, gradients, gradients_per_exit, stage_of_parameters
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy.stats import kstest
 
 from ranet.errors import UserError
-from ranet.training.mixing import BatchMixing
+from ranet.training.recipe.mixing import BatchMixing
 
 Batch = tuple[torch.Tensor, torch.Tensor]
 CLASSES = 7

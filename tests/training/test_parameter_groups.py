@@ -6,7 +6,7 @@ from torch import nn
 
 from ranet.errors import UserError
 from ranet.models import create_network
-from ranet.training.parameter_groups import parameter_groups
+from ranet.training.recipe.parameter_groups import parameter_groups
 
 from .examples import small_network
 

@@ -8,7 +8,7 @@ import pytest
 SCRIPT = """
 import resource
 import torch
-from ranet.training.process_memory import keep_freed_memory
+from ranet.training.run.process_memory import keep_freed_memory
 
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt

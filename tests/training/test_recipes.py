@@ -8,7 +8,7 @@ from hydra import compose, initialize_config_module
 from hydra.errors import MissingConfigException
 from omegaconf import OmegaConf
 
-from ranet.cli.edge import register_model_group
+from ranet.cli.command import register_model_group
 
 RECIPES = sorted(path.stem for path in (Path(__file__).parents[2] / "conf" / "optim").glob("*.yaml"))
 PLAIN: dict[str, Any] = {

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ranet.errors import UserError
 from ranet.models import InlineCollaboration
-from ranet.training.teachers import LastExit
+from ranet.training.techniques.teachers import LastExit
 
 from .examples import small_classifier, small_data, small_network, small_trainer
 

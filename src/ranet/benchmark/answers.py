@@ -13,9 +13,10 @@ import torch
 
 from ranet.benchmark.results import Answered, worth
 from ranet.benchmark.timing import Floats
-from ranet.calibration import ExitPolicy, ExitScores
-from ranet.inference.engine import EarlyExitEngine
-from ranet.models import StagedNetwork
+from ranet.calibration.policies.exit_policy import ExitPolicy
+from ranet.calibration.scores.exit_scores import ExitScores
+from ranet.inference.engine.engine import EarlyExitEngine
+from ranet.models.staged import StagedNetwork
 
 Images = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.int64]

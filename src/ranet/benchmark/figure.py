@@ -12,7 +12,7 @@ from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 from ranet.benchmark.results import CALL, STREAM, Benchmark, SettingTimes
 from ranet.benchmark.timing import Floats
-from ranet.evaluation.style import COLUMN, FAINT, INK, MSDNET, OURS, PAGE, RANET, new_figure, set_title, styled
+from ranet.evaluation.figures.style import COLUMN, FAINT, INK, MSDNET, OURS, PAGE, RANET, new_figure, set_title, styled
 
 _LOOKS = {CALL: ("o", OURS, "-"), STREAM: ("o", "white", "--")}
 

@@ -28,13 +28,13 @@ from ranet.benchmark.rivals import Rival, check_rivals
 from ranet.benchmark.timing import Pace, seconds_of_calls, take_turns
 from ranet.benchmark.uncut import Runtime
 from ranet.benchmark.with_uncut import WithUncut
-from ranet.calibration import ExitPolicy
-from ranet.cost import measure_costs
+from ranet.calibration.policies.exit_policy import ExitPolicy
+from ranet.cost.profile import measure_costs
 from ranet.errors import UserError
-from ranet.inference.backend import Precision
-from ranet.inference.engine import EarlyExitEngine
-from ranet.inference.fused_stages import FusedStage
-from ranet.inference.stage_times import StageTimes, measure_stages
+from ranet.inference.engine.engine import EarlyExitEngine
+from ranet.inference.runtimes.backend import Precision
+from ranet.inference.runtimes.stage_times import StageTimes, measure_stages
+from ranet.inference.stages.fused_stages import FusedStage
 
 _WHOLE, _STAGES = "whole", "stages"
 

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from ranet.benchmark.rivals import Rival
 from ranet.benchmark.uncut import Images, Runtime, Uncut, onnx_graph, uncut
 from ranet.errors import UserError
-from ranet.files import default_cache
-from ranet.inference.prepared import prepared
-from ranet.models import StagedNetwork
+from ranet.inference.stages.prepared import prepared
+from ranet.models.staged import StagedNetwork
+from ranet.support.files import default_cache
 
 TRAINED, ALL_EXITS = "as trained", "all exits"
 
@@ -82,7 +82,7 @@ class Opponents:
 
     def _graph(self, name: str) -> bytes | Path:
         if name == ALL_EXITS:
-            from ranet.inference.onnx_graphs import NetworkGraphs
+            from ranet.inference.graphs.of_network import NetworkGraphs
 
             return NetworkGraphs(self._network, default_cache() / "graphs").all_exits_graph()
         rival = self._rivals[name]

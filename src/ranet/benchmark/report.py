@@ -13,10 +13,10 @@ from ranet.benchmark.figure import benchmark_figure
 from ranet.benchmark.results import CALL, STREAM, Benchmark, SettingTimes
 from ranet.benchmark.sentences import sentences
 from ranet.benchmark.timing import ENOUGH, PERCENTILES, Pace
-from ranet.evaluation.style import save_figure
+from ranet.evaluation.figures.style import save_figure
 from ranet.evaluation.tables import Row, interval_columns, interval_of, percent, write_csv
-from ranet.files import written_whole
-from ranet.strict_json import strict_json
+from ranet.support.files import written_whole
+from ranet.support.strict_json import strict_json
 
 TABLE, RIVALS, FIGURE, ALL, TEXT = "bench.csv", "bench_rivals.csv", "bench.png", "bench.json", "bench.md"
 FILES = (TABLE, RIVALS, FIGURE, ALL, TEXT)

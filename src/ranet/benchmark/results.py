@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ranet.benchmark.timing import Floats, Pace
-from ranet.calibration import ExitPolicy
-from ranet.inference.fused_stages import FusedStage
+from ranet.calibration.policies.exit_policy import ExitPolicy
+from ranet.inference.stages.fused_stages import FusedStage
 
 CALL, STREAM = "calls", "stream"
 

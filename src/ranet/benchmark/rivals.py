@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from ranet.errors import UserError
-from ranet.inference.extras import require
+from ranet.support.extras import require
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from ranet.inference.timings import MILLISECONDS
+from ranet.cost.timings import MILLISECONDS
 
 Floats = npt.NDArray[np.float64]
 

@@ -14,13 +14,13 @@ import torch
 from torch import nn
 
 from ranet.errors import UserError
-from ranet.inference.backend import Precision
-from ranet.inference.cuda_graphs import GraphedStages
-from ranet.inference.extras import require
-from ranet.inference.fused_stages import FusedStage
-from ranet.inference.onnx_export import exported
-from ranet.inference.onnxruntime_backend import session_options
-from ranet.inference.openvino_backend import compile_options, openvino_core
+from ranet.inference.graphs.exporter import exported
+from ranet.inference.runtimes.backend import Precision
+from ranet.inference.runtimes.cuda_graphs import GraphedStages
+from ranet.inference.runtimes.onnxruntime_backend import session_options
+from ranet.inference.runtimes.openvino_backend import compile_options, openvino_core
+from ranet.inference.stages.fused_stages import FusedStage
+from ranet.support.extras import require
 
 Images = npt.NDArray[np.float32]
 Shape = tuple[int, int, int, int]

@@ -8,9 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ranet.benchmark.uncut import Uncut
-from ranet.inference.backend import Backend, Precision, Rows, State
-from ranet.inference.fused_stages import FusedStage
-from ranet.inference.numpy_states import copy_rows
+from ranet.inference.runtimes.backend import Backend, Precision, Rows, State
+from ranet.inference.runtimes.numpy_states import copy_rows
+from ranet.inference.stages.fused_stages import FusedStage
 
 
 class WithUncut:

@@ -2,22 +2,22 @@
 
 from typing import TYPE_CHECKING
 
-from ranet.lazy import lazy_exports
+from ranet.support.lazy_exports import lazy_exports
 
 if TYPE_CHECKING:
-    from ranet.calibration.deadline import DeadlineChoice, exit_for_deadline
-    from ranet.calibration.exit_choice import ExitCalibration, calibrate_exits, calibrate_exits_each
-    from ranet.calibration.fused_stage_costs import FusedStageCosts
-    from ranet.calibration.geometric import PAPER_RATIOS, geometric_policy, geometric_thresholds
-    from ranet.calibration.options import POLICIES
-    from ranet.calibration.outcome import PolicyOutcome, checked_costs, evaluate_policy, evaluate_thresholds
-    from ranet.calibration.policies import ExitPolicy, load_policy
-    from ranet.calibration.promise import Calibration
-    from ranet.calibration.risk import RiskCalibration, calibrate_risk
-    from ranet.calibration.score_cache import ScoreCache
-    from ranet.calibration.scores import ExitScores
-    from ranet.calibration.solve import calibrate, calibrate_each
-    from ranet.calibration.temperature import fit_temperatures
+    from ranet.calibration.goals import POLICIES
+    from ranet.calibration.guarantees.risk import RiskCalibration, calibrate_risk
+    from ranet.calibration.policies.exit_policy import ExitPolicy, load_policy
+    from ranet.calibration.policies.outcome import PolicyOutcome, checked_costs, evaluate_policy, evaluate_thresholds
+    from ranet.calibration.policies.promise import Calibration
+    from ranet.calibration.scores.cache import ScoreCache
+    from ranet.calibration.scores.exit_scores import ExitScores
+    from ranet.calibration.scores.temperature import fit_temperatures
+    from ranet.calibration.solvers.budget import calibrate, calibrate_each
+    from ranet.calibration.solvers.deadline import DeadlineChoice, exit_for_deadline
+    from ranet.calibration.solvers.exit_choice import ExitCalibration, calibrate_exits, calibrate_exits_each
+    from ranet.calibration.solvers.geometric import PAPER_RATIOS, geometric_policy, geometric_thresholds
+    from ranet.cost.fused_stage_costs import FusedStageCosts
 
 __all__ = [
     "ExitScores",
@@ -46,18 +46,18 @@ __all__ = [
     "exit_for_deadline",
 ]
 _PARTS = {
-    "ranet.calibration.deadline": ["DeadlineChoice", "exit_for_deadline"],
-    "ranet.calibration.exit_choice": ["ExitCalibration", "calibrate_exits", "calibrate_exits_each"],
-    "ranet.calibration.fused_stage_costs": ["FusedStageCosts"],
-    "ranet.calibration.geometric": ["PAPER_RATIOS", "geometric_policy", "geometric_thresholds"],
-    "ranet.calibration.options": ["POLICIES"],
-    "ranet.calibration.outcome": ["PolicyOutcome", "checked_costs", "evaluate_policy", "evaluate_thresholds"],
-    "ranet.calibration.policies": ["ExitPolicy", "load_policy"],
-    "ranet.calibration.promise": ["Calibration"],
-    "ranet.calibration.risk": ["RiskCalibration", "calibrate_risk"],
-    "ranet.calibration.score_cache": ["ScoreCache"],
-    "ranet.calibration.scores": ["ExitScores"],
-    "ranet.calibration.solve": ["calibrate", "calibrate_each"],
-    "ranet.calibration.temperature": ["fit_temperatures"],
+    "ranet.calibration.solvers.deadline": ["DeadlineChoice", "exit_for_deadline"],
+    "ranet.calibration.solvers.exit_choice": ["ExitCalibration", "calibrate_exits", "calibrate_exits_each"],
+    "ranet.cost.fused_stage_costs": ["FusedStageCosts"],
+    "ranet.calibration.solvers.geometric": ["PAPER_RATIOS", "geometric_policy", "geometric_thresholds"],
+    "ranet.calibration.goals": ["POLICIES"],
+    "ranet.calibration.policies.outcome": ["PolicyOutcome", "checked_costs", "evaluate_policy", "evaluate_thresholds"],
+    "ranet.calibration.policies.exit_policy": ["ExitPolicy", "load_policy"],
+    "ranet.calibration.policies.promise": ["Calibration"],
+    "ranet.calibration.guarantees.risk": ["RiskCalibration", "calibrate_risk"],
+    "ranet.calibration.scores.cache": ["ScoreCache"],
+    "ranet.calibration.scores.exit_scores": ["ExitScores"],
+    "ranet.calibration.solvers.budget": ["calibrate", "calibrate_each"],
+    "ranet.calibration.scores.temperature": ["fit_temperatures"],
 }
 __getattr__, __dir__ = lazy_exports(__name__, _PARTS)

@@ -36,8 +36,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         raise SystemExit(2)
     try:
         with ended_in_order():
-            from ranet.cli.edge import run_verb  # with Hydra
-            from ranet.console import accept_any_text
+            from ranet.cli.command import run_verb  # with Hydra
+            from ranet.support.console import accept_any_text
     except Stopped as stopped:
         stopped.leave()
 
@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         accept_any_text(stream)
     # Else Python searches all that PyTorch and the runtimes have made for cycles when it ends, which takes seconds.
     atexit.register(gc.freeze)
-    spec = find_spec(f"ranet.cli.{verb}")
+    spec = find_spec(f"ranet.cli.verbs.{verb}")
     assert spec is not None
     assert spec.origin is not None
     # The verb's own file takes the place of this script, so that Lightning can start it again for distributed runs.

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from ranet.cli.ending import is_first_process
-from ranet.console import new_console
+from ranet.support.console import new_console
 
 
 class Bar:

@@ -13,8 +13,8 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 from rich.table import Table
 
-from ranet.cli.own_folder import LOCK
-from ranet.console import new_console, print_table
+from ranet.cli.outputs.own_folder import LOCK
+from ranet.support.console import new_console, print_table
 
 FAULT = "fault of the program: its traceback is above"
 #: The option that makes Hydra call `NoteSweep`.

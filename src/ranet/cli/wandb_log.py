@@ -11,7 +11,7 @@ from pytorch_lightning.loggers import WandbLogger
 from pytorch_lightning.loggers.logger import rank_zero_experiment
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
-from ranet.cli.build import plain
+from ranet.cli.inputs.build import plain
 from ranet.errors import UserError
 
 

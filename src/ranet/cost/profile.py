@@ -16,11 +16,11 @@ from torch import nn
 
 from ranet.cost.counting import Operations, count_operations
 from ranet.errors import UserError
-from ranet.files import written_whole
 from ranet.models.collaboration import InlineCollaboration
-from ranet.models.msdnet import MSDNet
+from ranet.models.papers.msdnet import MSDNet
 from ranet.models.staged import StagedNetwork
 from ranet.models.staged_checks import check_attributes, checked_state
+from ranet.support.files import written_whole
 
 
 @dataclass(frozen=True)

@@ -12,19 +12,19 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from ranet.data.catalogue import CATALOGUE, RGB
-from ranet.data.device_loader import DeviceLoader
-from ranet.data.digits import DigitOptions
-from ranet.data.erasing import Erasing
-from ranet.data.loader import EpochLoader
-from ranet.data.readable import OnBad
+from ranet.data.loading.device_loader import DeviceLoader
+from ranet.data.loading.erasing import Erasing
+from ranet.data.loading.loader import EpochLoader
+from ranet.data.loading.sampling import EpochSampler
+from ranet.data.loading.transforms import describe_evaluation, evaluation_geometry
+from ranet.data.loading.worker_loader import Transformed, WorkerLoader, default_workers
 from ranet.data.record import DataRecord
-from ranet.data.sampling import EpochSampler
-from ranet.data.sources import Samples, TensorSet, download_cifar
-from ranet.data.split_reader import SPLITS, Split, SplitReader
-from ranet.data.splits import divide
-from ranet.data.transforms import describe_evaluation, evaluation_geometry
-from ranet.data.worker_loader import Transformed, WorkerLoader, default_workers
+from ranet.data.sets.catalogue import CATALOGUE, RGB
+from ranet.data.sets.digits import DigitOptions
+from ranet.data.sets.readable import OnBad
+from ranet.data.sets.sources import Samples, TensorSet, download_cifar
+from ranet.data.sets.split_reader import SPLITS, Split, SplitReader
+from ranet.data.sets.splits import divide
 from ranet.errors import UserError, unknown_name
 
 _LOADERS = ("auto", "device", "workers")

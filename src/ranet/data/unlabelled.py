@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from ranet.data.loading.sampling import EpochSampler
+from ranet.data.loading.transforms import any_size_geometry
+from ranet.data.loading.worker_loader import WorkerLoader, default_workers
 from ranet.data.module import ImageData
-from ranet.data.sampling import EpochSampler
-from ranet.data.sources import FileSet, image_files, say_skipped
-from ranet.data.transforms import any_size_geometry
-from ranet.data.worker_loader import WorkerLoader, default_workers
+from ranet.data.sets.sources import FileSet, image_files, say_skipped
 from ranet.errors import UserError
 from ranet.images.listing import no_images
 

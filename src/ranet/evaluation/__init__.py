@@ -1,17 +1,17 @@
 """What scores come to: anytime and budgeted curves, calibration error, drift, tables, figures and comparisons."""
 
-from ranet.evaluation.anytime import AnytimeCurve, anytime_curve
-from ranet.evaluation.budgeted import BudgetedCurve, budgeted_curve
-from ranet.evaluation.calibration_report import CalibrationReport, calibration_report
-from ranet.evaluation.comparison import Comparison, compare
-from ranet.evaluation.comparison_report import write_comparison
-from ranet.evaluation.difficulty import DifficultyTable, difficulty_table
-from ranet.evaluation.drift import DriftReport, measure_drift
-from ranet.evaluation.finished_runs import FinishedRun, find_runs, read_run
-from ranet.evaluation.metrics import calibration_error_per_exit, expected_calibration_error
-from ranet.evaluation.policy_report import PolicyReport, policy_report
-from ranet.evaluation.published import PublishedPoint, published_points
-from ranet.evaluation.report import Report, write_report
+from ranet.evaluation.comparison.comparison import Comparison, compare
+from ranet.evaluation.comparison.finished_runs import FinishedRun, find_runs, read_run
+from ranet.evaluation.curves.anytime import AnytimeCurve, anytime_curve
+from ranet.evaluation.curves.budgeted import BudgetedCurve, budgeted_curve
+from ranet.evaluation.curves.calibration_error import calibration_error_per_exit, expected_calibration_error
+from ranet.evaluation.curves.difficulty import DifficultyTable, difficulty_table
+from ranet.evaluation.curves.published import PublishedPoint, published_points
+from ranet.evaluation.policies.drift import DriftReport, measure_drift
+from ranet.evaluation.policies.promise_and_truth import PolicyReport, policy_report
+from ranet.evaluation.policies.solved import CalibrationReport, calibration_report
+from ranet.evaluation.reports.comparison import write_comparison
+from ranet.evaluation.reports.network import Report, write_report
 
 __all__ = [
     "AnytimeCurve",

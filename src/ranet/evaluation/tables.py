@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
-from ranet.calibration import PolicyOutcome
-from ranet.calibration.intervals import Interval, accuracy_interval
-from ranet.evaluation.anytime import AnytimeCurve
-from ranet.evaluation.budgeted import BudgetedCurve
-from ranet.evaluation.units import CostScale
-from ranet.files import written_whole
+from ranet.calibration.policies.intervals import Interval, accuracy_interval
+from ranet.calibration.policies.outcome import PolicyOutcome
+from ranet.cost.units import CostScale
+from ranet.evaluation.curves.anytime import AnytimeCurve
+from ranet.evaluation.curves.budgeted import BudgetedCurve
+from ranet.support.files import written_whole
 
 Row = dict[str, float | int | str]
 

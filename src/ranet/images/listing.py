@@ -6,7 +6,7 @@ from collections import Counter
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from ranet.file_search import UnreadableFolder, find_files
+from ranet.support.file_search import UnreadableFolder, find_files
 
 #: The suffixes of image files, in lower case: those of the formats in `ranet.images.decoding`. Not asked of Pillow,
 #: whose answer depends on how it was built, and files would vanish in silence.
@@ -35,7 +35,7 @@ class Listing(NamedTuple):
 
 
 def find_images(folder: str | Path) -> Listing:
-    """All image files below a folder (`ranet.file_search.find_files`), without those that are hidden or the system's.
+    """Find all image files below a folder, without those that are hidden or the system's.
 
     Example:
         >>> import tempfile

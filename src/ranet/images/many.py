@@ -12,7 +12,7 @@ from typing import TypeVar
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from ranet.hardware import available_cores
+from ranet.support.hardware import available_cores
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import PIL
 
-from ranet.files import default_cache, written_whole
 from ranet.images.decoding import DECODING, ImageError, check_size, opened, to_rgb
 from ranet.images.many import for_each
+from ranet.support.files import default_cache, written_whole
 
 _KEY = 16  # bytes that stand for a file, its length and its time
 

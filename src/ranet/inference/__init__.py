@@ -2,16 +2,16 @@
 
 from typing import TYPE_CHECKING
 
-from ranet.lazy import lazy_exports
+from ranet.support.lazy_exports import lazy_exports
 
 if TYPE_CHECKING:
-    from ranet.inference.answers import Answers
-    from ranet.inference.engine import EarlyExitEngine
-    from ranet.inference.export import Export, export_engine
-    from ranet.inference.exported_folder import ExportedFolder
-    from ranet.inference.latency import measure_latency
-    from ranet.inference.latency_profile import LatencyProfile
-    from ranet.inference.timings import Timings
+    from ranet.cost.timings import Timings
+    from ranet.inference.choosing.latency import measure_latency
+    from ranet.inference.choosing.latency_profile import LatencyProfile
+    from ranet.inference.engine.answers import Answers
+    from ranet.inference.engine.engine import EarlyExitEngine
+    from ranet.inference.exported.export import Export, export_engine
+    from ranet.inference.exported.folder import ExportedFolder
 
 __all__ = [
     "EarlyExitEngine",
@@ -24,12 +24,12 @@ __all__ = [
     "Timings",
 ]
 _PARTS = {
-    "ranet.inference.answers": ["Answers"],
-    "ranet.inference.engine": ["EarlyExitEngine"],
-    "ranet.inference.export": ["Export", "export_engine"],
-    "ranet.inference.exported_folder": ["ExportedFolder"],
-    "ranet.inference.latency": ["measure_latency"],
-    "ranet.inference.latency_profile": ["LatencyProfile"],
-    "ranet.inference.timings": ["Timings"],
+    "ranet.inference.engine.answers": ["Answers"],
+    "ranet.inference.engine.engine": ["EarlyExitEngine"],
+    "ranet.inference.exported.export": ["Export", "export_engine"],
+    "ranet.inference.exported.folder": ["ExportedFolder"],
+    "ranet.inference.choosing.latency": ["measure_latency"],
+    "ranet.inference.choosing.latency_profile": ["LatencyProfile"],
+    "ranet.cost.timings": ["Timings"],
 }
 __getattr__, __dir__ = lazy_exports(__name__, _PARTS)

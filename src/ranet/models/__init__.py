@@ -2,15 +2,15 @@
 
 from typing import TYPE_CHECKING
 
-from ranet.lazy import lazy_exports
-from ranet.models import presets as presets  # known by name without PyTorch
+from ranet.models.papers import presets as presets  # known by name without PyTorch
+from ranet.support.lazy_exports import lazy_exports
 
 if TYPE_CHECKING:
     from ranet.models.collaboration import InlineCollaboration
     from ranet.models.fingerprint import network_fingerprint
-    from ranet.models.msdnet import MSDNet
-    from ranet.models.public_checkpoints import load_public_checkpoint
-    from ranet.models.ranet import RANet
+    from ranet.models.papers.msdnet import MSDNet
+    from ranet.models.papers.public_checkpoints import load_public_checkpoint
+    from ranet.models.papers.ranet import RANet
     from ranet.models.registry import (
         Preset,
         create_network,
@@ -39,9 +39,9 @@ __all__ = [
 _PARTS = {
     "ranet.models.collaboration": ["InlineCollaboration"],
     "ranet.models.fingerprint": ["network_fingerprint"],
-    "ranet.models.msdnet": ["MSDNet"],
-    "ranet.models.public_checkpoints": ["load_public_checkpoint"],
-    "ranet.models.ranet": ["RANet"],
+    "ranet.models.papers.msdnet": ["MSDNet"],
+    "ranet.models.papers.public_checkpoints": ["load_public_checkpoint"],
+    "ranet.models.papers.ranet": ["RANet"],
     "ranet.models.registry": [
         "Preset",
         "create_network",

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ranet.errors import UserError
 
 if TYPE_CHECKING:
-    from ranet.models.layers import ExitHead
+    from ranet.models.papers.layers import ExitHead
 
 State = tuple[Tensor, ...]
 

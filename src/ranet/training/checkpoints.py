@@ -11,8 +11,10 @@ import torch
 from torch import Tensor
 
 from ranet.errors import UserError
-from ranet.models import InlineCollaboration, StagedNetwork, create_network
-from ranet.training.saving import BEST, LAST
+from ranet.models.collaboration import InlineCollaboration
+from ranet.models.registry import create_network
+from ranet.models.staged import StagedNetwork
+from ranet.training.run.saving import BEST, LAST
 
 _PREFIX = "network."
 

@@ -16,13 +16,13 @@ from torch.optim.lr_scheduler import LRScheduler
 from ranet.errors import UserError
 from ranet.models.staged import StagedNetwork
 from ranet.models.staged_checks import check_network
-from ranet.training.distillation import distillation_loss
 from ranet.training.epoch_metrics import EpochMetrics
-from ranet.training.gradient_equilibrium import Equilibrium, logits_and_last_state
 from ranet.training.loss import multi_exit_loss
-from ranet.training.parameter_groups import parameter_groups
-from ranet.training.schedules import Schedule
-from ranet.training.teachers import Teacher
+from ranet.training.recipe.parameter_groups import parameter_groups
+from ranet.training.recipe.schedules import Schedule
+from ranet.training.techniques.distillation import distillation_loss
+from ranet.training.techniques.gradient_equilibrium import Equilibrium, logits_and_last_state
+from ranet.training.techniques.teachers import Teacher
 
 #: Turns parameters, or groups of them, into an optimizer.
 OptimizerFactory = Callable[[list[nn.Parameter] | list[dict[str, Any]]], Optimizer]

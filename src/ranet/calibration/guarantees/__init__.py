@@ -1,0 +1,1 @@
+"""Policies whose risk is bounded with a stated probability."""

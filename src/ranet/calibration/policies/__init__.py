@@ -1,0 +1,1 @@
+"""Exit policies, their files, and what they come to on scored images."""

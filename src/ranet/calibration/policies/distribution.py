@@ -1,0 +1,93 @@
+"""How the scores of all exits lay at calibration: what later images are compared with, in a few numbers."""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ranet.calibration.policies.exit_policy import ExitPolicy
+from ranet.errors import UserError
+
+BINS = 20
+
+
+def summarise_scores(compared: npt.NDArray[np.float32]) -> list[dict[str, list[Any]]]:
+    """For each exit, bins between the vigintiles of its scores, and how many scores lie in each.
+
+    The edges are the scores of rank floor(i N / 20), i = 1..19, counted from 0 in ascending order: values that occur,
+    so without ties floor(i N / 20) scores lie below edge i. Equal edges are one: where scores pile up (confidences of
+    exactly 1) there are fewer bins. Bin b holds the scores in [edge b, edge b + 1), the first reaches down to minus
+    infinity and the last up to infinity: equal scores are always in one bin. If the smallest score is an edge, the
+    first bin is empty, and counts later images that are less sure than all of calibration.
+
+    Args:
+        compared: (K, N), what a policy compares, on the images that it was made on.
+
+    Returns:
+        K objects of JSON: "edges", at most 19, rising; "counts", one more than edges, N in sum.
+
+    Example:
+        >>> summarise_scores(np.float32([[0.5, 1.0, 1.0, 0.25]]))
+        [{'edges': [0.25, 0.5, 1.0], 'counts': [0, 1, 1, 2]}]
+    """
+    images = compared.shape[1]
+    ranks = [i * images // BINS for i in range(1, BINS)]
+    summaries = []
+    for row in np.sort(compared, axis=1):
+        edges = np.unique(row[ranks]).astype(np.float64)
+        summaries.append({"edges": edges.tolist(), "counts": bin_counts(row, edges).tolist()})
+    return summaries
+
+
+def bin_counts(compared: npt.NDArray[np.float32], edges: npt.ArrayLike) -> npt.NDArray[np.int64]:
+    """How many scores of one exit lie in each bin; the bins are half-open, see `summarise_scores`.
+
+    Args:
+        compared: (N,).
+        edges: (B - 1,), rising.
+
+    Returns:
+        (B,).
+
+    Example:
+        >>> bin_counts(np.float32([0.5, 0.5, 0.7, 1.0]), [0.5, 1.0])
+        array([0, 3, 1])
+    """
+    inner = np.asarray(edges, dtype=np.float64)
+    bins = np.searchsorted(inner, compared.astype(np.float64), side="right")
+    return np.bincount(bins, minlength=len(inner) + 1)
+
+
+def stored_distribution(policy: ExitPolicy) -> list[dict[str, list[Any]]]:
+    """The distribution of the scores that `calibrate` has written into the policy.
+
+    Raises:
+        UserError: if the policy has none, as one made by hand, or what it has is none of its exits'.
+    """
+    stored = policy.metadata.get("score_distribution")
+    if stored is None:
+        raise UserError(
+            "The policy does not say how the scores lay when it was calibrated, so drift from there cannot be seen: "
+            "make it with ranet calibrate."
+        )
+    if not (isinstance(stored, list) and len(stored) == policy.num_exits and all(map(_is_summary, stored))):
+        raise UserError(
+            f"The score_distribution of the policy must be edges that rise and counts for each of {policy.num_exits} "
+            "exits: make the policy again with ranet calibrate."
+        )
+    return stored
+
+
+def _is_summary(value: object) -> bool:
+    if not isinstance(value, dict):
+        return False
+    edges, counts = value.get("edges"), value.get("counts")
+    if not isinstance(edges, list) or not isinstance(counts, list) or len(counts) != len(edges) + 1:
+        return False
+    finite = all(type(edge) in (int, float) and math.isfinite(edge) for edge in edges)
+    whole = all(type(count) is int and 0 <= count < 2**53 for count in counts)
+    return finite and whole and sum(counts) > 0 and all(low < high for low, high in pairwise(edges))

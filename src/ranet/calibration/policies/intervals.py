@@ -1,0 +1,177 @@
+"""How sure a promise is: intervals over the images, which are never certain without reason."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from ranet.calibration.bounds import clopper_pearson_lower, clopper_pearson_upper
+
+if TYPE_CHECKING:
+    from ranet.calibration.scores.exit_scores import ExitScores
+
+LEVEL = 0.95
+DRAWS = 4000
+FEW = 100  # images, of which a notice is due
+_NAMED = 3  # classes
+Interval = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class OutcomeIntervals:
+    """Intervals of what a policy comes to on all images like those seen.
+
+    Attributes:
+        accuracy: of top-1, fractions; None where labels are not known.
+        cost: of the mean cost.
+    """
+
+    accuracy: Interval | None
+    cost: Interval
+
+
+def mean_interval(
+    counts: npt.ArrayLike, values: npt.ArrayLike, *, level: float = LEVEL, draws: int = DRAWS, seed: int = 0
+) -> Interval:
+    """The interval of the mean of a variable that can have these values alone.
+
+    Each end is a quantile of the mean under random weights, uniform over all that sum to 1, of the values seen and of
+    one more that was not seen: the smallest possible value for the lower end, the largest for the upper (Learned-Miller
+    and Thomas, "A New Confidence Interval for the Mean of a Bounded Random Variable", 2019). So it knows, where a
+    bootstrap does not, that values may exist which few images have not shown. For two values it is the exact interval
+    of Clopper and Pearson ("The Use of Confidence or Fiducial Limits", Biometrika, 1934), and computed as such. It
+    never leaves the range of the values, and is a point only if there is one value.
+
+    Args:
+        counts: (V,) how many images have each value; together at least one.
+        values: (V,) all that are possible.
+        level: probability that the interval holds the mean of all images, at least.
+        draws: how many weights are drawn.
+        seed: of the draws.
+
+    Example:
+        >>> [round(end, 3) for end in mean_interval([0, 4], [0.0, 1.0])], mean_interval([4], [2.5])
+        ([0.398, 1.0], (2.5, 2.5))
+        >>> [round(end, 1) for end in mean_interval([10, 0, 0], [1.0, 2.0, 4.0])]
+        [1.0, 1.9]
+    """
+    seen, value = np.asarray(counts, dtype=np.int64), np.asarray(values, dtype=np.float64)
+    low, high, tail = float(value.min()), float(value.max()), (1 - level) / 2
+    if low == high:
+        return low, high
+    if len(value) == 2:
+        images, large = int(seen.sum()), int(seen[value.argmax()])
+        least, most = (float(end(large, images, tail)) for end in (clopper_pearson_lower, clopper_pearson_upper))
+        return low + least * (high - low), low + most * (high - low)
+    # Uniform weights are exponential variables over their sum; those of equal values come to a gamma variable.
+    rng = np.random.default_rng(seed)
+    weights, unseen = rng.standard_gamma(seen, size=(draws, len(value))), rng.standard_exponential(draws)
+    total, sums = weights.sum(axis=1) + unseen, weights @ value
+    lower, upper = (np.quantile((sums + unseen * end) / total, q) for end, q in ((low, tail), (high, 1 - tail)))
+    return float(np.clip(lower, low, high)), float(np.clip(upper, low, high))
+
+
+def accuracy_interval(right: int, images: int, *, level: float = LEVEL) -> Interval:
+    """The exact interval (Clopper and Pearson) of an accuracy, of which so many of the images were right.
+
+    Example:
+        >>> [round(end, 3) for end in accuracy_interval(29, 30)]
+        [0.828, 0.999]
+    """
+    return mean_interval([images - right, right], [0.0, 1.0], level=level)
+
+
+def outcome_intervals(
+    exits: npt.NDArray[np.int64],
+    correct: npt.NDArray[np.bool_] | None,
+    cost_per_exit: npt.NDArray[np.float64],
+    possible: npt.NDArray[np.bool_],
+    *,
+    level: float = LEVEL,
+) -> OutcomeIntervals:
+    """Intervals of accuracy and mean cost of a fixed policy; see `mean_interval`.
+
+    Args:
+        exits: (N,) where each image leaves.
+        correct: (N,) whether the answer there is right; None where that is not known.
+        cost_per_exit: (K,).
+        possible: (K,) where images can leave under the policy (`ExitPolicy.possible_exits`). Where it is one exit, the
+            mean cost is certain.
+        level: see `mean_interval`.
+
+    Example:
+        >>> exits, correct = np.array([0, 0, 1, 1]).repeat(100), np.array([True, True, True, False]).repeat(100)
+        >>> intervals = outcome_intervals(exits, correct, np.array([1.0, 3.0]), np.array([True, True]))
+        >>> [round(end, 2) for end in intervals.accuracy], [round(end, 1) for end in intervals.cost]
+        ([0.7, 0.79], [1.9, 2.1])
+    """
+    left = np.bincount(exits, minlength=len(cost_per_exit))
+    return OutcomeIntervals(
+        accuracy=None if correct is None else accuracy_interval(int(correct.sum()), len(correct), level=level),
+        cost=mean_interval(left[possible], cost_per_exit[possible], level=level),
+    )
+
+
+def accuracy_difference(
+    one: npt.NDArray[np.bool_], other: npt.NDArray[np.bool_], *, level: float = LEVEL
+) -> tuple[float, Interval]:
+    """How much more often one policy is right than another on the same images, with its interval.
+
+    An image brings 1 if the first policy alone is right, -1 if the second alone is, and else 0; the interval is that of
+    the mean (`mean_interval`). So two policies that agree on most images are told apart by far fewer than their own
+    intervals suggest.
+
+    Args:
+        one: (N,) whether the first policy's answer is right.
+        other: (N,) likewise, of the second, for the same images.
+        level: see `mean_interval`.
+
+    Returns:
+        The difference of the accuracies, and its interval.
+
+    Example:
+        >>> one, other = np.array([True] * 90 + [False] * 10), np.array([True] * 80 + [False] * 20)
+        >>> difference, (low, high) = accuracy_difference(one, other)
+        >>> round(difference, 2), 0 < low < 0.1 < high < 0.21
+        (0.1, True)
+    """
+    images = len(one)
+    better, worse = int((one & ~other).sum()), int((other & ~one).sum())
+    interval = mean_interval([worse, images - better - worse, better], [-1.0, 0.0, 1.0], level=level)
+    return (better - worse) / images, interval
+
+
+def few_images(scores: ExitScores, split: str, classes: Sequence[str] | None = None) -> str | None:
+    """A sentence if there are few images, or classes of which there are none; else None.
+
+    Args:
+        scores: of the images.
+        split: what they are called, such as "validation".
+        classes: the name of each; None for numbers up to the largest that is a label or a prediction.
+
+    Example:
+        >>> from ranet import ExitScores
+        >>> few_images(ExitScores([[0.5] * 30], [[0, 2] * 15], labels=[0, 1] * 15), "test", ["a", "b", "c"])
+        'There are only 30 test images, and none of 1 of 3 classes (c): intervals are wide, and that class is untried.'
+        >>> few_images(ExitScores([[0.5] * 100]), "test")
+    """
+    images, missing, number = scores.num_images, [], 0
+    if scores.has("labels") and (classes is not None or scores.has("prediction")):
+        known = set(scores.labels.tolist())
+        if classes is None:
+            classes = [str(number) for number in range(max(max(known), int(scores.prediction.max())) + 1)]
+        number, missing = len(classes), [name for label, name in enumerate(classes) if label not in known]
+    of = f"{images:,} {split} image{'' if images == 1 else 's'}"
+    named = ", ".join(missing[:_NAMED]) + (", ..." if len(missing) > _NAMED else "")
+    none_of = f"none of {len(missing)} of {number} classes ({named})"
+    untried = "those classes are untried" if len(missing) > 1 else "that class is untried"
+    if images >= FEW:
+        return f"Among the {of} there is {none_of}: {untried}." if missing else None
+    only = f"There {'is' if images == 1 else 'are'} only {of}"
+    if missing:
+        return f"{only}, and {none_of}: intervals are wide, and {untried}."
+    return f"{only}: intervals are wide, and what looks better may be so by chance."

@@ -1,0 +1,325 @@
+"""Exit scores: all that exit policies and their evaluation need to know of a network's answers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from ranet.calibration.scores.checks import SCORES, check_scores, check_temperatures, same_temperatures
+from ranet.calibration.scores.files import read_score_arrays
+from ranet.calibration.scores.in_torch import patience_scores, score_batch
+from ranet.errors import UserError
+from ranet.support.files import written_whole
+
+Array = npt.NDArray[Any]
+
+MEANINGS = {
+    "margin": "margins (the largest softmax probability minus the second)",
+    "entropy": "entropies of the softmax",
+    "prediction": "predicted classes",
+    "correct_top5": "top-5 correctness",
+    "correct": "top-1 correctness: they are of images without labels",
+    "labels": "labels: they are of images without them",
+    "logits": "logits: they were not kept",
+}
+
+
+class ExitScores:
+    """What every exit says about every image, as (K exits, N images) arrays.
+
+    Logits are not kept unless asked: 50,000 ImageNet images at 8 exits take 12 MB here instead of 1.6 GB. Scores of
+    networks that live elsewhere can be made of whatever is known; what is not given is refused by name when asked for.
+
+    Args:
+        confidence: (K, N), the largest softmax probability.
+        prediction: (K, N), the class that has it.
+        correct_top5: (K, N), whether the label is among the five most probable classes.
+        labels: (N,).
+        correct: (K, N), whether the prediction is the label, for whom knows this alone; follows from the others.
+        margin: (K, N), the largest softmax probability minus the second.
+        entropy: (K, N), the *negative* entropy of the softmax in nats, so that here, too, more is surer.
+        logits: (K, N, C), where they were kept.
+        temperatures: (K,), what the logits of each exit were divided by before the softmax; None is 1.
+
+    Raises:
+        UserError: if there are no images, shapes do not agree, or a score is no finite number.
+
+    Example:
+        >>> scores = ExitScores.from_logits(torch.tensor([[[4.0, 0.0]], [[0.0, 4.0]]]), torch.tensor([1]))
+        >>> scores.num_exits, scores.num_images, scores.correct.tolist()
+        (2, 1, [[False], [True]])
+    """
+
+    def __init__(
+        self,
+        confidence: npt.ArrayLike,
+        prediction: npt.ArrayLike | None = None,
+        correct_top5: npt.ArrayLike | None = None,
+        labels: npt.ArrayLike | None = None,
+        *,
+        correct: npt.ArrayLike | None = None,
+        margin: npt.ArrayLike | None = None,
+        entropy: npt.ArrayLike | None = None,
+        logits: npt.ArrayLike | None = None,
+        temperatures: npt.ArrayLike | None = None,
+    ) -> None:
+        given = {
+            "confidence": (confidence, np.float32),
+            "margin": (margin, np.float32),
+            "entropy": (entropy, np.float32),
+            "prediction": (prediction, np.int64),
+            "correct_top5": (correct_top5, np.bool_),
+            "correct": (correct, np.bool_),
+            "labels": (labels, np.int64),
+            "logits": (logits, None),
+        }
+        self._arrays: dict[str, Array] = {
+            name: np.asarray(value, dtype=dtype) for name, (value, dtype) in given.items() if value is not None
+        }
+        check_scores(self._arrays)
+        if self.has("prediction") and self.has("labels"):
+            self._arrays["correct"] = self.prediction == self.labels
+        exits = len(self.confidence)
+        self.temperatures = None if temperatures is None else check_temperatures(temperatures, exits)
+
+    def __repr__(self) -> str:
+        return f"ExitScores({self.num_exits} exits, {self.num_images} images: {', '.join(self._arrays)})"
+
+    def has(self, name: str) -> bool:
+        """Whether there are confidence, margin, entropy, prediction, correct, correct_top5, labels or logits."""
+        return name in self._arrays
+
+    def _get(self, name: str) -> Array:
+        if name not in self._arrays:
+            raise UserError(f"These scores have no {MEANINGS[name]}.")
+        return self._arrays[name]
+
+    @property
+    def num_exits(self) -> int:
+        """K, the number of exits."""
+        return self.confidence.shape[0]
+
+    @property
+    def num_images(self) -> int:
+        """N, the number of images."""
+        return self.confidence.shape[1]
+
+    @property
+    def confidence(self) -> npt.NDArray[np.float32]:
+        """(K, N), the largest softmax probability."""
+        return self._arrays["confidence"]
+
+    @property
+    def margin(self) -> npt.NDArray[np.float32]:
+        """(K, N), the largest softmax probability minus the second."""
+        return self._get("margin")
+
+    @property
+    def entropy(self) -> npt.NDArray[np.float32]:
+        """(K, N), the negative entropy of the softmax in nats: 0 is certainty, -log(C) knows nothing."""
+        return self._get("entropy")
+
+    @property
+    def prediction(self) -> npt.NDArray[np.int64]:
+        """(K, N), the most probable class."""
+        return self._get("prediction")
+
+    @property
+    def correct_top5(self) -> npt.NDArray[np.bool_]:
+        """(K, N), whether the label is among the five most probable classes."""
+        return self._get("correct_top5")
+
+    @property
+    def correct(self) -> npt.NDArray[np.bool_]:
+        """(K, N), whether the prediction is the label."""
+        return self._get("correct")
+
+    @property
+    def labels(self) -> npt.NDArray[np.int64]:
+        """(N,), class indices."""
+        return self._get("labels")
+
+    @property
+    def logits(self) -> Array:
+        """(K, N, C), where they were kept."""
+        return self._get("logits")
+
+    @property
+    def patience(self) -> npt.NDArray[np.float32]:
+        """(K, N), how many exits in a row agree, and a fraction for the confidence; see `patience_scores`."""
+        return patience_scores(self.prediction, self.confidence)
+
+    def correct_at(self, exits: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_] | None:
+        """(N,) whether the answer of the exit at which each image leaves is right; None without labels."""
+        return self.correct[exits, np.arange(self.num_images)] if self.has("correct") else None
+
+    def score(self, name: str) -> npt.NDArray[np.float32]:
+        """(K, N), the score of this name that policies compare: more is surer.
+
+        Raises:
+            UserError: for an unknown name, or one that is not known of these images.
+        """
+        if name not in SCORES:
+            raise UserError(f"An exit policy compares one of {', '.join(SCORES)}, not {name!r}.")
+        scores: npt.NDArray[np.float32] = getattr(self, name)
+        return scores
+
+    @classmethod
+    def from_logits(
+        cls,
+        logits: Tensor | npt.ArrayLike,
+        labels: Tensor | npt.ArrayLike | None = None,
+        *,
+        temperatures: npt.ArrayLike | None = None,
+        keep_logits: bool = False,
+    ) -> ExitScores:
+        """Score the logits of all exits.
+
+        Args:
+            logits: (K, N, C), of any floating precision.
+            labels: (N,) class indices; None where they are not known.
+            temperatures: (K,), what the logits of each exit are divided by; None is 1.
+            keep_logits: whether the scores hold them, too.
+
+        Raises:
+            UserError: for other shapes, no images, labels outside 0..C-1, or logits that are not numbers.
+        """
+        logits = torch.as_tensor(logits).detach()
+        labels = None if labels is None else torch.as_tensor(labels).to(logits.device, torch.int64)
+        return cls._join(
+            [score_batch(logits, labels, temperatures)],
+            logits.shape[-1],
+            temperatures,
+            [logits] if keep_logits else None,
+        )
+
+    @classmethod
+    def collect(
+        cls,
+        network: nn.Module,
+        batches: Iterable[tuple[Tensor, Tensor]],
+        device: torch.device | str | None = None,
+        *,
+        temperatures: npt.ArrayLike | None = None,
+        keep_logits: bool = False,
+        labelled: bool = True,
+    ) -> ExitScores:
+        """Score a data set in one pass that holds O(K N) memory: the logits of a batch are dropped with the batch.
+
+        Args:
+            network: gives (K, B, C) logits for a batch of images. It is run in evaluation mode; every module's own
+                mode is as before afterwards.
+            batches: (images, labels) pairs, for instance a DataLoader that does not shuffle.
+            device: where to run; by default where the network's parameters are.
+            temperatures: (K,), what the logits of each exit are divided by; None is 1.
+            keep_logits: whether the scores hold the logits, which takes O(K N C) memory.
+            labelled: false where the labels in the batches mean nothing.
+
+        Raises:
+            UserError: if there is no batch, and as for `from_logits`.
+        """
+        if device is None:
+            device = next((p.device for p in network.parameters()), torch.device("cpu"))
+        modes = [(module, module.training) for module in network.modules()]
+        scored, kept, num_classes = [], [], 0
+        try:
+            network.eval()
+            with torch.no_grad():
+                for images, labels in batches:
+                    logits = network(images.to(device, non_blocking=True))
+                    known = labels.to(device, torch.int64, non_blocking=True) if labelled else None
+                    scored.append(score_batch(logits, known, temperatures))
+                    num_classes = logits.shape[-1]
+                    if keep_logits:
+                        kept.append(logits.cpu())
+        finally:
+            for module, training in modes:
+                module.training = training
+        if not scored:
+            raise UserError("There are no images to score: the loader gave no batch; check the split and drop_last.")
+        return cls._join(scored, num_classes, temperatures, kept if keep_logits else None)
+
+    @classmethod
+    def _join(
+        cls,
+        scored: Sequence[Mapping[str, Tensor]],
+        num_classes: int,
+        temperatures: npt.ArrayLike | None,
+        logits: Sequence[Tensor] | None,
+    ) -> ExitScores:
+        """Join scored batches along the images, and check the labels."""
+        # Only here are scores moved to the host, so that a GPU does not wait after every batch.
+        joined: dict[str, Any] = {
+            name: torch.cat([batch[name] for batch in scored], dim=-1).cpu().numpy() for name in scored[0]
+        }
+        if logits is not None:
+            joined["logits"] = torch.cat(list(logits), dim=1).cpu().numpy()
+        if "labels" in joined:
+            low, high = int(joined["labels"].min()), int(joined["labels"].max())
+            if low < 0 or high >= num_classes:
+                raise UserError(
+                    f"Labels must lie in 0..{num_classes - 1} for logits of {num_classes} classes, these lie in "
+                    f"{low}..{high}: score the network on the data set that it was built for."
+                )
+        return cls(**joined, temperatures=temperatures)
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[ExitScores]) -> ExitScores:
+        """Join the images of several scores of the same network, in order; what not all of them have is left out.
+
+        Raises:
+            UserError: if there are none, or they differ in the number of exits or the temperatures.
+        """
+        if len({part.num_exits for part in parts}) != 1:
+            raise UserError("Only scores of the same number of exits can be joined, and at least one is needed.")
+        first = parts[0]
+        if any(not same_temperatures(part.temperatures, first.temperatures) for part in parts):
+            raise UserError("Only scores of the same temperatures can be joined.")
+        shared: Any = {
+            name: np.concatenate([part._arrays[name] for part in parts], axis=int(array.ndim > 1))
+            for name, array in first._arrays.items()
+            if all(part.has(name) for part in parts)
+        }
+        return cls(**shared, temperatures=first.temperatures)
+
+    def subset(self, images: npt.ArrayLike | slice) -> ExitScores:
+        """The scores of some images, chosen by indices, a mask or a slice."""
+        chosen: Any = images if isinstance(images, slice) else np.asarray(images)
+        part: Any = {
+            name: array[chosen] if array.ndim == 1 else array[:, chosen] for name, array in self._arrays.items()
+        }
+        return ExitScores(**part, temperatures=self.temperatures)
+
+    def save(self, path: str | Path) -> None:
+        """Write the scores to one compressed .npz file, whole or not at all."""
+        arrays: Any = dict(self._arrays)
+        if self.temperatures is not None:
+            arrays["temperatures"] = self.temperatures
+        # Through a handle, because np.savez appends ".npz" to a name that lacks it.
+        with written_whole(path) as partial, partial.open("wb") as file:
+            np.savez_compressed(file, **arrays)
+
+    @classmethod
+    def load(cls, path: str | Path) -> ExitScores:
+        """Read what `save` wrote, or arrays of the same names from anywhere; `read_score_arrays` says which.
+
+        Raises:
+            UserError: if the file is missing, is not one of exit scores, or its arrays do not go together.
+        """
+        arrays: dict[str, Any] = read_score_arrays(path)
+        try:
+            if "confidence" in arrays:
+                return cls(**arrays)
+            unused = sorted(set(arrays) - {"logits", "labels", "temperatures"})
+            if unused:
+                raise UserError(f"with logits, {unused[0]} is not read; give labels alone, or confidence instead.")
+            temperatures = arrays.get("temperatures")
+            return cls.from_logits(arrays["logits"], arrays.get("labels"), temperatures=temperatures)
+        except UserError as error:
+            raise UserError(f"{str(path)!r}: {error}") from error

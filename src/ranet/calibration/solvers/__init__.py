@@ -1,0 +1,1 @@
+"""Solvers: policies that meet a budget or a deadline."""

@@ -1,0 +1,147 @@
+"""The set of exits that is best to use within a budget, where cuts are not free."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import combinations
+from math import log
+
+import numpy as np
+import numpy.typing as npt
+
+from ranet.calibration.solvers.cross_fitting import Verdict, deal, what_images_bring
+from ranet.calibration.solvers.geometric import descending, quota_thresholds
+from ranet.calibration.solvers.geometric_solver import SMALLEST_RATIO
+from ranet.calibration.solvers.optimal import mean_price
+from ranet.cost.fused_stage_costs import FusedStageCosts
+
+Floats = npt.NDArray[np.float64]
+Exits = tuple[int, ...]
+
+FOLDS = 2
+MOST_ENUMERATED = 8  # exits, which have 128 sets
+HALVINGS = 50
+
+
+class ExitSetJudge:
+    """Compares sets of exits under the geometric rule, each half of the images judging what the other half has solved.
+
+    A set is worth its share of right answers, a difference of cost priced in, on images that its thresholds were not
+    solved on (see `cross_fitting`), at the same budget. There are many sets and nearly equal ones, so the best of them
+    on these images is so partly by chance. Hence a set counts for its gain over using all exits less the gain's
+    standard error, paired by image (after the one-standard-error rule of Breiman, Friedman, Olshen and Stone,
+    "Classification and Regression Trees", 1984, section 3.4): all exits are used unless others win, and sets whose
+    gain the images tell less surely must win by more.
+
+    Args:
+        scores: (K, N) on validation, more is surer.
+        right: (K, N) whether the answer is right.
+        costs: of all fused stages.
+    """
+
+    def __init__(self, scores: npt.NDArray[np.float32], right: npt.NDArray[np.bool_], costs: FusedStageCosts) -> None:
+        self.scores = scores
+        self.right = right
+        self.costs = costs
+        self.num_exits, self.num_images = scores.shape
+        self.price = mean_price(right, costs.alone)
+        self.folds = []
+        dealt = deal([scores, right], FOLDS)
+        for fold in range(FOLDS if self.num_images >= FOLDS else 0):
+            inside = scores[:, dealt != fold]
+            self.folds.append((inside, descending(inside), dealt == fold))
+
+    def choose(self, budget: float) -> tuple[Exits, Verdict | None]:
+        """The exits to use within a budget of at least the first exit's cost, and their verdict against all exits.
+
+        There is no verdict where all exits are used, or nothing was judged: a budget that pays for the whole network as
+        one fused stage leaves the last exit alone.
+        """
+        everything = tuple(range(self.num_exits))
+        if budget >= self.costs.cheapest[0, -1]:
+            return everything[-1:], None
+        if not self.folds:
+            return everything, None
+        judged = {everything: Verdict(0.0, 0.0)}
+        if self.num_exits <= MOST_ENUMERATED:
+            judged |= self.judge(all_sets(self.num_exits)[1:], budget)
+        else:
+            judged |= self._eliminate(budget)
+        best = max(judged, key=lambda exits: judged[exits].gain - judged[exits].error)
+        return best, judged[best] if best != everything else None
+
+    def judge(self, sets: Sequence[Exits], budget: float) -> dict[Exits, Verdict]:
+        """The verdict of each set whose first exit the budget pays for, against all exits."""
+        compared = [tuple(range(self.num_exits))]
+        compared += [exits for exits in sets if self.costs.cumulative(exits)[exits[0]] <= budget]
+        costs = np.array([self.costs.cumulative(exits) for exits in compared])
+        used = np.array([np.isin(np.arange(self.num_exits), exits) for exits in compared])
+        worth = np.empty((len(compared), self.num_images))
+        for inside, order, held_out in self.folds:
+            quotas = quotas_within(budget, used, costs, inside.shape[1])
+            scores, right = self.scores[:, held_out], self.right[:, held_out]
+            for i, thresholds in enumerate(quota_thresholds(inside, quotas, order)):
+                worth[i, held_out] = what_images_bring(thresholds, scores, right, costs[i], self.price)
+        return {exits: Verdict.of(of - worth[0]) for exits, of in zip(compared[1:], worth[1:], strict=True)}
+
+    def _eliminate(self, budget: float) -> dict[Exits, Verdict]:
+        """Verdicts along the way from all exits to the last: each time that exit is dropped that is missed least."""
+        judged: dict[Exits, Verdict] = {}
+        left = tuple(range(self.num_exits))
+        while len(left) > 1:
+            fewer = self.judge([tuple(k for k in left if k != dropped) for dropped in left[:-1]], budget)
+            if not fewer:
+                break
+            judged |= fewer
+            left = max(fewer, key=lambda exits: fewer[exits].gain)
+        return judged
+
+
+def all_sets(num_exits: int) -> list[Exits]:
+    """All sets of exits that hold the last, the largest first.
+
+    Example:
+        >>> all_sets(3)
+        [(0, 1, 2), (0, 2), (1, 2), (2,)]
+    """
+    before, last = range(num_exits - 1), num_exits - 1
+    return [(*exits, last) for size in reversed(range(num_exits)) for exits in combinations(before, size)]
+
+
+def quotas_within(budget: float, used: npt.NDArray[np.bool_], costs: Floats, images: int) -> npt.NDArray[np.int64]:
+    """The quotas of the geometric rule on each of many sets of exits, at the ratio that spends the budget.
+
+    The shares of the used exits are q_k = r^k / sum_j r^j, k and j counted among them, and their mean cost rises with
+    r; it is halved for all sets at once. Rounded down to whole images, and the last exit takes the rest: within a few
+    images of the budget, which is near enough to compare sets.
+
+    Args:
+        budget: at least the cost of each set's first exit.
+        used: (M, K) whether an exit is in the set; the last is.
+        costs: (M, K) cumulative cost of each exit under each set.
+        images: n.
+
+    Returns:
+        (M, K) that sum to n; zero where the exit is not used.
+
+    Example:
+        >>> quotas_within(2.0, np.array([[True, True, True], [True, False, True]]), np.array([[1.0, 2.0, 3.0]] * 2), 99)
+        array([[33, 33, 33],
+               [49,  0, 50]])
+    """
+    place = used.cumsum(axis=1) - 1
+
+    def shares(log_ratio: Floats) -> Floats:
+        exponents = np.where(used, place * log_ratio[:, None], -np.inf)
+        powers = np.exp(exponents - exponents.max(axis=1, keepdims=True))
+        normalised: Floats = powers / powers.sum(axis=1, keepdims=True)
+        return normalised
+
+    low, high = np.full(len(used), log(SMALLEST_RATIO)), np.full(len(used), log(2 * images))
+    for _ in range(HALVINGS):
+        middle = (low + high) / 2
+        within = (shares(middle) * costs).sum(axis=1) <= budget
+        low, high = np.where(within, middle, low), np.where(within, high, middle)
+    quotas: npt.NDArray[np.int64] = np.floor(images * shares(low)).astype(np.int64)
+    quotas[:, -1] += images - quotas.sum(axis=1)
+    return quotas

@@ -1,0 +1,293 @@
+"""Run a verb from the command line; user errors become one-line messages."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache
+from importlib import import_module
+from itertools import takewhile
+from pathlib import Path
+from typing import Any, NoReturn
+
+import hydra
+from hydra.core.config_store import ConfigStore
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.types import Quote, QuotedString
+from hydra.errors import ConfigCompositionException, OverrideParseException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import InterpolationResolutionError, MissingMandatoryValue, OmegaConfBaseException
+
+from ranet.cli.ending import Stopped, ended_in_order, is_first_process, leave_ctrl_c_to_parent, when_stopped
+from ranet.cli.help import verb_help
+from ranet.cli.outputs.own_folder import locked, register_stamp
+from ranet.cli.sweep import NOTE, failure, failures, new_sweep, print_failures, stopped_sweep, this_job
+from ranet.cli.verbs import Verb
+from ranet.errors import UserError, unknown_name
+from ranet.models.registry import list_families, list_networks, option_defaults
+from ranet.support.files import WriteError, advice, is_unwritable
+from ranet.support.hardware import limit_threads
+
+_SWITCHES = ("resume", "channels_last", "evaluate", "lazy", "collaboration", "test", "all_exits", "alternatives")
+#: Hydra's own.
+_FLAGS = (
+    *("help", "hydra-help", "version", "cfg", "resolve", "package", "run", "multirun", "shell-completion"),
+    *("config-path", "config-name", "config-dir", "experimental-rerun", "info"),
+)
+_TEXTS = (
+    *("checkpoint", "scores", "test_scores", "policy", "score", "unit", "latency", "images", "output", "cache"),
+    *("engine", "backend", "precision", "device"),
+)
+
+# A quoted text, or what lies between the brackets and commas of lists.
+_WORD = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|[^\[\]{},'"]+""")
+
+
+def run_verb(name: str, verb: Verb) -> None:
+    """Run a verb with the options of the command line: Hydra's overrides and multirun.
+
+    The configuration is composed and the verb's options are checked before its work is imported, so that help and
+    mistakes are answered at once.
+
+    A ``UserError``, or a file that the system does not let us read or write, ends the command with its sentence on
+    standard error and status 1; an override that does not fit the configuration with status 2. Any other error is a
+    fault of the program and keeps its traceback. In a sweep the other jobs go on, and those that failed are named at
+    the end. Ctrl-C and SIGTERM end the command with a sentence and status 130 or 143.
+    """
+
+    def task(config: DictConfig) -> Any:
+        _check_switches(config)
+        _make_texts(config, verb.several)
+        if verb.options is not None:
+            import_module(verb.options).check_options(config)
+        with _notices(), locked(_run_folder(config)):
+            _say_what_loads(name, config)
+            run = import_module(f"ranet.cli.verbs.{name}").run
+            if "torch" in sys.modules:
+                limit_threads()
+            return run(config)
+
+    def guarded(config: DictConfig) -> Any:
+        alone = HydraConfig.get().mode is RunMode.RUN
+        leave_ctrl_c_to_parent()
+        try:
+            with when_stopped(lambda said: said if alone else f"{said or 'Stopped.'} It was in {this_job()}."):
+                return task(config)
+        except Exception as error:
+            said = _said(error)
+            if not alone:
+                return failure(None if said is None else said[0])
+            if said is None:
+                raise
+            _leave(*said)  # here, or Hydra would print more
+
+    register_model_group()
+    if {"-h", "--help"} & set(sys.argv[1:]):
+        print(verb_help(name, verb.usage))
+        return
+    register_stamp()
+    # Without this Hydra prints errors of its own and exits before they come here.
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    entry = hydra.main(version_base="1.3", config_path="pkg://ranet.conf", config_name=name)
+    new_sweep()
+    try:
+        _check_flags(sys.argv[1:])
+        if verb.positional is not None:
+            sys.argv[1:] = folders_as_option(sys.argv[1:], verb.positional)
+        sys.argv[1:] = map(quoted, sys.argv[1:])
+        if {"-m", "--multirun"} & set(sys.argv):
+            sys.argv.append(NOTE)
+        with ended_in_order(), when_stopped(lambda said: said or stopped_sweep()):
+            entry(guarded)()
+    except Stopped as stopped:
+        print_failures()
+        stopped.leave()
+    except Exception as error:
+        said = _said(error)
+        if said is None:
+            raise
+        _leave(*said)
+    if failures():
+        print_failures()
+        _leave(f"{len(failures())} of the jobs failed; the others are done.", 1)
+
+
+@cache
+def register_model_group() -> None:
+    """Give every preset and family its entry in the group ``model``, with all options of its family."""
+    store = ConfigStore.instance()
+    for name in [*list_networks(), *list_families()]:
+        # Class count and image size follow the data unless they are set.
+        node = {"name": name, **option_defaults(name), "num_classes": None, "image_size": None}
+        store.store(group="model", name=name, node=node)
+
+
+def folders_as_option(arguments: Sequence[str], option: str) -> list[str]:
+    """Gather the folders among the arguments before the first flag into one option, as Hydra wants it.
+
+    A word is a folder unless it is NAME=VALUE; and it is one even then if there is such a folder, as Hydra's own sweeps
+    make them.
+
+    Raises:
+        UserError: if the option is there, too.
+
+    Example:
+        >>> folders_as_option(["runs/a", "runs/the second, longer", "unit=macs", "--cfg", "job"], "runs")
+        ["runs=['runs/a','runs/the second, longer']", 'unit=macs', '--cfg', 'job']
+    """
+    words = list(takewhile(lambda word: not word.startswith("-"), arguments))
+    folders = [word for word in words if "=" not in word or Path(word).is_dir()]
+    if not folders:
+        return list(arguments)
+    options = [word for word in words if word not in folders]
+    if any(word.startswith(f"{option}=") for word in options):
+        raise UserError(f"Say the folders either alone or as {option}=[FOLDER,...], not both.")
+    quoted = ",".join(QuotedString(folder, Quote.single).with_quotes() for folder in folders)
+    return [f"{option}=[{quoted}]", *options, *arguments[len(words) :]]
+
+
+def quoted(argument: str) -> str:
+    """Quote the words of an option's value that are not ASCII, which Hydra does not read otherwise.
+
+    Example:
+        >>> quoted("images=été"), quoted("images=[été,new]"), quoted("images='été'"), quoted("images=new")
+        ("images='été'", "images=['été',new]", "images='été'", 'images=new')
+    """
+    name, equals, value = argument.partition("=")
+    if value.isascii() or "${" in value:
+        return argument
+    several = value.startswith(("[", "{", "'", '"')) or "," in value
+    return name + equals + (_WORD.sub(lambda match: _quoted(match[0]), value) if several else _quoted(value))
+
+
+def _quoted(word: str) -> str:
+    return word if word.isascii() or word[0] in "'\"" else QuotedString(word.strip(), Quote.single).with_quotes()
+
+
+def _said(error: Exception) -> tuple[str, int] | None:
+    """Return what is said of an error, and the status to exit with; None if it is a fault of the program."""
+    if isinstance(error, UserError | WriteError):
+        return str(error), 1
+    if isinstance(error, OSError) and error.filename is not None:
+        # Where a file is renamed, the second name is the one that the user knows.
+        return f"{error.strerror}: {error.filename2 or error.filename}.", 1
+    if isinstance(error, OSError) and is_unwritable(error):
+        return f"A file cannot be written ({error.strerror}); {advice(error)}.", 1
+    if isinstance(error, MissingMandatoryValue):
+        return f"{error.full_key} is needed: add {error.full_key}=VALUE.", 2
+    if isinstance(error, ConfigCompositionException | OverrideParseException | InterpolationResolutionError):
+        return _sentence(error), 2
+    return None
+
+
+def _run_folder(config: DictConfig) -> Path | None:
+    """Return the folder of the results that this command records itself in; None where it has none."""
+    if "run" in config:
+        return Path(HydraConfig.get().runtime.output_dir)
+    return Path(config.output) if HydraConfig.get().job.config_name == "compare" else None
+
+
+def _say_what_loads(name: str, config: DictConfig) -> None:
+    """Say why nothing is seen for some seconds, where PyTorch is yet to be imported."""
+    if is_first_process() and name != "networks" and "torch" not in sys.modules:
+        doing = f"opening {config.engine}" if config.get("engine") else "loading PyTorch"
+        print(f"ranet {name}: {doing} ...", file=sys.stderr, flush=True)
+
+
+class _Notices(logging.Handler):
+    """Prints to what standard error is at the moment: a bar that is shown lets lines through above it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        print(self.format(record), file=sys.stderr)
+
+
+@contextmanager
+def _notices() -> Iterator[None]:
+    """What ranet logs about long waits and skipped files, on standard error; nothing is said twice."""
+    handler, logger = _Notices(), logging.getLogger("ranet")
+    handler.setFormatter(logging.Formatter("ranet: %(message)s"))
+    handler.addFilter(_once())
+    # What Pillow warns of is a matter of the image files, not of this run.
+    warnings.filterwarnings("ignore", module="PIL")
+    level, propagate = logger.level, logger.propagate
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    logger.propagate = False  # or Hydra's handlers would say it again
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+        logger.propagate = propagate
+
+
+def _once() -> Callable[[logging.LogRecord], bool]:
+    """A filter that lets each sentence through once: a command may read its data twice."""
+    said: set[str] = set()
+
+    def first(record: logging.LogRecord) -> bool:
+        sentence = record.getMessage()
+        new = sentence not in said
+        said.add(sentence)
+        return new
+
+    return first
+
+
+def _check_flags(words: Sequence[str]) -> None:
+    """Refuse --budget 50% with a better sentence than Hydra's parser has."""
+    for word in words:
+        name = word.removeprefix("--").partition("=")[0]
+        if word.startswith("--") and name not in _FLAGS:
+            _leave(f"Options are written NAME=VALUE: {name}=VALUE and not {word}.", 2)
+
+
+def _leave(message: str, status: int) -> NoReturn:
+    if is_first_process():
+        print(f"ranet: {message}", file=sys.stderr)
+    raise SystemExit(status)
+
+
+def _sentence(error: Exception) -> str:
+    """Hydra's message about an override as one sentence, with near matches where a name is not known."""
+    message = str(error)
+    if match := re.search(r"Could not find '(\w+)/([^']+)'", message):
+        group, name = match.groups()
+        return str(unknown_name(group, name, re.findall(r"^\t(\S+)$", message, flags=re.MULTILINE)))
+    if match := re.search(r"Could not override '([^']+)'", message):
+        group, _, option = match.group(1).rpartition(".")
+        return str(unknown_name(f"option of {group}" if group else "option", option, _options_beside(error)))
+    if match := re.search(r"Ambiguous value for argument '([^=]+)=([^']*)'", message):
+        name, values = match.groups()
+        return f"{name}={values} are several values: write {name}=[{values}] for a list, or add -m for a run of each."
+    first = message.strip().splitlines()[0]
+    return f"The options cannot be used, which are written NAME=VALUE: {first}"
+
+
+def _options_beside(error: Exception) -> list[str]:
+    """The options that are there where the override looked for one."""
+    cause = error.__cause__
+    if not isinstance(cause, OmegaConfBaseException) or not isinstance(cause.parent_node, DictConfig):
+        return []
+    return [str(name) for name in cause.parent_node if not str(name).startswith("_")]
+
+
+def _check_switches(config: DictConfig) -> None:
+    """Refuse a word where true or false is meant: Python takes every word for true."""
+    for switch in _SWITCHES:
+        if switch in config and not isinstance(config[switch], bool):
+            raise UserError(f"{switch}={config[switch]} must be true or false.")
+
+
+def _make_texts(config: DictConfig, several: Sequence[str]) -> None:
+    """Make texts of the names of files and the like: Hydra takes a folder that is called 3 for a number."""
+    for name in _TEXTS:
+        if name in config and config[name] is not None:
+            value = config[name]
+            config[name] = [str(one) for one in value] if name in several and OmegaConf.is_list(value) else str(value)

@@ -1,0 +1,76 @@
+"""What ranet predict and ranet export start from: a trained network, without the files of its data set."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from omegaconf import DictConfig
+
+from ranet.cli.inputs.build import build, plain
+from ranet.cli.inputs.trained import data_as_trained, load_public
+from ranet.data.loading.transforms import resized
+from ranet.data.record import DataRecord
+from ranet.data.sets.catalogue import CATALOGUE, Facts
+from ranet.errors import UserError, unknown_name
+from ranet.inference.images.preprocessing import Preprocessing
+from ranet.training.checkpoints import TrainedNetwork, load_trained
+
+
+@dataclass(frozen=True)
+class NetworkAlone:
+    """A trained network, and what is known of its data without reading them.
+
+    Attributes:
+        trained: the network, on the CPU, and its recipe.
+        preprocessing: how images of any size become what it reads.
+        classes: the name of each class in the order of the labels; None where the checkpoint does not say them.
+        data: what the checkpoint says of the data that it was trained on (`DataRecord.summary`), or None.
+    """
+
+    trained: TrainedNetwork
+    preprocessing: Preprocessing
+    classes: tuple[str, ...] | None
+    data: dict[str, Any] | None
+
+
+def load_network_alone(config: DictConfig) -> NetworkAlone:
+    """The network of ``checkpoint`` and what its recipe, or ``data``, says of the images that it reads.
+
+    The names of the classes are those of the training, or of a published checkpoint those of the catalogue.
+
+    Raises:
+        UserError: if there is no such checkpoint, or network, checkpoint and data do not belong together.
+    """
+    if config.model.name is None:
+        trained = load_trained(config.checkpoint)
+        data = plain(data_as_trained(config.data, trained.recipe))
+    else:
+        _, trained = load_public(config, lambda node: build("data", node))
+        data = plain(config.data)
+    if data.get("name") not in CATALOGUE:
+        raise unknown_name("data set", str(data.get("name")), CATALOGUE)
+    facts = CATALOGUE[data["name"]]
+    network = trained.network
+    if facts.num_classes not in (None, network.num_classes):
+        raise UserError(
+            f"The network has {network.num_classes} classes and {data['name']} has {facts.num_classes}; name "
+            "the data that it was trained on."
+        )
+    preprocessing = preprocessing_of(facts, data.get("image_size") or facts.image_size)
+    record = DataRecord.from_recipe(trained.recipe)
+    classes = facts.class_names if record is None else record.classes
+    if classes is not None and len(classes) != network.num_classes:  # a network with more classes than its data
+        classes = None
+    return NetworkAlone(trained, preprocessing, classes, None if record is None else record.summary)
+
+
+def preprocessing_of(facts: Facts, image_size: int) -> Preprocessing:
+    """What `ranet.data.loading.transforms.any_size_geometry` and normalisation do with an image, as numbers.
+
+    Example:
+        >>> preprocessing_of(CATALOGUE["imagenet"], 224).resize, preprocessing_of(CATALOGUE["cifar10"], 32).resize
+        (256, 32)
+    """
+    short_side = resized(image_size) if facts.crop_padding is None else image_size
+    return Preprocessing(image_size, short_side, facts.mean, facts.std)

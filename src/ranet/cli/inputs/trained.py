@@ -1,0 +1,117 @@
+"""What ranet evaluate and ranet calibrate start from: a trained network, and the data that it is measured on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+
+from ranet.cli.inputs.build import build, build_data, network_options, plain
+from ranet.data.module import ImageData
+from ranet.data.record import DataRecord
+from ranet.errors import UserError
+from ranet.models.papers.public_checkpoints import load_public_checkpoint
+from ranet.models.registry import create_network
+from ranet.models.staged import StagedNetwork
+from ranet.training.checkpoints import TrainedNetwork, find_checkpoint, load_trained, read_checkpoint
+
+
+def load_network_and_data(config: DictConfig) -> tuple[TrainedNetwork, ImageData]:
+    """The network of ``checkpoint``, on the device to use, and its data or those that ``data`` says.
+
+    Raises:
+        UserError: if there is no such checkpoint, or network, checkpoint and data do not belong together.
+    """
+    if config.model.name is None:
+        trained = load_trained(config.checkpoint)
+        data = build_data_of(trained, config.data)
+    else:
+        data, trained = load_public(config)
+    if data.num_classes != trained.network.num_classes:
+        raise UserError(
+            f"The network has {trained.network.num_classes} classes and {data.name} has {data.num_classes}; "
+            "evaluate it on the data it was trained for."
+        )
+    data.size("test")  # so that images that do not fit are refused before anything is written
+    trained.network.to(evaluation_device())
+    return trained, data
+
+
+def build_data_of(trained: TrainedNetwork, overrides: DictConfig) -> ImageData:
+    """The data of a trained network, with the classes and the held-out images of its training.
+
+    Args:
+        trained: the network.
+        overrides: what the command says of the data, as in `data_as_trained`.
+
+    Raises:
+        UserError: if the data have other classes, or it is not known which images were held out.
+    """
+    chosen_anew = "_target_" in overrides
+    data: ImageData = build("data", data_as_trained(overrides, trained.recipe))
+    record = DataRecord.from_recipe(trained.recipe)
+    if record is not None:
+        data.follow(record, chosen_anew)
+    elif not chosen_anew:
+        raise UserError(
+            f"{trained.path} was written by an earlier ranet, which did not record the held-out images; say on which "
+            f"data to use it, such as data={data.name}, or train again."
+        )
+    data.prepare_data()
+    return data
+
+
+def data_as_trained(overrides: DictConfig, recipe: dict[str, Any]) -> DictConfig:
+    """The data configuration of a training run, with the values that are set now; or the whole group chosen now.
+
+    The data lie where they lay then, from whatever folder the command is typed; or, where a project moved as a whole,
+    where the run's relative path leads now.
+    """
+    if "_target_" in overrides:
+        return overrides
+    values, trained = plain(overrides), dict(recipe["data"])
+    record = DataRecord.from_recipe(recipe)
+    if record is not None and record.root is not None and Path(record.root).is_dir():
+        trained["root"] = record.root
+    # A data set without files has no root to be moved.
+    moved = {name: value for name, value in values.items() if value is not None and (name != "root" or name in trained)}
+    merged: dict[str, Any] = {**trained, **moved}
+    return OmegaConf.create(merged)
+
+
+def evaluation_device() -> torch.device:
+    """The first GPU, or the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def load_public(
+    config: DictConfig, make_data: Callable[[DictConfig], ImageData] = build_data
+) -> tuple[ImageData, TrainedNetwork]:
+    """The network of ``model`` with the weights of a published checkpoint, and the data module of ``data``.
+
+    Args:
+        config: with checkpoint, model and data.
+        make_data: the data module of a configuration; `build_data` reads the images, too.
+
+    Raises:
+        UserError: if the checkpoint is not of this network, or it is not said what it was trained on.
+    """
+    path = find_checkpoint(config.checkpoint)
+    if path.suffix != ".safetensors" and "ranet" in read_checkpoint(path):
+        raise UserError(f"{path} was written by ranet train and knows its network; leave out model=.")
+    if "_target_" not in config.data:
+        raise UserError(
+            "A published checkpoint does not say what it was trained on; add data=cifar10 or another data set."
+        )
+    data = make_data(config.data)
+    options = network_options(config.model, data)
+    network: StagedNetwork = create_network(config.model.name, **options)
+    load_public_checkpoint(network, path)
+    recipe = {
+        "network": {"name": config.model.name, "options": options},
+        "data": plain(config.data),
+    }
+    return data, TrainedNetwork(network.eval(), recipe, path, epoch=0)

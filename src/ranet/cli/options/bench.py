@@ -1,0 +1,96 @@
+"""What ranet bench is asked for, checked before anything is read."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from omegaconf import DictConfig
+
+from ranet.benchmark.results import Setting, all_settings
+from ranet.cli.options.policy_files import read_policies
+from ranet.cli.options.shared import check_checkpoint, check_seed, listed
+from ranet.cli.options.shares import is_number
+from ranet.errors import UserError, unknown_name
+from ranet.inference.choosing.open_backend import BACKENDS, installed_backends
+from ranet.inference.runtimes.backend import PRECISIONS
+from ranet.support.extras import require
+from ranet.support.numbers import is_count, require_count
+
+if TYPE_CHECKING:
+    import torch
+
+_EXTRAS = {"onnxruntime": "onnx", "openvino": "openvino"}
+
+
+class Settings(NamedTuple):
+    """What to measure in, and what is left out, in a sentence each."""
+
+    settings: list[Setting]
+    notices: list[str]
+
+
+def check_options(config: DictConfig) -> None:
+    """Refuse what cannot be or has no effect."""
+    if config.checkpoint is None:
+        if config.model.name is None:
+            raise UserError("Say what to measure: checkpoint=RUN, or model=NAME for a network with random weights.")
+        for name, given in (("data", "_target_" in config.data), ("cache", config.cache)):
+            if given:
+                raise UserError(f"{name}= has no effect on random weights; add checkpoint=RUN, or remove it.")
+    if config.policy is not None and config.budget is not None:
+        raise UserError("Say the policies or their budgets, not both policy= and budget=.")
+    for name in ("images_limit", "rounds", "threads"):
+        if config[name] is not None or name != "threads":
+            require_count(name, config[name])
+    check_seed(config.seed)
+    if config.seconds is not None and not (is_number(config.seconds) and config.seconds > 0):
+        raise UserError(f"seconds={config.seconds} must be a positive number, or null.")
+    backends = [] if config.backends is None else listed(config.backends)
+    for name, words, known in (("precision", listed(config.precisions), PRECISIONS), ("backend", backends, BACKENDS)):
+        for word in map(str, words):
+            if word not in known:
+                raise unknown_name(name, word, known)
+    for size in listed(config.batch_sizes):
+        if not is_count(size):
+            raise UserError(f"batch_sizes={size} must be a whole number of at least 1, or a list of them.")
+    rival_names(config)
+    check_checkpoint(config)
+    if config.policy is not None:
+        read_policies(config.policy)
+
+
+def settings_of(config: DictConfig, device: torch.device) -> Settings:
+    """Every combination of backends, precisions and batch sizes that is possible.
+
+    Raises:
+        UserError: if a package is missing, or no combination is left.
+    """
+    precisions = [str(precision) for precision in listed(config.precisions)]
+    if config.backends is None:
+        backends = installed_backends("float32", exported=False, on_gpu=device.type != "cpu")
+    else:
+        backends = [str(backend) for backend in listed(config.backends)]
+    for backend in backends:
+        if backend != "torch":
+            for package in (backend, "onnx"):
+                require(package, _EXTRAS[backend], f"The {backend} backend")
+    settings = all_settings(*(list(dict.fromkeys(each)) for each in (backends, precisions, listed(config.batch_sizes))))
+    if not settings:
+        raise UserError(
+            "There is nothing to measure: name at least one backend, precision and batch size, and for onnxruntime "
+            "precisions=float32."
+        )
+    left_out = "onnxruntime" in backends and "bfloat16" in precisions
+    return Settings(settings, ["ONNX Runtime does not compute in bfloat16 and is left out there."] if left_out else [])
+
+
+def rival_names(config: DictConfig) -> list[str]:
+    """The rivals as they are described; null, or an empty list, means none.
+
+    Raises:
+        UserError: for null in a list.
+    """
+    given = [] if config.rivals is None else listed(config.rivals)
+    if None in given:
+        raise UserError("rivals=[null] names no network; leave null out of the list.")
+    return [str(one) for one in given]

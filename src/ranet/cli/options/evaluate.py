@@ -1,0 +1,37 @@
+"""What ranet evaluate is asked for, checked before anything is read."""
+
+from __future__ import annotations
+
+from omegaconf import DictConfig
+
+from ranet.calibration.policies.exit_policy import load_policy
+from ranet.cli.options.shared import check_checkpoint, check_unit
+from ranet.errors import UserError
+
+
+def check_options(config: DictConfig) -> None:
+    """Refuse what cannot be or has no effect."""
+    if (config.checkpoint is None) == (config.scores is None):
+        raise UserError("Say what to evaluate: either checkpoint=RUN, or scores=FILE.npz with policy=FILE.")
+    if config.scores is not None:
+        for name, given in (
+            ("images", config.images),
+            ("cache", config.cache),
+            ("model", config.model.name),
+            ("data", "_target_" in config.data),
+        ):
+            if given:
+                raise UserError(f"{name}= goes with checkpoint= and has no effect on scores=; remove it.")
+        if config.policy is None:
+            raise UserError("scores= are evaluated under a policy: add policy=FILE.")
+    if config.unit is not None:
+        check_unit(config.unit)
+    if config.images is not None and config.policy is None:
+        raise UserError("images= measures drift and needs policy=FILE.")
+    if config.policy is not None and (config.unit is not None or config.lazy):
+        raise UserError("The policy says in which unit its costs are; remove unit= and lazy=.")
+    if config.images is not None and config.cache is not None:
+        raise UserError("Images without labels are scored anew each time; remove cache=.")
+    check_checkpoint(config)
+    if config.policy is not None:
+        load_policy(config.policy)

@@ -1,0 +1,108 @@
+"""Where ranet calibrate writes its policies."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+from ranet.calibration.policies.exit_policy import ExitPolicy
+from ranet.calibration.policies.file import FORMAT, ONE_POLICY, SEVERAL_POLICIES
+from ranet.cli.outputs.run_folder import has_record
+from ranet.errors import UserError
+
+_RESULTS = (
+    ONE_POLICY,
+    "calibration.csv",
+    "calibration.png",
+    "static_exits.csv",
+    "scores_validation.npz",
+    "scores_test.npz",
+    "latency.json",
+)
+
+
+def policy_paths(count: int, output: str | None, folder: Path) -> list[Path]:
+    """The file of one policy, or the numbered files of several in a folder.
+
+    Args:
+        count: how many policies.
+        output: the file, or the folder; None is one of the run folder.
+        folder: of the run.
+
+    Raises:
+        UserError: if something else is in the way.
+    """
+    if count == 1:
+        path = Path(output) if output else folder / ONE_POLICY
+        _check_target(path)
+        return [path]
+    into = Path(output) if output else folder / SEVERAL_POLICIES
+    if into.suffix == ".json" or (into.exists() and not into.is_dir()):
+        raise UserError(f"output={into} names a file; {count} policies need a folder.")
+    width = len(str(count))
+    paths = [into / f"policy_{number:0{width}}.json" for number in range(1, count + 1)]
+    for path in {*paths, *into.glob("policy_*.json")}:
+        _check_target(path)
+    return paths
+
+
+def earlier_results(folder: Path, inputs: Collection[str | None]) -> set[Path]:
+    """Return what an earlier calibration left in its run folder; none of it stays, so that all in it is of one.
+
+    Args:
+        folder: of the run; one that no calibration has recorded is left as it is.
+        inputs: files that this calibration has read, or None; they stay.
+    """
+    if not has_record(folder):
+        return set()
+    read = {Path(name).resolve() for name in inputs if name is not None}
+    left = {*(folder / name for name in _RESULTS), *(folder / SEVERAL_POLICIES).glob("policy_*.json")}
+    return {path for path in left if path.resolve() not in read}
+
+
+def forget(earlier: Collection[Path], written: Collection[Path]) -> None:
+    """Remove earlier results that nothing was written in place of.
+
+    It is done last: where something cannot be written they stay.
+    """
+    new = {path.resolve() for path in written}
+    for path in earlier:
+        if path.resolve() not in new:
+            path.unlink(missing_ok=True)
+    for folder in {path.parent for path in earlier if path.parent.name == SEVERAL_POLICIES}:
+        if folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
+
+
+def write_policies(policies: Sequence[ExitPolicy], paths: Sequence[Path]) -> None:
+    """Write policies to their `policy_paths`, cheapest first, in place of other policies of the folder.
+
+    Args:
+        policies: with what they promise in their metadata.
+        paths: as many.
+    """
+    for path, policy in zip(paths, sorted(policies, key=lambda one: one.metadata["predicted"]["cost"]), strict=True):
+        policy.save(path)
+    if len(paths) > 1:
+        forget(set(paths[0].parent.glob("policy_*.json")), paths)
+
+
+def _check_target(path: Path) -> None:
+    """Refuse to replace what is no policy.
+
+    Raises:
+        UserError: if there is something else at the path.
+    """
+    if path.is_dir():
+        raise UserError(f"output={path} is a folder; name the file in it, such as {path / ONE_POLICY}.")
+    if path.exists() and not _is_policy(path):
+        raise UserError(f"{path} is there and is no exit policy; choose another output=.")
+
+
+def _is_policy(path: Path) -> bool:
+    try:
+        content = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(content, dict) and content.get("format") == FORMAT

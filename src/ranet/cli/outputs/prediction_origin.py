@@ -1,0 +1,85 @@
+"""What decides the rows of ranet predict, and after how many images another run can go on with them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from hashlib import sha256
+from importlib.metadata import version
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from ranet.inference.engine.engine import EarlyExitEngine
+from ranet.inference.engine.plan import Plan
+from ranet.inference.images.files import ImageArray, ImageFiles
+from ranet.inference.images.preprocessing import Preprocessing
+from ranet.inference.predictions.resumable import Origin
+
+# In batches: the first chunk, and the longest. The last batch of a chunk is rarely full at the deeper stages.
+_FIRST, _LONGEST = 4, 64
+
+
+def origin_of(
+    engine: EarlyExitEngine,
+    plan: Plan,
+    source: ImageFiles | ImageArray,
+    preprocessing: Preprocessing,
+    classes: Sequence[str] | None,
+    config: DictConfig,
+) -> Origin:
+    """What decides the rows: run with the same once more, they are the same."""
+    facts, policy = engine.backend.facts, plan.policy
+    stages = [(step.stage.first, step.stage.last) for step in plan.steps]
+    return Origin(
+        things={
+            "another network": facts.fingerprint,
+            "another policy": [policy.score, policy.thresholds, policy.temperatures, stages],
+            "other costs": [plan.unit, plan.cost_per_exit.tolist()],
+            "other names of the classes": classes,
+            "another preprocessing": preprocessing.to_dict(),
+            "other images, or some that were changed since": images_digest(source),
+        },
+        options={
+            "backend": engine.backend.name,
+            "precision": engine.backend.precision,
+            "device": engine.backend.device,
+            "batch_size": config.batch_size,
+            "max_exit": config.max_exit,
+            "ranet": version("ranet"),
+        },
+    )
+
+
+def images_digest(source: ImageFiles | ImageArray) -> str:
+    """A digest of the paths of the images, in order, with the size and the time of each file."""
+    digest = sha256()
+    for path in source.paths if isinstance(source, ImageFiles) else (source.path,):
+        try:
+            status = Path(path).stat()
+            entry = [path, status.st_size, status.st_mtime_ns]
+        except (OSError, ValueError):  # it is gone, or no path
+            entry = [path]
+        digest.update(json.dumps(entry).encode())
+    return digest.hexdigest()
+
+
+def chunk_ends(done: int, count: int, batch_size: int) -> Iterator[int]:
+    """After how many images each chunk ends: they double at first, so that short runs can be gone on with, too.
+
+    Args:
+        done: how many images are done, none or up to the end of a chunk.
+        count: how many there are.
+        batch_size: images in a batch.
+
+    Example:
+        >>> list(chunk_ends(0, 1000, 8)), list(chunk_ends(64, 1000, 8))
+        ([32, 64, 128, 256, 512, 1000], [128, 256, 512, 1000])
+        >>> list(chunk_ends(0, 300, 1))
+        [4, 8, 16, 32, 64, 128, 192, 256, 300]
+    """
+    longest = _LONGEST * batch_size
+    while done < count:
+        step = min(done, longest) or _FIRST * batch_size
+        done = min(done + step, count)
+        yield done

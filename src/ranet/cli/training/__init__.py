@@ -1,0 +1,1 @@
+"""Training runs: begun, resumed, in one stage or two."""

@@ -1,0 +1,220 @@
+"""ranet bench: whether early exit pays, measured."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
+from ranet.benchmark.amount import Amount
+from ranet.benchmark.answers import Task, reference_answers
+from ranet.benchmark.measure import benchmark_settings
+from ranet.benchmark.report import sentences, setting_table, write_benchmark
+from ranet.benchmark.results import Benchmark, Setting, SettingTimes
+from ranet.benchmark.rivals import check_rivals, find_rivals
+from ranet.calibration.policies.exit_policy import ExitPolicy
+from ranet.calibration.scores.exit_scores import ExitScores
+from ranet.calibration.solvers.budget import calibrate_each
+from ranet.cli.inputs.budgets import budgets
+from ranet.cli.inputs.build import plain
+from ranet.cli.inputs.currency import Currency
+from ranet.cli.inputs.scoring import score, score_cache
+from ranet.cli.inputs.trained import evaluation_device, load_network_and_data
+from ranet.cli.options.bench import rival_names, settings_of
+from ranet.cli.options.policy_files import read_policies
+from ranet.cli.progress import bar
+from ranet.cli.outputs.run_folder import environment, run_folder, write_record
+from ranet.cost.profile import measure_costs
+from ranet.data.module import ImageData
+from ranet.errors import UserError
+from ranet.models.fingerprint import network_fingerprint
+from ranet.models.registry import create_network
+from ranet.models.staged import StagedNetwork
+from ranet.support.console import new_console, print_table, say
+from ranet.support.hardware import compute_threads
+from ranet.training.checkpoints import TrainedNetwork
+
+#: What is measured unless something else is asked for, as far as the first exit allows.
+SHARES = (0.25, 0.5, 0.75)
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """A network and the images that it answers.
+
+    Attributes:
+        name: of the network and its data, for titles.
+        network: on the device to use.
+        policies: cheapest first.
+        images: (N, 3, H, W) float32, normalised.
+        labels: (N,); None where they are not known.
+    """
+
+    name: str
+    network: StagedNetwork
+    policies: list[ExitPolicy]
+    images: npt.NDArray[np.float32]
+    labels: npt.NDArray[np.int64] | None
+
+
+def run(config: DictConfig) -> None:
+    """Measure, as the configuration says."""
+    device = _device(config)
+    settings, notices = settings_of(config, device)
+    policies = None if config.policy is None else read_policies(config.policy)
+    folder = run_folder()
+    subject = _random(config, policies, device) if config.checkpoint is None else _trained(config, policies, device)
+    rivals = find_rivals(rival_names(config), *_sizes(subject.network))
+    check_rivals(rivals, [setting.backend for setting in settings], [setting.batch_size for setting in settings])
+    task = Task(subject.network, subject.policies, subject.images, subject.labels)
+    console = new_console()
+    say(console, _how_long(settings, config.seconds), *notices)
+    measured: list[SettingTimes] = []
+    with bar("Answering all images as trained") as shown:
+        reference = reference_answers(task)
+        shown.begin(str(settings[0]))
+        amount = Amount(config.rounds, config.seconds, shown.step)
+        for result in benchmark_settings(task, settings, reference, rivals, threads=config.threads, amount=amount):
+            measured.append(result)
+            if len(measured) < len(settings):
+                shown.begin(str(settings[len(measured)]))
+    benchmark = Benchmark(
+        measured,
+        len(task.images),
+        config.rounds,
+        reference.exit_accuracies,
+        _conditions(config, device, len(task.images)),
+        notices,
+    )
+    write_record(folder, config)
+    files = write_benchmark(folder, benchmark, f"Early exit of {subject.name}")
+    for result in measured:
+        print_table(console, setting_table(result, config.rounds))
+    figures = [f"  figure: {file}" for file in files if file.suffix == ".png"]
+    written = f"Written to {folder}; its bench.md says what lines and columns mean"
+    say(console, *sentences(benchmark)[len(notices) :], written, *figures)
+
+
+def _device(config: DictConfig) -> torch.device:
+    try:
+        device = evaluation_device() if config.device is None else torch.device(str(config.device))
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:  # the latter where PyTorch was built without the device
+        raise UserError(f"device={config.device} is not there; leave it out, or say device=cpu.") from error
+    return device
+
+
+def _sizes(network: StagedNetwork) -> tuple[int, int]:
+    """Class count and image size."""
+    return network.num_classes, network.image_size
+
+
+def _trained(config: DictConfig, policies: list[ExitPolicy] | None, device: torch.device) -> Subject:
+    """A trained network with its policies, and a seeded choice of its test images."""
+    trained, data = load_network_and_data(config)
+    trained.network.to(device)
+    if policies is None:
+        policies = _calibrated(config, trained, data)
+    for policy in policies:
+        policy.require_network(network_fingerprint(trained.network))
+        policy.require_exits(trained.network.num_exits)
+    order = torch.randperm(data.size("test"), generator=torch.Generator().manual_seed(config.seed))
+    batches = list(data.evaluation_loader("test", order[: config.images_limit]))
+    return Subject(
+        f"{trained.recipe['network']['name']} on {data.name}",
+        trained.network,
+        policies,
+        torch.cat([images for images, _ in batches]).numpy(),
+        torch.cat([labels for _, labels in batches]).numpy().astype(np.int64),
+    )
+
+
+def _calibrated(config: DictConfig, trained: TrainedNetwork, data: ImageData) -> list[ExitPolicy]:
+    if not len(data.val_dataloader()):
+        raise UserError(
+            "There are no validation images to solve policies on: name policy=FILE of ranet calibrate, or train with a "
+            "validation split."
+        )
+    of = _multiply_adds(trained.network)
+    wanted = _budgets(config, of)
+    return _solved(score(trained, data, "validation", score_cache(config.cache)), of, wanted)
+
+
+def _random(config: DictConfig, policies: list[ExitPolicy] | None, device: torch.device) -> Subject:
+    """A network with random weights, random images, and policies that are solved on what it says of them."""
+    options = {name: value for name, value in plain(config.model).items() if name != "name" and value is not None}
+    torch.manual_seed(config.seed)
+    network = create_network(config.model.name, **options).to(device).eval()
+    images = torch.randn(config.images_limit, 3, network.image_size, network.image_size)
+    if policies is None:
+        of = _multiply_adds(network)
+        wanted = _budgets(config, of)
+        batches = ((part, torch.zeros(len(part), dtype=torch.int64)) for part in images.split(100))
+        with bar("Scoring random images"):
+            scores = ExitScores.collect(network, batches, labelled=False)
+        policies = _solved(scores, of, wanted)
+    for policy in policies:
+        policy.require_network(network_fingerprint(network))
+        policy.require_exits(network.num_exits)
+    return Subject(f"{config.model.name} with random weights", network, policies, images.numpy(), None)
+
+
+def _multiply_adds(network: StagedNetwork) -> Currency:
+    """Those that the engine computes: lazy ones, where a network can be lazy."""
+    profile = measure_costs(network, network.image_size)
+    counted = profile.per_exit("macs", lazy=True)
+    unit = "macs" if counted == profile.macs_per_exit else "lazy_macs"
+    return Currency(np.asarray(counted, dtype=np.float64), unit)
+
+
+def _budgets(config: DictConfig, of: Currency) -> list[float]:
+    if config.budget is not None:
+        return budgets({"budget": config.budget, "unit": of.unit}, of)
+    return [share * float(of.costs[-1]) for share in SHARES if share * of.costs[-1] >= of.costs[0]]
+
+
+def _solved(scores: ExitScores, of: Currency, wanted: Sequence[float]) -> list[ExitPolicy]:
+    if not wanted:
+        raise UserError("The first exit costs more than 75 % of the last; say budget=, such as budget=90%.")
+    found = calibrate_each(scores, of.costs, sorted(wanted), unit=of.unit, alternatives=False)
+    return [one.policy for one in found]
+
+
+def _how_long(settings: Sequence[Setting], seconds: float | None) -> str:
+    many = f"{len(settings)} settings" if len(settings) > 1 else "one setting"
+    if seconds is None:
+        return f"Measuring {many} on all images in every round, however long it takes."
+    minutes = len(settings) * seconds / 60
+    about = f"{minutes:.0f} minutes" if minutes >= 1.5 else f"{60 * minutes:.0f} seconds"
+    return f"Measuring {many} in about {about}, and what compiling and warming up takes."
+
+
+def _conditions(config: DictConfig, device: torch.device, images: int) -> dict[str, Any]:
+    """With what it was measured."""
+    job = HydraConfig.get()
+    around = environment()
+    packages = {name: value for name, value in around["packages"].items() if name in ("ranet", "torch", "torchvision")}
+    for name in ("onnx", "onnxruntime", "openvino", "timm"):
+        try:
+            packages[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return {
+        "command": " ".join(["ranet", str(job.job.config_name), *job.overrides.task]),
+        "hardware": torch.cuda.get_device_name(device) if device.type == "cuda" else around["processor"],
+        "threads": config.threads or f"{compute_threads()} (PyTorch: {around['threads']})",
+        "images": images,
+        "rounds": config.rounds,
+        "seconds for a setting": config.seconds,
+        "versions": ", ".join(f"{name} {value}" for name, value in packages.items()),
+        "system": f"{around['machine']}, Python {sys.version.split()[0]}",
+        "revision": around["git_revision"],
+    }

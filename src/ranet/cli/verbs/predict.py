@@ -1,0 +1,293 @@
+"""ranet predict: images in, one row for each of them out, and most of them leave early."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from omegaconf import DictConfig
+
+from ranet.cli.options.policy_files import read_policies
+from ranet.cli.options.shares import is_number, is_share, parse_share
+from ranet.cli.outputs.prediction_origin import chunk_ends, origin_of
+from ranet.cli.progress import bar
+from ranet.errors import UserError
+from ranet.inference.engine.engine import EarlyExitEngine
+from ranet.inference.engine.plan import Plan
+from ranet.inference.images.files import ImageArray, ImageFiles, ReadImage, default_readers, open_images, read_ahead
+from ranet.inference.images.preprocessing import Preprocessing
+from ranet.inference.predictions.file import STANDARD_OUTPUT, PredictionTable, open_table
+from ranet.inference.runtimes.openvino_backend import BATCH_SIZES
+from ranet.support.hardware import limit_threads
+
+_BROKEN_PIPE = 141  # as a shell says of a program that wrote to one
+_OVERFLOW = "has no answer: its logits are too large for a probability; look at its pixels and at the weights"
+
+
+@dataclass
+class Tally:
+    """What became of the images.
+
+    Attributes:
+        exits: (K,) how many left at each exit.
+        cost: of all of them together.
+        without_row: what is wrong with each of the others, in a sentence.
+        before: how many a run before this one has answered.
+        seconds: from the first image read to the last row written, by this run.
+    """
+
+    exits: npt.NDArray[np.int64]
+    cost: float = 0.0
+    without_row: list[str] = field(default_factory=list)
+    before: int = 0
+    seconds: float = 0.0
+
+    @property
+    def answered(self) -> int:
+        """How many were answered."""
+        return int(self.exits.sum())
+
+
+def run(config: DictConfig) -> None:
+    """Answer images, as the configuration says."""
+    try:
+        with bar("Opening the engine"):
+            engine, source, preprocessing, classes = _open(config)
+        budget, cap = _budget(config.budget, engine), _cap(config.max_exit, engine)
+        plan = engine.plan(budget=budget, max_exit=cap)  # also a mistake's last chance before anything is written
+        skipped = f"Skipped: {source.skipped}." if source.skipped else None
+        for notice in (skipped, measured_elsewhere(plan, engine, config.batch_size), unlikely(source)):
+            if notice is not None:
+                print(f"ranet: {notice}", file=sys.stderr)
+        to_file = config.output != STANDARD_OUTPUT
+        origin = origin_of(engine, plan, source, preprocessing, classes, config) if to_file else None
+        with open_table(config.output, plan.unit, classes, origin, config.resume) as table:
+            tally = answer(engine, source, preprocessing, table, config, budget=budget, max_exit=cap)
+        if tally.answered:
+            # Standard output is for the rows alone.
+            print(summary(tally, plan.cost_per_exit, plan.unit), file=sys.stdout if to_file else sys.stderr)
+            if to_file:
+                print(f"Written to {config.output}")
+    except BrokenPipeError:
+        # Whoever read the rows, such as head, has seen enough; what is still held back goes nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(_BROKEN_PIPE) from None
+    for sentence in (*source.left_out, *tally.without_row):
+        print(f"ranet: {sentence}", file=sys.stderr)
+    missing = [f"{len(tally.without_row):,} of {len(source):,} images"] if tally.without_row else []
+    if source.left_out:
+        count = len(source.left_out)
+        missing.append("all images of " + ("a folder" if count == 1 else f"{count:,} folders"))
+    if missing:
+        others = "; the others were answered" if tally.answered else ""
+        raise UserError(f"{' and '.join(missing)} could not be answered and have no row{others}.")
+
+
+def answer(
+    engine: EarlyExitEngine,
+    source: ImageFiles | ImageArray,
+    preprocessing: Preprocessing,
+    table: PredictionTable,
+    config: DictConfig,
+    **how: Any,
+) -> Tally:
+    """Let all images through the engine, and write a row for each that can be read and has a finite answer.
+
+    Args:
+        engine: the engine.
+        source: the images.
+        preprocessing: what happens to them.
+        table: where the rows go.
+        config: its ``batch_size`` is used, and ``output``.
+        how: budget and max_exit of the stream.
+    """
+    tally, done = _tally_before(table.states, engine.backend.facts.num_exits), table.done
+    size = _stream_size(config.batch_size, len(source), engine)
+    names: deque[list[str]] = deque()
+    start = perf_counter()
+    rows_are_seen = config.output == STANDARD_OUTPUT and sys.stdout.isatty()
+    # What becomes of an overflow is said below.
+    with bar("Answering images", hidden=rows_are_seen) as shown, np.errstate(over="ignore", invalid="ignore"):
+        shown(done, len(source))
+        images = read_ahead(source, preprocessing, default_readers(), done)
+        # A stream ends with each chunk, so that a later run, which begins with one, computes the same batches.
+        for end in chunk_ends(done, len(source), size):
+            said = len(tally.without_row)
+            batches = _batches(islice(images, end - done), size, names, tally, lambda: shown.step(len(source)))
+            for answers in engine.stream(batches, batch_size=size, **how):
+                if answers.error is not None:
+                    raise answers.error
+                called, finite = names.popleft(), np.isfinite(answers.confidences)
+                if not finite.all():
+                    tally.without_row += [source.sentence_about(called[i], _OVERFLOW) for i in np.flatnonzero(~finite)]
+                    called, answers = [called[i] for i in np.flatnonzero(finite)], answers.rows(finite)
+                table.write(called, answers)
+                tally.exits += np.bincount(answers.exits, minlength=len(tally.exits))
+                tally.cost += float(answers.costs.sum())
+            done = end
+            table.mark(
+                done,
+                {"exits": tally.exits.tolist(), "cost": tally.cost, "without_row": tally.without_row[said:]},
+            )
+    tally.seconds = perf_counter() - start
+    return tally
+
+
+def _tally_before(states: Sequence[dict[str, Any]], num_exits: int) -> Tally:
+    """What became of the images of a run before this one, as it was marked."""
+    tally = Tally(np.zeros(num_exits, dtype=np.int64))
+    if states:
+        tally.exits[:], tally.cost = states[-1]["exits"], states[-1]["cost"]
+        tally.without_row = [sentence for state in states for sentence in state["without_row"]]
+        tally.before = tally.answered
+    return tally
+
+
+def measured_elsewhere(plan: Plan, engine: EarlyExitEngine, batch_size: int) -> str | None:
+    """A sentence if the milliseconds of a policy are not those of this engine and batch size; else None."""
+    latency = plan.policy.metadata.get("latency")
+    if plan.unit != "ms" or not isinstance(latency, dict):
+        return None
+    here = {"backend": engine.backend.name, "precision": engine.backend.precision, "batch_size": batch_size}
+    there = {name: latency.get(name) for name in here}
+    if here == there:
+        return None
+    options = " ".join(f"{name}={value}" for name, value in there.items())
+    return f"The policy's milliseconds were measured with {options}; here images take other times than the costs say."
+
+
+def unlikely(source: ImageFiles | ImageArray) -> str | None:
+    """A sentence if an array of floats does not look normalised; else None."""
+    if isinstance(source, ImageFiles) or source.images.dtype == np.uint8 or (source.images[:256] < 0).any():
+        return None
+    return (
+        f"No value of the first images in {source.path} is below 0, so they may not be normalised: subtract the mean "
+        "and divide by the standard deviation of the training data, or give pixels as uint8."
+    )
+
+
+def summary(tally: Tally, cost_per_exit: npt.NDArray[np.float64], unit: str) -> str:
+    """What became of the images that were answered, in a sentence."""
+    count, mean = tally.answered, tally.cost / tally.answered
+    here = count - tally.before
+    earlier = f", {tally.before:,} of them before, the others" if tally.before else ""
+    cost = f"{mean:,.0f}" if mean >= 1000 else f"{mean:.4g}"
+    share = mean / cost_per_exit[-1]
+    left = ", ".join(f"{number / count:.1%} at exit {k}" for k, number in enumerate(tally.exits.tolist(), 1) if number)
+    return (
+        f"{count:,} images answered{earlier} in {tally.seconds:.1f} s ({here / tally.seconds:,.0f} images/s) at a mean "
+        f"cost of "
+        f"{f'{cost} {unit}'.strip()} ({share:.1%} of the last exit's); left {left}."
+    )
+
+
+def _open(
+    config: DictConfig,
+) -> tuple[EarlyExitEngine, ImageFiles | ImageArray, Preprocessing, tuple[str, ...] | None]:
+    """The engine, the images, what happens to them, and the names of the classes."""
+    options = {
+        "backend": config.backend,
+        "precision": config.precision,
+        "threads": config.threads,
+        "batch_sizes": compiled_sizes(config.batch_size, config.backend),
+    }
+    policies = None if config.policy is None else read_policies(config.policy)
+    if config.engine is not None:
+        engine = EarlyExitEngine(Path(config.engine), policies, **options)
+        if engine.preprocessing is None:
+            raise UserError(
+                f"{config.engine} does not say how images become what the network reads; export it again with ranet "
+                "export."
+            )
+        return engine, _images(config, engine.preprocessing), engine.preprocessing, engine.classes
+    # Only here: with an exported folder PyTorch need not be installed.
+    from ranet.cli.inputs.network_alone import load_network_alone
+    from ranet.cli.inputs.trained import evaluation_device
+
+    limit_threads()
+    alone = load_network_alone(config)
+    source = _images(config, alone.preprocessing)
+    device = config.device or (evaluation_device() if config.backend in ("auto", "torch") else "cpu")
+    engine = EarlyExitEngine(alone.trained.network, policies, device=device, **options)
+    return engine, source, alone.preprocessing, alone.classes
+
+
+def _images(config: DictConfig, preprocessing: Preprocessing) -> ImageFiles | ImageArray:
+    given = config.images
+    return open_images(given if isinstance(given, str) else list(given), preprocessing)
+
+
+def compiled_sizes(batch_size: int, backend: str) -> list[int] | None:
+    """The batch sizes that OpenVINO compiles so that it computes batches of this size, as other backends do.
+
+    Fewer images in all than that are computed in the next power of two.
+
+    Returns:
+        The powers of two below it, and the size itself; None where the backend's own sizes are these, or it computes
+        batches of any size.
+
+    Example:
+        >>> compiled_sizes(48, "auto"), compiled_sizes(32, "auto"), compiled_sizes(48, "torch")
+        ([1, 2, 4, 8, 16, 32, 48], None, None)
+    """
+    if batch_size in BATCH_SIZES or backend not in ("openvino", "auto"):
+        return None
+    return [*(2**power for power in range((batch_size - 1).bit_length())), batch_size]
+
+
+def _stream_size(wanted: int, images: int, engine: EarlyExitEngine) -> int:
+    """The batch size to compute: no larger than all images together, and one that the backend has."""
+    size = min(wanted, images)
+    return next((fixed for fixed in engine.backend.fixed_sizes or () if fixed >= size), size)
+
+
+def _budget(given: Any, engine: EarlyExitEngine) -> float | None:
+    if given is None:
+        return None
+    value, full = given, 1.0
+    if is_share(given):
+        value, full = parse_share(given), float(engine.plan().cost_per_exit[-1])
+    if not is_number(value) or not 0 < value < float("inf"):
+        raise UserError(f"budget={given} must be a positive number in the policies' unit, or a share such as 50%.")
+    return float(value) * full
+
+
+def _cap(given: int | None, engine: EarlyExitEngine) -> int | None:
+    """The deepest exit, counted from 0 as the engine does."""
+    if given is None:
+        return None
+    if given > engine.backend.facts.num_exits:
+        raise UserError(f"max_exit={given} must be one of the exits 1 to {engine.backend.facts.num_exits}.")
+    return given - 1
+
+
+def _batches(
+    images: Iterator[ReadImage], size: int, names: deque[list[str]], tally: Tally, seen: Callable[[], None]
+) -> Iterator[npt.NDArray[np.float32]]:
+    """Batches of the images that can be read; their names and what is wrong with the others go where it is said."""
+    batch: list[npt.NDArray[np.float32]] = []
+    called: list[str] = []
+    for image in images:
+        seen()
+        if image.pixels is None:
+            assert image.error is not None
+            tally.without_row.append(image.error)
+            continue
+        batch.append(image.pixels)
+        called.append(image.name)
+        if len(batch) == size:
+            names.append(called)
+            yield np.stack(batch)
+            batch, called = [], []
+    if batch:
+        names.append(called)
+        yield np.stack(batch)

@@ -1,0 +1,86 @@
+"""What a user should know about the splits before anything is trained on them: numbers, and what is odd."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from ranet.data.checks.duplicates import copies_between
+from ranet.data.checks.health import numbers_sorted_as_text
+from ranet.data.module import ImageData
+from ranet.data.sets.sources import FileSet
+from ranet.data.sets.split_reader import SPLITS
+
+_MOST_CLASSES = 20  # with more, a line per class would push everything else off the screen
+_MOST_FILES = 20_000  # with more, ranet check looks for copies
+
+
+def split_table(data: ImageData) -> list[tuple[str, ...]]:
+    """Return the number of images of each split, in all and by class.
+
+    Args:
+        data: the data set.
+
+    Returns:
+        Rows (class, training, validation, test images), first a heading and last the sums. With more than 20 classes
+        the rows between are the smallest and the largest class of each split.
+    """
+    counts = {split: data.images_per_class(split) for split in SPLITS}
+    rows: list[tuple[str, ...]] = [("class", *SPLITS)]
+    if data.num_classes <= _MOST_CLASSES:
+        rows += [(name, *(f"{counts[split][k]:,}" for split in SPLITS)) for k, name in enumerate(data.class_names)]
+    else:
+        for which, of in (("smallest class", torch.amin), ("largest class", torch.amax)):
+            rows.append((which, *(f"{int(of(counts[split])):,}" for split in SPLITS)))
+    return [*rows, ("all", *(f"{int(counts[split].sum()):,}" for split in SPLITS))]
+
+
+def split_notices(data: ImageData) -> list[str]:
+    """Return a sentence about everything in the splits that makes training or calibration worth less."""
+    train, validation = (data.images_per_class(split) for split in ("train", "validation"))
+    notices = []
+    if data.num_classes == 1:
+        notices.append(f"There is one class alone ({data.class_names[0]}), so there is nothing to tell apart.")
+    if untrained := [name for name, count in zip(data.class_names, train.tolist(), strict=True) if not count]:
+        notices.append(
+            f"{_classes(untrained)} no training images, so the network cannot learn {_it(untrained)}: add images, or "
+            "raise data.train_limit."
+        )
+    if not validation.sum():
+        notices.append(
+            "No images are held out for validation: the last checkpoint is kept instead of the best, and no policy can "
+            "be calibrated; raise data.validation_size where that matters."
+        )
+    elif unseen := [name for name, count in zip(data.class_names, validation.tolist(), strict=True) if not count]:
+        notices.append(
+            f"{_classes(unseen)} no validation images; a larger data.validation_size holds out some of each."
+        )
+    if said := numbers_sorted_as_text(data.class_names):
+        notices.append(f"The {said}; where the order matters, write them with as many digits each (01, 02, ...).")
+    return notices + _copies(data)
+
+
+def _copies(data: ImageData) -> list[str]:
+    """Say that files of different splits are the same, if they can be compared in little time."""
+    splits = [samples for split in SPLITS if isinstance(samples := data.samples(split), FileSet)]
+    if not 0 < sum(map(len, splits)) <= _MOST_FILES:
+        return []
+    if not (copies := copies_between(splits)):
+        return []
+    one, other = (path.relative_to(data.folder) for path in copies[0])
+    return [
+        f"Images with the same content are in two splits ({len(copies):,}), such as {one} and {other}, so accuracies "
+        f"are too high: ranet check data={data.name} data.root={data.root} names them."
+    ]
+
+
+def _classes(names: Sequence[str]) -> str:
+    if len(names) == 1:
+        return f"The class {names[0]} has"
+    more = ", ..." if len(names) > 5 else ""
+    return f"{len(names)} classes ({', '.join(names[:5])}{more}) have"
+
+
+def _it(names: Sequence[str]) -> str:
+    return "it" if len(names) == 1 else "them"

@@ -1,0 +1,94 @@
+"""Images that are there twice: with the same content, or looking nearly the same."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ranet.data.sets.sources import FileSet
+from ranet.images.inspection import digest
+from ranet.images.many import for_each
+
+#: So many of the 64 bits of `ranet.images.inspection.perceptual_hash` may differ between images that look the same.
+MOST_BITS = 3
+_BITS, _BANDS = 64, MOST_BITS + 1  # of so many bands at least one is the same in both
+_NEIGHBOURS = 64  # hashes with the same band that each is compared with
+
+
+def same_content(contents: Iterable[bytes]) -> list[list[int]]:
+    """Return the groups of at least two indices whose contents are the same, each group ascending.
+
+    Args:
+        contents: a digest of each image; empty for one that is in no group.
+    """
+    groups: dict[bytes, list[int]] = defaultdict(list)
+    for index, content in enumerate(contents):
+        if content:
+            groups[content].append(index)
+    return [group for group in groups.values() if len(group) > 1]
+
+
+def look_alikes(hashes: Sequence[int | None]) -> dict[int, int]:
+    """Return for the index of an image the first earlier one that looks nearly the same, where there is one.
+
+    Hashes that differ in at most 3 bits agree in at least one of 4 bands of 16 bits, so only hashes that share a band
+    are compared; of those, each with the 64 that follow it in order, so that the time is bounded.
+
+    Args:
+        hashes: of `perceptual_hash`; None for an image that is like no other.
+    """
+    index = np.array([i for i, each in enumerate(hashes) if each is not None], dtype=np.int64)
+    if not len(index):
+        return {}
+    known = np.array([each for each in hashes if each is not None], dtype=np.uint64)
+    different, first, which = np.unique(known, return_index=True, return_inverse=True)
+    earlier = first.copy()  # for each different hash the first image that looks like it
+    width = _BITS // _BANDS
+    for turn in range(0, _BITS, width):
+        turned = (different << np.uint64(turn)) | (different >> np.uint64((_BITS - turn) % _BITS))
+        order = np.argsort(turned)
+        turned = turned[order]
+        band = turned >> np.uint64(_BITS - width)
+        for step in range(1, _NEIGHBOURS + 1):
+            near = np.flatnonzero(band[step:] == band[:-step])
+            if not len(near):
+                break
+            near = near[_bits_set(np.bitwise_xor(turned[near], turned[near + step])) <= MOST_BITS]
+            one, other = order[near], order[near + step]
+            np.minimum.at(earlier, one, first[other])
+            np.minimum.at(earlier, other, first[one])
+    found = earlier[which.ravel()]
+    later = np.flatnonzero(found < np.arange(len(index)))
+    return dict(zip(index[later].tolist(), index[found[later]].tolist(), strict=True))
+
+
+def _bits_set(values: NDArray[np.uint64]) -> NDArray[np.int64]:
+    counts: NDArray[np.int64] = np.unpackbits(values.view(np.uint8)).reshape(-1, _BITS).sum(1, dtype=np.int64)
+    return counts
+
+
+def copies_between(splits: Sequence[FileSet], show_bar: bool = True) -> list[tuple[Path, Path]]:
+    """Return pairs of files of different splits with the same content; only files of the same length are read.
+
+    Args:
+        splits: the files.
+        show_bar: whether a bar may be shown.
+    """
+    lengths: dict[int, dict[int, list[Path]]] = defaultdict(lambda: defaultdict(list))
+    for number, files in enumerate(splits):
+        for path in map(files.path, range(len(files))):
+            lengths[path.stat().st_size][number].append(path)
+    numbered = [
+        (number, path) for found in lengths.values() if len(found) > 1 for number in found for path in found[number]
+    ]
+    digests = for_each(lambda each: digest(each[1].read_bytes()), numbered, "Comparing files", show_bar)
+    groups = same_content(digests)
+    pairs = []
+    for group in groups:
+        (begin, first), *others = [numbered[index] for index in group]
+        pairs += [(first, path) for number, path in others if number != begin]
+    return pairs

@@ -1,0 +1,218 @@
+"""What is wrong or odd in a data set, found in one pass over all of its images before anybody trains."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ranet.data.checks.duplicates import look_alikes, same_content
+from ranet.images.inspection import Inspection
+from ranet.images.listing import describe_skipped
+from ranet.images.many import for_each
+
+#: Findings that must be mended, as sentences call them: training would stop, or accuracies mean nothing.
+TO_MEND = {
+    "unreadable": "unreadable images",
+    "empty class": "empty classes",
+    "missing class": "missing classes",
+    "in another split": "images that are in another split, too",
+}
+#: Findings about single images that training can live with.
+ODD = ("16-bit", "palette", "CMYK", "other mode", "turned by EXIF", "transparent", "copy", "looks the same")
+FEW = 10  # images of a class in the first split
+UNEVEN = 10  # times as many images in the largest class as in the smallest
+
+
+class Finding(NamedTuple):
+    """Something to look at.
+
+    Attributes:
+        path: of the image, or of the folder of a class; relative to the data set.
+        split: the folder that it is in, or the split of data without files.
+        class_name: its class.
+        finding: one of `TO_MEND`, `ODD`, "few images", "uneven classes" and "numbers sorted as text".
+        detail: what exactly.
+    """
+
+    path: str
+    split: str
+    class_name: str
+    finding: str
+    detail: str
+
+
+@dataclass(frozen=True)
+class Part:
+    """One split of a data set, as it lies.
+
+    Attributes:
+        name: such as "train".
+        classes: names of its classes, also of those without images.
+        names: a path, or another name, of each image, relative to the data set.
+        labels: the class of each image, as an index into the classes.
+        inspect: looks at the image of an index.
+        skipped: how many files of which kinds were passed over.
+    """
+
+    name: str
+    classes: Sequence[str]
+    names: Sequence[str]
+    labels: Sequence[int]
+    inspect: Callable[[int], Inspection]
+    skipped: Counter[str] = field(default_factory=Counter)
+
+    def counts(self) -> dict[str, int]:
+        """Return the number of images of each class."""
+        counted = Counter(self.labels)
+        return {name: counted[label] for label, name in enumerate(self.classes)}
+
+
+@dataclass(frozen=True)
+class Health:
+    """What was found in a data set.
+
+    Attributes:
+        findings: everything to look at, by split.
+        rows: a table: (what, then a cell for each split), the first row is the heading.
+    """
+
+    findings: list[Finding]
+    rows: list[tuple[str, ...]]
+
+    @property
+    def to_mend(self) -> Counter[str]:
+        """How many findings of each kind must be mended."""
+        return Counter(each.finding for each in self.findings if each.finding in TO_MEND)
+
+
+def examine(parts: Sequence[Part]) -> Health:
+    """Look at all images of a data set, on all cores, and at its classes.
+
+    Args:
+        parts: its splits, that for training first.
+    """
+    images = [(part, index) for part in parts for index in range(len(part.names))]
+    seen = list(for_each(lambda each: each[0].inspect(each[1]), images, "Looking at images"))
+    about_classes = [*_about_classes(parts), *_copies(images, seen)]
+    findings = []
+    begin = 0
+    for part in parts:
+        findings += [each for each in about_classes if each.split == part.name and each.finding in _OF_CLASSES]
+        for index, inspection in enumerate(seen[begin : begin + len(part.names)]):
+            where = part.names[index], part.name, part.classes[part.labels[index]]
+            findings += [Finding(*where, *odd) for odd in _oddities(inspection)]
+        findings += [each for each in about_classes if each.split == part.name and each.finding not in _OF_CLASSES]
+        begin += len(part.names)
+    return Health(findings, _rows(parts, seen, findings))
+
+
+def numbers_sorted_as_text(classes: Sequence[str]) -> str | None:
+    """Return what follows, if the names of classes are numbers whose order as text is another; else None.
+
+    Example:
+        >>> numbers_sorted_as_text(["1", "10", "2"])
+        'class names are numbers and are sorted as text: label 1 is 10'
+        >>> numbers_sorted_as_text(["01", "02", "10"])
+    """
+    split = [re.fullmatch(r"(\D*)(\d+)(\D*)", name) for name in classes]
+    around = {(each[1], each[3]) for each in split if each}
+    if len(classes) < 2 or not all(split) or len(around) > 1:
+        return None
+    by_number = sorted(classes, key=lambda name: int(re.sub(r"\D", "", name)))
+    wrong = next((k for k, (one, other) in enumerate(zip(classes, by_number, strict=True)) if one != other), None)
+    if wrong is None:
+        return None
+    return f"class names are numbers and are sorted as text: label {wrong} is {classes[wrong]}"
+
+
+_OF_CLASSES = ("empty class", "missing class", "few images", "uneven classes", "numbers sorted as text")
+
+
+def _about_classes(parts: Sequence[Part]) -> Iterator[Finding]:
+    everywhere = sorted({name for part in parts for name in part.classes})
+    for number, part in enumerate(parts):
+        counts = part.counts()
+        for name in everywhere:
+            where = f"{part.name}/{name}", part.name, name
+            if name not in counts:
+                other = next(each.name for each in parts if name in each.classes)
+                yield Finding(*where, "missing class", f"the class is in {other} alone or has another name here")
+            elif not counts[name]:
+                yield Finding(*where, "empty class", "no images")
+            elif number == 0 and counts[name] < FEW:
+                yield Finding(*where, "few images", f"{counts[name]} images, fewer than {FEW}")
+        if number == 0 and counts:
+            most, least = (choose(counts, key=lambda name: counts[name]) for choose in (max, min))
+            if counts[least] and counts[most] >= UNEVEN * counts[least]:
+                detail = f"{counts[most]:,} images of {most}, {counts[least]:,} of {least}"
+                yield Finding(part.name, part.name, "", "uneven classes", detail)
+            if said := numbers_sorted_as_text(part.classes):
+                yield Finding(part.name, part.name, "", "numbers sorted as text", said)
+
+
+def _oddities(seen: Inspection) -> Iterator[tuple[str, str]]:
+    """What is to be said of an image: finding and detail."""
+    if seen.refused is not None:
+        yield "unreadable", seen.refused
+        return
+    if seen.mode:
+        yield (seen.mode, "") if seen.mode in ODD else ("other mode", seen.mode)
+    if seen.orientation in range(2, 9):
+        yield "turned by EXIF", f"orientation {seen.orientation}"
+    if seen.transparent:
+        yield "transparent", "seen on white"
+
+
+def _copies(images: Sequence[tuple[Part, int]], seen: Sequence[Inspection]) -> Iterator[Finding]:
+    """Copies with the same content, and images that look like an earlier one."""
+    named = [(part.names[index], part.name, part.classes[part.labels[index]]) for part, index in images]
+    looks = [each.looks for each in seen]
+    for group in same_content(each.content for each in seen):
+        for place, later in enumerate(group[1:], 1):
+            looks[later] = None
+            elsewhere = [earlier for earlier in group[:place] if named[earlier][1] != named[later][1]]
+            found = "in another split" if elsewhere else "copy"
+            yield Finding(*named[later], found, _of(named[(elsewhere or group)[0]], named[later]))
+    for later, earlier in look_alikes(looks).items():
+        yield Finding(*named[later], "looks the same", _of(named[earlier], named[later]))
+
+
+def _of(original: tuple[str, str, str], copy: tuple[str, str, str]) -> str:
+    other = f", which is of class {original[2]}" if original[2] != copy[2] else ""
+    return f"as {original[0]}{other}"
+
+
+def _rows(parts: Sequence[Part], seen: Sequence[Inspection], findings: Sequence[Finding]) -> list[tuple[str, ...]]:
+    found = Counter((each.split, each.finding) for each in findings)
+    rows: list[tuple[str, ...]] = [("", *(part.name for part in parts))]
+
+    def add(what: str, cell: Callable[[Part], str]) -> None:
+        rows.append((what, *map(cell, parts)))
+
+    add("images", lambda part: f"{len(part.names):,}")
+    add("classes", lambda part: f"{len(part.classes):,}")
+    add("largest class", lambda part: f"{max(part.counts().values(), default=0):,}")
+    add("smallest class", lambda part: f"{min(part.counts().values(), default=0):,}")
+    begin = 0
+    sides = {}
+    for part in parts:
+        usable = [each for each in seen[begin : begin + len(part.names)] if each.refused is None]
+        sides[part.name] = np.array([min(each.width, each.height) for each in usable])
+        begin += len(part.names)
+    for what, percent in (("smallest", 0), ("median", 50), ("largest", 100)):
+        rows.append((f"{what} short side", *(_percentile(each, percent) for each in sides.values())))
+    for finding in (*TO_MEND, *ODD):
+        rows.append((finding, *(f"{found[part.name, finding]:,}" for part in parts)))
+    if any(part.skipped for part in parts):
+        add("skipped files", lambda part: describe_skipped(part.skipped))
+    return rows
+
+
+def _percentile(sides: NDArray[np.int64], percent: int) -> str:
+    return f"{int(np.percentile(sides, percent)):,}" if len(sides) else ""

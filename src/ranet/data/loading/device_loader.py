@@ -1,0 +1,69 @@
+"""Small images that live on the device: no workers, no copies, random crops of a whole batch at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from ranet.data.loading.erasing import Erasing
+from ranet.data.loading.loader import Batch, EpochLoader
+from ranet.data.loading.sampling import EpochSampler
+from ranet.data.loading.transforms import Normalise, crop_and_flip
+from ranet.data.sets.catalogue import Facts
+from ranet.data.sets.sources import TensorSet
+
+
+class DeviceLoader(EpochLoader):
+    """Batches from a uint8 tensor on the device.
+
+    The augmentation of a sample is a pure function of (seed, epoch, sample): it depends neither on the batch size nor
+    on the number of processes, and CPU and GPU draw alike.
+
+    Args:
+        samples: the images; moved to ``device`` once, here.
+        facts: says the normalisation, the padding and whether images are mirrored.
+        sampler: the order of each epoch; with a seed, images are augmented.
+        device: where the images live and the batches come out.
+        erasing: what is erased from training images; None is nothing.
+    """
+
+    def __init__(
+        self,
+        samples: TensorSet,
+        facts: Facts,
+        sampler: EpochSampler,
+        device: torch.device,
+        erasing: Erasing | None = None,
+    ) -> None:
+        super().__init__(sampler, device, erasing)
+        self.images = samples.images.to(device)
+        self.labels = samples.labels.to(device)
+        self.facts = facts
+        self.normalise = Normalise(facts.mean, facts.std, device)
+
+    def _load(self, batches: list[Tensor]) -> Iterator[Batch]:
+        draws = None if self.sampler.seed is None else self._draw()
+        if not batches:
+            return
+        # All indices of the epoch at once: a transfer per batch would make the CPU wait for the GPU each time.
+        indices = torch.cat(batches).to(self.images.device)
+        for batch in indices.split([len(batch) for batch in batches]):
+            images = self.images.index_select(0, batch)  # many times as fast as images[batch] on a CPU
+            if draws is not None:
+                top, left, flip = (draw[batch] for draw in draws)
+                images = crop_and_flip(images, top, left, flip, self._padding)
+            yield self.normalise(images), self.labels[batch]
+
+    @property
+    def _padding(self) -> int:
+        assert self.facts.crop_padding is not None, "sets of images of any size have no resident loader"
+        return self.facts.crop_padding
+
+    def _draw(self) -> tuple[Tensor, Tensor, Tensor]:
+        """The window and the mirroring of every sample in this epoch: int64 (N,), int64 (N,), bool (N,)."""
+        generator, count = self.sampler.generator("augmentation"), len(self.labels)
+        top, left = torch.randint(2 * self._padding + 1, (2, count), generator=generator).to(self.images.device)
+        flip = torch.randint(2 if self.facts.flip else 1, (count,), generator=generator).to(self.images.device)
+        return top, left, flip.bool()

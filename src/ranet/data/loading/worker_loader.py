@@ -1,0 +1,148 @@
+"""Images that worker processes read and transform with torchvision."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, default_collate
+from torchvision.transforms import v2
+
+from ranet.data.loading.erasing import Erasing
+from ranet.data.loading.loader import Batch, EpochLoader
+from ranet.data.loading.sampling import EpochSampler
+from ranet.data.loading.transforms import Normalise, evaluation_geometry, training_geometry
+from ranet.data.sets.catalogue import Facts
+from ranet.data.sets.sources import FileSet, TensorSet
+from ranet.errors import UserError
+from ranet.images.decoding import ImageError, read_image
+from ranet.support.hardware import available_cores
+
+# A sample and the seed of its augmentation (0 where nothing is random).
+Draw = tuple[int, int]
+
+
+_MOST_WORKERS = 8
+
+
+def default_workers(processes: int = 1) -> int:
+    """One worker for each core that this process may use, shared among so many training processes; 8 at most."""
+    cores = available_cores()
+    return min(_MOST_WORKERS, max(1, cores // processes))
+
+
+class Transformed(Dataset[tuple[Tensor, int] | UserError]):
+    """Samples by (index, seed), as uint8 (3, H, W) and label.
+
+    The random transform of a sample depends on its seed alone: not on the worker that draws it, nor on what was drawn
+    before. The global random state stays as it was.
+
+    Args:
+        samples: the images.
+        geometry: what happens to each; from :mod:`ranet.data.loading.transforms`.
+    """
+
+    def __init__(self, samples: TensorSet | FileSet, geometry: v2.Transform) -> None:
+        self.samples = samples
+        self.geometry = geometry
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, draw: Draw) -> tuple[Tensor, int] | UserError:
+        """One sample; an image that cannot be read gives the error as a value, to be raised out of the worker."""
+        index, seed = draw
+        try:
+            return self.image(index, seed), int(self.samples.labels[index])
+        except UserError as error:
+            return error
+
+    def image(self, index: int, seed: int = 0) -> Tensor:
+        """One transformed image, uint8 (3, H, W).
+
+        Raises:
+            UserError: the file cannot be read as an image.
+        """
+        stored = self.samples.images[index] if isinstance(self.samples, TensorSet) else _open(self.samples.path(index))
+        with torch.random.fork_rng(devices=[]):
+            # Not torch.manual_seed, which would also set the seeds of the GPUs.
+            torch.default_generator.manual_seed(seed)
+            return self.geometry(stored)
+
+
+def _open(path: Path) -> Image.Image:
+    try:
+        return read_image(path)
+    except ImageError as error:
+        raise UserError(f"{path} {error.what}; replace or remove it.") from error
+
+
+def _collate(items: list[tuple[Tensor, int] | UserError]) -> tuple[list[Tensor], list[UserError]]:
+    """The images and labels of a batch, if there are any, and the errors of the images that cannot be read.
+
+    As values: raised in a worker they would reach the user as a traceback of several pages.
+    """
+    errors = [item for item in items if isinstance(item, UserError)]
+    read = [item for item in items if not isinstance(item, UserError)]
+    return default_collate(read) if read else [], errors
+
+
+class WorkerLoader(EpochLoader):
+    """Batches that workers prepare; they are normalised on the device, so that only bytes travel.
+
+    Args:
+        samples: the images.
+        facts: says the augmentation and the normalisation.
+        image_size: the side in pixels of the images that come out.
+        sampler: the order of each epoch; with a seed, images are augmented.
+        device: where the batches come out.
+        num_workers: the worker processes; 0 reads in this one.
+        erasing: what is erased from training images, on the device; None is nothing.
+        geometry: what happens to each image; None is what is published for the data set.
+        left_out: where the errors of images that cannot be read go, which are then left out of their batches; None
+            raises the first.
+    """
+
+    def __init__(
+        self,
+        samples: TensorSet | FileSet,
+        facts: Facts,
+        image_size: int,
+        sampler: EpochSampler,
+        device: torch.device,
+        num_workers: int,
+        erasing: Erasing | None = None,
+        geometry: v2.Transform | None = None,
+        left_out: list[UserError] | None = None,
+    ) -> None:
+        super().__init__(sampler, device, erasing)
+        published = evaluation_geometry if sampler.seed is None else training_geometry
+        self.dataset = Transformed(samples, geometry or published(facts, image_size))
+        self.normalise = Normalise(facts.mean, facts.std, device)
+        self.num_workers = num_workers
+        self.left_out = left_out
+
+    def _load(self, batches: list[Tensor]) -> Iterator[Batch]:
+        draws = torch.zeros(len(self.dataset), dtype=torch.int64)
+        if self.sampler.seed is not None:
+            draws.random_(generator=self.sampler.generator("augmentation"))
+        loader = DataLoader(
+            self.dataset,
+            batch_sampler=[list(zip(batch.tolist(), draws[batch].tolist(), strict=True)) for batch in batches],
+            num_workers=self.num_workers,
+            collate_fn=_collate,
+            pin_memory=self.device.type == "cuda",
+            # Workers must not draw their seeds from the global random state: that would change what follows.
+            generator=torch.Generator(),
+        )
+        for batch, errors in loader:
+            if errors and self.left_out is None:
+                raise errors[0]
+            if self.left_out is not None:
+                self.left_out += errors
+            if batch:
+                images = batch[0].to(self.device, non_blocking=True)
+                yield self.normalise(images), batch[1].to(self.device, non_blocking=True)

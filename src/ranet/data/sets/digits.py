@@ -1,0 +1,173 @@
+"""The embedded data set: real handwritten digits of random size among fragments of other digits.
+
+The digits are the 1,797 of scikit-learn (Alpaydin and Kaynak, "Optical Recognition of Handwritten Digits", UCI, 1998;
+8x8 pixels, values 0 to 16). Each is placed on a canvas at a random size and position. Small digits among clutter are
+hard and large ones easy, which is what an early-exit network is for, and the size is kept with each sample.
+
+All arithmetic is on integers, so the canvases are the same bits on every machine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from sklearn.datasets import load_digits
+from torch import Tensor
+
+from ranet.data.sets.sources import TensorSet
+from ranet.data.sets.splits import derived_generator, hold_out, hold_out_stratified
+from ranet.errors import UserError
+
+_SIDE, _FULL_INK = 8, 16  # the source digits: pixels a side, and the value of full ink
+_TEST_SHARE = 0.25
+_LEVELS = 64  # interpolation weights are multiples of 1/64
+
+
+@dataclass(frozen=True)
+class DigitOptions:
+    """How digits are placed.
+
+    Args:
+        canvas: the side of the canvas in pixels.
+        min_size: the smallest side of a digit in pixels.
+        max_size: the largest side of a digit in pixels.
+        clutter: the number of fragments of other digits on each canvas.
+        noise: the amplitude of the noise, in grey levels of 255.
+        train_copies: how often each training digit is placed.
+        eval_copies: how often each validation and test digit is placed.
+    """
+
+    canvas: int = 32
+    min_size: int = 9
+    max_size: int = 28
+    clutter: int = 6
+    noise: int = 16
+    train_copies: int = 8
+    eval_copies: int = 5
+
+    def __post_init__(self) -> None:
+        for option, value in vars(self).items():
+            if not isinstance(value, int):
+                raise UserError(f"data.{option}={value} must be a whole number.")
+        if not 4 <= self.min_size <= self.max_size <= self.canvas:
+            raise UserError(
+                f"data.min_size={self.min_size} and data.max_size={self.max_size} do not fit: "
+                f"4 <= min_size <= max_size <= {self.canvas} (the canvas) must hold."
+            )
+        limits = {"clutter": (0, 100), "noise": (0, 255), "train_copies": (1, 1000), "eval_copies": (1, 1000)}
+        for option, (least, most) in limits.items():
+            if not least <= getattr(self, option) <= most:
+                raise UserError(f"data.{option}={getattr(self, option)} must lie from {least} to {most}.")
+
+
+def make_digits(
+    options: DigitOptions, validation_size: int | float, seed: int
+) -> tuple[TensorSet, TensorSet, TensorSet]:
+    """Draw the training, validation and test canvases.
+
+    The three have no source digit in common, neither as the digit to be recognised nor in the clutter.
+
+    Args:
+        options: how digits are placed.
+        validation_size: how many source digits, or which share of them, are held out of the training digits.
+        seed: the seed of the splits and of all placements.
+
+    Returns:
+        Training, validation and test sets: uint8 (N, 3, canvas, canvas) in grey, labels, and the sizes in pixels.
+    """
+    source = load_digits()
+    digits, labels = torch.tensor(source.images, dtype=torch.float64), torch.tensor(source.target)
+    rest, test = hold_out(len(labels), _TEST_SHARE, seed, purpose="test digits")
+    train, validation = hold_out_stratified(labels[rest], validation_size, seed)
+    parts = {"train": rest[train], "validation": rest[validation], "test": test}
+    sets = []
+    for name, part in parts.items():
+        copies = options.train_copies if name == "train" else options.eval_copies
+        generator = derived_generator("digits", name, seed)
+        images, sizes = draw_canvases(digits[part], copies, options, generator)
+        sets.append(TensorSet(images, labels[part].repeat(copies), sizes))
+    return sets[0], sets[1], sets[2]
+
+
+def draw_canvases(
+    digits: Tensor, copies: int, options: DigitOptions, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Place each of n digits ``copies`` times.
+
+    Args:
+        digits: float64 (n, 8, 8) of whole numbers 0 to 16.
+        copies: how often each is placed; copy c of digit i is canvas ``c * n + i``.
+        options: how digits are placed.
+        generator: for all draws.
+
+    Returns:
+        uint8 (copies * n, 3, canvas, canvas) and the sizes in pixels, int64 (copies * n,).
+    """
+    count, number, canvas = len(digits), len(digits) * copies, options.canvas
+
+    def uniform(low: int | Tensor, high: int | Tensor) -> Tensor:
+        """One whole number per canvas from low to high, both included."""
+        fraction = torch.randint(2**31, (number,), generator=generator)
+        return low + ((high - low + 1) * fraction >> 31)
+
+    def ink(chosen: Tensor) -> Tensor:
+        """The chosen digits with full ink at a random grey from 128 to 255, in sixteenths: (number, 8, 8)."""
+        return digits[chosen] * uniform(128, 255).view(-1, 1, 1)
+
+    sizes = uniform(options.min_size, options.max_size)
+    top, left = uniform(0, canvas - sizes), uniform(0, canvas - sizes)
+    which = torch.arange(count).repeat(copies)
+    rows, columns = _weights(top, sizes, canvas), _weights(left, sizes, canvas)
+    scene = torch.zeros(number, canvas, canvas, dtype=torch.float32)
+    for _ in range(options.clutter):
+        # Half the height and half the width of another digit: too little of it to be taken for the digit.
+        other, size = (which + uniform(1, count - 1)) % count, uniform(options.min_size, options.max_size)
+        window_rows, window_columns = (_window(uniform, size, canvas) for _ in range(2))
+        scene = torch.maximum(scene, _draw(ink(other), window_rows, window_columns))
+    # The digit lies on top: its own square shows no clutter.
+    square = (rows.sum(2) > 0).unsqueeze(2) & (columns.sum(2) > 0).unsqueeze(1)
+    scene = torch.where(square, _draw(ink(which), rows, columns), scene)
+    grey = scene.div(_FULL_INK * _LEVELS**2, rounding_mode="floor").to(torch.int16)
+    # The difference of two uniform draws: noise of whole numbers with a peak at zero.
+    draws = torch.randint(options.noise + 1, (2, number, canvas, canvas), generator=generator, dtype=torch.int16)
+    grey = (grey + draws[0] - draws[1]).clamp(0, 255).to(torch.uint8)
+    return grey.unsqueeze(1).repeat(1, 3, 1, 1), sizes
+
+
+def _window(uniform: Callable[[int | Tensor, int | Tensor], Tensor], size: Tensor, canvas: int) -> Tensor:
+    """Along one direction, the weights of a random half of a digit of the given size, somewhere on the canvas."""
+    length = size // 2
+    start = uniform(0, canvas - length)
+    weights = _weights(start - uniform(0, size - length), size, canvas)
+    position = torch.arange(canvas) - start.unsqueeze(1)
+    return weights * ((position >= 0) & (position < length.unsqueeze(1))).unsqueeze(2)
+
+
+def _draw(digits: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """Scale and place digits by one small matrix for the rows and one for the columns: float32 (n, canvas, canvas).
+
+    Whole numbers up to 16 * 255 * 64 * 64 < 2^24 are exact in float32, in whatever order they are added; only the
+    product is taken in float64, because processors may be told to multiply float32 in less than its precision.
+    """
+    return (rows @ digits @ columns.transpose(1, 2)).float()
+
+
+def _weights(start: Tensor, size: Tensor, canvas: int) -> Tensor:
+    """Bilinear scaling along one direction: the weights in 64ths of the 8 source pixels in each canvas pixel.
+
+    Args:
+        start: int64 (n,), where the scaled digit begins on the canvas, in pixels; what lies outside is cut off.
+        size: int64 (n,), its side in pixels.
+        canvas: the side of the canvas in pixels.
+
+    Returns:
+        float64 (n, canvas, 8) of whole numbers; each row adds up to 64 inside the digit's square and to 0 outside.
+    """
+    size = size.view(-1, 1, 1).double()
+    pixel = torch.arange(canvas).view(1, -1, 1) - start.view(-1, 1, 1)
+    # The middle of a canvas pixel, counted between the middles of the source pixels; the outermost are prolonged.
+    place = ((pixel + 0.5) * _SIDE / size - 0.5).clamp(0, _SIDE - 1)
+    weight = (1 - (place - torch.arange(_SIDE)).abs()).clamp(min=0)
+    return (weight * _LEVELS).round().where((pixel >= 0) & (pixel < size), 0)

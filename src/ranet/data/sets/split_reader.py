@@ -1,0 +1,203 @@
+"""The splits of a data set: each read when it is first used, with the classes and held-out images of a run."""
+
+from __future__ import annotations
+
+import logging
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from ranet.data.record import DataRecord
+from ranet.data.sets.catalogue import CATALOGUE
+from ranet.data.sets.digits import DigitOptions, make_digits
+from ranet.data.sets.readable import ON_BAD, OnBad, readable
+from ranet.data.sets.sources import FileSet, Samples, TensorSet, list_classes, list_images, load_cifar
+from ranet.data.sets.splits import choose, hold_out_stratified
+from ranet.errors import UserError, unknown_name
+
+Split = Literal["train", "validation", "test"]
+SPLITS: tuple[Split, ...] = ("train", "validation", "test")
+_log = logging.getLogger(__name__)
+
+
+class SplitReader:
+    """Read the training, validation and test images of a data set.
+
+    Args:
+        name: of the data set in the catalogue.
+        root: as for ``ImageData``.
+        validation_size: how many training images are held out (int) or which share of them (float); None is the
+            published number.
+        split_seed: the seed of what is held out, of a limited training set and of the canvases of ``digits``.
+        train_limit: train on this many of the training images, a seeded choice; None is all.
+        digit_options: for ``digits``, how they are placed.
+        on_bad: what becomes of image files that cannot be read; see `readable`. None is "stop".
+
+    Raises:
+        UserError: on_bad is unknown, or images are not in files.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        root: Path,
+        validation_size: int | float | None,
+        split_seed: int,
+        train_limit: int | None,
+        digit_options: DigitOptions,
+        on_bad: OnBad | None,
+    ) -> None:
+        if on_bad not in (None, *ON_BAD):
+            raise unknown_name("data.on_bad", str(on_bad), ON_BAD)
+        if on_bad is not None and CATALOGUE[name].in_memory:
+            raise UserError(f"data.on_bad is for images in files and has no effect on {name}; remove it.")
+        self.name = name
+        self.root = root
+        self.folder = root / "imagenet" if name == "imagenet" else root
+        self._facts = CATALOGUE[name]
+        self._holds_out = validation_size is not None
+        self._validation_size = self._facts.validation_size if validation_size is None else validation_size
+        self._split_seed = split_seed
+        self._train_limit = train_limit
+        self._digit_options = digit_options
+        self._on_bad: OnBad = on_bad or "stop"
+        self._followed: DataRecord | None = None
+        self._chosen_anew = False
+        self._held_out: tuple[str, ...] | tuple[int, ...] | None = None
+        self._read_splits: dict[Split, Samples] = {}
+
+    def follow(self, record: DataRecord, chosen_anew: bool) -> None:
+        """Label and split the images as a run did; see ``ImageData.follow``."""
+        assert not self._read_splits, "the images were read already"
+        self._followed, self._chosen_anew = record, chosen_anew
+
+    @cached_property
+    def class_names(self) -> list[str]:
+        """The names of the classes in the order of the labels.
+
+        Raises:
+            UserError: the data set has other classes than the run that it follows, or its folder is missing.
+        """
+        own = self._facts.class_names
+        if self._followed is None:
+            return list_classes(self.folder / "train") if own is None else list(own)
+        if own is not None:
+            self._followed.require_classes(own, self.name)
+        return list(self._followed.classes)
+
+    @property
+    def num_classes(self) -> int:
+        """The number of classes; without a look at the files where the data set is known."""
+        known = self._facts.num_classes if self._followed is None else None
+        return known or len(self.class_names)
+
+    def samples(self, split: Split) -> Samples:
+        """Return the images of a split.
+
+        Raises:
+            UserError: files are missing, damaged or cannot be read, folders do not agree, or a split is larger than the
+                set.
+        """
+        if split not in self._read_splits:
+            self._read_splits |= self._read(split)
+            self._say_if_changed(split)
+        return self._read_splits[split]
+
+    def record(self) -> DataRecord:
+        """Return what a run that trains on these data must remember of them."""
+        splits = {split: self.samples(split) for split in SPLITS}
+        return DataRecord(
+            name=self.name,
+            root=None if self.name == "digits" else str(self.root.resolve()),
+            classes=tuple(self.class_names),
+            held_out=self._held_out,
+            images={split: len(samples) for split, samples in splits.items()},
+            digests={split: samples.digest()[:16] for split, samples in splits.items()},
+        )
+
+    def _read(self, split: Split) -> dict[Split, Samples]:
+        """Read a split, and those that come with it."""
+        if self.name == "digits":
+            train, validation, test = make_digits(self._digit_options, self._validation_size, self._split_seed)
+            return {"train": self._limited(train), "validation": validation, "test": test}
+        if self._facts.in_memory:
+            train, test = (self._relabelled(samples) for samples in load_cifar(self.name, self.root))
+            return {"test": test, **self._hold_out(train)}
+        own_test = self._has_own_test()
+        if split == "test":
+            return {"test": self._list("test" if own_test else "val")}
+        if not own_test:
+            return self._hold_out(self._list("train"))
+        if self._holds_out:
+            raise UserError(
+                f"{self.folder} has a test folder, so val/ is the validation set and nothing is held out; remove "
+                "data.validation_size (null)."
+            )
+        if split == "validation":
+            return {"validation": self._list("val")}
+        return {"train": self._limited(self._list("train"))}
+
+    def _has_own_test(self) -> bool:
+        """Return whether the folder has ``test/``, or had it when the run that is followed was trained."""
+        if self._followed is not None and not self._chosen_anew:
+            return self.name == "imagefolder" and self._followed.held_out is None
+        return self.name == "imagefolder" and (self.folder / "test").is_dir()
+
+    def _list(self, part: str) -> FileSet:
+        if self.name == "imagenet" and len(self.class_names) != self._facts.num_classes:
+            raise UserError(
+                f"{self.folder / 'train'} holds {len(self.class_names)} classes, not ImageNet's "
+                f"{self._facts.num_classes}; use data=imagefolder for other sets."
+            )
+        if self._followed is not None:
+            self._followed.require_classes(list_classes(self.folder / part), str(self.folder / part))
+        return readable(list_images(self.folder / part, self.class_names), self._on_bad)
+
+    def _relabelled(self, samples: TensorSet) -> TensorSet:
+        """Return the samples with the labels of the run that is followed."""
+        own = list(self._facts.class_names or ())
+        if self.class_names == own:
+            return samples
+        order = torch.tensor([self.class_names.index(name) for name in own])
+        return TensorSet(samples.images, order[samples.labels], samples.sizes)
+
+    def _hold_out(self, train: Samples) -> dict[Split, Samples]:
+        """Split the training images as the run did that is followed, or else by the seed."""
+        held_out = None if self._followed is None else self._recorded(self._followed, train)
+        if held_out is None:
+            held_out = hold_out_stratified(train.labels, self._validation_size, self._split_seed)[1]
+        stays = torch.ones(len(train), dtype=torch.bool)
+        stays[held_out] = False
+        validation = train.subset(held_out)
+        self._held_out = tuple(held_out.tolist()) if isinstance(validation, TensorSet) else validation.names()
+        return {"train": self._limited(train.subset(stays.nonzero().flatten())), "validation": validation}
+
+    def _recorded(self, record: DataRecord, train: Samples) -> Tensor | None:
+        """Return the indices of the images that the run held out; None if these are other data."""
+        wanted = set(record.held_out or ()) if record.name == self.name else set()
+        names = range(len(train)) if isinstance(train, TensorSet) else train.names()
+        found = [index for index, name in enumerate(names) if name in wanted]
+        complete = record.held_out is not None and record.name == self.name and len(found) == len(wanted)
+        if self._chosen_anew and not complete:
+            return None
+        if (wanted and not found) or record.held_out is None:
+            raise UserError(
+                f"The images that the run held out for validation are not in {self.folder / 'train'}; put them back, "
+                f"or say data={self.name} for data on which the network was not trained."
+            )
+        return torch.tensor(found, dtype=torch.int64)
+
+    def _limited(self, train: Samples) -> Samples:
+        if self._train_limit is None:
+            return train
+        return train.subset(choose(len(train), self._train_limit, self._split_seed))
+
+    def _say_if_changed(self, split: Split) -> None:
+        record = self._followed
+        if record is None or self._chosen_anew or self._read_splits[split].digest()[:16] == record.digests[split]:
+            return
+        before, now = record.images[split], len(self._read_splits[split])
+        _log.info(f"The {split} images changed since the network was trained: {before:,} then, {now:,} now.")

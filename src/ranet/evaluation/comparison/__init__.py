@@ -1,0 +1,1 @@
+"""Finished runs, grouped and compared over their seeds."""

@@ -1,0 +1,197 @@
+"""Finished training runs on disk: where they lie, what they were told, and what they scored."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+from ranet.calibration.policies.outcome import checked_costs
+from ranet.calibration.scores.exit_scores import ExitScores
+from ranet.errors import UserError
+
+# What the commands write: ranet train the first, into the run; the evaluation the others, the report last of all.
+CONFIG, ENVIRONMENT, EVALUATION, REPORT = "config.yaml", "environment.json", "evaluation", "report.json"
+# What the configuration of a training has, and those of the other commands lack.
+_OF_A_TRAINING = {"trainer", "model", "data", "seed"}
+
+
+@dataclass(frozen=True, eq=False)
+class FinishedRun:
+    """A run with its evaluation; K exits, N test images.
+
+    Attributes:
+        folder: as it was given or found.
+        options: the whole configuration, {"optim.optimizer.lr": "0.1", ...}; see `flat_options`.
+        test: scores on the test images.
+        validation: scores on the validation images; None if the run held none out.
+        costs: (K,) cumulative cost of each exit, in the unit that was asked for.
+        git_revision: of the code that trained; empty if unknown.
+    """
+
+    folder: Path
+    options: Mapping[str, str]
+    test: ExitScores
+    validation: ExitScores | None
+    costs: npt.NDArray[np.float64]
+    git_revision: str
+
+    @property
+    def seed(self) -> str:
+        """What tells the repetitions of a method apart: the seed, and that of the data if it is another."""
+        seed, of_data = self.options["seed"], self.options.get("data.seed")
+        return seed if of_data in (None, seed) else f"{seed} (data {of_data})"
+
+
+@dataclass(frozen=True)
+class FoundRuns:
+    """Run folders, each once, in the order in which they were found.
+
+    Attributes:
+        finished: with an evaluation that `read_run` can read.
+        unfinished: with a configuration and no complete evaluation.
+    """
+
+    finished: tuple[Path, ...]
+    unfinished: tuple[Path, ...]
+
+
+def find_runs(folders: Sequence[str | Path]) -> FoundRuns:
+    """Search the folders and all below them for training runs.
+
+    A run ends the search below it: what lies there, such as the first stage of two, belongs to it. Hidden folders are
+    not searched. Numbers in names count as numbers, so that job 10 of a sweep comes after job 9.
+
+    Raises:
+        UserError: if a folder does not exist, or a configuration cannot be read.
+    """
+    seen: set[Path] = set()
+    found: dict[bool, list[Path]] = {True: [], False: []}
+    for folder in map(Path, folders):
+        if not folder.is_dir():
+            raise UserError(f"There is no folder {folder} to look for runs in.")
+        for run in _search(folder, seen):
+            found[(run / EVALUATION / REPORT).is_file()].append(run)
+    return FoundRuns(tuple(found[True]), tuple(found[False]))
+
+
+def read_run(folder: Path, unit: str) -> FinishedRun:
+    """Read a finished run.
+
+    Args:
+        folder: one of `FoundRuns.finished`.
+        unit: of the costs: "paper_ops", "macs", "lazy_paper_ops" or "lazy_macs".
+
+    Raises:
+        UserError: if a file of the evaluation is missing or damaged, or they are not of one network.
+    """
+    configuration = _configuration(folder)
+    assert configuration is not None, "find_runs found it"
+    evaluation = folder / EVALUATION
+    try:
+        test = ExitScores.load(evaluation / "scores_test.npz")
+        path = evaluation / "scores_validation.npz"
+        validation = ExitScores.load(path) if path.is_file() else None
+        costs = checked_costs(_read_json(evaluation / "costs.json").get(f"{unit}_per_exit", ()), test.num_exits)
+        for scores in (test, validation):
+            _check_shapes(scores, test.num_exits)
+    except (UserError, TypeError, ValueError) as error:
+        reason = str(error).partition("; ")[0].rstrip(".")
+        raise UserError(
+            f"The evaluation in {evaluation} cannot be used: {reason}; make it again with {evaluate_command(folder)}."
+        ) from error
+    environment = folder / ENVIRONMENT
+    revision = _read_json(environment).get("git_revision") if environment.is_file() else None
+    return FinishedRun(folder, flat_options(configuration), test, validation, costs, str(revision or ""))
+
+
+def evaluate_command(folder: Path) -> str:
+    """What to type to give a run the evaluation that it lacks."""
+    return f"ranet evaluate checkpoint={folder} run={folder / EVALUATION}"
+
+
+def flat_options(configuration: Mapping[Any, Any]) -> dict[str, str]:
+    """A configuration as dotted names with values as people write them; equal numbers are written alike.
+
+    Example:
+        >>> flat_options({"optim": {"lr": 0.10, "nesterov": True}, "seed": 0, "groups": [1, None]})
+        {'optim.lr': '0.1', 'optim.nesterov': 'true', 'seed': '0', 'groups': '[1, null]'}
+    """
+    options: dict[str, str] = {}
+    for name, value in configuration.items():
+        if isinstance(value, Mapping) and value:
+            options |= {f"{name}.{rest}": text for rest, text in flat_options(value).items()}
+        else:
+            options[str(name)] = _text(value)
+    return options
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return f"{value:.12g}"
+    if isinstance(value, list):
+        return f"[{', '.join(map(_text, value))}]"
+    return json.dumps(value)
+
+
+def _search(folder: Path, seen: set[Path]) -> Iterator[Path]:
+    """The runs in the folder and below that were not seen before."""
+    if folder.resolve() in seen:
+        return
+    seen.add(folder.resolve())
+    if _configuration(folder) is not None:
+        yield folder
+        return
+    for below in sorted(folder.iterdir(), key=_natural):
+        if below.is_dir() and not below.name.startswith("."):
+            yield from _search(below, seen)
+
+
+def _natural(path: Path) -> list[tuple[int, str]]:
+    """Sorts names with the numbers in them by value."""
+    parts = re.split(r"(\d+)", path.name)
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in parts]
+
+
+def _configuration(folder: Path) -> Mapping[Any, Any] | None:
+    """The configuration of the training in this folder; None if there was none."""
+    path = folder / CONFIG
+    if not path.is_file():
+        return None
+    try:
+        content = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
+    except (YAMLError, OmegaConfBaseException, UnicodeDecodeError) as error:
+        raise UserError(f"The configuration {path} cannot be read: {' '.join(str(error).split())}") from error
+    return content if isinstance(content, dict) and content.keys() >= _OF_A_TRAINING else None
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise UserError(f"there is no {path.name}.") from error
+    except ValueError as error:
+        raise UserError(f"{path} is not valid JSON.") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path} is no JSON object.")
+    return content
+
+
+def _check_shapes(scores: ExitScores | None, exits: int) -> None:
+    """Refuse arrays that are not of one network and one set of images."""
+    if scores is None:
+        return
+    shape = (exits, len(scores.labels))
+    if not scores.confidence.shape == scores.prediction.shape == scores.correct_top5.shape == shape:
+        raise UserError(f"its scores are not all of {exits} exits and the same images.")

@@ -1,0 +1,1 @@
+"""Accuracy, calibration error and cost of exits and policies."""

@@ -1,0 +1,67 @@
+"""The points that the papers publish, to be drawn beside ours."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+
+from ranet.errors import unknown_name
+
+SETTINGS = ("anytime", "budgeted")
+
+
+@dataclass(frozen=True)
+class PublishedPoint:
+    """One point of a figure in Huang et al. (ICLR 2018) or Yang et al. (CVPR 2020).
+
+    Read off the figure, to about 0.05 percent points of accuracy and 0.5 % of cost. Budgeted points lie on the upper
+    envelope of the paper's two or three budgeted networks.
+
+    Attributes:
+        data: "cifar10", "cifar100" or "imagenet".
+        setting: "anytime" or "budgeted".
+        network: "RANet" or "MSDNet".
+        cost: in paper ops; the mean for each image where budgeted.
+        top1: in percent.
+    """
+
+    data: str
+    setting: str
+    network: str
+    cost: float
+    top1: float
+
+
+def published_points(data: str | None = None, setting: str | None = None) -> tuple[PublishedPoint, ...]:
+    """The published points, of one data set and one setting if given, by rising cost for each network.
+
+    Raises:
+        UserError: for a data set or setting without published points.
+
+    Example:
+        >>> published_points("CIFAR-10", "anytime")[0]
+        PublishedPoint(data='cifar10', setting='anytime', network='RANet', cost=15800000.0, top1=91.34)
+    """
+    points = _all_points()
+    if data is not None:
+        name = data.lower().replace("-", "").replace("_", "")
+        known = {point.data for point in points}
+        if name not in known:
+            raise unknown_name("data set with published points", data, known)
+        points = tuple(point for point in points if point.data == name)
+    if setting is not None:
+        if setting not in SETTINGS:
+            raise unknown_name("setting of published points", setting, SETTINGS)
+        points = tuple(point for point in points if point.setting == setting)
+    return points
+
+
+@cache
+def _all_points() -> tuple[PublishedPoint, ...]:
+    text = files("ranet.evaluation.curves").joinpath("published_points.csv").read_text(encoding="utf-8")
+    return tuple(
+        PublishedPoint(row["data"], row["setting"], row["network"], float(row["cost"]), float(row["top1"]))
+        for row in csv.DictReader(text.splitlines())
+    )

@@ -1,0 +1,1 @@
+"""Promises of policies against other images, and drift."""

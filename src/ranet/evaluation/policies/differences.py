@@ -1,0 +1,109 @@
+"""Whether what is seen differs from what was promised by more than the chance of drawing images."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import nan, sqrt
+
+import numpy as np
+import numpy.typing as npt
+
+from ranet.calibration.policies.intervals import LEVEL, Interval, mean_interval
+
+RESAMPLES = 2000
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Seen minus promised.
+
+    Attributes:
+        value: the difference of the two means.
+        interval: of the difference, 95 %.
+        p_value: how often chance alone gives a difference at least as large, of either sign.
+        promised: the mean that it is a difference to.
+    """
+
+    value: float
+    interval: Interval
+    p_value: float
+    promised: float
+
+    @property
+    def significant(self) -> bool:
+        """Whether the interval excludes 0: the difference is more than chance."""
+        return self.interval[0] > 0 or self.interval[1] < 0
+
+    @property
+    def in_percent(self) -> Difference:
+        """The same in percent of what was promised; NaN if that is 0."""
+        factor = 100 / self.promised if self.promised else nan
+        low, high = self.interval
+        return Difference(factor * self.value, (factor * low, factor * high), self.p_value, 100.0)
+
+
+def mean_difference(
+    promised: npt.ArrayLike,
+    seen: npt.ArrayLike,
+    values: npt.ArrayLike,
+    *,
+    level: float = LEVEL,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> Difference:
+    """The difference of the mean of a value between two crowds of images, with the sampling error of both.
+
+    If nothing has changed, the promised and the seen images are one crowd, out of which the seen ones might as well
+    have been any others of the same number (Pitman, "Significance Tests Which May be Applied to Samples from any
+    Populations", 1937): drawing them again and again says what differences come by chance, exactly for any number of
+    images and any skew. That is the p-value. Images of the same value are the same to the mean, so a draw is one of how
+    many have each value: its time does not grow with the number of images.
+
+    The interval is made of those of the two means, (l1, u1) of the promised m1 and (l2, u2) of the seen m2
+    (`mean_interval`), by squares and roots (Newcombe, "Interval Estimation for the Difference Between Independent
+    Proportions", Statistics in Medicine, 1998; Zou and Donner, "Construction of Confidence Limits about Effect
+    Measures", 2008):
+
+        m2 - m1 - sqrt((m2 - l2)^2 + (u1 - m1)^2)   to   m2 - m1 + sqrt((u2 - m2)^2 + (m1 - l1)^2)
+
+    It never leaves what is possible, and is a point only if there is one value.
+
+    Args:
+        promised: (V,) how many of the images of calibration have each value.
+        seen: (V,) how many of the images seen have it.
+        values: (V,) all that are possible, such as the cost of each exit, or 0 and 1 for wrong and right.
+        level: of the interval.
+        resamples: how many times the images are drawn again.
+        seed: of the draws.
+
+    Example:
+        >>> change = mean_difference([400, 600], [250, 250], [1.0, 3.0])
+        >>> round(change.value, 6), [round(end, 1) for end in change.interval], change.significant
+        (-0.2, [-0.3, -0.1], True)
+    """
+    before, after = np.asarray(promised, dtype=np.int64), np.asarray(seen, dtype=np.int64)
+    value, together = np.asarray(values, dtype=np.float64), before + after
+
+    def differences(drawn: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+        result: npt.NDArray[np.float64] = drawn @ value / after.sum() - (together - drawn) @ value / before.sum()
+        return result
+
+    first, second = float(before @ value / before.sum()), float(after @ value / after.sum())
+    difference = second - first
+    rng = np.random.default_rng(seed)
+    chance = differences(
+        rng.multivariate_hypergeometric(together, int(after.sum()), size=resamples, method="marginals")
+    )
+    # What is equal differs by rounding, and an interval that only touches 0 must not exclude it.
+    tolerance = 1e-12 * float(np.abs(value).max())
+    as_large = np.count_nonzero(np.abs(chance) >= abs(difference) - tolerance)
+    (l1, u1), (l2, u2) = (mean_interval(counts, value, level=level, seed=seed) for counts in (before, after))
+    low = difference - sqrt((second - l2) ** 2 + (u1 - first) ** 2)
+    high = difference + sqrt((u2 - second) ** 2 + (first - l1) ** 2)
+    lower, upper = (end if abs(end) > tolerance else 0.0 for end in (low, high))
+    return Difference(
+        value=difference,
+        interval=(lower, upper),
+        p_value=float((1 + as_large) / (1 + resamples)),
+        promised=first,
+    )

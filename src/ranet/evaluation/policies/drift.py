@@ -1,0 +1,318 @@
+"""Drift, seen without labels: how far exit shares and scores have moved since calibration, and what that costs."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from math import nan
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from rich.table import Table
+
+from ranet.calibration.policies.distribution import bin_counts, stored_distribution
+from ranet.calibration.policies.exit_policy import ExitPolicy
+from ranet.calibration.policies.intervals import FEW, Interval, outcome_intervals
+from ranet.calibration.scores.exit_scores import ExitScores
+from ranet.cost.units import CostScale
+from ranet.errors import UserError
+from ranet.evaluation.policies.differences import Difference
+from ranet.evaluation.policies.homogeneity import (
+    Homogeneity,
+    holm,
+    homogeneity,
+    population_stability_index,
+    stability_reading,
+    superiority,
+    total_variation,
+)
+from ranet.evaluation.policies.promise_and_truth import cost_difference
+from ranet.evaluation.policies.promised import costs_of, read_promise
+from ranet.evaluation.tables import percent, write_csv
+from ranet.support.files import written_whole
+from ranet.support.strict_json import strict_json
+
+ALPHA = 0.01
+SLIGHT = 0.05  # of the images leave elsewhere
+
+
+@dataclass(frozen=True)
+class ScoreDrift:
+    """How one exit's scores of all images, whether they leave there or not, have moved.
+
+    Attributes:
+        test: of homogeneity over the bins that the policy has stored.
+        corrected_p: its p-value after Holm's correction for the number of exits.
+        stability_index: `population_stability_index`.
+        superiority: how often an image seen has a higher score than one of calibration; below 0.5 the exit has become
+            less sure.
+    """
+
+    test: Homogeneity
+    corrected_p: float
+    stability_index: float
+    superiority: float
+
+
+@dataclass(frozen=True, eq=False)
+class DriftReport:
+    """What has moved since calibration.
+
+    Attributes:
+        policy: whose metadata say what was seen at calibration.
+        images: how many were seen now.
+        calibration_images: how many were seen at calibration.
+        promised_shares: (K,) of calibration.
+        shares: (K,) seen now.
+        share_test: of homogeneity of the two.
+        share_distance: `total_variation` of the two.
+        scores: one for each exit.
+        promised_cost: mean cost at calibration.
+        promised_cost_interval: of it (95 %), as the policy says it; NaN where it does not.
+        cost: mean cost now.
+        cost_interval: of the mean cost on all images like those seen now (95 %).
+        cost_difference: now minus at calibration, with the sampling error of both.
+        cost_per_exit: (K,).
+        unit: of the costs.
+        budget: that the policy was made for; NaN if it names none.
+    """
+
+    policy: ExitPolicy
+    images: int
+    calibration_images: int
+    promised_shares: npt.NDArray[np.float64]
+    shares: npt.NDArray[np.float64]
+    share_test: Homogeneity
+    share_distance: float
+    scores: tuple[ScoreDrift, ...]
+    promised_cost: float
+    promised_cost_interval: Interval
+    cost: float
+    cost_interval: Interval
+    cost_difference: Difference
+    cost_per_exit: npt.NDArray[np.float64]
+    unit: str
+    budget: float
+
+    @property
+    def shares_shifted(self) -> bool:
+        """Whether chance alone would give the exit shares seen in less than 1 % of all cases."""
+        return self.share_test.p_value < ALPHA
+
+    @property
+    def cost_shifted(self) -> bool:
+        """Likewise for the mean cost."""
+        return self.cost_difference.p_value < ALPHA
+
+    @property
+    def drifted_exits(self) -> tuple[int, ...]:
+        """The exits, 0..K-1, whose scores have drifted: likewise, at any exit where nothing has."""
+        return tuple(k for k, drift in enumerate(self.scores) if drift.corrected_p < ALPHA)
+
+    @property
+    def drifted(self) -> bool:
+        """Whether shares, scores or cost have drifted: at most 3 % of the times that nothing has."""
+        return self.shares_shifted or self.cost_shifted or bool(self.drifted_exits)
+
+    @property
+    def over_budget_percent(self) -> float:
+        """The mean cost seen beyond the budget in percent of it, negative below it; NaN without a budget."""
+        return 100 * (self.cost / self.budget - 1) if self.budget > 0 else nan
+
+    @property
+    def verdict(self) -> str:
+        """What all this means, in one sentence."""
+        if not self.drifted:
+            few = "; so few could only show a large one" if self.images < FEW else ""
+            return f"No drift seen: images ({self.images:,}) are like those of calibration, up to chance{few}."
+        return f"Drift: {'; '.join(part for part in (self._shares(), self._scores(), self._costs()) if part)}."
+
+    def _shares(self) -> str:
+        if self.shares_shifted:
+            slightly = " slightly" if self.share_distance < SLIGHT else ""
+            return (
+                f"exit shares have shifted{slightly} ({percent(self.share_distance)} % of the images leave elsewhere)"
+            )
+        if self.cost_shifted:
+            return f"images leave {'later' if self.cost_difference.value > 0 else 'earlier'} on the whole"
+        return "exit shares are as promised, up to chance"
+
+    def _scores(self) -> str:
+        drifted = self.drifted_exits
+        if not drifted:
+            return ""
+        numbers = ", ".join(str(k + 1) for k in drifted)
+        where = "all exits" if len(drifted) == len(self.scores) else f"exit{'s' if len(drifted) > 1 else ''} {numbers}"
+        worst = max((self.scores[k] for k in drifted), key=lambda drift: drift.stability_index)
+        reading = {"little": "a little", "some": "somewhat", "large": "much"}[stability_reading(worst.stability_index)]
+        surer = "surer" if worst.superiority > 0.5 else "less sure"
+        return f"scores have drifted {reading} at {where} ({surer}; stability index up to {worst.stability_index:.2g})"
+
+    def _costs(self) -> str:
+        # One measure for both, or the sentence would say that nobody leaves elsewhere and all pay more.
+        if not (self.cost_difference.significant if self.shares_shifted else self.cost_shifted):
+            return "they cost what was promised, up to chance"
+        change, over = self.cost_difference.in_percent.value, self.over_budget_percent
+        text = f"images cost {abs(change):.1f} % {'more' if change > 0 else 'less'} than promised"
+        return f"{text} and {over:.1f} % more than the budget" if over > 0 else text
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What does not fit into the table, in a sentence each."""
+        low, high = self.cost_difference.in_percent.interval
+        budget = "" if np.isnan(self.over_budget_percent) else f", {self.over_budget_percent:+.2f} % against the budget"
+        return (
+            f"Exit shares: chi-square {self.share_test.statistic:.1f} with {self.share_test.degrees} degrees of "
+            f"freedom, p {p_text(self.share_test.p_value)}; {percent(self.share_distance)} % leave elsewhere.",
+            f"Mean cost: {self.cost_difference.in_percent.value:+.2f} % of what was promised (95 % interval "
+            f"{low:+.2f} to {high:+.2f}){budget}.",
+            "How accurate the policy is on these images, only labels can tell.",
+        )
+
+    def table(self) -> Table:
+        """Exits and mean cost for the console."""
+        scale = CostScale.of(self.cost_per_exit, self.unit)
+        table = Table(
+            title=f"Drift: images seen ({self.images:,}) beside calibration ({self.calibration_images:,})",
+            caption=(
+                f"PSI: stability index of the {self.policy.score}; p of its test, corrected\n"
+                "surer now: how often a new image scores above an old one, 50 is no change\n"
+                f"cost in {scale.label}"
+            ),
+        )
+        for name in ("exit", "left then %", "leave now %", "PSI", "surer now %", "p"):
+            table.add_column(name, justify="right")
+        rows = zip(self.promised_shares, self.shares, self.scores, strict=True)
+        for k, (promised, share, drift) in enumerate(rows, start=1):
+            index = f"{drift.stability_index:.3f}"
+            p = p_text(drift.corrected_p)
+            table.add_row(str(k), percent(promised), percent(share), index, f"{100 * drift.superiority:.1f}", p)
+        table.add_section()
+        table.add_row("mean cost", scale.text(self.promised_cost), scale.text(self.cost), "", "", "")
+        for name, i in (("95 % from", 0), ("to", 1)):
+            ends = [interval[i] for interval in (self.promised_cost_interval, self.cost_interval)]
+            table.add_row(name, *("-" if np.isnan(end) else scale.text(end) for end in ends), "", "", "")
+        return table
+
+    def write(self, folder: str | Path) -> tuple[Path, Path]:
+        """Write drift.csv (one row for each exit) and drift.json (everything) into the folder."""
+        folder = Path(folder)
+        rows = [
+            {
+                "exit": k + 1,
+                f"cost_{self.unit}" if self.unit else "cost": float(self.cost_per_exit[k]),
+                "promised_share_percent": 100 * float(self.promised_shares[k]),
+                "share_percent": 100 * float(self.shares[k]),
+                "chi_square": drift.test.statistic,
+                "degrees_of_freedom": drift.test.degrees,
+                "p": drift.test.p_value,
+                "corrected_p": drift.corrected_p,
+                "stability_index": drift.stability_index,
+                "surer_percent": 100 * drift.superiority,
+            }
+            for k, drift in enumerate(self.scores)
+        ]
+        csv_file, json_file = folder / "drift.csv", folder / "drift.json"
+        write_csv(csv_file, rows)
+        content = {
+            "verdict": self.verdict,
+            "drifted": self.drifted,
+            "images": self.images,
+            "calibration_images": self.calibration_images,
+            "score": self.policy.score,
+            "unit": self.unit,
+            "budget": self.budget,
+            "cost_per_exit": self.cost_per_exit,
+            "exit_shares": {
+                "promised": self.promised_shares,
+                "seen": self.shares,
+                "test": asdict(self.share_test),
+                "total_variation": self.share_distance,
+            },
+            "scores": [asdict(drift) for drift in self.scores],
+            "cost": {
+                "promised": self.promised_cost,
+                "promised_interval": self.promised_cost_interval,
+                "seen": self.cost,
+                "seen_interval": self.cost_interval,
+                "difference": asdict(self.cost_difference),
+                "difference_percent": self.cost_difference.in_percent.value,
+                "over_budget_percent": self.over_budget_percent,
+            },
+        }
+        with written_whole(json_file) as partial:
+            partial.write_text(strict_json(content), encoding="utf-8")
+        return csv_file, json_file
+
+
+def measure_drift(policy: ExitPolicy, scores: ExitScores) -> DriftReport:
+    """Compare images without labels with what the policy knows of its calibration.
+
+    Where the images leave, and how sure each exit is of all of them, are compared by chi-square tests of two samples
+    (`homogeneity`), the mean cost by drawing again (`mean_difference`): all three ask whether the images may come from
+    where those of calibration came from. How accurate the policy now is they do not say: that takes labels.
+
+    Args:
+        policy: that `calibrate` made.
+        scores: of the images, scored with the policy's temperatures; labels are not looked at.
+
+    Raises:
+        UserError: if the policy does not say what was seen at calibration, or as for `ExitPolicy.exits`.
+
+    Example:
+        >>> from ranet.calibration import calibrate
+        >>> rng = np.random.default_rng(0)
+        >>> logits, labels = rng.normal(size=(3, 2000, 10)), rng.integers(10, size=1000)
+        >>> policy = calibrate(ExitScores.from_logits(logits[:, :1000], labels), [1.0, 2.0, 4.0], budget=2.5).policy
+        >>> measure_drift(policy, ExitScores.from_logits(logits[:, 1000:])).verdict
+        'No drift seen: images (1,000) are like those of calibration, up to chance.'
+        >>> measure_drift(policy, ExitScores.from_logits(0.7 * logits[:, 1000:])).drifted_exits
+        (0, 1, 2)
+    """
+    compared, exits = policy.compared(scores), policy.exits(scores)
+    distribution, costs, promise = stored_distribution(policy), costs_of(policy), read_promise(policy)
+    counts, difference = promise.exit_counts, cost_difference(promise, exits, costs, policy.possible_exits)
+    if counts is None or difference is None:
+        raise UserError(
+            "The policy does not say how many images left at each exit when it was calibrated (predicted.images and "
+            "predicted.exit_shares), so drift from there cannot be seen: make it with ranet calibrate."
+        )
+    now = np.bincount(exits, minlength=policy.num_exits)
+    binned = [
+        (np.array(stored["counts"]), bin_counts(row, stored["edges"]))
+        for row, stored in zip(compared, distribution, strict=True)
+    ]
+    tests = [homogeneity(then, seen) for then, seen in binned]
+    corrected = holm([test.p_value for test in tests])
+    drifts = [
+        ScoreDrift(test, p, population_stability_index(then, seen), superiority(then, seen))
+        for test, p, (then, seen) in zip(tests, corrected, binned, strict=True)
+    ]
+    return DriftReport(
+        policy=policy,
+        images=scores.num_images,
+        calibration_images=promise.images,
+        promised_shares=promise.outcome.exit_shares,
+        shares=now / scores.num_images,
+        share_test=homogeneity(counts, now),
+        share_distance=total_variation(counts, now),
+        scores=tuple(drifts),
+        promised_cost=difference.promised,
+        promised_cost_interval=promise.intervals.cost,
+        cost=float(now @ costs / scores.num_images),
+        cost_interval=outcome_intervals(exits, None, costs, policy.possible_exits).cost,
+        cost_difference=difference,
+        cost_per_exit=costs,
+        unit=promise.unit,
+        budget=promise.budget,
+    )
+
+
+def p_text(p: float) -> str:
+    """A p-value for people.
+
+    Example:
+        >>> p_text(0.0432), p_text(1e-9)
+        ('0.043', '< 0.001')
+    """
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"

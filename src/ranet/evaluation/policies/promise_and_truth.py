@@ -1,0 +1,227 @@
+"""Promise and truth: what a policy's file predicts, beside what the policy does on other images."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import nan
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from rich.table import Table
+
+from ranet.calibration.goals import RISKS
+from ranet.calibration.guarantees.risk import observed_risk
+from ranet.calibration.policies.exit_policy import ExitPolicy
+from ranet.calibration.policies.intervals import Interval, OutcomeIntervals, outcome_intervals
+from ranet.calibration.policies.outcome import PolicyOutcome, evaluate_policy
+from ranet.calibration.scores.exit_scores import ExitScores
+from ranet.cost.units import CostScale
+from ranet.evaluation.policies.differences import Difference, mean_difference
+from ranet.evaluation.policies.promised import Promise, costs_of, read_promise
+from ranet.evaluation.tables import interval_of, percent, with_interval, write_csv
+from ranet.support.files import written_whole
+from ranet.support.strict_json import strict_json
+
+
+@dataclass(frozen=True, eq=False)
+class PolicyReport:
+    """What a policy promises and what it does.
+
+    Attributes:
+        policy: with the promise in its metadata, if `calibrate` made it.
+        promised: on validation; NaN where the policy says nothing.
+        promised_intervals: of its accuracy and mean cost, as the policy says them (95 %).
+        seen: on the images scored here.
+        seen_intervals: of accuracy and mean cost on all images like those scored here (95 %).
+        cost_difference: mean cost seen minus promised; None where the policy does not say what it was made on.
+        accuracy_difference: top-1 likewise, fractions; None without labels, too.
+        cost_per_exit: (K,).
+        unit: of the costs.
+        budget: that the policy was made for; NaN if it names none.
+        images: how many were scored.
+        risk: what the policy's guarantee is about, as seen; None without a guarantee, or without labels that it needs.
+    """
+
+    policy: ExitPolicy
+    promised: PolicyOutcome
+    promised_intervals: OutcomeIntervals
+    seen: PolicyOutcome
+    seen_intervals: OutcomeIntervals
+    cost_difference: Difference | None
+    accuracy_difference: Difference | None
+    cost_per_exit: npt.NDArray[np.float64]
+    unit: str
+    budget: float
+    images: int
+    risk: float | None = None
+
+    @property
+    def verdict(self) -> str:
+        """Whether cost and accuracy differ from the promise by more than chance, in one sentence."""
+        parts = []
+        if self.cost_difference is not None:
+            parts.append(f"mean cost {_signed(self.cost_difference.in_percent, 1, '%')}")
+        if self.accuracy_difference is not None:
+            parts.append(f"top-1 {_signed(self.accuracy_difference, 100, 'points')}")
+        if not parts:
+            return "The policy does not say on how many images it was made, so chance cannot be told from change."
+        return f"Seen minus promised, with 95 % intervals: {'; '.join(parts)}."
+
+    @property
+    def sentences(self) -> list[str]:
+        """What the table does not say, in a sentence each."""
+        found = [self.verdict]
+        guarantee = self.policy.metadata.get("guarantee")
+        if isinstance(guarantee, dict) and self.risk is not None:
+            about = "accuracy lost" if guarantee["risk"] == "accuracy" else "other answers than the last exit's"
+            found.append(
+                f"Guarantee: {about} at most {100 * guarantee['eps']:.4g} %; {100 * self.risk:.2f} % on these images."
+            )
+        if self.unit == "ms":
+            found.append("Milliseconds are those measured at calibration; nothing was timed now.")
+        return found
+
+    def table(self, seen_on: str = "seen") -> Table:
+        """The comparison for the console; the second column is called as the caller says, such as "on test"."""
+        scale = CostScale.of(self.cost_per_exit, self.unit)
+        budget = "" if np.isnan(self.budget) else f"\nbudget {scale.text(self.budget)}"
+        table = Table(title="The policy: promise and truth", caption=f"cost in {scale.label}{budget}")
+        for name in ("", "promised", seen_on):
+            table.add_column(name, justify="right")
+        promised, seen = self.promised, self.seen
+        cost = "-" if np.isnan(promised.mean_cost) else scale.text(promised.mean_cost)
+        table.add_row("mean cost", cost, scale.text(seen.mean_cost))
+        both = (self.promised_intervals, self.seen_intervals)
+        table.add_row("95 % interval", *(interval_text(one.cost, 1 / scale.divisor, "#.4g") for one in both))
+        table.add_row("top-1 %", percent(promised.accuracy), percent(seen.accuracy))
+        table.add_row("95 % interval", *(interval_text(one.accuracy, 100, ".2f") for one in both))
+        for k, (expected, share) in enumerate(zip(promised.exit_shares, seen.exit_shares, strict=True), start=1):
+            table.add_row(f"leave at exit {k} %", percent(expected), percent(share))
+        for k, accuracy in enumerate(seen.accuracy_per_exit, start=1):
+            left = round(seen.exit_shares[k - 1] * self.images)
+            table.add_row(f"right of those, exit {k} %", "-", with_interval(accuracy, interval_of(accuracy, left)))
+        return table
+
+    def write(self, folder: str | Path) -> tuple[Path, Path]:
+        """Write policy_report.csv (one row for each exit) and policy_report.json (everything) into the folder."""
+        folder = Path(folder)
+        rows = [
+            {
+                "exit": k + 1,
+                f"cost_{self.unit}" if self.unit else "cost": float(self.cost_per_exit[k]),
+                "threshold": [*self.policy.thresholds, nan][k],
+                "promised_share_percent": 100 * float(self.promised.exit_shares[k]),
+                "share_percent": 100 * float(self.seen.exit_shares[k]),
+                "accuracy_of_those_that_left_percent": 100 * float(self.seen.accuracy_per_exit[k]),
+            }
+            for k in range(self.policy.num_exits)
+        ]
+        csv_file, json_file = folder / "policy_report.csv", folder / "policy_report.json"
+        write_csv(csv_file, rows)
+        content = {
+            "unit": self.unit,
+            "budget": self.budget,
+            "images": self.images,
+            "cost_per_exit": self.cost_per_exit,
+            "promised": vars(self.promised),
+            "promised_intervals": vars(self.promised_intervals),
+            "seen": vars(self.seen),
+            "seen_intervals": vars(self.seen_intervals),
+            "cost_difference": self.cost_difference and vars(self.cost_difference),
+            "accuracy_difference": self.accuracy_difference and vars(self.accuracy_difference),
+            "thresholds": self.policy.thresholds,
+            "guarantee": self.policy.metadata.get("guarantee"),
+            "risk": self.risk,
+        }
+        with written_whole(json_file) as partial:
+            partial.write_text(strict_json(content), encoding="utf-8")
+        return csv_file, json_file
+
+
+def policy_report(
+    policy: ExitPolicy, scores: ExitScores, cost_per_exit: npt.ArrayLike | None = None, unit: str | None = None
+) -> PolicyReport:
+    """Apply a policy to scored images and set the result beside what the policy promises.
+
+    Both sides are samples: each has an interval for its own number of images, and whether they differ by more than
+    chance is asked with both numbers (`mean_difference`).
+
+    Args:
+        policy: as `load_policy` gives it.
+        scores: of images that the policy was not made on, with the policy's temperatures.
+        cost_per_exit: (K,); by default the costs in the policy's metadata.
+        unit: of the costs; by default the one in the metadata.
+
+    Raises:
+        UserError: if policy and scores are of different numbers of exits or temperatures, or nobody says what the
+            exits cost.
+    """
+    exits = policy.exits(scores)
+    costs = costs_of(policy, cost_per_exit)
+    promise = read_promise(policy)
+    correct = scores.correct_at(exits)
+    return PolicyReport(
+        policy=policy,
+        promised=promise.outcome,
+        promised_intervals=promise.intervals,
+        seen=evaluate_policy(policy, scores, costs),
+        seen_intervals=outcome_intervals(exits, correct, costs, policy.possible_exits),
+        cost_difference=cost_difference(promise, exits, costs, policy.possible_exits),
+        accuracy_difference=_accuracy_difference(promise, correct),
+        cost_per_exit=costs,
+        unit=promise.unit if unit is None else unit,
+        budget=promise.budget,
+        images=scores.num_images,
+        risk=_risk(policy, scores),
+    )
+
+
+def cost_difference(
+    promise: Promise, exits: npt.NDArray[np.int64], costs: npt.NDArray[np.float64], possible: npt.NDArray[np.bool_]
+) -> Difference | None:
+    """Mean cost seen minus promised; None where the promise does not say how many left where.
+
+    Args:
+        promise: of the policy.
+        exits: (N,) where the images seen leave.
+        costs: (K,).
+        possible: (K,) where images can leave under the policy.
+    """
+    promised, seen = promise.exit_counts, np.bincount(exits, minlength=len(costs))
+    if promised is None or promised[~possible].any():
+        return None
+    return mean_difference(promised[possible], seen[possible], costs[possible])
+
+
+def interval_text(interval: Interval | None, factor: float, form: str) -> str:
+    """Both ends times the factor; a dash where there is no interval.
+
+    Example:
+        >>> interval_text((0.5, 0.625), 100, ".1f"), interval_text(None, 100, ".1f")
+        ('50.0 to 62.5', '-')
+    """
+    if interval is None or np.isnan(interval).any():
+        return "-"
+    return " to ".join(format(factor * end, form) for end in interval)
+
+
+def _accuracy_difference(promise: Promise, correct: npt.NDArray[np.bool_] | None) -> Difference | None:
+    accuracy, images = promise.outcome.accuracy, promise.images
+    if correct is None or not (images and 0 <= accuracy <= 1):
+        return None
+    promised = round(accuracy * images)
+    return mean_difference([images - promised, promised], np.bincount(correct, minlength=2), [0.0, 1.0])
+
+
+def _signed(difference: Difference, factor: float, what: str) -> str:
+    meaning = "more than chance" if difference.significant else "no more than chance"
+    return f"{factor * difference.value:+.2f} {what} ({interval_text(difference.interval, factor, '+.2f')}), {meaning}"
+
+
+def _risk(policy: ExitPolicy, scores: ExitScores) -> float | None:
+    guarantee = policy.metadata.get("guarantee")
+    risk = guarantee.get("risk") if isinstance(guarantee, dict) else None
+    if risk not in RISKS or not scores.has("correct" if risk == "accuracy" else "prediction"):
+        return None
+    return observed_risk(policy, scores, risk)

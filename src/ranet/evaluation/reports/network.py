@@ -1,0 +1,178 @@
+"""Everything a network's scores can say, in one folder: tables, figures and a summary."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.figure import Figure
+from rich.console import Console
+
+from ranet.calibration.policies.exit_policy import ExitPolicy
+from ranet.calibration.policies.outcome import PolicyOutcome, evaluate_policy
+from ranet.calibration.scores.exit_scores import ExitScores
+from ranet.evaluation.curves.anytime import AnytimeCurve, anytime_curve
+from ranet.evaluation.curves.budgeted import BudgetedCurve, budgeted_curve
+from ranet.evaluation.curves.difficulty import difficulty_table
+from ranet.evaluation.curves.published import PublishedPoint, published_points
+from ranet.evaluation.figures.curves import anytime_figure, budgeted_figure, shares_figure
+from ranet.evaluation.figures.difficulty import difficulty_figure
+from ranet.evaluation.figures.gallery import Pictures, gallery_figure
+from ranet.evaluation.figures.style import save_figure
+from ranet.evaluation.tables import (
+    anytime_rows,
+    budgeted_rows,
+    budgeted_table,
+    exit_rows,
+    exits_table,
+    interval_of,
+    write_csv,
+)
+from ranet.support.console import new_console, print_table, say
+from ranet.support.files import written_whole
+from ranet.support.strict_json import strict_json
+
+
+@dataclass(frozen=True, eq=False)
+class Report:
+    """What was written, and the numbers behind it.
+
+    Attributes:
+        folder: where.
+        files: the names in it, in the order of writing.
+        anytime: each exit on all test images.
+        budgeted: the sweep; None without validation scores.
+        policy: the policy that the exit table, the gallery and the difficulty figure show; None if there is none.
+        outcome: what that policy comes to on test.
+    """
+
+    folder: Path
+    files: tuple[str, ...]
+    anytime: AnytimeCurve
+    budgeted: BudgetedCurve | None
+    policy: ExitPolicy | None
+    outcome: PolicyOutcome | None
+
+
+def write_report(
+    folder: str | Path,
+    test: ExitScores,
+    costs: npt.ArrayLike,
+    unit: str,
+    *,
+    validation: ExitScores | None = None,
+    policy: ExitPolicy | None = None,
+    published: str | Sequence[PublishedPoint] | None = None,
+    images: Pictures | None = None,
+    class_names: Sequence[str] | None = None,
+    sizes: npt.ArrayLike | None = None,
+    size_name: str = "size",
+    title: str = "",
+    name: str = "ours",
+    console: Console | None = None,
+) -> Report:
+    """Evaluate test scores, write tables and figures into a folder, and print the tables.
+
+    Always: anytime.csv, anytime.png, exits.csv, report.json. With validation scores: budgeted.csv, budgeted.png,
+    shares.png. With a policy (given, or the sweep's of ratio 1) and images: gallery.png; and sizes: difficulty.png.
+
+    Args:
+        folder: is made if need be; earlier files of the same names are replaced.
+        test: K exits, N images.
+        costs: (K,) cumulative cost of each exit.
+        unit: of the costs: "macs", "paper_ops", "ms" ...
+        validation: scores on held-out training images, for the sweep over the papers' 39 ratios.
+        policy: shown in exits.csv, the gallery and the difficulty figure.
+        published: a data set's name, or points, to draw beside ours; drawn only where the unit is theirs, paper ops.
+        images: of the test set, in its order; see `gallery_figure`.
+        class_names: by class index.
+        sizes: (N,) a number for each test image that may make it hard; see `difficulty_table`.
+        size_name: what the sizes are, with their unit.
+        title: of the figures and the summary, such as "RANet on CIFAR-10".
+        name: of our curve in the legends.
+        console: where the tables are printed; `Console(quiet=True)` for nowhere.
+
+    Raises:
+        UserError: if scores, costs, policy, images or sizes do not belong together. Nothing is written then.
+    """
+    console = console or new_console()
+    anytime = anytime_curve(test, costs)
+    # A single exit leaves nothing to decide, and its sweep would be one point.
+    swept = validation if test.num_exits > 1 else None
+    budgeted = None if swept is None else budgeted_curve(swept, test, anytime.cost)
+    if policy is None and budgeted is not None:
+        policy = budgeted.policy(int(np.abs(budgeted.ratios - 1).argmin()))
+    outcome = None if policy is None else evaluate_policy(policy, test, anytime.cost)
+    points = published_points(published) if isinstance(published, str) else tuple(published or ())
+    if points and unit != "paper_ops":
+        say(console, "The published points are in paper ops: unit=paper_ops draws them.")
+        points = ()
+
+    tables = {"anytime.csv": anytime_rows(anytime, unit), "exits.csv": exit_rows(anytime, unit, outcome)}
+    figures = {"anytime.png": anytime_figure(anytime, unit, points, _join(title, "Anytime prediction"), name)}
+    if budgeted is not None:
+        tables["budgeted.csv"] = budgeted_rows(budgeted, unit)
+        heading = _join(title, "Budgeted batch classification")
+        figures["budgeted.png"] = budgeted_figure(budgeted, anytime, unit, points, heading, name)
+        heading = _join(title, "Where images leave along the budget")
+        figures["shares.png"] = shares_figure(budgeted, anytime.cost, unit, heading)
+    if policy is not None and images is not None:
+        heading = _join(title, f"Images that left at each exit ({_name(policy)})")
+        figures["gallery.png"] = gallery_figure(policy, test, images, class_names, title=heading)
+    if policy is not None and sizes is not None:
+        table = difficulty_table(policy, test, anytime.cost, sizes)
+        heading = _join(title, f"Easy and hard images ({_name(policy)})")
+        figures["difficulty.png"] = difficulty_figure(table, anytime.cost, unit, size_name, heading)
+
+    files = (*tables, *figures, "report.json")
+    report = Report(Path(folder), files, anytime, budgeted, policy, outcome)
+    _write(report, tables, figures, strict_json(_summary(report, title, unit, test.num_images, validation)))
+    print_table(console, exits_table(anytime, unit, outcome, "" if policy is None else _name(policy)))
+    if budgeted is not None:
+        print_table(console, budgeted_table(budgeted, anytime.cost, unit))
+    say(console, f"Written to {folder}: {', '.join(files)}")
+    return report
+
+
+def _write(report: Report, tables: dict, figures: dict[str, Figure], summary: str) -> None:
+    for file, rows in tables.items():
+        write_csv(report.folder / file, rows)
+    for file, figure in figures.items():
+        save_figure(figure, report.folder / file)
+    with written_whole(report.folder / "report.json") as partial:
+        partial.write_text(summary, encoding="utf-8")
+
+
+def _summary(report: Report, title: str, unit: str, images: int, validation: ExitScores | None) -> dict[str, object]:
+    """What report.json holds."""
+    summary: dict[str, object] = {
+        "title": title,
+        "unit": unit,
+        "test_images": images,
+        "validation_images": validation.num_images if validation is not None else None,
+        "exits": exit_rows(report.anytime, unit, report.outcome),
+        "files": report.files,
+    }
+    if report.policy is not None and report.outcome is not None:
+        summary["policy"] = {
+            "name": _name(report.policy),
+            "thresholds": report.policy.thresholds,
+            "accuracy": report.outcome.accuracy,
+            "accuracy_interval": interval_of(report.outcome.accuracy, images),
+            "mean_cost": report.outcome.mean_cost,
+        }
+    if report.budgeted is not None:
+        summary["budgeted"] = budgeted_rows(report.budgeted, unit)
+    return summary
+
+
+def _name(policy: ExitPolicy) -> str:
+    family, ratio = policy.metadata.get("policy", "given"), policy.metadata.get("ratio")
+    return f"{family} policy" + (f", ratio {ratio:.3g}" if isinstance(ratio, int | float) else "")
+
+
+def _join(title: str, what: str) -> str:
+    return f"{title}\n{what}".strip()

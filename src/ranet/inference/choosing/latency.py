@@ -1,0 +1,205 @@
+"""Measuring how long every fused stage of a network takes in the early-exit engine on this machine."""
+
+from __future__ import annotations
+
+import math
+import platform
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from time import perf_counter
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from ranet.calibration.scores.in_numpy import exit_scores
+from ranet.cost.timings import Timings
+from ranet.errors import UserError
+from ranet.inference.choosing.fastest import runtime_version
+from ranet.inference.choosing.latency_profile import LatencyProfile
+from ranet.inference.choosing.open_backend import open_network
+from ranet.inference.runtimes.backend import Backend, State
+from ranet.inference.stages.fused_stages import FusedStage
+from ranet.models.fingerprint import network_fingerprint
+from ranet.models.staged import StagedNetwork
+from ranet.support.hardware import compute_threads, device_name
+from ranet.support.numbers import require_count
+
+ROUNDS = 5
+
+
+def measure_latency(
+    network: StagedNetwork,
+    batch_size: int = 1,
+    *,
+    backend: str = "auto",
+    device: torch.device | str | None = None,
+    precision: str = "float32",
+    threads: int | None = None,
+    min_run_time: float = 0.2,
+    cache: str | Path | None = None,
+    progress: Callable[[int, int], object] | None = None,
+) -> LatencyProfile:
+    """Time every fused stage of a network as the early-exit engine runs it: the stages a..b in one, for every a <= b.
+
+    A fused stage takes in what the one before it hands on, computes, and ends when its exit's logits and scores are
+    there, by which images leave; so cuts and decisions are counted in. The fused stages run one after another as those
+    of a whole network, the same several times: so each finds in the cache what it would find there when an engine
+    answers many images, neither more (as when it ran alone, over and over) nor less (as when all took turns, whose
+    weights together are several networks').
+
+    Args:
+        network: any staged network; a copy of it is run, and itself not changed.
+        batch_size: images in a batch; one of the sizes that the backend computes, where it does not compute any.
+        backend: as for `ranet.EarlyExitEngine`: "torch", "onnxruntime", "openvino", or "auto".
+        device: for PyTorch; by default where the network's parameters are.
+        precision: "float32" or "bfloat16".
+        threads: processor threads for one operator; None: one for each core that this process may use.
+        min_run_time: seconds, for each of the K (K + 1) / 2 fused stages, that all runs together take; each runs at
+            least five times.
+        cache: where graphs and the choice of "auto" are kept; None: $RANET_CACHE, or else ~/.cache/ranet.
+        progress: called again and again with how much is measured, and of how much.
+
+    Raises:
+        UserError: for a size or time that cannot be, a batch that the backend cannot run on, or if network, backend,
+            device and precision do not go together, or a package is missing.
+
+    Example:
+        >>> from ranet.models import create_network
+        >>> profile = measure_latency(create_network("msdnet_tiny"), backend="torch", min_run_time=0.001)
+        >>> profile.table_ms.shape, len(profile.batch_ms_alone_p95), profile.backend
+        ((5, 5), 5, 'torch')
+    """
+    require_count("batch_size", batch_size)
+    if not 0 < min_run_time < math.inf:
+        raise UserError(f"min_run_time={min_run_time} must be a positive number of seconds.")
+    threads_before = torch.get_num_threads()
+    try:
+        runtime = open_network(network, backend, device, precision, threads, None, cache).backend
+        if runtime.device == "meta":
+            raise UserError("device=meta cannot be timed; choose cpu or cuda.")
+        timed = time_fused_stages(runtime, batch_size, min_run_time, progress)
+        return LatencyProfile(
+            network=network_fingerprint(network, weights=False),
+            backend=runtime.name,
+            runtime_version=runtime_version(runtime.name),
+            precision=runtime.precision,
+            batch_size=batch_size,
+            image_size=runtime.facts.image_size,
+            device=runtime.device,
+            hardware=device_name(torch.device(runtime.device)),
+            threads=torch.get_num_threads() if runtime.name == "torch" else threads or compute_threads(),
+            platform=platform.platform(),
+            stages=timed,
+        )
+    finally:
+        torch.set_num_threads(threads_before)  # PyTorch's are those of the whole process
+
+
+def time_fused_stages(
+    backend: Backend, batch_size: int, min_run_time: float, progress: Callable[[int, int], object] | None = None
+) -> tuple[tuple[Timings, ...], ...]:
+    """The timings of all fused stages, as in `LatencyProfile.stages`; see `measure_latency`."""
+    if backend.fixed_sizes is not None and batch_size not in backend.fixed_sizes:
+        raise UserError(
+            f"batch_size={batch_size} must be one of {', '.join(map(str, backend.fixed_sizes))}, which are the sizes "
+            f"that the backend {backend.name} computes."
+        )
+    exits = backend.facts.num_exits
+    rows = [[FusedStage(first, last) for last in range(first, exits)] for first in range(exits)]
+    chains = covering_chains(exits)
+    try:
+        seconds = _Stopwatch(backend, batch_size, chains).seconds(min_run_time * sum(map(len, rows)), progress)
+    except UserError:
+        raise
+    except (RuntimeError, ValueError, MemoryError) as error:
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        raise UserError(
+            f"The network cannot run on a batch of {batch_size} images in the backend {backend.name} on "
+            f"{backend.device}; choose a smaller one ({lines[0].rstrip('.')})."
+        ) from error
+    return tuple(tuple(Timings.of(seconds[stage]) for stage in row) for row in rows)
+
+
+def covering_chains(num_exits: int) -> list[list[FusedStage]]:
+    """Ways through a network, from the images to the last exit, that together hold every fused stage.
+
+    Each is the one with the most fused stages that none before it holds.
+
+    Example:
+        >>> for chain in covering_chains(3):
+        ...     print([tuple(stage) for stage in chain])
+        [(0, 0), (1, 1), (2, 2)]
+        [(0, 0), (1, 2)]
+        [(0, 1), (2, 2)]
+        [(0, 2)]
+    """
+    missing = {FusedStage(first, last) for first in range(num_exits) for last in range(first, num_exits)}
+    chains = []
+    while missing:
+        best: list[list[FusedStage]] = [[]]  # from a stage to the end, the nearest stage first
+        for first in reversed(range(num_exits)):
+            ways = [[FusedStage(first, last), *best[last - first]] for last in range(first, num_exits)]
+            best.insert(0, max(ways, key=lambda way: len(missing.intersection(way))))
+        chains.append(best[0])
+        missing.difference_update(best[0])
+    return chains
+
+
+class _Stopwatch:
+    """Runs chains of fused stages on random images and times each stage."""
+
+    def __init__(self, backend: Backend, batch_size: int, chains: Sequence[Sequence[FusedStage]]) -> None:
+        self._backend = backend
+        self._size = batch_size
+        self._chains = chains
+        self._images = _random_images(batch_size, backend.facts.image_size)
+        self._rows = np.arange(batch_size)
+        self._buffers: dict[FusedStage, State] = {}
+        for stage in {stage for chain in chains for stage in chain if self._copies_into(stage)}:
+            self._buffers[stage] = backend.buffer(stage, batch_size)
+            backend.prepare(stage, self._buffers[stage])
+
+    def seconds(
+        self, run_time: float, progress: Callable[[int, int], object] | None = None
+    ) -> dict[FusedStage, list[float]]:
+        """Seconds of each run of each stage; all runs together take about the run time."""
+        for chain in self._chains:
+            self._run(chain)  # for what only the first run does
+        seconds: dict[FusedStage, list[float]] = {stage: [] for chain in self._chains for stage in chain}
+        # In rounds, so that what else runs on the machine for a while is not the fault of one chain.
+        for turn in range(ROUNDS * len(self._chains)):
+            chain = self._chains[turn % len(self._chains)]
+            passes: list[list[float]] = []
+            end = perf_counter() + run_time / ROUNDS / len(self._chains)
+            while not passes or perf_counter() < end:
+                passes.append(self._run(chain))
+            # The first has found another chain's weights in the cache; where a run is long, that does not matter.
+            for times in passes[1:] or passes:
+                for stage, time in zip(chain, times, strict=True):
+                    seconds[stage].append(time)
+            if progress is not None:
+                progress(turn + 1, ROUNDS * len(self._chains))
+        return seconds
+
+    def _run(self, chain: Sequence[FusedStage]) -> list[float]:
+        """Run a chain once and return the seconds of each stage."""
+        seconds = []
+        state: State = (self._images,)
+        for stage in chain:
+            start = perf_counter()
+            if self._copies_into(stage):
+                self._backend.copy_rows(state, self._rows if stage.first else None, self._buffers[stage], 0)
+                state = self._buffers[stage]
+            logits, state = self._backend.run(stage, state, self._size)
+            exit_scores(logits, "confidence", 1.0, None)
+            seconds.append(perf_counter() - start)
+        return seconds
+
+    def _copies_into(self, stage: FusedStage) -> bool:
+        """Whether an engine copies what the stage starts from: images, and the rows that go on, unless it is one."""
+        return stage.first == 0 or self._size > 1
+
+
+def _random_images(count: int, edge: int) -> npt.NDArray[np.float32]:
+    return np.random.default_rng(0).standard_normal((count, 3, edge, edge), dtype=np.float32)

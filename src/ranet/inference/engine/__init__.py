@@ -1,0 +1,1 @@
+"""The early-exit engine: calls, streams, single images and deadlines."""

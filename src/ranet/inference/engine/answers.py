@@ -1,0 +1,95 @@
+"""What the engine says about a batch of images."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ranet.calibration.scores.in_numpy import Floats, softmax
+from ranet.errors import UserError
+from ranet.inference.engine.plan import Plan
+
+
+@dataclass(frozen=True, eq=False)
+class Answers:
+    """The answer about each of N images, in the order in which they came.
+
+    Attributes:
+        labels: (N,) the class that the image's exit predicts, 0..C-1.
+        probabilities: (N, C) float32, the softmax at that exit, under the policy's temperature.
+        exits: (N,) the exit at which the image left, 0..K-1.
+        confidences: (N,) float32, the largest probability.
+        costs: (N,) what the image cost, in ``unit``: the cost of its exit.
+        logits: (N, C) float32, of that exit.
+        unit: of the costs.
+        error: in a stream, what is wrong with the batch that came; then N is 0. None where it was answered.
+    """
+
+    labels: npt.NDArray[np.int64]
+    probabilities: npt.NDArray[np.float32]
+    exits: npt.NDArray[np.int64]
+    confidences: npt.NDArray[np.float32]
+    costs: npt.NDArray[np.float64]
+    logits: npt.NDArray[np.float32]
+    unit: str
+    error: UserError | None = None
+
+    def __len__(self) -> int:
+        """The number of images N."""
+        return len(self.labels)
+
+    def rows(self, chosen: npt.NDArray[Any]) -> Answers:
+        """The answers about some of the images.
+
+        Args:
+            chosen: their indices, or (N,) bool.
+        """
+        names = ("labels", "probabilities", "exits", "confidences", "costs", "logits")
+        return replace(self, **{name: getattr(self, name)[chosen] for name in names})
+
+
+class AnswerSheet:
+    """Room for what exits say about N images, to be filled as they leave.
+
+    Attributes:
+        exits: (N,) the exit that has answered, -1 for none yet.
+        logits: (N, C) of that exit.
+    """
+
+    def __init__(self, size: int, num_classes: int) -> None:
+        self.exits: npt.NDArray[np.int64] = np.full(size, -1, dtype=np.int64)
+        self.logits: Floats = np.zeros((size, num_classes), dtype=np.float32)
+
+    def write(self, to: Any, exit: int, logits: Floats) -> None:
+        """Write what an exit says about some images.
+
+        Args:
+            to: n indices of the sheet, or a slice.
+            exit: the exit's index.
+            logits: (n, C).
+        """
+        self.exits[to] = exit
+        self.logits[to] = logits
+
+    def answers(self, plan: Plan, rows: Any = slice(None)) -> Answers:
+        """The answers in some rows of the sheet, copied; all of them have been written.
+
+        Args:
+            plan: by which they were found.
+            rows: indices, or a slice.
+        """
+        exits, logits = self.exits[rows].copy(), self.logits[rows].copy()
+        scaled = logits if plan.temperatures is None else logits / plan.temperatures[exits, None]
+        probabilities = softmax(scaled)
+        return Answers(
+            labels=probabilities.argmax(axis=1),
+            probabilities=probabilities,
+            exits=exits,
+            confidences=np.maximum.reduce(probabilities, axis=1),
+            costs=plan.cost_per_exit[exits],
+            logits=logits,
+            unit=plan.unit,
+        )

@@ -1,0 +1,327 @@
+"""The early-exit engine: images that are sure of their answer leave the batch, and the clock shows it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ranet.calibration.policies.exit_policy import ExitPolicy, load_policy
+from ranet.calibration.policies.given import given_policies
+from ranet.calibration.scores.in_numpy import Runs, exit_scores
+from ranet.errors import UserError
+from ranet.inference.choosing.open_backend import open_network
+from ranet.inference.engine.answers import Answers, AnswerSheet
+from ranet.inference.engine.one_image import answer_one
+from ranet.inference.engine.plan import Plan, make_plan, policy_for_budget
+from ranet.inference.engine.stream import stream
+from ranet.inference.engine.within_deadline import answer_within
+from ranet.inference.images.checked import checked_images
+from ranet.inference.runtimes.backend import LARGEST_BATCH, Backend, Precision, State, largest_size, sized
+from ranet.inference.runtimes.stage_times import StageTimes, measure_stages
+from ranet.inference.stages.fused_stages import FusedStage
+from ranet.support.numbers import require_budget, require_count, require_counts, require_milliseconds
+
+if TYPE_CHECKING:
+    import torch
+
+    from ranet.models.staged import StagedNetwork
+
+#: Batch size of a stream that nobody has measured: of those that fill the vector units, one whose states fit the cache.
+STREAM_SIZE = 32
+_NO_POLICY = "An engine needs a policy that says who leaves where; ranet calibrate solves one."
+
+
+class EarlyExitEngine:
+    """Answers images with a multi-exit network, and stops early for real.
+
+    Behind every exit that the policy uses, the images that are sure enough leave the batch; the state of the others is
+    compacted where that pays, and they go on. Stages between exits that the policy does not use run as one graph,
+    without their heads. The answers are those of the policy replayed on the logits of all exits, to rounding.
+
+    An engine belongs to one thread at a time; calls from others wait.
+
+    Args:
+        network: a network, or the folder of an exported one (`ranet.export_engine`), which needs no PyTorch.
+        policy: what decides who leaves: a policy, its file, or several of either, among which a budget chooses; None
+            for an exported folder's own.
+        backend: "torch", "onnxruntime", "openvino", or "auto": the fastest that is installed and can run the
+            network, over single images and batches of 32, measured once for each network and machine, and remembered.
+        device: for PyTorch, such as "cpu" or "cuda"; by default where the network is.
+        precision: "float32" or "bfloat16", in which the network computes and states travel. Bfloat16 changes some
+            answers: `ranet bench` says how many.
+        threads: processor threads for one operator; None: one for each core that this process may use. For PyTorch
+            it holds for the whole process, and None leaves it as it is.
+        batch_sizes: the batch sizes that OpenVINO compiles, each when it is first needed; a batch of another size is
+            padded to the next. The other backends compute batches of any size.
+        cache: where graphs and measurements are kept; None: $RANET_CACHE, or else ~/.cache/ranet.
+
+    Attributes:
+        backend: the runtime.
+        policies: all policies.
+        unit: of the costs in the answers: that of the policies, else MACs ("lazy_macs" for an MSDNet, which the engine
+            computes lazily).
+        classes: names of the classes, from an exported folder; else None.
+        preprocessing: from an exported folder, if it says so: makes of an image (`PIL.Image`) what the network reads,
+            (3, H, W); else None.
+
+    Raises:
+        UserError: if network, policy, backend, device and precision do not go together, or a package is missing.
+
+    Example:
+        >>> from ranet import create_network
+        >>> network = create_network("msdnet_tiny").eval()
+        >>> engine = EarlyExitEngine(network, ExitPolicy((0.11,) * 4), backend="torch")
+        >>> answers = engine(np.zeros((3, 3, 32, 32), dtype=np.float32))
+        >>> len(answers), answers.probabilities.shape, answers.unit
+        (3, (3, 10), 'lazy_macs')
+    """
+
+    def __init__(
+        self,
+        network: StagedNetwork | str | Path,
+        policy: ExitPolicy | str | Path | Sequence[ExitPolicy | str | Path] | None = None,
+        backend: str = "auto",
+        *,
+        device: torch.device | str | None = None,
+        precision: Precision = "float32",
+        threads: int | None = None,
+        batch_sizes: Sequence[int] | None = None,
+        cache: str | Path | None = None,
+    ) -> None:
+        if policy is None and not isinstance(network, str | Path):
+            raise UserError(_NO_POLICY)
+        opened = open_network(network, backend, device, precision, threads, batch_sizes, cache)
+        self.backend: Backend = opened.backend
+        self.classes = opened.classes
+        self.preprocessing = opened.preprocessing
+        self._stages_for = opened.stages_for
+        self._costs = opened.costs
+        self.policies = given_policies(policy) if policy is not None else list(opened.policies)
+        if not self.policies:
+            raise UserError(_NO_POLICY)
+        self._lock = threading.RLock()
+        self._buffers: dict[tuple[FusedStage, int], State] = {}
+        self._times: StageTimes | None = None
+        self._plans: dict[tuple[int, int | None], Plan] = {}
+        self.unit = self.plan().unit
+        other = next((unit for unit in (self.plan(each).unit for each in self.policies) if unit != self.unit), None)
+        if other is not None:
+            raise UserError(f"The policies of an engine must be in one unit, and these are in {self.unit} and {other}.")
+
+    def __call__(
+        self,
+        images: Any,
+        *,
+        policy: ExitPolicy | str | Path | None = None,
+        budget: float | None = None,
+        max_exit: int | None = None,
+        deadline: float | None = None,
+    ) -> Answers:
+        """Answer images.
+
+        Args:
+            images: (N, 3, H, W) floats, normalised as for training, any N; an array or a tensor.
+            policy: another than the engine's first; changing it costs nothing but the graphs that it needs.
+            budget: choose, among the engine's policies, the best that costs at most this on average, in their unit.
+            max_exit: the deepest exit that may answer, from 0: no image, however hostile, costs more than that exit.
+            deadline: milliseconds from now within which to answer. Everybody is answered at the first exit; then all go
+                on, exit by exit, while the next fused stage is expected to be done in time (by its 95th percentile),
+                and images that the policy would let leave, leave. What has not been measured yet is measured first,
+                which takes seconds and does not count: call `prepare` beforehand.
+
+        Raises:
+            UserError: for images of another shape or type or with NaN, a policy of another network, a budget that no
+                policy meets.
+        """
+        given = checked_images(images, self.backend.facts.image_size, self.backend.device)
+        if deadline is not None:
+            deadline = require_milliseconds("deadline", deadline)
+        with self._lock:
+            plan = self.plan(policy, budget, max_exit)
+            if deadline is not None:
+                times = self._measured(plan.stages)
+                return answer_within(deadline, plan, given, self.backend, times, self._buffer)
+            if len(given) > largest_size(self.backend.fixed_sizes, LARGEST_BATCH):
+                (answers,) = stream(self.backend, plan, [given], self.stream_size(plan))
+                return answers
+            if len(given) == 1:
+                return answer_one(plan, given, self.backend, self._buffer(plan.steps[0].stage, sized(self.backend, 1)))
+            return self._answer(plan, given)
+
+    def stream(
+        self,
+        batches: Iterable[Any],
+        *,
+        batch_size: int | None = None,
+        policy: ExitPolicy | str | Path | None = None,
+        budget: float | None = None,
+        max_exit: int | None = None,
+    ) -> Iterator[Answers]:
+        """Answer batches one after another, with full batches at every stage.
+
+        What goes on behind an exit waits there until ``batch_size`` images, of whatever batches, are together; the
+        deepest full queue runs first. Memory is bounded: one buffer for each stage, and the answers of a few thousand
+        images that wait for others (`ranet.inference.engine.stream.MOST_WAITING`).
+
+        Args:
+            batches: of images as for a call, of any sizes; read as they are needed.
+            batch_size: of every stage; by default `stream_size`.
+            policy: as for a call.
+            budget: as for a call.
+            max_exit: as for a call.
+
+        Yields:
+            The answers of each batch, in order. Those of a batch that is no batch of images have ``error`` set and
+            no rows; the others are answered.
+        """
+        with self._lock:
+            plan = self.plan(policy, budget, max_exit)
+            size = self.stream_size(plan) if batch_size is None else self._allowed_size(batch_size)
+        return stream(self.backend, plan, batches, size, self._lock)
+
+    def plan(
+        self, policy: ExitPolicy | str | Path | None = None, budget: float | None = None, max_exit: int | None = None
+    ) -> Plan:
+        """The steps that a call with these arguments takes."""
+        if policy is not None and budget is not None:
+            raise UserError("Say the policy or the budget, not both.")
+        if budget is not None:
+            policy = policy_for_budget(self.policies, require_budget(budget), self.unit)
+        if isinstance(policy, str | Path):
+            policy = load_policy(policy)
+        if not isinstance(policy, ExitPolicy | None):
+            raise UserError(f"policy={policy} must be an ExitPolicy or the file of one.")
+        chosen = self.policies[0] if policy is None else policy
+        key = (id(chosen), max_exit)
+        plan = self._plans.get(key)
+        if plan is None or plan.policy is not chosen:  # another may live where one has died
+            plan = make_plan(chosen, max_exit, self.backend.facts, self._stages_for, self._costs)
+            if len(self._plans) >= 256:
+                self._plans.clear()
+            self._plans[key] = plan
+        return plan
+
+    def prepare(self, sizes: Sequence[int] | None = None, *, max_exit: int | None = None) -> StageTimes:
+        """Compile and measure what the policies need, so that the first call is as fast as any later one.
+
+        From then on the engine compacts a batch only where the measurements say that it pays, and a stream has the
+        batch size that they found to be the fastest.
+
+        Args:
+            sizes: batch sizes; by default all of the backend's, or powers of two up to 64.
+            max_exit: prepare for calls with this cap, too.
+        """
+        if sizes is not None:
+            fixed = self.backend.fixed_sizes
+            # The smallest and the largest, too: between two measured sizes the engine can tell, beyond them it cannot.
+            ends = (1, LARGEST_BATCH) if fixed is None else (fixed[0], fixed[-1])
+            sizes = sorted({*(sized(self.backend, size) for size in require_counts("sizes", sizes)), *ends})
+        with self._lock:
+            plans = [self.plan(each, max_exit=cap) for each in self.policies for cap in {None, max_exit}]
+            # Plan by plan, so that what was computed last lies in the cache as it does in a call.
+            for plan in plans:
+                times = self._measured(plan.stages, sizes)
+            return times
+
+    def stream_size(self, plan: Plan | None = None) -> int:
+        """The batch size of a stream: that at which an image takes the least time, once `prepare` has measured it.
+
+        Before that it is `STREAM_SIZE`, or the largest size of the backend that is no larger.
+        """
+        stages = (plan or self.plan()).stages
+        if self._times is not None and all(stage in self._times.run for stage in stages):
+            return self._times.best_size(stages)
+        fixed = self.backend.fixed_sizes
+        return STREAM_SIZE if fixed is None else max([size for size in fixed if size <= STREAM_SIZE] or fixed[:1])
+
+    def _allowed_size(self, size: int) -> int:
+        fixed = self.backend.fixed_sizes
+        require_count("batch_size", size)
+        if fixed is not None and size not in fixed:
+            raise UserError(
+                f"batch_size={size} must be one of the sizes that are compiled, {', '.join(map(str, fixed))}; make the "
+                "engine with batch_sizes=[...]."
+            )
+        return size
+
+    def _measured(self, stages: Sequence[FusedStage], sizes: Sequence[int] | None = None) -> StageTimes:
+        """Times of these stages; other sizes than before measure everything again."""
+        known = self._times
+        if known is not None and sizes is not None and tuple(sizes) != known.sizes:
+            known = None
+        new = [stage for stage in dict.fromkeys(stages) if known is None or stage not in known.run]
+        if new:
+            measured = measure_stages(self.backend, new, known.sizes if known else sizes)
+            known = known.including(measured) if known else measured
+        assert known is not None
+        self._times = known
+        return known
+
+    def _buffer(self, stage: FusedStage, size: int) -> State:
+        """The engine's own buffer for a stage and a batch size."""
+        buffer = self._buffers.get((stage, size))
+        if buffer is None:
+            if self.backend.fixed_sizes is None:
+                # Any size is possible: part of one that has room for all.
+                largest = self._buffers.get((stage, -1))
+                if largest is None:
+                    largest = self._buffers[stage, -1] = self.backend.buffer(stage, LARGEST_BATCH)
+                buffer = tuple(array[:size] for array in largest)
+            else:
+                buffer = self.backend.buffer(stage, size)
+                self.backend.prepare(stage, buffer)
+            self._buffers[stage, size] = buffer
+        return buffer
+
+    def _compaction_pays(self, stage: FusedStage, before: int, after: int) -> bool:
+        if self._times is not None and stage in self._times.run:
+            return self._times.compaction_pays(stage, before, after, self.backend)
+        return sized(self.backend, after) < sized(self.backend, before)
+
+    def _answer(self, plan: Plan, images: Any) -> Answers:
+        """Answer a batch that no runtime finds too large, stage by stage."""
+        backend, count = self.backend, len(images)
+        sheet = AnswerSheet(count, backend.facts.num_classes)
+        if count == 0:
+            return sheet.answers(plan)
+        state = self._buffer(plan.steps[0].stage, sized(backend, count))
+        backend.copy_rows((images,), None, state, 0)
+        batch = count  # rows of the state that hold images, finished ones among them
+        rows: Any = slice(None)  # of the state: the images that are still here
+        who: Any = slice(None)  # which images these are
+        left = count
+        runs: Runs | None = None
+        for number, step in enumerate(plan.steps, 1):
+            logits, state = backend.run(step.stage, state, batch)
+            if step.looks:
+                here = logits[rows]
+                going = 0
+                if number < len(plan.steps):
+                    scores, runs = exit_scores(here, plan.policy.score, step.temperature, runs)
+                    leaves = scores >= step.threshold
+                    going = left - int(np.count_nonzero(leaves))
+                if going == 0:
+                    sheet.write(who, step.stage.last, here)
+                    break
+                if going < left:
+                    out, stay = np.flatnonzero(leaves), np.flatnonzero(~leaves)
+                    sheet.write(_of(who, out), step.stage.last, here[out])
+                    who, rows, left = _of(who, stay), _of(rows, stay), going
+                    runs = None if runs is None else Runs(runs.labels[stay], runs.lengths[stay])
+            if left < batch:
+                following = plan.steps[number].stage
+                if self._compaction_pays(following, batch, left):
+                    buffer = self._buffer(following, sized(backend, left))
+                    backend.copy_rows(state, rows, buffer, 0)
+                    state, rows, batch = buffer, slice(None), left
+        return sheet.answers(plan)
+
+
+def _of(chosen: Any, rows: npt.NDArray[np.intp]) -> Any:
+    """Some of the rows that were chosen before; a slice has chosen all."""
+    return rows if isinstance(chosen, slice) else chosen[rows]

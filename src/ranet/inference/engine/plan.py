@@ -1,0 +1,140 @@
+"""A policy as the engine follows it: which fused stages run, and who leaves behind each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import inf
+
+import numpy as np
+import numpy.typing as npt
+
+from ranet.calibration.policies.exit_policy import ExitPolicy
+from ranet.errors import UserError
+from ranet.inference.runtimes.backend import NetworkFacts
+from ranet.inference.stages.fused_stages import FusedStage, used_exits
+
+
+@dataclass(frozen=True)
+class Step:
+    """A fused stage and what happens behind it.
+
+    Attributes:
+        stage: what runs.
+        looks: whether anybody looks at its answers; not so at a cut that only an exported folder has.
+        threshold: who reaches it leaves; minus infinity at the last step.
+        temperature: what the logits are divided by.
+    """
+
+    stage: FusedStage
+    looks: bool
+    threshold: np.float32
+    temperature: float
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """The steps by which an engine follows a policy.
+
+    Attributes:
+        policy: the policy.
+        steps: in order; everybody who is left leaves behind the last.
+        temperatures: (K,) float32, of all exits; None where the policy has none.
+        cost_per_exit: (K,) what the answers say an image cost.
+        unit: of the costs.
+    """
+
+    policy: ExitPolicy
+    steps: tuple[Step, ...]
+    temperatures: npt.NDArray[np.float32] | None
+    cost_per_exit: npt.NDArray[np.float64]
+    unit: str
+
+    @property
+    def stages(self) -> list[FusedStage]:
+        """The fused stages of the steps."""
+        return [step.stage for step in self.steps]
+
+
+def make_plan(
+    policy: ExitPolicy,
+    max_exit: int | None,
+    facts: NetworkFacts,
+    stages_for: Callable[[Sequence[int]], list[FusedStage]],
+    costs: Callable[[], tuple[npt.NDArray[np.float64], str]],
+) -> Plan:
+    """The plan by which a network follows a policy.
+
+    Args:
+        policy: for this network.
+        max_exit: the deepest exit that may answer, from 0; None: the last. Where no fused stage ends there, the deepest
+            before it.
+        facts: of the network.
+        stages_for: the fused stages that end at given exits, and perhaps at others.
+        costs: gives (K,) costs and their unit, for policies that do not say what exits cost.
+
+    Raises:
+        UserError: if the policy is for another network, or there is no such exit.
+    """
+    policy.require_exits(facts.num_exits)
+    policy.require_network(facts.fingerprint)
+    deepest = None
+    if max_exit is not None:
+        if not isinstance(max_exit, int) or isinstance(max_exit, bool) or not 0 <= max_exit < facts.num_exits:
+            raise UserError(f"max_exit={max_exit} must be one of the exits 0 to {facts.num_exits - 1}.")
+        reachable = [cut for cut in facts.cuts if cut <= max_exit]
+        if not reachable:
+            raise UserError(
+                f"No exported stage ends at exit {max_exit + 1} or before: the first is exit {facts.cuts[0] + 1}; "
+                "export all exits to cap the cost there."
+            )
+        deepest = reachable[-1]
+    looked_at = used_exits(policy, deepest)
+    temperatures = None if policy.temperatures is None else np.array(policy.temperatures, dtype=np.float32)
+    thresholds = (*policy.thresholds, -inf)
+    steps = tuple(
+        Step(
+            stage,
+            looks=stage.last in looked_at,
+            threshold=np.float32(-inf if stage.last == looked_at[-1] else thresholds[stage.last]),
+            temperature=1.0 if policy.temperatures is None else policy.temperatures[stage.last],
+        )
+        for stage in stages_for(looked_at)
+    )
+    per_exit, unit = policy.metadata.get("cost_per_exit"), policy.metadata.get("unit")
+    if per_exit is None or unit is None:
+        return Plan(policy, steps, temperatures, *costs())
+    return Plan(policy, steps, temperatures, np.asarray(per_exit, dtype=np.float64), str(unit))
+
+
+def policy_for_budget(policies: Sequence[ExitPolicy], budget: float, unit: str) -> ExitPolicy:
+    """Of several policies the one with the largest predicted mean cost within a budget.
+
+    Args:
+        policies: each with a prediction (`ranet.calibrate` gives it).
+        budget: mean cost of an image, in their unit.
+        unit: its name.
+
+    Raises:
+        UserError: if none keeps within the budget, or one does not say what it costs.
+
+    Example:
+        >>> cheap, dear = (ExitPolicy((0.5,), metadata={"predicted": {"cost": cost}}) for cost in (3.0, 5.0))
+        >>> policy_for_budget([cheap, dear], 4.0, "ms") is cheap
+        True
+    """
+    predicted = [policy.metadata.get("predicted") for policy in policies]
+    costs = [float(each["cost"]) for each in predicted if isinstance(each, dict) and "cost" in each]
+    if len(costs) < len(policies):
+        raise UserError("A budget chooses among policies that say what they cost: solve them with ranet calibrate.")
+    within = [(cost, i) for i, cost in enumerate(costs) if cost <= budget]
+    if not within:
+        raise UserError(
+            f"No policy keeps within a budget of {_cost(budget)} {unit}: the cheapest costs {_cost(min(costs))} on "
+            "average; calibrate one for this budget."
+        )
+    return policies[max(within)[1]]
+
+
+def _cost(value: float) -> str:
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.4g}"

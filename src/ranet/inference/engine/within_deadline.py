@@ -1,0 +1,70 @@
+"""Answers within a deadline: everybody gets the first exit's, and for as long as there is time better ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ranet.calibration.scores.in_numpy import Runs, exit_scores
+from ranet.cost.timings import MILLISECONDS
+from ranet.inference.engine.answers import Answers, AnswerSheet
+from ranet.inference.engine.plan import Plan
+from ranet.inference.runtimes.backend import LARGEST_BATCH, Backend, State, largest_size, sized
+from ranet.inference.runtimes.stage_times import StageTimes
+from ranet.inference.stages.fused_stages import FusedStage
+
+
+def answer_within(
+    deadline: float,
+    plan: Plan,
+    images: Any,
+    backend: Backend,
+    times: StageTimes,
+    buffer_of: Callable[[FusedStage, int], State],
+) -> Answers:
+    """Answer images exit by exit, all of them at one before any goes on to the next, while there is time.
+
+    Args:
+        deadline: milliseconds from now.
+        plan: the steps.
+        images: as `checked_images` gives them.
+        backend: that runs the stages.
+        times: of the stages of the plan; a stage runs if its 95th percentile still fits.
+        buffer_of: the buffer from which a stage starts on a batch of this size.
+    """
+    count = len(images)
+    end = perf_counter() + deadline / MILLISECONDS
+    sheet = AnswerSheet(count, backend.facts.num_classes)
+    size = largest_size(backend.fixed_sizes, LARGEST_BATCH)
+    parts: list[tuple[State, npt.NDArray[np.intp], Runs | None]] = []
+    for first in range(0, count, size):
+        who = np.arange(first, min(first + size, count))
+        parts.append(((images[first : first + size],), who, None))
+    answered = False
+    for number, step in enumerate(plan.steps):
+        going = []
+        for given, who, before in parts:
+            expected = times.cautious(step.stage, sized(backend, len(who))) / MILLISECONDS
+            if answered and perf_counter() + expected > end:
+                continue  # these keep the answers that they have
+            state = buffer_of(step.stage, sized(backend, len(who)))
+            backend.copy_rows(given, None, state, 0)
+            logits, after = backend.run(step.stage, state, len(who))
+            rows: npt.NDArray[np.intp] = np.arange(len(who))
+            if step.looks:
+                scores, runs = exit_scores(logits, plan.policy.score, step.temperature, before)
+                sheet.write(who, step.stage.last, logits)
+                rows = np.flatnonzero(~(scores >= step.threshold))
+                before = None if runs is None else Runs(runs.labels[rows], runs.lengths[rows])
+            if len(rows) and number + 1 < len(plan.steps):
+                # Memory of their own, since the stage runs again for the next part.
+                kept = backend.buffer(plan.steps[number + 1].stage, len(rows))
+                backend.copy_rows(after, rows, kept, 0)
+                going.append((kept, who[rows], before))
+        parts = going
+        answered = answered or step.looks
+    return sheet.answers(plan)

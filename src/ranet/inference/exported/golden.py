@@ -1,0 +1,88 @@
+"""A golden picture in an exported folder: what the network reads of it, and what every exit answers.
+
+Whoever serves the folder with code of their own checks that code against it.
+"""
+
+from __future__ import annotations
+
+import logging
+import zlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from zipfile import BadZipFile
+
+import numpy as np
+import PIL
+from PIL import Image
+
+from ranet.errors import UserError
+from ranet.images.decoding import ImageError, read_image
+from ranet.inference.images.preprocessing import Bytes, Floats, Preprocessing
+
+log = logging.getLogger(__name__)
+
+PICTURE, ARRAYS = "golden.png", "golden.npz"
+
+
+def write_golden(folder: Path, preprocessing: Preprocessing, logits_of: Callable[[Floats], Floats]) -> dict[str, str]:
+    """Write a picture and the arrays that belong to it.
+
+    Args:
+        folder: where.
+        preprocessing: how the picture becomes the network's input.
+        logits_of: gives the logits (K, C) of all exits for an input (3, S, S).
+
+    Returns:
+        The names of the files: "picture", an 8-bit RGB PNG, and "arrays", a NumPy archive with "input", float32
+        (3, S, S), and "logits", float32 (K, C).
+    """
+    picture = Image.fromarray(golden_pixels(preprocessing.resize))
+    picture.save(folder / PICTURE, optimize=True)
+    seen = preprocessing(picture)
+    np.savez(folder / ARRAYS, input=seen, logits=logits_of(seen))
+    return {"picture": PICTURE, "arrays": ARRAYS}
+
+
+def golden_pixels(resize: int) -> Bytes:
+    """Pixels of a picture that is resized and cropped on its way to the network: gradients, and noise of integers.
+
+    Args:
+        resize: the short side in pixels before the crop; that of the picture is a third longer.
+
+    Returns:
+        uint8 (H, W, 3), wider than high.
+    """
+    height = resize + resize // 3 + 1
+    width = height + height // 4 + 1
+    y, x = np.mgrid[:height, :width]
+    gradients = (x * 255 // (width - 1), y * 255 // (height - 1), (x + y) * 255 // (width + height - 2))
+    noise = [(x * x * 7 + y * y * 13 + x * y * 5 + x * channel) % 64 - 32 for channel in (3, 8, 19)]
+    return np.clip(np.stack(gradients, 2) + np.stack(noise, 2), 0, 255).astype(np.uint8)
+
+
+def check_golden(folder: Path, golden: Mapping[str, str], preprocessing: Preprocessing) -> float:
+    """Log a warning if the picture becomes another input here than where it was exported.
+
+    Returns:
+        The largest difference between the two inputs.
+
+    Raises:
+        UserError: if a file is missing or damaged.
+    """
+    picture, arrays = (folder / golden[name] for name in ("picture", "arrays"))
+    try:
+        found = preprocessing(read_image(picture))
+        with np.load(arrays, allow_pickle=False) as archive:
+            difference = float(np.abs(found - archive["input"]).max())
+    except (ImageError, OSError, ValueError, KeyError, EOFError, BadZipFile, zlib.error) as error:
+        raise UserError(
+            f"{str(picture)!r} or {arrays.name} beside it is missing or damaged: copy the whole folder, or export the "
+            "network again with ranet export."
+        ) from error
+    if difference > 0:
+        log.warning(
+            "%s becomes another input here, by up to %.2g: Pillow %s decodes or resizes images otherwise than the one "
+            "that exported it, so answers may differ.",
+            *(picture, difference, PIL.__version__),
+        )
+    return difference

@@ -1,0 +1,232 @@
+"""ONNX graphs of a network that is here: exported once as a whole, then cut into the fused stages asked for."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+import warnings
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ranet.inference.graphs.exporter import exported
+from ranet.inference.runtimes.stage_graph import IMAGES, StageGraph, TensorSpec
+from ranet.inference.runtimes.torch_backend import network_facts
+from ranet.inference.stages.fused_stages import FusedStage
+from ranet.inference.stages.prepared import prepared
+from ranet.models.staged import StagedNetwork
+from ranet.support.extras import require
+from ranet.support.files import default_cache, written_whole
+
+# A new one whenever the graphs of a network change, so that none of the old ones is read again.
+_FORMAT = 1
+
+
+class NetworkGraphs:
+    """The fused stages of a network as ONNX graphs in float32, with any batch size (a `GraphSource`).
+
+    PyTorch takes seconds to export a network, so this is done once, with every tensor of every cut as an output, and
+    all K (K + 1) / 2 fused stages are cut out of that graph. It is kept in a folder, where the next process finds it. A
+    tensor that passes a stage by has the same name on both sides of it and is not in the stage's graph.
+
+    Args:
+        network: trained; it is copied, and what becomes of it later changes nothing here.
+        cache: the folder; by default ``graphs`` in $RANET_CACHE, or else in ~/.cache/ranet. If it cannot be written, a
+            warning says so.
+
+    Raises:
+        UserError: when a graph is asked for, if onnx or onnxscript is missing, or PyTorch cannot export the network.
+    """
+
+    def __init__(self, network: StagedNetwork, cache: str | Path | None = None) -> None:
+        self.facts = network_facts(network)
+        self._network = prepared(network).to("cpu", torch.float32)
+        self._folder = default_cache() / "graphs" if cache is None else Path(cache)
+        self._graph: _WholeGraph | None = None
+
+    def graph(self, stage: FusedStage) -> StageGraph:
+        """The graph of a fused stage, as bytes."""
+        whole = self._whole()
+        before, after = whole.cuts[stage.first], whole.cuts[stage.last + 1]
+        logits = f"logits_{stage.last}"
+        # The logits come first, whether or not they are a part of the state as well.
+        outputs = dict.fromkeys([logits, *(name for name in after if name not in before)])
+        model, inputs = whole.cut(before, list(outputs))
+        return StageGraph(model, whole.specs(before), inputs, logits, whole.specs(after))
+
+    def all_exits_graph(self) -> bytes:
+        """The whole network as one graph: "images" in, "logits_0", ..., "logits_{K-1}" out."""
+        return self._whole().cut([IMAGES], [f"logits_{k}" for k in range(self.facts.num_exits)])[0]
+
+    def _whole(self) -> _WholeGraph:
+        if self._graph is None:
+            onnx = require("onnx", "onnx", "The export of a network")
+            versions = {name: version(name) for name in ("torch", "onnx", "onnxscript", "ranet")}
+            code = _source(self._network)
+            key = json.dumps([_FORMAT, self.facts.fingerprint, versions, code]).encode()
+            path = self._folder / f"network_{hashlib.sha256(key).hexdigest()[:32]}.bin"
+            kept = None if code is None else _read(path, key)
+            if kept is None:
+                kept = _export(self._network)
+                if code is not None:
+                    _write(path, key, kept)
+            self._graph = _WholeGraph(onnx, kept)
+        return self._graph
+
+
+class _WholeGraph:
+    """An exported network, every tensor of every cut among its outputs.
+
+    Attributes:
+        cuts: the names of the state's tensors before stage 0, 1, ..., K - 1, and none after the last.
+    """
+
+    def __init__(self, onnx: Any, model: bytes) -> None:
+        self._onnx = onnx
+        self._model = onnx.load_from_string(model)
+        graph = self._model.graph
+        self.cuts: list[list[str]] = json.loads({p.key: p.value for p in self._model.metadata_props}["cuts"])
+        self._values = {value.name: value for value in [*graph.input, *graph.output]}
+        self._makers = {name: i for i, node in enumerate(graph.node) for name in node.output if name}
+
+    def specs(self, names: Sequence[str]) -> tuple[TensorSpec, ...]:
+        return tuple(
+            TensorSpec(name, tuple(size.dim_value for size in self._values[name].type.tensor_type.shape.dim[1:]))
+            for name in names
+        )
+
+    def cut(self, inputs: Sequence[str], outputs: Sequence[str]) -> tuple[bytes, tuple[str, ...]]:
+        """The part of the graph from some tensors to others, and which of the inputs it reads."""
+        graph = self._model.graph
+        weights = {weight.name: weight for weight in graph.initializer}
+        needed: set[int] = set()
+        read: set[str] = set()
+        open_names = list(outputs)
+        while open_names:
+            name = open_names.pop()
+            if name in read or not name:  # an optional input that is not given has no name
+                continue
+            read.add(name)
+            if name in inputs or name in weights or self._makers[name] in needed:
+                continue
+            needed.add(self._makers[name])
+            open_names += graph.node[self._makers[name]].input
+        used = tuple(name for name in inputs if name in read)
+        helper = self._onnx.helper
+        part = helper.make_graph(
+            [graph.node[i] for i in sorted(needed)],
+            "stage",
+            [self._values[name] for name in used],
+            [self._values[name] for name in outputs],
+            [weight for name, weight in weights.items() if name in read],
+        )
+        model = helper.make_model(part, opset_imports=self._model.opset_import, ir_version=self._model.ir_version)
+        return model.SerializeToString(), used
+
+
+class _AllCuts(nn.Module):
+    """A network whose outputs are the logits of every exit and every tensor of every cut, each of them once."""
+
+    def __init__(self, network: StagedNetwork) -> None:
+        super().__init__()
+        self.network = network
+        self.cuts: list[list[str]] = []
+        self.names: list[str] = []
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        network = self.network
+        # By identity: a stage hands on what it does not touch as the very same tensor. The tensors are kept, because
+        # the next one could get the identity of one that is gone.
+        names: dict[int, str] = {id(images): IMAGES}
+        tensors: list[Tensor] = [images]
+
+        def name(tensor: Tensor, otherwise: str) -> str:
+            if id(tensor) not in names:
+                names[id(tensor)] = otherwise
+                tensors.append(tensor)
+            return names[id(tensor)]
+
+        self.cuts = [[IMAGES]]
+        state, logits = network.stem(images), None
+        for k in range(network.num_exits):
+            state = network.advance(k, state)
+            logits = network.exit_logits(k, state, logits)
+            name(logits, f"logits_{k}")
+            if k < network.num_exits - 1:
+                travelling = state if network.heads_can_be_skipped else (*state, logits)
+                self.cuts.append([name(tensor, f"state_{k}_{i}") for i, tensor in enumerate(travelling)])
+        self.cuts.append([])
+        self.names = [names[id(tensor)] for tensor in tensors[1:]]
+        return tuple(tensors[1:])
+
+
+def _source(network: nn.Module) -> str | None:
+    """A hash of the files in which the classes of a network's modules stand; None where there is no such file.
+
+    The same weights in other code compute something else. PyTorch's own classes have its version.
+    """
+    files = set()
+    for module in network.modules():
+        for kind in type(module).__mro__:
+            if kind is not object and kind.__module__.partition(".")[0] not in ("torch", "abc", "typing"):
+                try:
+                    files.add(inspect.getfile(kind))
+                except (TypeError, OSError):  # it was typed into a console
+                    return None
+    digest = hashlib.sha256()
+    for file in sorted(files):
+        try:
+            digest.update(Path(file).read_bytes())
+        except OSError:
+            return None
+    return digest.hexdigest()
+
+
+def _export(network: StagedNetwork) -> bytes:
+    """The whole network as an ONNX model, with the names at its cuts as JSON in its metadata."""
+    onnx = require("onnx", "onnx", "The export of a network")
+    wrapped = _AllCuts(network).eval()
+    with torch.no_grad():
+        wrapped(torch.zeros(1, 3, network.image_size, network.image_size))  # for the names
+    names = ([IMAGES], wrapped.names)
+    model = exported(wrapped, network.image_size, type(network).__name__, names)
+    # Where in which source file each operator comes from: several times the size of a small network.
+    for node in model.graph.node:
+        del node.metadata_props[:]
+        node.doc_string = ""
+    for value in [*model.graph.input, *model.graph.output, *model.graph.initializer]:
+        del value.metadata_props[:]
+    del model.graph.value_info[:], model.graph.metadata_props[:], model.metadata_props[:]
+    onnx.helper.set_model_props(model, {"cuts": json.dumps(wrapped.cuts)})
+    return bytes(model.SerializeToString())
+
+
+def _read(path: Path, key: bytes) -> bytes | None:
+    """The model in a file; None if it is missing, damaged or of something else."""
+    try:
+        content = path.read_bytes()
+    except OSError:
+        return None
+    seal, model = content[:32], content[32:]
+    return model if seal == _seal(key, model) else None
+
+
+def _write(path: Path, key: bytes, model: bytes) -> None:
+    try:
+        with written_whole(path) as partial:
+            partial.write_bytes(_seal(key, model) + model)
+    except OSError as error:
+        warnings.warn(
+            f"The graph of the network cannot be kept in {path.parent} ({error.strerror or error}), so it will be "
+            "exported again next time.",
+            stacklevel=2,
+        )
+
+
+def _seal(key: bytes, model: bytes) -> bytes:
+    return hashlib.sha256(key + model).digest()

@@ -1,0 +1,1 @@
+"""Answers as rows of a file."""

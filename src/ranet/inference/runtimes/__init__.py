@@ -1,0 +1,1 @@
+"""The backends that run fused stages, and how long the stages take."""

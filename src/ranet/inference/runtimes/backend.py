@@ -1,0 +1,104 @@
+"""The small interface between the early-exit engine and the runtimes that compute."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from ranet.inference.stages.fused_stages import FusedStage
+
+Precision = Literal["float32", "bfloat16"]
+PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16")
+#: A larger batch goes through an engine in parts, where the backend itself sets no limit.
+LARGEST_BATCH = 64
+#: A tensor of a runtime, with the batch in dimension 0: a NumPy array, a PyTorch tensor.
+Array = Any
+#: What travels from one stage to the next, as in `ranet.StagedNetwork`; before the first stage: the images alone.
+State = tuple[Array, ...]
+Rows = npt.NDArray[np.intp]
+
+
+class NetworkFacts(NamedTuple):
+    """What the engine knows of a network without looking inside.
+
+    Attributes:
+        num_exits: K.
+        num_classes: C.
+        image_size: height and width of the images in pixels.
+        heads_can_be_skipped: as in `ranet.StagedNetwork`.
+        cuts: the exits (from 0) that can end a fused stage, ascending; all of them for a network that is here.
+        fingerprint: of the network and its weights (`ranet.models.network_fingerprint`).
+    """
+
+    num_exits: int
+    num_classes: int
+    image_size: int
+    heads_can_be_skipped: bool
+    cuts: tuple[int, ...]
+    fingerprint: str
+
+
+class Backend(Protocol):
+    """A runtime that computes fused stages.
+
+    It is used by one thread at a time. A state that it returned is valid until the same fused stage runs again, because
+    runtimes reuse their memory; who needs it longer copies rows of it into a buffer.
+
+    Attributes:
+        name: "torch", "onnxruntime" or "openvino".
+        precision: in which it computes, and in which states travel. Logits are always float32.
+        device: such as "cpu" or "cuda:0".
+        facts: of the network.
+        fixed_sizes: the batch sizes that it computes, ascending; None: any. A batch of another size is padded to the
+            next of them (`sized`) by rows of any content, which cost time and are ignored.
+    """
+
+    name: str
+    precision: Precision
+    device: str
+    facts: NetworkFacts
+    fixed_sizes: tuple[int, ...] | None
+
+    def prepare(self, stage: FusedStage, buffer: State) -> None:
+        """Do now what the first run of a stage on a buffer of this size would do, such as compiling it; else nothing.
+
+        The content of the buffer may be lost.
+        """
+
+    def run(self, stage: FusedStage, state: State, rows: int) -> tuple[npt.NDArray[np.float32], State]:
+        """Run a stage and return the logits (rows, C) of its exit and the state after it, () after the last exit.
+
+        The arrays have ``sized(self, rows)`` rows, or another of the fixed sizes that is no smaller, of which the first
+        ``rows`` count. It is fastest where a
+        stage gets the same arrays again and again. Both results are valid until the stage runs again.
+        """
+
+    def buffer(self, stage: FusedStage, size: int) -> State:
+        """New arrays, of any content, with room for ``size`` rows of the state that a stage starts from."""
+
+    def copy_rows(self, source: State, rows: Rows | None, target: State, at: int) -> None:
+        """Copy rows of a state (None: all of the source's) into rows ``at``, at + 1, ... of a buffer.
+
+        Images are copied in the same way, from (array,), and take on the precision and place of the buffer.
+        """
+
+
+def sized(backend: Backend, rows: int) -> int:
+    """The size of the batch that a backend computes for this number of rows: the number itself, or padded.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> sized(SimpleNamespace(fixed_sizes=(1, 8, 64)), 9), sized(SimpleNamespace(fixed_sizes=None), 9)
+        (64, 9)
+    """
+    if backend.fixed_sizes is None:
+        return rows
+    return next(size for size in backend.fixed_sizes if size >= rows)
+
+
+def largest_size(sizes: Sequence[int] | None, default: int) -> int:
+    """The largest of the batch sizes of a backend, or a default where it takes any."""
+    return default if sizes is None else sizes[-1]

@@ -1,0 +1,109 @@
+"""The backend of ONNX Runtime: float32 on the CPU, any batch size."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from ranet.errors import UserError
+from ranet.inference.runtimes.backend import Precision, Rows, State
+from ranet.inference.runtimes.numpy_states import Wiring, copy_rows, wiring, zeros
+from ranet.inference.runtimes.stage_graph import GraphSource, TensorSpec, for_runtime
+from ranet.inference.stages.fused_stages import FusedStage
+from ranet.support.extras import require
+from ranet.support.hardware import compute_threads
+
+
+class _Loaded(NamedTuple):
+    session: Any
+    wires: Wiring
+    before: tuple[TensorSpec, ...]
+
+
+class OnnxRuntimeBackend:
+    """Fused stages in ONNX Runtime (a `Backend`). States are float32 NumPy arrays, maps (B, C, H, W).
+
+    Args:
+        source: of the graphs; each is loaded when its stage is first used.
+        threads: how many compute; by default one for each core that this process may use.
+        precision: "float32".
+
+    Raises:
+        UserError: if ONNX Runtime is not installed, or the precision is "bfloat16".
+    """
+
+    name = "onnxruntime"
+    device = "cpu"
+    fixed_sizes: tuple[int, ...] | None = None
+
+    def __init__(self, source: GraphSource, threads: int | None = None, precision: Precision = "float32") -> None:
+        onnxruntime = require("onnxruntime", "onnx", "The onnxruntime backend")
+        if precision != "float32":
+            raise UserError(
+                f"ONNX Runtime does not compute in {precision} on CPUs; use precision=float32, or the openvino or "
+                "torch backend."
+            )
+        self.facts = source.facts
+        self.precision: Precision = precision
+        self._source = source
+        self._runtime = onnxruntime
+        self._options = session_options(threads)
+        self._stages: dict[FusedStage, _Loaded] = {}
+
+    def prepare(self, stage: FusedStage, buffer: State) -> None:
+        """Load the stage and run it once, so that its memory is there, unless that was done before."""
+        if stage in self._stages:
+            return
+        for array in buffer:
+            array.fill(0)
+        self.run(stage, buffer, len(buffer[0]))
+
+    def run(self, stage: FusedStage, state: State, rows: int) -> tuple[npt.NDArray[np.float32], State]:
+        """Run a stage; see `Backend.run`. What it returns is new each time, but for what passes the stage by."""
+        session, wires, _ = self._stages.get(stage) or self._load(stage)
+        made = session.run(wires.outputs, {name: state[place] for name, place in wires.inputs})
+        tensors = (*state, *made)
+        return made[0][:rows], tuple(tensors[place] for place in wires.after)
+
+    def buffer(self, stage: FusedStage, size: int) -> State:
+        """New arrays of zeros for the state that a stage starts from."""
+        loaded = self._stages.get(stage) or self._load(stage)
+        return tuple(zeros((size, *spec.shape), np.float32) for spec in loaded.before)
+
+    def copy_rows(self, source: State, rows: Rows | None, target: State, at: int) -> None:
+        """Copy rows of a state into a buffer; see `Backend.copy_rows`."""
+        copy_rows(source, rows, target, at)
+
+    def _load(self, stage: FusedStage) -> _Loaded:
+        graph = self._source.graph(stage)
+        model = for_runtime(graph.model)
+        try:
+            session = self._runtime.InferenceSession(model, self._options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # of a dozen kinds, all of the runtime's own
+            if isinstance(graph.model, Path):
+                raise UserError(f"{graph.model} is not an ONNX graph that can be read; export it again.") from error
+            raise
+        self._stages[stage] = _Loaded(session, wiring(graph), graph.before)
+        return self._stages[stage]
+
+
+def session_options(threads: int | None = None) -> Any:
+    """How sessions compute (onnxruntime.SessionOptions), one beside the other in a process.
+
+    Args:
+        threads: for one operator; None: one for each core that this process may use.
+    """
+    onnxruntime = require("onnxruntime", "onnx", "The onnxruntime backend")
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # errors; they are raised, too
+    options.intra_op_num_threads = threads or compute_threads()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
+    options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+    # Threads that wait for work keep their core busy, which makes a stage up to a third faster; when it ends they
+    # must stop at once, or they are in the way of the next stage's threads, which made that one twice as slow.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "1")
+    options.add_session_config_entry("session.force_spinning_stop", "1")
+    return options

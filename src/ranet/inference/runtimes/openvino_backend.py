@@ -1,0 +1,221 @@
+"""The backend of OpenVINO: float32 or bfloat16 on the CPU, one compiled graph for each batch size of a ladder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ranet.errors import UserError
+from ranet.inference.runtimes.backend import Array, Precision, Rows, State
+from ranet.inference.runtimes.numpy_states import copy_rows, wiring, zeros
+from ranet.inference.runtimes.stage_graph import IMAGES, GraphSource, StageGraph, TensorSpec, for_runtime
+from ranet.inference.stages.fused_stages import FusedStage
+from ranet.support.extras import require
+from ranet.support.hardware import compute_threads
+
+#: Batch sizes for which stages are compiled.
+BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64)
+
+
+class OpenVinoBackend:
+    """Fused stages in OpenVINO (a `Backend`).
+
+    A state crosses a cut as the plugin for CPUs computes: its maps lie channels last, (B, H, W, C), in the precision of
+    the computation, and the memory that one stage writes is the memory that the next one reads. NumPy has no bfloat16,
+    so those maps are uint16 arrays of the same bits. Images (B, 3, H, W), vectors and logits are float32.
+
+    A graph of one batch size takes a tenth of a second to compile and runs up to a third faster than one of any size,
+    so each fused stage is compiled for each size when it is first used or prepared.
+
+    Args:
+        source: of the graphs.
+        threads: how many compute; by default one for each core that this process may use.
+        precision: "float32" or "bfloat16".
+        batch_sizes: that are compiled; a batch is padded to the next of them.
+
+    Raises:
+        UserError: if OpenVINO is not installed, the CPU does not compute in bfloat16, or a batch size is below 1.
+    """
+
+    name = "openvino"
+    device = "cpu"
+    fixed_sizes: tuple[int, ...] | None
+
+    def __init__(
+        self,
+        source: GraphSource,
+        threads: int | None = None,
+        precision: Precision = "float32",
+        batch_sizes: Sequence[int] = BATCH_SIZES,
+    ) -> None:
+        self._core = openvino_core()
+        self._openvino = require("openvino", "openvino", "The openvino backend")
+        if precision == "bfloat16" and "BF16" not in self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+            raise UserError("This CPU does not compute in bfloat16; use precision=float32.")
+        if not batch_sizes or min(batch_sizes) < 1:
+            raise UserError(f"batch_sizes={list(batch_sizes)} must be one or more whole numbers of at least 1.")
+        self.facts = source.facts
+        self.precision: Precision = precision
+        self.fixed_sizes = tuple(sorted(set(batch_sizes)))
+        self._source = source
+        self._options = compile_options(precision, threads)
+        self._read: dict[FusedStage, tuple[StageGraph, Any]] = {}
+        self._compiled: dict[tuple[FusedStage, int], _CompiledStage] = {}
+
+    def prepare(self, stage: FusedStage, buffer: State) -> None:
+        """Compile the stage for the size of this buffer, and run it once, unless that was done before."""
+        if (stage, len(buffer[0])) in self._compiled:
+            return
+        for array in buffer:
+            array.fill(0)
+        self.run(stage, buffer, len(buffer[0]))
+
+    def run(self, stage: FusedStage, state: State, rows: int) -> tuple[npt.NDArray[np.float32], State]:
+        """Run a stage; see `Backend.run`. It returns the same arrays each time."""
+        size = len(state[0])
+        compiled = self._compiled.get((stage, size)) or self._compile(stage, size)
+        if state is not compiled.state:
+            compiled.read_from(state)
+        compiled.infer(share_outputs=True)  # else they are copied once more
+        return compiled.logits[:rows], compiled.after
+
+    def buffer(self, stage: FusedStage, size: int) -> State:
+        """New arrays of zeros for the state that a stage starts from."""
+        return tuple(self._zeros(spec, size) for spec in self._graph(stage)[0].before)
+
+    def copy_rows(self, source: State, rows: Rows | None, target: State, at: int) -> None:
+        """Copy rows of a state into a buffer; see `Backend.copy_rows`."""
+        copy_rows(source, rows, target, at)
+
+    def _zeros(self, spec: TensorSpec, size: int) -> Array:
+        if not _is_map(spec):
+            return zeros((size, *spec.shape), np.float32)
+        channels, *edges = spec.shape
+        return zeros((size, *edges, channels), np.uint16 if self.precision == "bfloat16" else np.float32)
+
+    def _graph(self, stage: FusedStage) -> tuple[StageGraph, Any]:
+        """The graph of a stage, with any batch size, and what OpenVINO has read of it."""
+        if stage not in self._read:
+            graph = self._source.graph(stage)
+            model = for_runtime(graph.model)
+            try:
+                self._read[stage] = graph._replace(model=b""), self._core.read_model(model)
+            except RuntimeError as error:
+                if isinstance(graph.model, Path):
+                    raise UserError(f"{graph.model} is not an ONNX graph that can be read; export it again.") from error
+                raise
+        return self._read[stage]
+
+    def _compile(self, stage: FusedStage, size: int) -> _CompiledStage:
+        graph, model = self._graph(stage)
+        model = model.clone()
+        model.reshape({spec.name: [size, *spec.shape] for spec in graph.before if spec.name in graph.inputs})
+        model = self._channels_last(model, {spec.name for spec in (*graph.before, *graph.after) if _is_map(spec)})
+        request = self._core.compile_model(model, "CPU", self._options).create_infer_request()
+        specs = {
+            graph.logits: TensorSpec(graph.logits, (self.facts.num_classes,)),
+            **{spec.name: spec for spec in graph.after},
+        }
+        outputs = {name: self._zeros(specs[name], size) for name in wiring(graph).outputs}
+        self._compiled[stage, size] = _CompiledStage(request, graph, outputs, self._tensor)
+        return self._compiled[stage, size]
+
+    def _channels_last(self, model: Any, maps: set[str]) -> Any:
+        """The model with its maps outside as they are in states."""
+        steps = self._openvino.preprocess.PrePostProcessor(model)
+        for ports, step in ((model.inputs, steps.input), (model.outputs, steps.output)):
+            for place, port in enumerate(ports):
+                if maps.isdisjoint(port.get_names()):
+                    continue
+                step(place).model().set_layout(self._openvino.Layout("NCHW"))
+                outside = step(place).tensor()
+                outside.set_layout(self._openvino.Layout("NHWC"))
+                if self.precision == "bfloat16":
+                    outside.set_element_type(self._openvino.Type.bf16)
+        return steps.build()
+
+    def _tensor(self, array: Array) -> Any:
+        """A tensor of OpenVINO in the memory of an array."""
+        assert array.flags.c_contiguous
+        kind = self._openvino.Type.bf16 if array.dtype == np.uint16 else self._openvino.Type.f32
+        return self._openvino.Tensor(array, self._openvino.Shape(array.shape), kind)
+
+
+class _CompiledStage:
+    """A fused stage compiled for one batch size, with the arrays that it reads and writes.
+
+    Attributes:
+        state: that it reads.
+        logits: (size, C), written by each run.
+        after: the state after the stage: arrays that each run writes, and arrays of ``state`` that pass it by.
+        infer: runs the stage.
+    """
+
+    def __init__(self, request: Any, graph: StageGraph, outputs: dict[str, Array], tensor: Any) -> None:
+        self.state: State = ()
+        self.after: State = ()
+        self.logits = outputs[graph.logits]
+        self.infer = request.infer
+        self._request = request
+        self._tensor = tensor
+        self._wires = wiring(graph)
+        self._outputs = tuple(outputs[name] for name in self._wires.outputs)
+        for name, array in outputs.items():
+            request.set_tensor(name, tensor(array))
+
+    def read_from(self, state: State) -> None:
+        """Read from these arrays from now on."""
+        known = self.state or (None,) * len(state)
+        for name, place in self._wires.inputs:
+            if state[place] is not known[place]:  # telling the runtime takes longer than looking
+                self._request.set_tensor(name, self._tensor(state[place]))
+        tensors = (*state, *self._outputs)
+        self.after = tuple(tensors[place] for place in self._wires.after)
+        self.state = state
+
+
+def openvino_core() -> Any:
+    """The openvino.Core of this process, which lives as long as the process.
+
+    The plugin for CPUs gives the thread that loads it another stack for signals, and takes it back with its Core. Of
+    two Cores that end in the order in which they were made, the last brings back the stack of the first, which is gone:
+    the next signal (a child that ends, Ctrl-C) then kills the process with a segmentation fault (OpenVINO 2026.4).
+
+    Raises:
+        UserError: if OpenVINO is not installed.
+    """
+    with _one_at_a_time:
+        return _core()
+
+
+_one_at_a_time = Lock()
+
+
+@cache
+def _core() -> Any:
+    return require("openvino", "openvino", "The openvino backend").Core()
+
+
+def compile_options(precision: Precision, threads: int | None = None) -> dict[str, str]:
+    """How OpenVINO compiles a graph: to answer one batch as soon as possible.
+
+    Args:
+        precision: in which it computes.
+        threads: None: one for each core that this process may use.
+    """
+    return {
+        "INFERENCE_PRECISION_HINT": "bf16" if precision == "bfloat16" else "f32",
+        "PERFORMANCE_HINT": "LATENCY",
+        "NUM_STREAMS": "1",
+        "INFERENCE_NUM_THREADS": str(threads or compute_threads()),
+    }
+
+
+def _is_map(spec: TensorSpec) -> bool:
+    return len(spec.shape) == 3 and spec.name != IMAGES

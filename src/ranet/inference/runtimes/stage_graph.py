@@ -1,0 +1,58 @@
+"""What runtimes that read ONNX need to know of a fused stage, wherever its graph comes from."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+from ranet.inference.runtimes.backend import NetworkFacts
+from ranet.inference.stages.fused_stages import FusedStage
+
+#: The name of the images, wherever they are a part of a state.
+IMAGES = "images"
+
+
+class TensorSpec(NamedTuple):
+    """A tensor of a state: its name in the graphs, and its shape without the batch."""
+
+    name: str
+    shape: tuple[int, ...]
+
+
+class StageGraph(NamedTuple):
+    """A fused stage as an ONNX graph with any batch size.
+
+    Attributes:
+        model: the file, or its bytes.
+        before: the state that the stage starts from, in order; the images alone for stages from the first.
+        inputs: names of the graph's inputs, some of ``before``; the others of them pass the stage by.
+        logits: name of the output with the logits (B, C) of the stage's exit.
+        after: the state after the stage, in order: outputs of the graph, and tensors of ``before`` that pass by. Empty
+            after the last exit. Where heads cannot be skipped its last tensor is the logits.
+    """
+
+    model: Path | bytes
+    before: tuple[TensorSpec, ...]
+    inputs: tuple[str, ...]
+    logits: str
+    after: tuple[TensorSpec, ...]
+
+
+def for_runtime(model: Path | bytes) -> str | bytes:
+    """Return a model as a runtime takes it: the name of its file, or its bytes where the name is not UTF-8."""
+    if isinstance(model, bytes):
+        return model
+    try:
+        return os.fsencode(model).decode()
+    except UnicodeDecodeError:
+        return model.read_bytes()
+
+
+class GraphSource(Protocol):
+    """Where the graphs of a network's fused stages come from: a network that is here, or an exported folder."""
+
+    facts: NetworkFacts
+
+    def graph(self, stage: FusedStage) -> StageGraph:
+        """The graph of a fused stage; a UserError where there is none."""

@@ -1,0 +1,139 @@
+"""The backend that is always there: PyTorch, on the CPU or a GPU."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from ranet.errors import UserError
+from ranet.inference.runtimes.backend import NetworkFacts, Precision, Rows, State
+from ranet.inference.runtimes.cuda_graphs import GraphedStages
+from ranet.inference.stages.fused_stages import FusedStage
+from ranet.inference.stages.prepared import prepared
+from ranet.models.fingerprint import network_fingerprint
+from ranet.models.staged import StagedNetwork
+
+#: Batch sizes for which a GPU's work is recorded.
+GRAPH_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+
+
+class TorchBackend:
+    """Fused stages of a network in PyTorch.
+
+    Batch normalisation is folded (`prepared`), maps lie channels last, and a GPU replays CUDA graphs, one for each
+    fused stage and batch size, so that small batches do not wait for the launching of operators.
+
+    Args:
+        network: trained; it is copied.
+        device: such as "cpu" or "cuda"; by default where the network's parameters are.
+        precision: "float32" or "bfloat16".
+
+    Raises:
+        UserError: if the device is not there.
+    """
+
+    name = "torch"
+
+    def __init__(
+        self, network: StagedNetwork, device: torch.device | str | None = None, precision: Precision = "float32"
+    ) -> None:
+        parameter = next(network.parameters())
+        place = torch.device(parameter.device if device is None else device)
+        self.facts = network_facts(network)
+        self.precision = precision
+        self._dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
+        try:
+            ready = prepared(network).to(place, self._dtype).to(memory_format=torch.channels_last)
+        except (RuntimeError, AssertionError) as error:  # the latter where PyTorch was built without the device
+            lines = str(error).strip().splitlines() or [type(error).__name__]
+            raise UserError(
+                f"The network cannot be put on the device {str(place)!r}; choose another ({lines[0].rstrip('.')})."
+            ) from error
+        self._network = ready
+        self._device = next(ready.parameters()).device
+        self.device = str(self._device)
+        self._shapes: dict[int, list[torch.Size]] = {}
+        self._graphs = GraphedStages(self._compute) if self._device.type == "cuda" else None
+        self.fixed_sizes: tuple[int, ...] | None = GRAPH_SIZES if self._graphs else None
+
+    @torch.inference_mode()
+    def prepare(self, stage: FusedStage, buffer: State) -> None:
+        """Record the stage for the size of this buffer, on a GPU; a processor has nothing to prepare."""
+        if self._graphs:
+            self._graphs.record(stage, buffer)
+
+    @torch.inference_mode()
+    def run(self, stage: FusedStage, state: State, rows: int) -> tuple[npt.NDArray[np.float32], State]:
+        """Run a stage; see `Backend.run`. The logits come to the host here, which is the one wait of an exit."""
+        logits, after = self._graphs.replay(stage, state) if self._graphs else self._compute(stage, state)
+        return logits[:rows].float().cpu().numpy(), after
+
+    @torch.inference_mode()
+    def buffer(self, stage: FusedStage, size: int) -> State:
+        """New tensors, channels last as the maps that come out of convolutions whose weights lie so."""
+        return tuple(
+            torch.empty(
+                (size, *shape),
+                dtype=self._dtype,
+                device=self._device,
+                memory_format=torch.channels_last if len(shape) == 3 else torch.contiguous_format,
+            )
+            for shape in self._shapes_before(stage.first)
+        )
+
+    @torch.inference_mode()
+    def copy_rows(self, source: State, rows: Rows | None, target: State, at: int) -> None:
+        """Copy rows of a state into a buffer; see `Backend.copy_rows`."""
+        chosen = None if rows is None else torch.from_numpy(rows).to(self._device, non_blocking=True)
+        for whole, buffer in zip(source, target, strict=True):
+            given = torch.from_numpy(whole) if isinstance(whole, np.ndarray) else whole
+            if chosen is None:
+                buffer[at : at + len(given)].copy_(given, non_blocking=True)
+            elif given.device == buffer.device and given.dtype == buffer.dtype:
+                torch.index_select(given, 0, chosen, out=buffer[at : at + len(chosen)])
+            else:
+                buffer[at : at + len(chosen)].copy_(given[chosen.to(given.device)], non_blocking=True)
+
+    def _compute(self, stage: FusedStage, state: State) -> tuple[Tensor, State]:
+        """The logits at the end of a stage, and the state after it, to which ISC adds the logits."""
+        network, collaborate = self._network, not self.facts.heads_can_be_skipped
+        logits: Tensor | None = None
+        if stage.first == 0:
+            state = network.stem(state[0])
+        elif collaborate:
+            *maps, logits = cast(tuple[Tensor, ...], state)
+            state = tuple(maps)
+        for k in range(stage.first, stage.last + 1):
+            state = network.advance(k, state)
+            if k == stage.last or collaborate:
+                logits = network.exit_logits(k, state, logits)
+        assert logits is not None
+        if stage.last == self.facts.num_exits - 1:
+            return logits, ()
+        return logits, (*state, logits) if collaborate else state
+
+    def _shapes_before(self, k: int) -> list[torch.Size]:
+        """The shapes, without the batch, of the state that stage k starts from."""
+        if not self._shapes:
+            edge = self.facts.image_size
+            state: State = (torch.zeros(1, 3, edge, edge, dtype=self._dtype, device=self._device),)
+            for stage in range(self.facts.num_exits):
+                self._shapes[stage] = [tensor.shape[1:] for tensor in state]
+                _, state = self._compute(FusedStage(stage, stage), state)
+        return self._shapes[k]
+
+
+def network_facts(network: StagedNetwork) -> NetworkFacts:
+    """What the engine wants to know of a network that is here."""
+    return NetworkFacts(
+        num_exits=network.num_exits,
+        num_classes=network.num_classes,
+        image_size=network.image_size,
+        heads_can_be_skipped=network.heads_can_be_skipped,
+        cuts=tuple(range(network.num_exits)),
+        fingerprint=network_fingerprint(network),
+    )

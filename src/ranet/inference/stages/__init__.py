@@ -1,0 +1,1 @@
+"""A network cut into fused stages, ready to answer."""

@@ -1,0 +1,1 @@
+"""The networks of the papers, one file each, with their presets and published checkpoints."""

@@ -1,0 +1,1 @@
+"""What any program needs: whole files, strict JSON, hardware, the console; knows nothing of networks."""

@@ -1,0 +1,1 @@
+"""Schedules, parameter groups, averaged weights and mixed images."""

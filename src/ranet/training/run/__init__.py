@@ -1,0 +1,1 @@
+"""What a training run needs around its loop: checkpoints, random state, progress and logs."""

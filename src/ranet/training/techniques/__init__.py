@@ -1,0 +1,1 @@
+"""Techniques for training multi-exit networks, one file each."""

@@ -1,0 +1,136 @@
+"""Which techniques a network is trained with, and which of them go together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import nn
+
+from ranet.errors import UserError, unknown_name
+from ranet.models.collaboration import InlineCollaboration
+from ranet.models.staged import StagedNetwork
+from ranet.training.techniques.distillation import check_distillation
+from ranet.training.techniques.gradient_equilibrium import Equilibrium
+from ranet.training.techniques.teachers import FirstStage, LastExit, Teacher, load_teacher
+
+LAST_EXIT, FIRST_STAGE = "last_exit", "first_stage"
+
+
+@dataclass(frozen=True)
+class Technique:
+    """A choice of Gradient Equilibrium, Inline Subnetwork Collaboration and one-for-all distillation.
+
+    Args:
+        name: for tables and figures.
+        equilibrium: "all", "coarsest" or "off" (``forward_in_stages``).
+        collaboration: whether the exits collaborate (``InlineCollaboration``).
+        detach: whether later exits' losses are kept from training earlier heads through their logits.
+        teacher: None for no distillation; "last_exit", the network's own; "first_stage", the last exit of the first of
+            two stages; a run folder, a checkpoint or "torchvision/NAME" (``load_teacher``).
+        teacher_weights: file or published name of a torchvision classifier's weights.
+        temperature: of the softmax of teacher and exits (``distillation_loss``).
+        gamma: the teacher's share of an exit's loss.
+        teach_last: whether the last exit learns from the teacher, too.
+        stages: 1, or 2: the first trains the network without collaboration and distillation; the second freezes its
+            backbone and trains new linear layers and the links between them.
+        first_stage_share: share of the epochs that the first of two stages has.
+        first_stage_run: a finished run to take as the first stage; the second then has all epochs.
+
+    Raises:
+        UserError: if a value is none of these, or the choices exclude each other.
+    """
+
+    name: str
+    equilibrium: str | bool | None = "off"
+    collaboration: bool = False
+    detach: bool = True
+    teacher: str | None = None
+    teacher_weights: str | None = None
+    temperature: float = 3.0
+    gamma: float = 0.3
+    teach_last: bool = False
+    stages: int = 1
+    first_stage_share: float = 0.5
+    first_stage_run: str | None = None
+
+    def __post_init__(self) -> None:
+        for switch in ("collaboration", "detach", "teach_last"):
+            if not isinstance(getattr(self, switch), bool):
+                raise UserError(f"technique.{switch}={getattr(self, switch)} must be true or false.")
+        if self.equilibrium not in ("all", "coarsest", "off", None, False):  # YAML reads a bare off as false
+            raise unknown_name("technique.equilibrium", str(self.equilibrium), ["all", "coarsest", "off"])
+        if self.teacher is not None:
+            check_distillation(self.temperature, self.gamma)
+        elif self.teacher_weights is not None or self.teach_last:
+            raise UserError("teacher_weights and teach_last need a technique.teacher.")
+        if self.teach_last and self.teacher == LAST_EXIT:
+            raise UserError("The last exit cannot teach itself; leave out teach_last, or choose another teacher.")
+        self._check_stages()
+
+    def _check_stages(self) -> None:
+        if self.stages not in (1, 2):
+            raise UserError(f"technique.stages={self.stages} must be 1 or 2.")
+        if self.stages == 1:
+            if self.teacher == FIRST_STAGE:
+                raise UserError("teacher=first_stage needs two stages; use technique.stages=2 or teacher=last_exit.")
+            if self.first_stage_run is not None:
+                raise UserError("first_stage_run needs two stages; use technique=imta_two_stage.")
+            return
+        if not self.collaboration and self.teacher is None:
+            raise UserError(
+                "A second stage without collaboration or a teacher would learn what the first has learned; use "
+                "technique.stages=1, technique.collaboration=true or technique.teacher=first_stage."
+            )
+        if self.teacher == LAST_EXIT:
+            raise UserError(
+                "teacher=last_exit excludes two stages: the second starts its linear layers anew, the last one too; "
+                "use technique.teacher=first_stage."
+            )
+        if not 0 < self.first_stage_share < 1:
+            raise UserError(f"technique.first_stage_share={self.first_stage_share} must be between 0 and 1.")
+
+    @property
+    def gradient_equilibrium(self) -> Equilibrium | None:
+        """The equilibrium as ``forward_in_stages`` takes it."""
+        if self.equilibrium == "all":
+            return "all"
+        return "coarsest" if self.equilibrium == "coarsest" else None
+
+    def first_stage(self) -> Technique:
+        """The technique of the first of two stages: the equilibrium alone."""
+        return Technique(f"{self.name}_first", equilibrium=self.equilibrium)
+
+    def check_network(self, network: StagedNetwork) -> None:
+        """Refuse techniques between exits for a network that has one.
+
+        Raises:
+            UserError: if so.
+        """
+        if network.num_exits < 2 and (self.gradient_equilibrium or self.collaboration or self.teacher):
+            raise UserError("Equilibrium, collaboration and distillation are between exits, and this network has one.")
+
+    def make_teacher(self, network: StagedNetwork) -> Teacher | None:
+        """The teacher of a network, which for ``first_stage`` still has the linear layers of the first.
+
+        Raises:
+            UserError: if it cannot be loaded, or has other classes.
+        """
+        if self.teacher is None:
+            return None
+        if self.teacher == LAST_EXIT:
+            return LastExit()
+        if self.teacher == FIRST_STAGE:
+            return FirstStage(network)
+        return load_teacher(self.teacher, network.num_classes, network.image_size, self.teacher_weights)
+
+    def second_stage(self, network: StagedNetwork) -> tuple[StagedNetwork, Teacher | None]:
+        """Make of the network of the first stage that of the second, with fresh linear layers, and its teacher.
+
+        Raises:
+            UserError: if the teacher cannot be loaded, or the network collaborates already.
+        """
+        teacher = self.make_teacher(network)  # before its last linear layer is gone
+        for k in range(network.num_exits):
+            network.head(k).linear.reset_parameters()
+            nn.init.zeros_(network.head(k).linear.bias)
+        return (InlineCollaboration(network, self.detach) if self.collaboration else network), teacher
