@@ -14,8 +14,7 @@ from PIL import Image, PngImagePlugin, TiffImagePlugin, features
 
 from ranet.images import decoding
 from ranet.images.decoding import FORMATS, ImageError, read_image, to_rgb
-
-from .pictures import MODES, TURNABLE, exif, noise, write_picture
+from tests.images.pictures import MODES, TURNABLE, exif, noise, write_picture
 
 RAMP = np.arange(2**16).reshape(256, 256)
 SCALED = np.round(RAMP * 255 / 65535).astype(np.uint8)

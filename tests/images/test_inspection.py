@@ -10,8 +10,7 @@ from PIL import Image
 from scipy.fft import dctn
 
 from ranet.images.inspection import Inspection, inspect_file, inspect_pixels, perceptual_hash
-
-from .pictures import MODES, noise, write_picture
+from tests.images.pictures import MODES, noise, write_picture
 
 
 def scene(seed: int, width: int = 160, height: int = 120) -> Image.Image:

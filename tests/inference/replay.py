@@ -11,8 +11,7 @@ from ranet.calibration import ExitPolicy
 from ranet.calibration.scores.in_torch import patience_scores, score_logits
 from ranet.inference import Answers
 from ranet.models import StagedNetwork
-
-from .networks import FLOAT32
+from tests.inference.networks import FLOAT32
 
 
 def all_logits(network: StagedNetwork, images: npt.NDArray[np.float32]) -> Tensor:

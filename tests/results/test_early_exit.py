@@ -6,8 +6,7 @@ from functools import cache
 import numpy as np
 
 from ranet import create_network, measure_costs
-
-from .readme import RESULTS, check_section, span
+from tests.results.readme import RESULTS, check_section, span
 
 NAME = "Early exit on the clock"
 NUMBER = r"([\d.,]+)"

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from .readme import Rows, check_section, column, rows, span
+from tests.results.readme import Rows, check_section, column, rows, span
 
 NAME = "What exit policies promise, and keep"
 NETWORKS = (

@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 
-from .readme import check_section, column, exits, prose, rows, section, span
+from tests.results.readme import check_section, column, exits, prose, rows, section, span
 
 NAME = "Small networks"
 TRAINED = {

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from .readme import Rows, check_section, column, exits, rows, span
+from tests.results.readme import Rows, check_section, column, exits, rows, span
 
 NAME = "What the training techniques are worth"
 TECHNIQUES = {10: ("plain", "ge", "isc_ofa", "ge_isc_ofa", "imta_two_stage"), 100: ("plain", "ge", "isc_ofa")}

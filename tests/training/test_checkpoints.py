@@ -8,8 +8,7 @@ import torch
 from ranet.errors import UserError
 from ranet.models import create_network
 from ranet.training import WholeFiles, checkpoint_callbacks, find_checkpoint, load_trained
-
-from .examples import OPTIONS, RECIPE, small_classifier, small_data, small_network, small_trainer
+from tests.training.examples import OPTIONS, RECIPE, small_classifier, small_data, small_network, small_trainer
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,7 @@ from torch.optim import SGD
 
 from ranet.errors import UserError
 from ranet.training import MultiExitClassifier, cosine_schedule, step_schedule
-
-from .examples import rows, small_classifier, small_data, small_network, small_trainer
+from tests.training.examples import rows, small_classifier, small_data, small_network, small_trainer
 
 WEIGHTS = [0.5, 2.0]
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import torch
 
-from .examples import rows
-from .two_processes import train
+from tests.training.examples import rows
+from tests.training.two_processes import train
 
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.slow

@@ -12,8 +12,7 @@ from torch import Tensor, nn
 from ranet.errors import UserError
 from ranet.models import InlineCollaboration
 from ranet.training.techniques.teachers import LastExit
-
-from .examples import small_classifier, small_data, small_network, small_trainer
+from tests.training.examples import small_classifier, small_data, small_network, small_trainer
 
 
 class Witness(Callback):

@@ -30,8 +30,8 @@ from ranet.cli.inputs.scoring import score, score_cache
 from ranet.cli.inputs.trained import evaluation_device, load_network_and_data
 from ranet.cli.options.bench import rival_names, settings_of
 from ranet.cli.options.policy_files import read_policies
-from ranet.cli.progress import bar
 from ranet.cli.outputs.run_folder import environment, run_folder, write_record
+from ranet.cli.progress import bar
 from ranet.cost.profile import measure_costs
 from ranet.data.module import ImageData
 from ranet.errors import UserError

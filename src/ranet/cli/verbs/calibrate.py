@@ -23,9 +23,9 @@ from ranet.cli.inputs.currency import Currency, currency
 from ranet.cli.inputs.scoring import save_scores, score, score_cache
 from ranet.cli.inputs.trained import load_network_and_data
 from ranet.cli.outputs.policies import earlier_results, forget, policy_paths, write_policies
-from ranet.cli.progress import bar
 from ranet.cli.outputs.run_folder import run_folder, write_record
 from ranet.cli.outputs.used_exits import used_exits_sentence
+from ranet.cli.progress import bar
 from ranet.errors import UserError
 from ranet.evaluation.curves.static_exits import StaticExits
 from ranet.evaluation.policies.solved import calibration_report

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from omegaconf import DictConfig, ListConfig
 
-from ranet.cli.progress import bar
 from ranet.cli.outputs.run_folder import refuse_record_of_another, write_record
+from ranet.cli.progress import bar
 from ranet.errors import UserError
 from ranet.evaluation.comparison.comparison import compare
 from ranet.evaluation.comparison.finished_runs import evaluate_command, find_runs, read_run

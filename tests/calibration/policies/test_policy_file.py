@@ -1,0 +1,252 @@
+"""Policy files that somebody damaged or made up: each is refused in one sentence, or is the same policy still."""
+
+import json
+import random
+import re
+from collections.abc import Callable
+from math import nan
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ranet.calibration import ExitPolicy, load_policy
+from ranet.errors import UserError
+from tests.calibration.policy_files import Content, full_policy, refusal, signed
+
+
+@pytest.fixture(scope="module")
+def policy(scores, costs) -> ExitPolicy:
+    return full_policy(scores, costs)
+
+
+@pytest.fixture(scope="module")
+def original(policy, tmp_path_factory) -> bytes:
+    path = tmp_path_factory.mktemp("original") / "policy.json"
+    policy.save(path)
+    return path.read_bytes()
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "policy.json"
+
+
+def strict(text: bytes) -> Any:
+    """What a reader that knows nothing of ours takes the text for; None if it is no JSON."""
+
+    def once(pairs: list[tuple[str, Any]]) -> Content:
+        assert len({key for key, _ in pairs}) == len(pairs)
+        return dict(pairs)
+
+    try:
+        return json.loads(text.decode("utf-8"), object_pairs_hook=once)
+    except (ValueError, AssertionError, RecursionError):
+        return None
+
+
+def test_the_file_is_what_the_documentation_says(policy, original):
+    content = json.loads(original)
+    assert [content["format"], content["version"]] == ["ranet exit policy", 2]
+    assert content == signed(content)
+    assert content["thresholds"] == ["never", policy.thresholds[1], "always"]
+    assert content["temperatures"] == [1.0, 1.25, 0.75, 2.0]
+    assert content["metadata"] == policy.metadata
+    assert set(content["software"]) == {"ranet", "torch", "numpy", "python"}
+    assert content["software"]["numpy"] == np.__version__
+    assert "größer" in original.decode("utf-8"), "legible"
+
+
+def same(one: Any, other: Any) -> bool:
+    """Whether two contents differ in nothing but the order of keys, which has no meaning."""
+    return json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True)
+
+
+def byte_flips(text: bytes, rng: random.Random) -> bytes:
+    place = rng.randrange(len(text))
+    return text[:place] + bytes([text[place] ^ (1 << rng.randrange(8))]) + text[place + 1 :]
+
+
+def deletions(text: bytes, rng: random.Random) -> bytes:
+    start = rng.randrange(len(text))
+    return text[:start] + text[start + rng.choice([1, 1, 2, 5, 40, 400]) :]
+
+
+def insertions(text: bytes, rng: random.Random) -> bytes:
+    place = rng.randrange(len(text) + 1)
+    piece = rng.choice(
+        [b"0", b"9", b"-", b",", b"]", b"}", b'"', b" x", b"null", b"\x00", b"\xff", b"1e999", b"[" * 5000]
+    )
+    return text[:place] + piece + text[place:]
+
+
+def truncations(text: bytes, rng: random.Random) -> bytes:
+    return text[: rng.randrange(len(text) - 1)]
+
+
+def swapped_digits(text: bytes, rng: random.Random) -> bytes:
+    digits = [match.start() for match in re.finditer(rb"\d", text)]
+    place = rng.choice(digits)
+    digit = rng.choice(b"0123456789".replace(text[place : place + 1], b""))
+    return text[:place] + bytes([digit]) + text[place + 1 :]
+
+
+def doubled_lines(text: bytes, rng: random.Random) -> bytes:
+    lines = text.splitlines(keepends=True)
+    place = rng.randrange(len(lines))
+    return b"".join([*lines[: place + 1], *lines[place:]])
+
+
+def swapped_lines(text: bytes, rng: random.Random) -> bytes:
+    lines = text.splitlines(keepends=True)
+    one, other = rng.sample(range(len(lines)), 2)
+    lines[one], lines[other] = lines[other], lines[one]
+    return b"".join(lines)
+
+
+def white_space(text: bytes, rng: random.Random) -> bytes:
+    return rng.choice([b" \n", b"\t", b"\r\n", b""]).join(text.splitlines())
+
+
+@pytest.mark.parametrize(
+    ("mutate", "times"),
+    [
+        (byte_flips, 150),
+        (deletions, 80),
+        (insertions, 80),
+        (truncations, 80),
+        (swapped_digits, 120),
+        (doubled_lines, 40),
+        (swapped_lines, 40),
+        (white_space, 10),
+    ],
+)
+def test_a_damaged_file_is_refused_or_says_the_same(
+    mutate: Callable[[bytes, random.Random], bytes], times: int, policy, original, file
+):
+    rng = random.Random(mutate.__name__)
+    refused, value = 0, strict(original)
+    for _ in range(times):
+        damaged = mutate(original, rng)
+        file.write_bytes(damaged)
+        if same(strict(damaged), value):
+            assert load_policy(file) == policy
+        else:
+            assert refusal(file), f"accepted: {damaged!r}"
+            refused += 1
+    assert refused == 0 if mutate is white_space else refused >= 0.6 * times
+
+
+def test_every_truncation_at_a_line_is_refused_as_cut_off(original, file):
+    lines = original.splitlines(keepends=True)
+    for kept in range(len(lines)):
+        file.write_bytes(b"".join(lines[:kept]))
+        assert "is not valid JSON" in refusal(file)
+        assert "cut off" in refusal(file)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('"score": "confidence"', '"score": "confidence", "score": "margin"', 'key "score" stands twice'),
+        ('"unit": "macs"', '"unit": "macs", "unit": "macs"', 'key "unit" stands twice'),
+        ('"budget": 3000000.0', '"budget": NaN', "NaN is no JSON number"),
+        ('"budget": 3000000.0', '"budget": -Infinity', "-Infinity is no JSON number"),
+        ('"budget": 3000000.0', '"budget": 1e999', "1e999 is too large a number"),
+        ('"budget": 3000000.0', '"budget": ' + "7" * 5000, r"777777777777\.\.\. is too large a number"),
+        ('"budget": 3000000.0', '"budget": ' + "[" * 200 + "]" * 200, "nested deeper than 64"),
+        ('"budget": 3000000.0', '"budget": ' + "[" * 100_000 + "]" * 100_000, "nested deeper than 64"),
+        ('"budget": 3000000.0', '"budget": ' + '{"a":' * 100_000, "nested deeper than 64"),
+        ('"budget": 3000000.0', '"budget": 03', "expecting ',' delimiter at line"),
+        ('"budget": 3000000.0', '"budget": "a\tb"', "invalid control character at line"),
+        ('"budget": 3000000.0', "'budget': 3e6", "expecting property name enclosed in double quotes at line"),
+        ('"budget": 3000000.0', '"budget": 3000001.0', "was changed after ranet wrote it"),
+        ('"version": 2', '"version": 3', r"was written by a newer ranet \(version 3; this one reads 2\): update ranet"),
+        ('"version": 2', '"version": 1', "has version 1 and this ranet reads 2: solve it again"),
+        ('"version": 2', '"version": "2"', 'must have a whole number as "version", not "2"'),
+        ('"ranet exit policy"', '"ranet costs"', "is no exit policy"),
+        ('"checksum": "', '"checksum": "0', "its checksum does not fit"),
+        ('"checksum"', '"check"', "it has no checksum"),
+    ],
+)
+def test_each_kind_of_damage_has_its_own_sentence(old, new, message, original, file):
+    text = original.decode()
+    assert text.count(old) == 1
+    file.write_text(text.replace(old, new))
+    assert re.search(message, refusal(file)), refusal(file)
+
+
+@pytest.mark.parametrize("text", ["", " ", "{", "nonsense", "null", "3", '"text"', "[]", "{}", "[0.5]", "{} {}"])
+def test_what_was_never_a_policy_is_named(text, file):
+    file.write_text(text)
+    assert re.search("is not valid JSON|is no exit policy", refusal(file))
+
+
+def test_what_cannot_be_read_is_named(tmp_path):
+    assert "does not exist" in refusal(tmp_path / "policy.json")
+    (tmp_path / "folder").mkdir()
+    assert "is a folder; name one of the policies in it" in refusal(tmp_path / "folder")
+    (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
+    assert "is no text" in refusal(tmp_path / "binary")
+    (tmp_path / "sixteen").write_text("{}", encoding="utf-16")
+    assert "is no text" in refusal(tmp_path / "sixteen")
+
+
+@pytest.mark.parametrize(
+    ("metadata", "message"),
+    [
+        ({"budget": "much"}, 'metadata.budget must be a positive number or null, not "much"'),
+        ({"predicted": {"cost": 3.0}}, "metadata.predicted.images is missing"),
+        ({"network": "msdnet_tiny"}, "metadata.network must be an object"),
+        ({"cost_per_exit": [1.0, nan]}, "metadata.cost_per_exit must be a cost for each of the 2 exits"),
+        ({"path": Path("policy.json")}, "PosixPath is not JSON serializable"),
+        ({"seed": 10**400}, "is too large a number"),
+        ({"seed": 10**5000}, "cannot be saved"),
+    ],
+)
+def test_what_could_not_be_loaded_is_not_saved(metadata, message, file):
+    ExitPolicy((0.5,)).save(file)
+    with pytest.raises(UserError, match=message):
+        ExitPolicy((0.25,), metadata=metadata).save(file)
+    assert load_policy(file) == ExitPolicy((0.5,))
+    assert list(file.parent.iterdir()) == [file]
+
+
+@pytest.mark.parametrize("fails", ["write_bytes", "replace"])
+def test_a_failing_write_leaves_the_earlier_file(fails, policy, original, file, monkeypatch):
+    file.write_bytes(original)
+
+    def fail(*_: object) -> None:
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(Path, fails, fail)
+    with pytest.raises(OSError, match="No space"):
+        ExitPolicy((0.5,)).save(file)
+    monkeypatch.undo()
+    assert file.read_bytes() == original
+    assert list(file.parent.iterdir()) == [file]
+    assert load_policy(file) == policy
+
+
+def test_names_that_are_not_unicode_survive(file):
+    """A file name of bytes that are not UTF-8 is half a surrogate pair in Python."""
+    policy = ExitPolicy((0.5,), metadata={"checkpoint": b"runs/\xe4/last.ckpt".decode("utf-8", "surrogateescape")})
+    policy.save(file)
+    assert load_policy(file) == policy
+    assert file.read_bytes().decode("utf-8")
+
+
+def test_a_policy_of_another_network_is_refused(policy, original, file):
+    file.write_bytes(original)
+    loaded = load_policy(file)
+    loaded.require_network("0123456789abcdef")
+    with pytest.raises(
+        UserError, match=r"another network \(its fingerprint is 0123456789abcdef, .* is ffff\): calibrate"
+    ):
+        loaded.require_network("ffff")
+
+
+@pytest.mark.parametrize("metadata", [{}, {"network": {"name": "msdnet_tiny"}}, {"network": "msdnet_tiny"}])
+def test_a_policy_that_names_no_network_fits_any(metadata):
+    ExitPolicy((0.5,), metadata=metadata).require_network("0123456789abcdef")
