@@ -57,7 +57,7 @@ def test_skipping_heads_saves_what_the_heads_cost() -> None:
 
 
 def test_macs_and_paper_ops_of_a_head_by_hand() -> None:
-    head = create_network("msdnet_tiny", num_classes=10).head(0).to("meta").eval()
+    head = create_network("msdnet_tiny", num_classes=10).heads[0].to("meta").eval()
     channels = head.conv1.conv.in_channels
     images = torch.empty(1, channels, 8, 8, device="meta")
     macs = 9 * channels * 128 * 16 + 9 * 128 * 128 * 4 + 128 * 10

@@ -60,13 +60,13 @@ def test_later_losses_train_earlier_linear_layers_only_without_detach(name: str,
     for j in range(network.num_exits):
         network.zero_grad()
         cross_entropy(logits[j], labels).backward(retain_graph=True)
-        assert bool(network.head(j).linear.weight.grad.any())  # type: ignore[union-attr]
+        assert bool(network.readouts[j].weight.grad.any())  # type: ignore[union-attr]
         for earlier in range(j):
-            own = [network.head(earlier).linear, *([network.links[earlier - 1]] if earlier else [])]
+            own = [network.readouts[earlier], *([network.links[earlier - 1]] if earlier else [])]
             reached = [p.grad is not None and bool(p.grad.any()) for module in own for p in module.parameters()]
             assert any(reached) != detach
             if not detach:
-                assert bool(network.head(earlier).linear.weight.grad.any())  # type: ignore[union-attr]
+                assert bool(network.readouts[earlier].weight.grad.any())  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("name", TINY)
@@ -74,13 +74,14 @@ def test_it_is_a_staged_network_like_any_other(name: str) -> None:
     network = collaborating(name).eval()
     images = torch.randn(3, 3, 32, 32)
     logits = network(images)
-    state, previous = network.stem(images), None
+    state = network.stem(images)
     for k in range(network.num_exits):
         state = network.advance(k, state)
-        previous = network.classify(k, state, previous)
-        torch.testing.assert_close(previous, logits[k])
+        answer = network.answer(k, state)
+        torch.testing.assert_close(answer, logits[k])
         torch.testing.assert_close(network.forward_to(images, k), logits[k])
-        assert network.features(k, state).shape == (3, network.head(k).linear.in_features)
+        assert network.features(k, state).shape == (3, network.readouts[k].in_features)
+        state = network.carry(k, state, answer)
     assert not torch.allclose(logits[1], network.network(images)[1])
     assert torch.equal(logits[0], network.network(images)[0])
 
@@ -93,7 +94,7 @@ def test_costs_count_the_links_and_know_that_no_head_can_be_skipped(name: str) -
     plain = create_network(name, num_classes=100)
     before, after = ranet.measure_costs(plain), ranet.measure_costs(InlineCollaboration(plain))
     classes = 100
-    links = [0, *(2 * classes * plain.head(k).linear.in_features for k in range(1, plain.num_exits))]
+    links = [0, *(2 * classes * plain.readouts[k].in_features for k in range(1, plain.num_exits))]
     assert after.macs.backbone == before.macs.backbone
     assert [a - b for a, b in zip(after.macs.heads, before.macs.heads, strict=True)] == links
     assert before.heads_can_be_skipped
@@ -103,7 +104,7 @@ def test_costs_count_the_links_and_know_that_no_head_can_be_skipped(name: str) -
 
 
 def _links(network: StagedNetwork) -> list[CollaborationLink]:
-    widths = [network.head(k).linear.in_features for k in range(1, network.num_exits)]
+    widths = [network.readouts[k].in_features for k in range(1, network.num_exits)]
     return [CollaborationLink(network.num_classes, width) for width in widths]
 
 
@@ -124,7 +125,3 @@ def test_what_cannot_collaborate_is_refused() -> None:
         InlineCollaboration(collaborating("msdnet"))
     with pytest.raises(UserError, match="this network has one"):
         InlineCollaboration(create_network("msdnet", blocks=1, base=3))
-    network = collaborating("msdnet")
-    state = network.advance(1, network.advance(0, network.stem(torch.randn(2, 3, 32, 32))))
-    with pytest.raises(ValueError, match="give its logits as previous_logits"):
-        network.classify(1, state)

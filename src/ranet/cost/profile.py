@@ -190,13 +190,13 @@ def _stage_costs(network: StagedNetwork, image_size: int) -> tuple[StageCosts, S
     checked_state(network, "stem", state, 1)
     backbone: list[Operations] = []
     heads: list[Operations] = []
-    logits = None
     for k in range(network.num_exits):
         counted, state = count_operations(partial(network.advance, k, state))
         checked_state(network, "advance", state, 1)
         backbone.append(counted)
-        counted, logits = count_operations(partial(network.exit_logits, k, state, logits))
+        counted, logits = count_operations(partial(network.answer, k, state))
         heads.append(counted)
+        state = network.carry(k, state, logits)
     backbone[0] = Operations(stem.macs + backbone[0].macs, stem.paper_ops + backbone[0].paper_ops)
     return _by_name("macs", backbone, heads), _by_name("paper_ops", backbone, heads)
 

@@ -19,10 +19,11 @@ if TYPE_CHECKING:
         list_networks,
         network_preset,
     )
-    from ranet.models.staged import StagedNetwork, State
+    from ranet.models.staged import LinearHeads, StagedNetwork, State
 
 __all__ = [
     "InlineCollaboration",
+    "LinearHeads",
     "MSDNet",
     "Preset",
     "RANet",
@@ -50,6 +51,6 @@ _PARTS = {
         "list_networks",
         "network_preset",
     ],
-    "ranet.models.staged": ["StagedNetwork", "State"],
+    "ranet.models.staged": ["LinearHeads", "StagedNetwork", "State"],
 }
 __getattr__, __dir__ = lazy_exports(__name__, _PARTS)

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ranet.errors import UserError
-from ranet.models.staged import StagedNetwork, State
+from ranet.models.staged import LinearHeads, StagedNetwork, State, with_linear_heads
 from ranet.models.staged_checks import check_attributes
 
 
@@ -37,7 +37,7 @@ class CollaborationLink(nn.Module):
         return self.linear(F.relu(self.norm(self.expand(previous_logits))))
 
 
-class InlineCollaboration(StagedNetwork):
+class InlineCollaboration(LinearHeads):
     """A staged network whose exits use the predictions of the exits before them.
 
     Exit 0 answers as in the network; every later exit adds to its own logits a learned function of the logits of the
@@ -45,7 +45,7 @@ class InlineCollaboration(StagedNetwork):
     for Training Adaptive Deep Networks", ICCV 2019, section 3.2 (with ``detach``; its code trains without).
 
     Args:
-        network: any staged network of at least two exits; it becomes a part of this one, with its weights.
+        network: any network with linear heads and at least two exits; it becomes a part of this one, with its weights.
         detach: keep the losses of later exits from training the earlier heads through their logits.
 
     Raises:
@@ -58,8 +58,6 @@ class InlineCollaboration(StagedNetwork):
         168436
     """
 
-    heads_can_be_skipped = False
-
     def __init__(self, network: StagedNetwork, detach: bool = True) -> None:
         check_attributes(network)
         super().__init__(network.num_classes, network.image_size)
@@ -67,11 +65,10 @@ class InlineCollaboration(StagedNetwork):
             raise UserError("The exits of this network collaborate already; wrap the network inside it.")
         if network.num_exits < 2:
             raise UserError("Collaboration is between exits, and this network has one; use a network of two or more.")
-        self.network = network
+        self.network = with_linear_heads(network)
         self.detach = detach
         self.links = nn.ModuleList(
-            CollaborationLink(network.num_classes, network.head(k).linear.in_features)
-            for k in range(1, network.num_exits)
+            CollaborationLink(network.num_classes, readout.in_features) for readout in self.network.readouts[1:]
         )
 
     @property
@@ -84,26 +81,26 @@ class InlineCollaboration(StagedNetwork):
         return self.network.stem(images)
 
     def advance(self, k: int, state: State) -> State:
-        """Run the backbone to exit k, as the network inside does."""
-        return self.network.advance(k, state)
+        """Run the backbone to exit k, as the network inside does; the logits of exit k - 1 pass by."""
+        if k == 0:
+            return self.network.advance(k, state)
+        return (*self.network.advance(k, state[:-1]), state[-1])
 
     def features(self, k: int, state: State) -> Tensor:
         """Return the features of head k, as the network inside does: (B, F_k)."""
-        return self.network.features(k, state)
+        return self.network.features(k, state[:-1] if k else state)
 
-    def classify(self, k: int, state: State, previous_logits: Tensor | None = None) -> Tensor:
-        """Return the logits (B, C) of exit k, from its features and the logits of exit k - 1.
-
-        Raises:
-            ValueError: if k > 0 and there are no previous logits.
-        """
-        logits = self.network.classify(k, state)
+    def answer(self, k: int, state: State) -> Tensor:
+        """Return the logits (B, C) of exit k, from its features and the logits of exit k - 1."""
+        logits = super().answer(k, state)
         if k == 0:
             return logits
-        if previous_logits is None:
-            raise ValueError(f"Exit {k} collaborates with exit {k - 1}: give its logits as previous_logits.")
-        return logits + self.links[k - 1](previous_logits.detach() if self.detach else previous_logits)
+        return logits + self.links[k - 1](state[-1].detach() if self.detach else state[-1])
+
+    def carry(self, k: int, state: State, answer: Tensor) -> State:
+        """Put the logits of exit k at the end of the state, in place of those of exit k - 1."""
+        return (*(state[:-1] if k else state), answer)
 
     def after_features(self) -> list[nn.Module]:
-        """The linear layers of the heads, and the links between them."""
+        """Return the linear layers of the heads, and the links between them."""
         return [*super().after_features(), *self.links]

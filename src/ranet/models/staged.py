@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, cast
+from collections.abc import Callable, Iterator
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from ranet.errors import UserError
 
-if TYPE_CHECKING:
-    from ranet.models.papers.layers import ExitHead
-
 State = tuple[Tensor, ...]
+#: Gives the state that head k reads, and the state that the rest of the network goes on with.
+Fork = Callable[[int, State], tuple[State, State]]
 
 
 class StagedNetwork(nn.Module, ABC):
@@ -25,27 +25,24 @@ class StagedNetwork(nn.Module, ABC):
         state = network.stem(images)
         for k in range(network.num_exits):
             state = network.advance(k, state)
-            logits = network.classify(k, state)
+            logits = network.answer(k, state)
+            state = network.carry(k, state, logits)
 
     A state is a flat tuple of floating-point tensors with the batch in dimension 0. It holds what head k and the later
-    stages need and nothing else, so an image leaves a batch by ``state = tuple(t[alive] for t in state)``. Its last
-    tensor is the map that head k reads.
+    stages need and nothing else, so an image leaves a batch by ``state = tuple(t[alive] for t in state)``.
 
     A network of your own calls ``super().__init__(num_classes, image_size)``, has ``heads`` (or sets ``num_exits``),
-    and defines `stem`, `advance` and `classify`: the engine, costs, calibration, training and export need nothing
-    else. What retrains the linear layers of the heads (two stages) or builds exits on each other (collaboration) needs
-    a ``linear`` layer in each head and `features`, on which `classify` then stands by itself.
+    and defines `stem`, `advance` and `answer`: the engine, costs, calibration, training and export need nothing else.
+    If its heads build on each other it defines `carry`, too; if their last layers are linear, `LinearHeads` makes it
+    ready for collaboration between exits and for training in two stages.
 
     Attributes:
         num_classes: number of classes C.
         image_size: height and width in pixels of the images that the network was built for.
         heads: a module for each of the K exits.
-        heads_can_be_skipped: whether exit k can be answered without running the heads before it. If not, `classify`
-            takes the logits of exit k - 1 as its third argument.
     """
 
     heads: nn.ModuleList
-    heads_can_be_skipped: bool = True
     _num_exits: int | None = None
 
     def __init__(self, num_classes: int, image_size: int) -> None:
@@ -62,6 +59,11 @@ class StagedNetwork(nn.Module, ABC):
     def num_exits(self, count: int) -> None:
         self._num_exits = count
 
+    @property
+    def heads_can_be_skipped(self) -> bool:
+        """Whether exit k can be answered without running the heads before it: nothing carries their answers."""
+        return type(self).carry is StagedNetwork.carry
+
     @abstractmethod
     def stem(self, images: Tensor) -> State:
         """Turn images (B, 3, H, W) into the state that stage 0 starts from."""
@@ -70,63 +72,106 @@ class StagedNetwork(nn.Module, ABC):
     def advance(self, k: int, state: State) -> State:
         """Run the backbone from exit k - 1 (or the stem) to exit k."""
 
-    def features(self, k: int, state: State) -> Tensor:
-        """Return what the linear layer of head k reads, one vector per image: (B, F_k).
+    @abstractmethod
+    def answer(self, k: int, state: State) -> Tensor:
+        """Run head k on the state that ``advance(k, ...)`` returned, and return its logits (B, C)."""
 
-        Raises:
-            UserError: if the network defines no features.
+    def carry(self, k: int, state: State, answer: Tensor) -> State:
+        """Return the state that stage k + 1 starts from: here as it is, without the answer of exit k.
+
+        A network whose later exits build on earlier answers puts the answer into the state, as the same tensor.
         """
-        raise UserError(f"{type(self).__name__} must define classify, or features and a layer heads[k].linear.")
+        return state
 
-    def head(self, k: int) -> ExitHead:
-        """Return head k as one with a linear layer.
-
-        Raises:
-            UserError: if it has none.
-        """
-        head = self.heads[k]
-        if not isinstance(getattr(head, "linear", None), nn.Linear):
-            raise UserError(
-                f"{type(self).__name__} has no nn.Linear heads[{k}].linear, which collaboration between exits and "
-                "training in two stages need."
-            )
-        return cast("ExitHead", head)
-
-    def after_features(self) -> list[nn.Module]:
-        """The modules that turn the features into logits: what is left to train when the backbone is frozen."""
-        return [self.head(k).linear for k in range(self.num_exits)]
-
-    def classify(self, k: int, state: State, previous_logits: Tensor | None = None) -> Tensor:
-        """Return the logits (B, C) of exit k.
+    def walk(self, images: Tensor, fork: Fork | None = None) -> Iterator[tuple[int, State, Tensor]]:
+        """Run the network from exit to exit.
 
         Args:
-            k: index of the exit, from 0.
-            state: what ``advance(k, ...)`` returned.
-            previous_logits: logits (B, C) of exit k - 1, for networks whose heads build on each other.
-        """
-        features = self.features(k, state)
-        return self.head(k).linear(features)
+            images: (B, 3, H, W).
+            fork: called with k and the state at exit k before its head runs. It returns the state that the head reads
+                and the state that the later stages go on with, both with the same values.
 
-    def exit_logits(self, k: int, state: State, previous_logits: Tensor | None) -> Tensor:
-        """Return the logits (B, C) of exit k, with those of exit k - 1 given to `classify` where it needs them."""
-        return self.classify(k, state) if self.heads_can_be_skipped else self.classify(k, state, previous_logits)
+        Yields:
+            For each exit: k, the state that the later stages go on with, and the logits (B, C).
+        """
+        state = self.stem(images)
+        for k in range(self.num_exits):
+            state = self.advance(k, state)
+            read, state = (state, state) if fork is None else fork(k, state)
+            answer = self.answer(k, read)
+            yield k, state, answer
+            state = self.carry(k, state, answer)
+
+    def run(self, first: int, last: int, state: State) -> tuple[State, Tensor]:
+        """Run stages ``first`` to ``last`` as one, with no head between them that can be skipped.
+
+        Args:
+            first: the first stage, from 0.
+            last: the last stage.
+            state: what `stem` or `carry` returned before stage ``first``.
+
+        Returns:
+            The state at exit ``last`` and its logits (B, C).
+        """
+        for k in range(first, last):
+            state = self.advance(k, state)
+            if not self.heads_can_be_skipped:
+                state = self.carry(k, state, self.answer(k, state))
+        state = self.advance(last, state)
+        return state, self.answer(last, state)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the logits of every exit, (K, B, C), for images (B, 3, H, W)."""
-        state = self.stem(images)
-        logits: list[Tensor] = []
-        for k in range(self.num_exits):
-            state = self.advance(k, state)
-            logits.append(self.exit_logits(k, state, logits[-1] if logits else None))
-        return torch.stack(logits)
+        return torch.stack([answer for _, _, answer in self.walk(images)])
 
     def forward_to(self, images: Tensor, k: int) -> Tensor:
         """Return the logits (B, C) of exit k alone, running no later stage and no earlier head that can be skipped."""
-        state = self.stem(images)
-        previous: Tensor | None = None
-        for j in range(k + 1):
-            state = self.advance(j, state)
-            if j == k or not self.heads_can_be_skipped:
-                previous = self.exit_logits(j, state, previous)
-        assert previous is not None
-        return previous
+        return self.run(0, k, self.stem(images))[1]
+
+
+class LinearHeads(StagedNetwork):
+    """A staged network whose heads end in linear layers, which can be trained anew on features that stay.
+
+    It defines `features` in place of `answer`, and each of its ``heads`` has a layer ``linear``.
+    """
+
+    @abstractmethod
+    def features(self, k: int, state: State) -> Tensor:
+        """Return what the linear layer of head k reads, one vector per image: (B, F_k)."""
+
+    @property
+    def readouts(self) -> list[nn.Linear]:
+        """The linear layers of the K heads.
+
+        Raises:
+            UserError: if a head has none.
+        """
+        layers = [getattr(head, "linear", None) for head in self.heads]
+        for k, layer in enumerate(layers):
+            if not isinstance(layer, nn.Linear):
+                raise UserError(
+                    f"{type(self).__name__} derives from LinearHeads and has no nn.Linear heads[{k}].linear."
+                )
+        return cast(list[nn.Linear], layers)
+
+    def answer(self, k: int, state: State) -> Tensor:
+        """Return the logits (B, C) of exit k: the linear layer of head k on its features."""
+        return cast(nn.Linear, self.heads[k].linear)(self.features(k, state))
+
+    def after_features(self) -> list[nn.Module]:
+        """Return the modules that turn the features into logits: what is trained when the backbone is frozen."""
+        return [*self.readouts]
+
+
+def with_linear_heads(network: StagedNetwork) -> LinearHeads:
+    """Return the network as one with linear heads.
+
+    Raises:
+        UserError: if it is not one.
+    """
+    if not isinstance(network, LinearHeads):
+        raise UserError(
+            f"{type(network).__name__} does not derive from ranet.models.LinearHeads, which collaboration between "
+            "exits and training in two stages need."
+        )
+    return network

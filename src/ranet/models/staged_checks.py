@@ -26,19 +26,20 @@ def check_network(network: Any) -> None:
     ready, size, name = copy.deepcopy(network).eval(), network.image_size, type(network).__name__
     parameter = next(network.parameters())
     images = torch.linspace(-1, 1, 6 * size * size, device=parameter.device, dtype=parameter.dtype)
-    images, logits = images.reshape(2, 3, size, size), None
+    images = images.reshape(2, 3, size, size)
     try:
         with torch.no_grad():
             state = checked_state(ready, "stem", ready.stem(images), 2)
             for k in range(ready.num_exits):
                 state = checked_state(ready, "advance", ready.advance(k, state), 2)
                 before = [tensor.clone() for tensor in state]
-                logits = checked_logits(ready, ready.exit_logits(k, state, logits), 2)
+                logits = checked_logits(ready, ready.answer(k, state), 2)
                 if not all(torch.equal(*pair) or pair[0].isnan().any() for pair in zip(before, state, strict=True)):
                     raise UserError(
-                        f"{name}.classify must leave the state as it is, which the next stage reads; has it a layer "
+                        f"{name}.answer must leave the state as it is, which the next stage reads; has it a layer "
                         f"with inplace=True? {_HOW.capitalize()}."
                     )
+                state = ready.carry(k, state, logits)
     except UserError:
         raise
     except Exception as error:
@@ -113,7 +114,7 @@ def checked_logits(network: StagedNetwork, logits: Any, images: int) -> Tensor:
     if not isinstance(logits, Tensor) or logits.shape != right:
         got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
         raise UserError(
-            f"{type(network).__name__}.classify must return logits (images, num_classes), here {right}; it returned "
+            f"{type(network).__name__}.answer must return logits (images, num_classes), here {right}; it returned "
             f"{got}; {_HOW}."
         )
     return logits

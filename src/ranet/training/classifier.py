@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from ranet.errors import UserError
-from ranet.models.staged import StagedNetwork
+from ranet.models.staged import StagedNetwork, with_linear_heads
 from ranet.models.staged_checks import check_network
 from ranet.training.epoch_metrics import EpochMetrics
 from ranet.training.loss import multi_exit_loss
@@ -106,7 +106,7 @@ class MultiExitClassifier(pl.LightningModule):
         self._val_metrics = EpochMetrics("val", network.num_exits)
         if freeze_backbone:
             network.requires_grad_(False)
-            for module in network.after_features():
+            for module in with_linear_heads(network).after_features():
                 module.requires_grad_(True)
         self.train()
 
@@ -115,7 +115,7 @@ class MultiExitClassifier(pl.LightningModule):
         super().train(mode)
         if mode and self.freeze_backbone:
             self.network.eval()
-            for module in self.network.after_features():
+            for module in with_linear_heads(self.network).after_features():
                 module.train()
         return self
 

@@ -87,8 +87,8 @@ class TestBudgets:
         network = engine.backend._network  # type: ignore[attr-defined]
         asked: list[int] = []
         for k in range(K):
-            network.head(k).register_forward_hook(lambda *_, k=k: asked.append(k))
-            network.head(k).linear.register_forward_hook(lambda *_, k=k: asked.append(k))
+            network.heads[k].register_forward_hook(lambda *_, k=k: asked.append(k))
+            network.readouts[k].register_forward_hook(lambda *_, k=k: asked.append(k))
         engine(IMAGES[:8], policy=ExitPolicy((inf, -1.0, inf, inf)))
         assert set(asked) == {1}
         engine(IMAGES[:8], policy=ExitPolicy((inf, 2.0, inf, inf)))

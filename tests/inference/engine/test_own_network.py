@@ -17,6 +17,7 @@ import ranet
 from ranet import EarlyExitEngine, ExitPolicy, StagedNetwork, UserError
 from ranet.inference.graphs.of_network import NetworkGraphs
 from ranet.inference.stages.prepared import prepared
+from ranet.models import LinearHeads
 from ranet.models.papers.layers import ExitHead
 from tests.inference.networks import trained_looking
 from tests.inference.replay import all_logits, check_answers
@@ -62,7 +63,7 @@ def exported(folder: Path) -> Path:
 def test_it_is_as_short_as_the_readme_says() -> None:
     (block,) = [block for block in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if "(ranet.Staged" in block]
     assert len(block.splitlines()) <= 30
-    assert re.findall(r"def (\w+)", block) == ["__init__", "stem", "advance", "classify"]
+    assert re.findall(r"def (\w+)", block) == ["__init__", "stem", "advance", "answer"]
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -130,7 +131,7 @@ class Counted(MyNetwork):
         self.last_layers, self.num_exits = self.heads, 3
         del self.heads
 
-    def classify(self, k: int, state: tuple[Tensor, ...]) -> Tensor:
+    def answer(self, k: int, state: tuple[Tensor, ...]) -> Tensor:
         return self.last_layers[k](state[0].mean(dim=(2, 3)))
 
 
@@ -139,7 +140,7 @@ def test_heads_may_be_called_otherwise() -> None:
     assert answers.exits.tolist() == [2, 2]
 
 
-class Linear(MyNetwork):
+class Linear(LinearHeads, MyNetwork):
     """Has heads with a linear layer, and says what that reads."""
 
     def __init__(self) -> None:
@@ -147,16 +148,16 @@ class Linear(MyNetwork):
         self.heads = nn.ModuleList(ExitHead(width, 10, "cifar") for width in (16, 32, 64))
 
     def features(self, k: int, state: tuple[Tensor, ...]) -> Tensor:
-        return self.head(k).features(state[-1])
-
-    classify = StagedNetwork.classify
+        return self.heads[k].features(state[-1])
 
 
 def test_with_linear_heads_its_exits_may_collaborate() -> None:
     together = ranet.InlineCollaboration(Linear()).eval()
     policy = ExitPolicy((0.2, 0.2))
     check_answers(EarlyExitEngine(together, policy, backend="torch")(IMAGES), policy, all_logits(together, IMAGES))
-    with pytest.raises(UserError, match=r"^MyNetwork has no nn.Linear heads\[1\].linear, which collaboration between "):
+    with pytest.raises(
+        UserError, match="^MyNetwork does not derive from ranet.models.LinearHeads, which"
+    ):
         ranet.InlineCollaboration(MyNetwork())
 
 
@@ -210,17 +211,13 @@ MISTAKES: dict[str, tuple[Callable[[], StagedNetwork], str]] = {
         rf"Mine.advance {STATE}for 2 images it returned one of shape \(3, 32, 32\) and type float32; ",
     ),
     "logits": (
-        changed("classify", lambda self, k, s: s[0].mean(dim=(2, 3))),
-        r"Mine.classify must return logits \(images, num_classes\), here \(2, 10\); it returned \(2, 16\); ",
+        changed("answer", lambda self, k, s: s[0].mean(dim=(2, 3))),
+        r"Mine.answer must return logits \(images, num_classes\), here \(2, 10\); it returned \(2, 16\); ",
     ),
-    "in place": (changed("classify", in_place), r"Mine.classify must leave the state as it is, which the next stage "),
+    "in place": (changed("answer", in_place), r"Mine.answer must leave the state as it is, which the next stage "),
     "size": (
-        changed("classify", lambda self, k, s: nn.Linear(9, 10)(s[0].flatten(1))),
+        changed("answer", lambda self, k, s: nn.Linear(9, 10)(s[0].flatten(1))),
         r"Mine cannot run on images \(2, 3, 32, 32\), as its image_size says \(mat1 and mat2 shapes cannot be multi",
-    ),
-    "no classify": (
-        changed("classify", StagedNetwork.classify),
-        r"Mine must define classify, or features and a layer ",
     ),
 }
 
@@ -295,7 +292,7 @@ def test_other_code_is_another_graph_wherever_it_stands(tmp_path: Path) -> None:
             "        self.scale = torch.nn.Parameter(torch.ones(1))\n"
             "    def stem(self, x): return (x,)\n"
             f"    def advance(self, k, state): x = state[0]; return (self.scale * ({code}),)\n"
-            "    def classify(self, k, state): return state[0].mean(dim=(2, 3))\n"
+            "    def answer(self, k, state): return state[0].mean(dim=(2, 3))\n"
         )
         spec = importlib.util.spec_from_file_location("abc_networks", tmp_path / "abc_networks.py")
         assert spec is not None

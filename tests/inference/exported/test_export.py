@@ -145,7 +145,7 @@ class TestTheFolder:
         self, network: StagedNetwork, folder: Path
     ) -> None:
         export = ExportedFolder(folder)
-        inside_head = sum(isinstance(module, nn.Conv2d) for module in network.head(1).modules())
+        inside_head = sum(isinstance(module, nn.Conv2d) for module in network.heads[1].modules())
         assert inside_head > 0
         one, other = (count(export, FusedStage(k, k), "Conv") for k in (1, 2))
         assert count(export, FusedStage(1, 2), "Conv") == one + other - inside_head
@@ -311,13 +311,13 @@ class TestTheTarget:
         before = (target / "manifest.json").read_bytes()
         other = made()
         with torch.no_grad():
-            other.head(1).linear.bias[0] += 0.1
+            other.readouts[1].bias[0] += 0.1
         graphs = NetworkGraphs(network, cache / "graphs")
         monkeypatch.setattr(export_module, "NetworkGraphs", lambda *_: graphs)
         with pytest.raises(UserError, match=r"differ from the network by .* of the largest logit"):
             export_engine(other, ExitPolicy.only(1, 4), target)
         with torch.no_grad():
-            other.head(1).linear.bias[0] = float("nan")
+            other.readouts[1].bias[0] = float("nan")
         with pytest.raises(UserError, match="differ from the network by nan"):
             export_engine(other, ExitPolicy.only(1, 4), target)
         assert (target / "manifest.json").read_bytes() == before

@@ -37,7 +37,8 @@ def staged_loop(network: StagedNetwork, images: torch.Tensor) -> torch.Tensor:
     state, logits = network.stem(images), []
     for k in range(network.num_exits):
         state = network.advance(k, state)
-        logits.append(network.classify(k, state, logits[-1] if logits else None))
+        logits.append(network.answer(k, state))
+        state = network.carry(k, state, logits[-1])
     return torch.stack(logits)
 
 
@@ -92,7 +93,7 @@ class TestContract:
                 if k == 1:
                     state = tuple(tensor[alive] for tensor in state)
                 expected = whole[k] if k == 0 else whole[k, alive]
-                torch.testing.assert_close(network.classify(k, state), expected)
+                torch.testing.assert_close(network.answer(k, state), expected)
 
     def test_a_state_holds_nothing_twice_and_nothing_dead(self, name: str) -> None:
         network = small(name).eval()
@@ -102,10 +103,10 @@ class TestContract:
             state = tuple(tensor.detach().requires_grad_() for tensor in network.advance(k, state))
             assert len({tensor.data_ptr() for tensor in state}) == len(state)
             # Everything in the state matters for this exit or a later one.
-            later, logits = state, network.classify(k, state).sum()
+            later, logits = state, network.answer(k, state).sum()
             for j in range(k + 1, network.num_exits):
                 later = network.advance(j, later)
-                logits = logits + network.classify(j, later).square().sum()
+                logits = logits + network.answer(j, later).square().sum()
             gradients = torch.autograd.grad(logits, state, allow_unused=True)
             assert all(gradient is not None and gradient.abs().sum() > 0 for gradient in gradients)
 
@@ -122,9 +123,9 @@ def test_the_style_follows_the_image_size_unless_it_is_chosen() -> None:
     def stem_and_head(**options: object) -> tuple[int, int]:
         network = create_network("ranet_tiny", **options)
         first = next(m for m in network.base[0].modules() if isinstance(m, torch.nn.Conv2d))
-        return first.kernel_size[0], network.head(0).linear.in_features
+        return first.kernel_size[0], network.readouts[0].in_features
 
-    width = create_network("ranet_tiny").head(0).conv1.conv.in_channels
+    width = create_network("ranet_tiny").heads[0].conv1.conv.in_channels
     assert stem_and_head(image_size=64) == (3, 128)
     assert stem_and_head(image_size=96) == (7, width)
     assert stem_and_head(image_size=96, stem="cifar", head="cifar") == (3, 128)

@@ -30,7 +30,7 @@ class Poison(Callback):
 
     def spoil(self, module: pl.LightningModule) -> None:
         with torch.no_grad():
-            module.network.head(1).linear.weight[0, 0] = self.value
+            module.network.readouts[1].weight[0, 0] = self.value
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])

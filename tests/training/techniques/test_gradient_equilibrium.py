@@ -60,7 +60,7 @@ def test_coarsest_is_the_rule_of_the_authors_code(name: str) -> None:
     maps = network.stem(images)
     for k in range(network.num_exits):
         maps = rescaled(network.advance(k, maps), 1 / (network.num_exits - k))
-        losses.append(cross_entropy(network.classify(k, maps), labels))
+        losses.append(cross_entropy(network.answer(k, maps), labels))
         maps = rescaled(maps, network.num_exits - k - 1)
     expected = gradients(network, torch.stack(losses).sum())
 

@@ -152,14 +152,11 @@ class _AllCuts(nn.Module):
             return names[id(tensor)]
 
         self.cuts = [[IMAGES]]
-        state, logits = network.stem(images), None
-        for k in range(network.num_exits):
-            state = network.advance(k, state)
-            logits = network.exit_logits(k, state, logits)
+        for k, state, logits in network.walk(images):
             name(logits, f"logits_{k}")
             if k < network.num_exits - 1:
-                travelling = state if network.heads_can_be_skipped else (*state, logits)
-                self.cuts.append([name(tensor, f"state_{k}_{i}") for i, tensor in enumerate(travelling)])
+                carried = network.carry(k, state, logits)
+                self.cuts.append([name(tensor, f"state_{k}_{i}") for i, tensor in enumerate(carried)])
         self.cuts.append([])
         self.names = [names[id(tensor)] for tensor in tensors[1:]]
         return tuple(tensors[1:])

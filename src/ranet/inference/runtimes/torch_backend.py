@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import cast
-
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -99,22 +97,12 @@ class TorchBackend:
                 buffer[at : at + len(chosen)].copy_(given[chosen.to(given.device)], non_blocking=True)
 
     def _compute(self, stage: FusedStage, state: State) -> tuple[Tensor, State]:
-        """The logits at the end of a stage, and the state after it, to which ISC adds the logits."""
-        network, collaborate = self._network, not self.facts.heads_can_be_skipped
-        logits: Tensor | None = None
-        if stage.first == 0:
-            state = network.stem(state[0])
-        elif collaborate:
-            *maps, logits = cast(tuple[Tensor, ...], state)
-            state = tuple(maps)
-        for k in range(stage.first, stage.last + 1):
-            state = network.advance(k, state)
-            if k == stage.last or collaborate:
-                logits = network.exit_logits(k, state, logits)
-        assert logits is not None
+        """Return the logits at the end of a stage, and the state that the next stage starts from."""
+        before = self._network.stem(state[0]) if stage.first == 0 else tuple(state)
+        after, logits = self._network.run(stage.first, stage.last, before)
         if stage.last == self.facts.num_exits - 1:
             return logits, ()
-        return logits, (*state, logits) if collaborate else state
+        return logits, self._network.carry(stage.last, after, logits)
 
     def _shapes_before(self, k: int) -> list[torch.Size]:
         """The shapes, without the batch, of the state that stage k starts from."""

@@ -20,7 +20,7 @@ from ranet.models.papers.layers import (
     first_layer,
     initialise,
 )
-from ranet.models.staged import StagedNetwork, State
+from ranet.models.staged import LinearHeads, State
 
 # Scale 0 is the finest. A map is named by (step, scale): step 0 is the stem, each layer or transition is one step.
 Map = tuple[int, int]
@@ -135,7 +135,7 @@ class Transition(nn.Module):
         return self.own[str(scale)](maps[scale])
 
 
-class MSDNet(StagedNetwork):
+class MSDNet(LinearHeads):
     """Multi-scale dense network: every layer keeps maps of several resolutions, every head reads the coarsest.
 
     Args:
@@ -233,7 +233,7 @@ class MSDNet(StagedNetwork):
 
     def features(self, k: int, state: State) -> Tensor:
         """Return the features of head k, read off the coarsest scale: (B, F_k)."""
-        return self.head(k).features(state[-1])
+        return cast(ExitHead, self.heads[k]).features(state[-1])
 
     def _step(self, step: int) -> MSDLayer | Transition:
         """Step 1, 2, ... of the network, counted through all blocks."""

@@ -21,7 +21,7 @@ from ranet.models.papers.layers import (
     initialise,
     resize_like,
 )
-from ranet.models.staged import StagedNetwork, State
+from ranet.models.staged import LinearHeads, State
 
 
 @dataclass(frozen=True)
@@ -177,7 +177,7 @@ class Stage:
     last: int
 
 
-class RANet(StagedNetwork):
+class RANet(LinearHeads):
     """Resolution adaptive network: sub-networks from low to high resolution, each fed by the one before.
 
     Args:
@@ -301,7 +301,7 @@ class RANet(StagedNetwork):
 
     def features(self, k: int, state: State) -> Tensor:
         """Return the features of head k: (B, F_k)."""
-        return self.head(k).features(state[-1])
+        return cast(ExitHead, self.heads[k]).features(state[-1])
 
     def _block(self, sub_network: int, n: int) -> PlainBlock | FusionBlock:
         return cast("PlainBlock | FusionBlock", cast(nn.ModuleList, self.sub_networks[sub_network])[n])

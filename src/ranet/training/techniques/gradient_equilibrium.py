@@ -80,22 +80,21 @@ def logits_and_last_state(
     if equilibrium not in ("all", "coarsest", None):
         raise unknown_name("equilibrium", str(equilibrium), ["all", "coarsest"])
     exits = network.num_exits
-    state = network.stem(images)
-    logits: list[Tensor] = []
-    for k in range(exits):
-        state = network.advance(k, state)
+    answers: list[Tensor] = []
+
+    def rescaled(state: State, factor: float) -> State:
+        maps = [tensor for tensor in state if not any(tensor is answer for answer in answers)]
+        chosen = maps if equilibrium == "all" else maps[-1:]
+        return tuple(
+            rescale_gradient(tensor, factor) if any(tensor is each for each in chosen) else tensor for tensor in state
+        )
+
+    def fork(k: int, state: State) -> tuple[State, State]:
         left = exits - k  # exits from here on
-        head_state = _rescaled(state, 1 / left, equilibrium)
-        logits.append(network.exit_logits(k, head_state, logits[-1] if logits else None))
-        if left > 1:
-            state = _rescaled(state, (left - 1) / left, equilibrium)
-    return torch.stack(logits), state
+        return (rescaled(state, 1 / left), rescaled(state, (left - 1) / left)) if left > 1 else (state, state)
 
-
-def _rescaled(state: State, factor: float, equilibrium: Equilibrium | None) -> State:
-    """The state with the gradients of the tensors that take part in the equilibrium multiplied by the factor."""
-    if equilibrium is None or factor == 1 or not torch.is_grad_enabled():
-        return state
-    if equilibrium == "coarsest":
-        return (*state[:-1], rescale_gradient(state[-1], factor))
-    return tuple(rescale_gradient(tensor, factor) for tensor in state)
+    last: State = ()
+    for _, state, answer in network.walk(images, fork if equilibrium and torch.is_grad_enabled() else None):
+        answers.append(answer)
+        last = state
+    return torch.stack(answers), last

@@ -12,7 +12,7 @@ import torchvision
 from torch import Tensor, nn
 
 from ranet.errors import UserError, unknown_name
-from ranet.models.staged import StagedNetwork, State
+from ranet.models.staged import StagedNetwork, State, with_linear_heads
 from ranet.training.checkpoints import load_trained, read_checkpoint
 
 TORCHVISION = "torchvision/"
@@ -52,12 +52,12 @@ class FirstStage(Teacher):
 
     def __init__(self, network: StagedNetwork) -> None:
         super().__init__()
-        self.linear = copy.deepcopy(network.head(network.num_exits - 1).linear).requires_grad_(False)
+        self.linear = copy.deepcopy(with_linear_heads(network).readouts[-1]).requires_grad_(False)
 
     def forward(self, network: StagedNetwork, images: Tensor, logits: Tensor, last_state: State) -> Tensor:
         """Return what the last exit answered before the second stage."""
         with torch.no_grad():
-            return self.linear(network.features(network.num_exits - 1, last_state))
+            return self.linear(with_linear_heads(network).features(network.num_exits - 1, last_state))
 
 
 class FrozenNetwork(Teacher):

@@ -8,7 +8,7 @@ from torch import nn
 
 from ranet.errors import UserError, unknown_name
 from ranet.models.collaboration import InlineCollaboration
-from ranet.models.staged import StagedNetwork
+from ranet.models.staged import StagedNetwork, with_linear_heads
 from ranet.training.techniques.distillation import check_distillation
 from ranet.training.techniques.gradient_equilibrium import Equilibrium
 from ranet.training.techniques.teachers import FirstStage, LastExit, Teacher, load_teacher
@@ -130,7 +130,7 @@ class Technique:
             UserError: if the teacher cannot be loaded, or the network collaborates already.
         """
         teacher = self.make_teacher(network)  # before its last linear layer is gone
-        for k in range(network.num_exits):
-            network.head(k).linear.reset_parameters()
-            nn.init.zeros_(network.head(k).linear.bias)
+        for readout in with_linear_heads(network).readouts:
+            readout.reset_parameters()
+            nn.init.zeros_(readout.bias)
         return (InlineCollaboration(network, self.detach) if self.collaboration else network), teacher
