@@ -155,9 +155,7 @@ def test_with_linear_heads_its_exits_may_collaborate() -> None:
     together = ranet.InlineCollaboration(Linear()).eval()
     policy = ExitPolicy((0.2, 0.2))
     check_answers(EarlyExitEngine(together, policy, backend="torch")(IMAGES), policy, all_logits(together, IMAGES))
-    with pytest.raises(
-        UserError, match="^MyNetwork does not derive from ranet.models.LinearHeads, which"
-    ):
+    with pytest.raises(UserError, match=r"^MyNetwork does not derive from ranet\.models\.LinearHeads, which"):
         ranet.InlineCollaboration(MyNetwork())
 
 
