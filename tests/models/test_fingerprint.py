@@ -1,6 +1,7 @@
 """One text per network: what must change it does, and what must not does not."""
 
 import copy
+from functools import partial
 
 import pytest
 import torch
@@ -146,3 +147,51 @@ def test_the_recipe_counts(network: StagedNetwork) -> None:
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_it_is_the_same_on_a_gpu(network: StagedNetwork) -> None:
     assert network_fingerprint(copy.deepcopy(network).cuda()) == network_fingerprint(network)
+
+
+class Wired(nn.Module):
+    """Two layers of one shape, in one of two orders."""
+
+    def __init__(self, function: object = torch.relu) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(2, 2), nn.Linear(2, 2)
+        self.function = function
+
+
+class Forwards(Wired):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.second(self.first(x))
+
+
+class Backwards(Wired):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.first(self.second(x))
+
+
+class Noisy(Wired):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.second(self.first(x)) + 1
+
+
+def renamed(network: nn.Module) -> nn.Module:
+    """The network under one class name, which is all that tells some apart."""
+    network.__class__ = type("Network", (type(network),), {"__module__": __name__})
+    return network
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (renamed(Forwards()), renamed(Backwards())),
+        (renamed(Forwards()), renamed(Noisy())),
+        (torch.fx.symbolic_trace(Forwards()), torch.fx.symbolic_trace(Backwards())),
+        (torch.fx.symbolic_trace(Forwards()), torch.fx.symbolic_trace(Noisy())),
+        (Wired(torch.relu), Wired(torch.tanh)),
+        (Wired(lambda x: x + 1), Wired(lambda x: x - 1)),
+        (Wired(partial(torch.clamp, min=0)), Wired(partial(torch.clamp, min=1))),
+        (Wired(torch.float32), Wired(torch.float64)),
+    ],
+)
+def test_networks_that_differ_in_wiring_alone(one: nn.Module, other: nn.Module) -> None:
+    assert network_fingerprint(counted(one)) != network_fingerprint(counted(other))
+    assert network_fingerprint(counted(one)) == network_fingerprint(counted(copy.deepcopy(one)))

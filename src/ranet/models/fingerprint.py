@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
+from enum import Enum
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.fx import GraphModule
 
 # Settings of modules that decide how a network learns or in which order it computes, but never what it answers.
 _WITHOUT_EFFECT = frozenset({"training", "momentum", "inplace", "detach", "lazy"})
@@ -20,12 +24,13 @@ def network_fingerprint(network: nn.Module, recipe: Mapping[str, Any] | None = N
 
     They are the start of the sha256 of every entry of the state dict and every buffer (name, type, shape and bytes) and
     of the structure: name, class and settings of every module, because strides, for instance, leave no trace in the
-    shapes of the weights. They are the same on every device and in training and evaluation mode, whatever the layout
+    shapes of the weights; and the code of modules that neither PyTorch nor ranet defines, because it may connect the
+    same layers in two ways. They are the same on every device and in training and evaluation mode, whatever the layout
     of the tensors in memory; they change with any single weight, batch normalisation statistic or numeric precision.
 
     Args:
-        network: any module. Its settings are the public attributes of its modules that are plain values: numbers,
-            texts, and sequences, mappings and dataclasses of them.
+        network: any module. Its settings are the public attributes of its modules that are functions, types or plain
+            values: numbers, strings, and sequences, mappings and dataclasses of them.
         recipe: what else changes the answers and is not to be seen in the modules, as values that JSON can hold.
         weights: false for what networks of the same structure share whatever they have learned, such as their speed.
 
@@ -55,19 +60,58 @@ def network_fingerprint(network: nn.Module, recipe: Mapping[str, Any] | None = N
 
 
 def _structure(network: nn.Module) -> list[Any]:
-    """Name, class and settings of every module, in the order of their names."""
-    return [
-        [
-            name,
-            type(module).__name__,
-            {
-                setting: _plain(value)
-                for setting, value in vars(module).items()
-                if not setting.startswith("_") and setting not in _WITHOUT_EFFECT and _is_plain(value)
-            },
-        ]
-        for name, module in sorted(network.named_modules())
+    """Name, class, settings and, of classes that others define, code of every module, in the order of their names."""
+    found: list[Any] = []
+    for name, module in sorted(network.named_modules()):
+        if isinstance(module, GraphModule):  # its class gets another name in each copy
+            found.append([name, "GraphModule", module.code])
+            continue
+        settings = {
+            setting: _plain(value) if _is_plain(value) else _named(value)
+            for setting, value in vars(module).items()
+            if not setting.startswith("_") and setting not in _WITHOUT_EFFECT and (_is_plain(value) or _named(value))
+        }
+        code = _own_code(type(module))
+        found.append([name, type(module).__name__, settings, *([code] if code else [])])
+    return found
+
+
+def _own_code(kind: type) -> list[str]:
+    """The methods of a class and its bases, but for those that PyTorch and ranet define."""
+    methods = [
+        method.fget if isinstance(method, property) else method
+        for base in kind.__mro__
+        if not _is_known(base.__module__)
+        for _, method in sorted(vars(base).items())
     ]
+    return [_code(method) for method in methods if inspect.isfunction(method)]
+
+
+def _named(value: Any) -> list[str]:
+    """A function or a type by its name, and by its code where others define it; nothing for other values."""
+    if isinstance(value, partial):
+        return [*_named(value.func), repr((value.args, sorted(value.keywords.items())))]
+    if isinstance(value, torch.dtype | Enum):
+        return [str(value)]
+    if inspect.isroutine(value) or inspect.isclass(value):
+        where = value.__module__ or ""
+        own = inspect.isfunction(value) and not _is_known(where)
+        return [f"{where}.{value.__qualname__}", *([_code(value)] if own else [])]
+    return []
+
+
+def _is_known(module: str) -> bool:
+    return module.partition(".")[0] in ("torch", "ranet", "builtins", "abc", "typing")
+
+
+def _code(function: Any) -> str:
+    if function.__name__ != "<lambda>":  # several can stand in one line
+        try:
+            return inspect.getsource(function)
+        except (OSError, TypeError):  # it was typed into a console
+            pass
+    code = function.__code__  # differs between versions of Python
+    return repr((code.co_code, code.co_names, code.co_consts))
 
 
 def _is_plain(value: Any) -> bool:
