@@ -163,7 +163,7 @@ def measured(
             backend.counts = True
 
     monkeypatch.setattr(measure_module, "measure_stages", measure_uncounted)
-    idle = Opponent(sleeping(0.002), EDGE)
+    idle = Opponent(sleeping(0.002), (3, EDGE, EDGE))
     return benchmark_setting(
         engine,
         Setting("torch", "float32", size),
@@ -231,7 +231,7 @@ def test_the_time_bounds_how_many_images_have_a_turn(monkeypatch: pytest.MonkeyP
     task = Task(COUNTED, [LEAVING], images_that_leave_at([2] * 400), None)
     with backend.awake():
         answers = answer_all(engine, task, Reference([np.zeros(400)], np.zeros(400), NEVER))
-    idle = Opponent(sleeping(0), EDGE)
+    idle = Opponent(sleeping(0), (3, EDGE, EDGE))
     ticks: list[int] = []
     amount = Amount(2, seconds=0.4, tick=ticks.append)
     result = benchmark_setting(
@@ -250,7 +250,7 @@ def test_the_network_as_trained_has_a_share_of_the_time(monkeypatch: pytest.Monk
     engine = sleeping_engine(monkeypatch, backend)
     task = Task(COUNTED, [LEAVING], images_that_leave_at([2] * 400), None)
     answers = answer_all(engine, task, Reference([np.zeros(400)], np.zeros(400), NEVER))
-    slow, quick = Opponent(sleeping(0.01), EDGE), Opponent(sleeping(0), EDGE)
+    slow, quick = Opponent(sleeping(0.01), (3, EDGE, EDGE)), Opponent(sleeping(0), (3, EDGE, EDGE))
     result = benchmark_setting(
         engine, Setting("torch", "float32", 1), task, answers, {TRAINED: slow, ALL_EXITS: quick}, [], Amount(2, 0.8)
     )
@@ -366,9 +366,9 @@ def test_what_cannot_be_measured_is_said_before_anything_is(setting: Setting, im
 def test_sentences_about_streams_rivals_and_precision() -> None:
     only_stream = found(calls=(0.5, 1.2), streams=(0.4, 0.9))
     rivals = [
-        RivalTimes("quick", 0.65, 32, timing(0.1)),
-        RivalTimes("unknown", math.nan, 32, timing(0.1)),
-        RivalTimes("slow", 0.9, 32, timing(2)),
+        RivalTimes("quick", 0.65, (3, 32, 32), timing(0.1)),
+        RivalTimes("unknown", math.nan, (3, 32, 32), timing(0.1)),
+        RivalTimes("slow", 0.9, (3, 32, 32), timing(2)),
     ]
     with_rivals = found(Setting("torch", "bfloat16", 1), streams=None, rivals=rivals)
     assert sentences(benchmark_of(only_stream, with_rivals)) == [
@@ -383,7 +383,10 @@ def test_sentences_about_streams_rivals_and_precision() -> None:
 
 
 def test_tables_files_and_figure(tmp_path: Path) -> None:
-    rivals = [RivalTimes("quick", 0.65, 32, timing(0.1)), RivalTimes("other", math.nan, 64, timing(2))]
+    rivals = [
+        RivalTimes("quick", 0.65, (3, 32, 32), timing(0.1)),
+        RivalTimes("other", math.nan, (3, 64, 64), timing(2)),
+    ]
     results = [found(rivals=rivals), found(Setting("openvino", "float32", 1), streams=None, whole=0.5)]
     benchmark = benchmark_of(*results)
     files = write_benchmark(tmp_path, benchmark, "A network")
@@ -427,7 +430,7 @@ def test_tables_files_and_figure(tmp_path: Path) -> None:
     with (tmp_path / "bench_rivals.csv").open(newline="") as file:
         quick, other = csv.DictReader(file)
     assert (quick["rival"], float(quick["over_whole"]), float(quick["accuracy_percent"])) == ("quick", 0.1, 65.0)
-    assert (other["image_size"], other["accuracy_percent"]) == ("64", "nan")
+    assert (other["shape"], other["accuracy_percent"]) == ("3x64x64", "nan")
 
     content = json.loads((tmp_path / "bench.json").read_text())
     assert content["sentences"] == sentences(benchmark)
@@ -447,7 +450,7 @@ def test_tables_files_and_figure(tmp_path: Path) -> None:
 
 
 def test_an_earlier_benchmark_leaves_nothing_in_the_folder(tmp_path: Path) -> None:
-    rivals = [RivalTimes("quick", 0.65, 32, timing(0.1))]
+    rivals = [RivalTimes("quick", 0.65, (3, 32, 32), timing(0.1))]
     (tmp_path / "mine.txt").touch()
     assert len(write_benchmark(tmp_path, benchmark_of(found(rivals=rivals)), "With rivals and labels")) == 5
     plain = benchmark_of(found(accuracy=(math.nan, math.nan)), accuracies=[math.nan] * 3)
@@ -456,7 +459,9 @@ def test_an_earlier_benchmark_leaves_nothing_in_the_folder(tmp_path: Path) -> No
 
 
 def test_tails_of_few_calls_are_left_out_of_tables(tmp_path: Path) -> None:
-    result = found(rivals=[RivalTimes("quick", 0.65, 32, Pace(1.0, 1.0, 1.0, np.array([8, math.nan, math.nan]), 99))])
+    result = found(
+        rivals=[RivalTimes("quick", 0.65, (3, 32, 32), Pace(1.0, 1.0, 1.0, np.array([8, math.nan, math.nan]), 99))]
+    )
     write_benchmark(tmp_path, benchmark_of(result), "A network")
     with (tmp_path / "bench_rivals.csv").open(newline="") as file:
         (row,) = csv.DictReader(file)
@@ -467,7 +472,10 @@ def test_tails_of_few_calls_are_left_out_of_tables(tmp_path: Path) -> None:
 
 
 def test_the_figure_has_a_panel_for_each_setting_and_all_series() -> None:
-    rivals = [RivalTimes("quick", 0.65, 32, timing(0.1)), RivalTimes("other", math.nan, 64, timing(2))]
+    rivals = [
+        RivalTimes("quick", 0.65, (3, 32, 32), timing(0.1)),
+        RivalTimes("other", math.nan, (3, 64, 64), timing(2)),
+    ]
     places = [("torch", 8), ("torch", 1), ("openvino", 8)]
     results = [found(Setting(backend, "float32", size), rivals=rivals) for backend, size in places]
     figure = benchmark_figure(benchmark_of(*results), "A network")
@@ -512,6 +520,8 @@ def test_all_images_are_answered_whatever_their_number(exits: list[int], seed: i
 
 
 def test_the_table_of_a_setting_is_read_on_a_narrow_terminal(require_readable: Callable[[Table], str]) -> None:
-    text = require_readable(setting_table(found(rivals=[RivalTimes("mobilenet_v3_large", 0.7, 32, timing(1))]), 5))
+    text = require_readable(
+        setting_table(found(rivals=[RivalTimes("mobilenet_v3_large", 0.7, (3, 32, 32), timing(1))]), 5)
+    )
     assert all(f"{what}, {way}" in text for what in ("50 %", "75 %") for way in (CALL, STREAM))
     assert "mobilenet_v3_large" in text

@@ -47,10 +47,10 @@ def some_images(count: int, edge: int = 32) -> npt.NDArray[np.float32]:
 def test_names_accuracies_and_files(tmp_path: Path) -> None:
     path = write_onnx(tmp_path / "any.onnx", ("N", 3, "H", "H"))
     fixed = write_onnx(tmp_path / "fixed.onnx", (4, 3, 48, 48))
-    found = find_rivals(["resnet18:69.76", "squeezenet1_1", str(path), f"{fixed}:71"], 7, 40)
+    found = find_rivals(["resnet18:69.76", "squeezenet1_1", str(path), f"{fixed}:71"], 7, (3, 40, 40))
     assert [rival.name for rival in found] == ["resnet18", "squeezenet1_1", str(path), str(fixed)]
     assert [rival.accuracy for rival in found] == pytest.approx([0.6976, math.nan, math.nan, 0.71], nan_ok=True)
-    assert [rival.image_size for rival in found] == [40, 40, 40, 48]
+    assert [rival.shape[-1] for rival in found] == [40, 40, 40, 48]
     assert [rival.batch_size for rival in found] == [None, None, None, 4]
     assert isinstance(found[0].model, nn.Module)
     with torch.no_grad():
@@ -61,9 +61,9 @@ def test_names_accuracies_and_files(tmp_path: Path) -> None:
 def test_without_timm_an_unknown_name_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rivals_module, "find_spec", lambda name: None if name == "timm" else find_spec(name))
     with pytest.raises(UserError, match=r"Unknown rival 'zzz': not in torchvision\. Install timm to search"):
-        find_rivals(["zzz"], 10, 32)
+        find_rivals(["zzz"], 10, (3, 32, 32))
     with pytest.raises(UserError, match="did you mean resnet18"):
-        find_rivals(["resnet19"], 10, 32)
+        find_rivals(["resnet19"], 10, (3, 32, 32))
 
 
 def test_names_of_timm_where_it_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -80,11 +80,11 @@ def test_names_of_timm_where_it_is_installed(monkeypatch: pytest.MonkeyPatch) ->
     )
     monkeypatch.setattr(rivals_module, "find_spec", lambda name: True)
     monkeypatch.setattr(rivals_module, "import_module", lambda name: timm)
-    (rival,) = find_rivals(["mobilenetv3_large_100:75.8"], 6, 32)
+    (rival,) = find_rivals(["mobilenetv3_large_100:75.8"], 6, (3, 32, 32))
     assert created == [("mobilenetv3_large_100", False, 6)]
     assert rival.accuracy == 0.758
     with pytest.raises(UserError, match=r"not in torchvision or timm; did you mean .*mobilenetv3_large_100"):
-        find_rivals(["mobilenetv3_large"], 6, 32)
+        find_rivals(["mobilenetv3_large"], 6, (3, 32, 32))
 
 
 @pytest.mark.parametrize(
@@ -93,13 +93,19 @@ def test_names_of_timm_where_it_is_installed(monkeypatch: pytest.MonkeyPatch) ->
         ("resnet18:good", "must be a name, or a name and its top-1 accuracy in percent"),
         ("resnet18:101", "must be a name, or a name and its top-1 accuracy in percent"),
         ("resnet18:nan", "must be a name, or a name and its top-1 accuracy in percent"),
-        ("vit_b_16", "The rival vit_b_16 cannot read images of 32 pixels; leave it out"),
+        ("vit_b_16", r"The rival vit_b_16 cannot read images of shape \(3, 32, 32\); leave it out"),
         ("nowhere.onnx", "does not exist"),
     ],
 )
 def test_bad_descriptions(text: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
-        find_rivals([text], 10, 32)
+        find_rivals([text], 10, (3, 32, 32))
+
+
+def test_a_file_may_read_images_that_are_not_square(tmp_path: Path) -> None:
+    path = tmp_path / "wide.onnx"
+    write_onnx(path, ("N", 3, 24, 40))
+    assert find_rivals([str(path)], 10, (3, 32, 32))[0].shape == (3, 24, 40)
 
 
 @pytest.mark.parametrize(
@@ -109,15 +115,14 @@ def test_bad_descriptions(text: str, message: str) -> None:
         lambda path: path.write_bytes(b""),
         lambda path: write_onnx(path, ("N", 3, 32, 32), kind="INT64"),
         lambda path: write_onnx(path, ("N", 1, 32, 32)),
-        lambda path: write_onnx(path, ("N", 3, 32, 24)),
         lambda path: write_onnx(path, ("N", 3, 32)),
         lambda path: write_onnx(path, ("N", 3, 32, 32), inputs=2),
     ],
 )
 def test_bad_files(make: Any, tmp_path: Path) -> None:
     make(tmp_path / "bad.onnx")
-    with pytest.raises(UserError, match=r"no ONNX file, or damaged|must have one input, square float32 images"):
-        find_rivals([str(tmp_path / "bad.onnx")], 10, 32)
+    with pytest.raises(UserError, match=r"no ONNX file, or damaged|must have one input, float32 images"):
+        find_rivals([str(tmp_path / "bad.onnx")], 10, (3, 32, 32))
 
 
 def test_files_have_no_turn_where_they_cannot_run() -> None:
@@ -177,7 +182,7 @@ def test_opponents(backend: str, tmp_path: Path) -> None:
     torch.manual_seed(0)
     network = create_network("msdnet_tiny", blocks=3).eval()
     path = write_onnx(tmp_path / "any.onnx", ("N", 3, 48, 48))
-    ready = Opponents(network, find_rivals([str(path)], 10, 32)).ready(Runtime(backend, threads=1), 3)
+    ready = Opponents(network, find_rivals([str(path)], 10, (3, 32, 32))).ready(Runtime(backend, threads=1), 3)
     assert set(ready) == {TRAINED, ALL_EXITS, *([] if backend == "torch" else [str(path)])}
     images = some_images(3)
     with torch.no_grad():
@@ -185,5 +190,5 @@ def test_opponents(backend: str, tmp_path: Path) -> None:
     np.testing.assert_allclose(ready[TRAINED].run(images), expected[-1], atol=1e-5)
     np.testing.assert_allclose(np.stack(list(ready[ALL_EXITS].run(images))), expected, atol=1e-3)
     if backend != "torch":
-        assert ready[str(path)].image_size == 48
+        assert ready[str(path)].shape == (3, 48, 48)
         assert ready[str(path)].run(some_images(3, 48))[0].shape == (3, 5)

@@ -144,7 +144,7 @@ def benchmark_setting(
         found: dict[Any, Turn] = {_WHOLE: partial(seconds_of_calls, whole, timed)}
         for name, opponent in opponents.items():
             answered = timed[:as_trained] if name == TRAINED else timed
-            found[name] = partial(seconds_of_calls, opponent.run, _sized(answered, opponent.image_size))
+            found[name] = partial(seconds_of_calls, opponent.run, _shaped(answered, opponent.shape))
         for number, policy in enumerate(task.policies):
             found[number, CALL] = partial(seconds_of_calls, partial(engine, policy=policy), timed)
             if size > 1:
@@ -166,7 +166,7 @@ def benchmark_setting(
         for name, seconds in measured.items()
         if name != _STAGES
     }
-    costs = measure_costs(task.network, task.network.image_size)
+    costs = measure_costs(task.network)
     macs = np.asarray(costs.per_exit("macs", lazy=True), dtype=np.float64)
     is_lazy = any(getattr(module, "lazy", False) for module in task.network.modules())
     whole_macs = costs.lazy_macs_per_exit_alone[-1]
@@ -195,7 +195,7 @@ def benchmark_setting(
         stages=np.array([cut[stage] for stage in single]),
         stages_uncut=cut[backend.uncut_stage],
         policies=policies,
-        rivals=[RivalTimes(r.name, r.accuracy, r.image_size, timings[r.name]) for r in rivals if r.name in timings],
+        rivals=[RivalTimes(r.name, r.accuracy, r.shape, timings[r.name]) for r in rivals if r.name in timings],
         last_exit=answers.last_exit,
     )
 
@@ -241,9 +241,8 @@ def _seconds_of_stream(
     return np.diff([*moments, perf_counter()]).tolist()
 
 
-def _sized(batches: Sequence[Images], image_size: int) -> Sequence[Images]:
-    """The batches, or as many of random images where images of another size are needed."""
-    if batches[0].shape[-1] == image_size:
+def _shaped(batches: Sequence[Images], shape: tuple[int, ...]) -> Sequence[Images]:
+    """The batches, or as many of random images where images of another shape are needed."""
+    if batches[0].shape[1:] == shape:
         return batches
-    shape = (len(batches[0]), 3, image_size, image_size)
-    return [np.random.default_rng(0).standard_normal(shape, dtype=np.float32)] * len(batches)
+    return [np.random.default_rng(0).standard_normal((len(batches[0]), *shape), dtype=np.float32)] * len(batches)

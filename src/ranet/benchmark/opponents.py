@@ -20,10 +20,10 @@ TRAINED, ALL_EXITS = "as trained", "all exits"
 
 
 class Opponent(NamedTuple):
-    """How it runs, and on images of which size."""
+    """How it runs, and on images of which shape (C, H, W)."""
 
     run: Uncut
-    image_size: int
+    shape: tuple[int, int, int]
 
 
 class Opponents:
@@ -48,18 +48,17 @@ class Opponents:
         Raises:
             UserError: if one of them cannot run on batches of this size.
         """
-        edge = self._network.image_size
-        all_exits = uncut(self._model(ALL_EXITS, runtime), runtime, (batch_size, 3, edge, edge))
-        found = {TRAINED: Opponent(Uncut(self._placed, self._as_trained), edge), ALL_EXITS: Opponent(all_exits, edge)}
+        shape = self._network.image_shape
+        all_exits = uncut(self._model(ALL_EXITS, runtime), runtime, (batch_size, *shape))
+        found = {TRAINED: Opponent(Uncut(self._placed, self._as_trained), shape), ALL_EXITS: Opponent(all_exits, shape)}
         for name, rival in self._rivals.items():
             if runtime.backend == "torch" and isinstance(rival.model, Path):
                 continue
-            size = rival.image_size
             try:
-                run = uncut(self._model(name, runtime), runtime, (batch_size, 3, size, size))
+                run = uncut(self._model(name, runtime), runtime, (batch_size, *rival.shape))
             except UserError as error:
                 raise UserError(f"The rival {name} cannot be measured: {error}") from error
-            found[name] = Opponent(run, size)
+            found[name] = Opponent(run, rival.shape)
         return found
 
     def _placed(self, images: Images) -> Tensor:
@@ -86,4 +85,4 @@ class Opponents:
 
             return NetworkGraphs(self._network, default_cache() / "graphs").all_exits_graph()
         rival = self._rivals[name]
-        return rival.model if isinstance(rival.model, Path) else onnx_graph(rival.model, rival.image_size)
+        return rival.model if isinstance(rival.model, Path) else onnx_graph(rival.model, rival.shape)

@@ -143,7 +143,7 @@ def rival_rows(benchmark: Benchmark) -> list[Row]:
         {
             **result.setting._asdict(),
             "rival": rival.name,
-            "image_size": rival.image_size,
+            "shape": "x".join(map(str, rival.shape)),
             **_time_columns("rival", rival.timing),
             "steps": rival.timing.steps,
             **{f"p{p}_ms": value for p, value in _latency(rival.timing)},

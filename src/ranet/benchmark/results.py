@@ -95,7 +95,7 @@ class RivalTimes:
 
     name: str
     accuracy: float
-    image_size: int
+    shape: tuple[int, int, int]
     timing: Pace
 
 
@@ -157,7 +157,7 @@ class SettingTimes:
             "times_as_fast_as_trained": self.speedup,
             "policies": [_policy(each, self.whole) for each in self.policies],
             "rivals": [
-                {"name": r.name, "accuracy": r.accuracy, "image_size": r.image_size, **r.timing.to_dict()}
+                {"name": r.name, "accuracy": r.accuracy, "shape": list(r.shape), **r.timing.to_dict()}
                 for r in self.rivals
             ],
         }

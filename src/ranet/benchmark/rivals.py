@@ -26,37 +26,37 @@ class Rival:
     Attributes:
         name: as the user gave it.
         model: the network, with random weights, which take as long as any others; or an ONNX file.
-        image_size: height and width of the images that it reads.
+        shape: (C, H, W) of the images that it reads.
         accuracy: its top-1 as the user gave it, a fraction; NaN if it is not known.
         batch_size: that an ONNX file has fixed; None: any.
     """
 
     name: str
     model: nn.Module | Path
-    image_size: int
+    shape: tuple[int, int, int]
     accuracy: float = nan
     batch_size: int | None = None
 
 
-def find_rivals(given: Sequence[str], num_classes: int, image_size: int) -> list[Rival]:
+def find_rivals(given: Sequence[str], num_classes: int, shape: tuple[int, int, int]) -> list[Rival]:
     """The rivals of these descriptions.
 
     Args:
         given: each a name of torchvision's classification models or of timm's, or the path of a file that ends in
             ".onnx"; with a colon and its top-1 accuracy in percent behind it, if that is known.
         num_classes: of the networks that are made.
-        image_size: that they read; an ONNX file may say another.
+        shape: (C, H, W) of the images that they read; an ONNX file may say another.
 
     Raises:
         UserError: for a name that nobody knows, an accuracy that is none, a network that cannot read images of this
             size, a file that is not an ONNX graph from one batch of images.
 
     Example:
-        >>> (rival,) = find_rivals(["resnet18:69.76"], num_classes=10, image_size=32)
-        >>> rival.name, rival.accuracy, rival.image_size
+        >>> (rival,) = find_rivals(["resnet18:69.76"], num_classes=10, shape=(3, 32, 32))
+        >>> rival.name, rival.accuracy, rival.shape
         ('resnet18', 0.6976, 32)
     """
-    return [_find(*_split(text), num_classes, image_size) for text in given]
+    return [_find(*_split(text), num_classes, shape) for text in given]
 
 
 def _split(text: str) -> tuple[str, float]:
@@ -75,19 +75,19 @@ def _split(text: str) -> tuple[str, float]:
     return name, round(accuracy / 100, 12)
 
 
-def _find(name: str, accuracy: float, num_classes: int, image_size: int) -> Rival:
+def _find(name: str, accuracy: float, num_classes: int, shape: tuple[int, int, int]) -> Rival:
     if name.endswith(".onnx"):
-        return _from_file(name, accuracy, image_size)
+        return _from_file(name, accuracy, shape)
     network = _create(name, num_classes)
     try:
         with torch.inference_mode():
-            network(torch.zeros(2, 3, image_size, image_size))
+            network(torch.zeros(2, *shape))
     except (RuntimeError, ValueError, AssertionError, IndexError) as error:
         lines = str(error).strip().splitlines() or [type(error).__name__]
         raise UserError(
-            f"The rival {name} cannot read images of {image_size} pixels; leave it out ({lines[0].rstrip('.')})."
+            f"The rival {name} cannot read images of shape {shape}; leave it out ({lines[0].rstrip('.')})."
         ) from error
-    return Rival(name, network, image_size, accuracy)
+    return Rival(name, network, shape, accuracy)
 
 
 def _create(name: str, num_classes: int) -> nn.Module:
@@ -113,7 +113,7 @@ def _create(name: str, num_classes: int) -> nn.Module:
     raise UserError(f"Unknown rival {name!r}: not in {where}{hint}")
 
 
-def _from_file(name: str, accuracy: float, image_size: int) -> Rival:
+def _from_file(name: str, accuracy: float, shape: tuple[int, int, int]) -> Rival:
     path = Path(name)
     if not path.is_file():
         raise UserError(f"The rival {name} does not exist; give the path of an ONNX file.")
@@ -127,9 +127,10 @@ def _from_file(name: str, accuracy: float, image_size: int) -> Rival:
     tensor = inputs[0].type.tensor_type if len(inputs) == 1 else None
     sizes = [] if tensor is None else [size.dim_value or None for size in tensor.shape.dim]  # None: any
     floats = tensor is not None and tensor.elem_type == onnx.TensorProto.FLOAT
-    if not floats or len(sizes) != 4 or sizes[1] not in (3, None) or sizes[2] != sizes[3]:
-        raise UserError(f"The rival {name} must have one input, square float32 images (N, 3, H, W).")
-    return Rival(name, path, sizes[2] or image_size, accuracy, sizes[0])
+    if not floats or len(sizes) != 4 or sizes[1] not in (shape[0], None):
+        raise UserError(f"The rival {name} must have one input, float32 images (N, {shape[0]}, H, W).")
+    channels, height, width = (own or other for own, other in zip(sizes[1:], shape, strict=True))
+    return Rival(name, path, (channels, height, width), accuracy, sizes[0])
 
 
 def check_rivals(rivals: Sequence[Rival], backends: Sequence[str], batch_sizes: Sequence[int]) -> None:

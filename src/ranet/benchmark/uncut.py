@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -74,7 +74,7 @@ def uncut(model: nn.Module | bytes | Path, runtime: Runtime, shape: Shape) -> Un
     if runtime.backend == "torch":
         assert isinstance(model, nn.Module), "ONNX graphs run in ONNX Runtime and OpenVINO"
         return _in_torch(model, runtime)
-    graph = onnx_graph(model, shape[-1]) if isinstance(model, nn.Module) else model
+    graph = onnx_graph(model, shape[1:]) if isinstance(model, nn.Module) else model
     make = _in_onnxruntime if runtime.backend == "onnxruntime" else _in_openvino
     try:
         return make(graph, runtime, shape)
@@ -85,14 +85,14 @@ def uncut(model: nn.Module | bytes | Path, runtime: Runtime, shape: Shape) -> Un
         raise UserError(f"{runtime.backend} cannot run the graph ({lines[0].rstrip('.')}).") from error
 
 
-def onnx_graph(module: nn.Module, image_size: int) -> bytes:
-    """A module in evaluation mode as an ONNX graph from images (B, 3, H, W), H = W, for any B.
+def onnx_graph(module: nn.Module, shape: Sequence[int]) -> bytes:
+    """A module in evaluation mode as an ONNX graph from images (B, *shape) for any B.
 
     Raises:
         UserError: if PyTorch cannot export it, or the packages that it needs are missing.
     """
     ready = copy.deepcopy(module).eval().to("cpu", torch.float32)
-    return bytes(exported(ready, image_size, type(module).__name__).SerializeToString())
+    return bytes(exported(ready, shape, type(module).__name__).SerializeToString())
 
 
 def _in_torch(module: nn.Module, runtime: Runtime) -> Uncut:

@@ -53,8 +53,7 @@ class WithUncut:
         """New arrays of any content; see `Backend.buffer`."""
         if stage != self.uncut_stage:
             return self._backend.buffer(stage, size)
-        edge = self.facts.image_size
-        return (np.zeros((size, 3, edge, edge), dtype=np.float32),)
+        return (np.zeros((size, *self.facts.input_shape), dtype=np.float32),)
 
     def copy_rows(self, source: State, rows: Rows | None, target: State, at: int) -> None:
         """Copy rows of a state, or images, into a buffer; see `Backend.copy_rows`."""

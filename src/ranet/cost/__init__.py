@@ -1,12 +1,16 @@
 """What a network costs: multiply-adds and paper ops of every exit."""
 
-from ranet.cost.counting import Operations, count_operations
-from ranet.cost.profile import CostProfile, StageCosts, measure_costs
+from typing import TYPE_CHECKING
 
-__all__ = [
-    "CostProfile",
-    "StageCosts",
-    "Operations",
-    "count_operations",
-    "measure_costs",
-]
+from ranet.support.lazy_exports import lazy_exports
+
+if TYPE_CHECKING:
+    from ranet.cost.counting import Operations, count_operations
+    from ranet.cost.profile import CostProfile, StageCosts, measure_costs
+
+__all__ = ["CostProfile", "StageCosts", "Operations", "count_operations", "measure_costs"]
+_PARTS = {
+    "ranet.cost.counting": ["Operations", "count_operations"],
+    "ranet.cost.profile": ["CostProfile", "StageCosts", "measure_costs"],
+}
+__getattr__, __dir__ = lazy_exports(__name__, _PARTS)

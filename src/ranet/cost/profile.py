@@ -15,9 +15,9 @@ import torch
 from torch import nn
 
 from ranet.cost.counting import Operations, count_operations
-from ranet.errors import UserError
 from ranet.models.collaboration import InlineCollaboration
 from ranet.models.papers.msdnet import MSDNet
+from ranet.models.specs import ImageSize, checked_image_size, image_shape
 from ranet.models.staged import StagedNetwork
 from ranet.models.staged_checks import check_attributes, checked_state
 from ranet.support.files import written_whole
@@ -54,13 +54,13 @@ class CostProfile:
     same.
 
     Attributes:
-        image_size: height and width of the image in pixels.
+        image_size: side of the square image in pixels, or its (height, width).
         parameters: number of trained numbers in the network.
         heads_can_be_skipped: whether an exit can be asked without running the heads before it.
         macs, paper_ops, lazy_macs, lazy_paper_ops: the counts of each stage and head.
     """
 
-    image_size: int
+    image_size: ImageSize
     parameters: int
     heads_can_be_skipped: bool
     macs: StageCosts
@@ -137,12 +137,13 @@ class CostProfile:
         return costs.cumulative_without_earlier_heads() if self.heads_can_be_skipped else costs.cumulative()
 
 
-def measure_costs(network: StagedNetwork, image_size: int | None = None) -> CostProfile:
+def measure_costs(network: StagedNetwork, image_size: ImageSize | None = None) -> CostProfile:
     """Count what each exit of a network costs for one image, by running it on tensors without memory.
 
     Args:
         network: any staged network; it is not changed.
-        image_size: height and width of the image in pixels; by default those that the network was built for.
+        image_size: side of the square image in pixels, or its (height, width); None: as the
+            network was built for.
 
     Raises:
         UserError: if the network breaks the contract of `StagedNetwork`, or cannot run on images of that size.
@@ -153,18 +154,17 @@ def measure_costs(network: StagedNetwork, image_size: int | None = None) -> Cost
         [6781184, 14185984, 27244288, 41327616, 58030336]
     """
     check_attributes(network)
-    size = network.image_size if image_size is None else image_size
-    if size < 1:
-        raise UserError(f"image_size={size} must be at least 1.")
+    size = checked_image_size(network.image_size if image_size is None else image_size)
+    shape = image_shape(size, network.image_shape[0])
     model = _without_data(network).eval()
     inner = model.network if isinstance(model, InlineCollaboration) else model
     if isinstance(inner, MSDNet):
         inner.lazy = True
-        lazy_macs, lazy_paper_ops = _stage_costs(model, size)
+        lazy_macs, lazy_paper_ops = _stage_costs(model, shape)
         inner.lazy = False
-        macs, paper_ops = _stage_costs(model, size)
+        macs, paper_ops = _stage_costs(model, shape)
     else:
-        lazy_macs, lazy_paper_ops = macs, paper_ops = _stage_costs(model, size)
+        lazy_macs, lazy_paper_ops = macs, paper_ops = _stage_costs(model, shape)
     return CostProfile(
         image_size=size,
         parameters=sum(p.numel() for p in network.parameters()),
@@ -183,9 +183,9 @@ def _without_data(network: StagedNetwork) -> StagedNetwork:
     return copy.deepcopy(network, memo)
 
 
-def _stage_costs(network: StagedNetwork, image_size: int) -> tuple[StageCosts, StageCosts]:
+def _stage_costs(network: StagedNetwork, shape: Sequence[int]) -> tuple[StageCosts, StageCosts]:
     """MACs and paper ops of each stage and head."""
-    images = torch.empty(1, 3, image_size, image_size, device="meta")
+    images = torch.empty(1, *shape, device="meta")
     stem, state = count_operations(lambda: network.stem(images))
     checked_state(network, "stem", state, 1)
     backbone: list[Operations] = []

@@ -60,7 +60,7 @@ class InlineCollaboration(LinearHeads):
 
     def __init__(self, network: StagedNetwork, detach: bool = True) -> None:
         check_attributes(network)
-        super().__init__(network.num_classes, network.image_size)
+        super().__init__(network.num_classes, network.image_size, network.image_shape[0])
         if isinstance(network, InlineCollaboration):
             raise UserError("The exits of this network collaborate already; wrap the network inside it.")
         if network.num_exits < 2:

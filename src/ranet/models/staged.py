@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ranet.errors import UserError
+from ranet.models.specs import ImageSize, TensorSpec, checked_image_size, image_shape
 
 State = tuple[Tensor, ...]
 #: Gives the state that head k reads, and the state that the rest of the network goes on with.
@@ -31,24 +32,41 @@ class StagedNetwork(nn.Module, ABC):
     A state is a flat tuple of floating-point tensors with the batch in dimension 0. It holds what head k and the later
     stages need and nothing else, so an image leaves a batch by ``state = tuple(t[alive] for t in state)``.
 
-    A network of your own calls ``super().__init__(num_classes, image_size)``, has ``heads`` (or sets ``num_exits``),
-    and defines `stem`, `advance` and `answer`: the engine, costs, calibration, training and export need nothing else.
-    If its heads build on each other it defines `carry`, too; if their last layers are linear, `LinearHeads` makes it
-    ready for collaboration between exits and for training in two stages.
+    A network of your own calls ``super().__init__(num_classes, image_size)`` (with ``in_channels`` for images that are
+    not RGB), has ``heads`` (or sets ``num_exits``), and defines `stem`, `advance` and `answer`: the engine, costs,
+    calibration, training and export need nothing else. If its heads build on each other it defines `carry`, too; if
+    their last layers are linear, `LinearHeads` makes it ready for collaboration between exits and for training in two
+    stages.
 
     Attributes:
         num_classes: number of classes C.
-        image_size: height and width in pixels of the images that the network was built for.
+        image_size: side in pixels of the square images that the network was built for, or their (height, width).
         heads: a module for each of the K exits.
     """
 
     heads: nn.ModuleList
     _num_exits: int | None = None
 
-    def __init__(self, num_classes: int, image_size: int) -> None:
+    def __init__(self, num_classes: int, image_size: ImageSize, in_channels: int = 3) -> None:
         super().__init__()
         self.num_classes = num_classes
-        self.image_size = image_size
+        self.image_size = checked_image_size(image_size)
+        self._in_channels = in_channels
+
+    @property
+    def input_spec(self) -> TensorSpec:
+        """One image: its name in graphs and its shape (in_channels, H, W)."""
+        return TensorSpec("images", self.image_shape)
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """The shape (in_channels, H, W) of the images that the network was built for."""
+        return image_shape(self.image_size, self._in_channels)
+
+    @property
+    def output_spec(self) -> TensorSpec:
+        """The answer of an exit about one image: its name in graphs and its shape (C,)."""
+        return TensorSpec("logits", (self.num_classes,))
 
     @property
     def num_exits(self) -> int:
@@ -66,7 +84,7 @@ class StagedNetwork(nn.Module, ABC):
 
     @abstractmethod
     def stem(self, images: Tensor) -> State:
-        """Turn images (B, 3, H, W) into the state that stage 0 starts from."""
+        """Turn images (B, in_channels, H, W) into the state that stage 0 starts from."""
 
     @abstractmethod
     def advance(self, k: int, state: State) -> State:
@@ -87,7 +105,7 @@ class StagedNetwork(nn.Module, ABC):
         """Run the network from exit to exit.
 
         Args:
-            images: (B, 3, H, W).
+            images: (B, in_channels, H, W).
             fork: called with k and the state at exit k before its head runs. It returns the state that the head reads
                 and the state that the later stages go on with, both with the same values.
 
@@ -121,7 +139,7 @@ class StagedNetwork(nn.Module, ABC):
         return state, self.answer(last, state)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return the logits of every exit, (K, B, C), for images (B, 3, H, W)."""
+        """Return the logits of every exit, (K, B, C), for images (B, in_channels, H, W)."""
         return torch.stack([answer for _, _, answer in self.walk(images)])
 
     def forward_to(self, images: Tensor, k: int) -> Tensor:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import copy
+import math
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ranet.errors import UserError
+from ranet.models.specs import checked_image_size
 from ranet.models.staged import StagedNetwork, State
 
 _HOW = 'see "Your own network" in the README'
@@ -23,10 +25,9 @@ def check_network(network: Any) -> None:
         UserError: if so.
     """
     check_attributes(network)
-    ready, size, name = copy.deepcopy(network).eval(), network.image_size, type(network).__name__
+    ready, shape, name = copy.deepcopy(network).eval(), (2, *network.image_shape), type(network).__name__
     parameter = next(network.parameters())
-    images = torch.linspace(-1, 1, 6 * size * size, device=parameter.device, dtype=parameter.dtype)
-    images = images.reshape(2, 3, size, size)
+    images = torch.linspace(-1, 1, math.prod(shape), device=parameter.device, dtype=parameter.dtype).reshape(shape)
     try:
         with torch.no_grad():
             state = checked_state(ready, "stem", ready.stem(images), 2)
@@ -45,8 +46,7 @@ def check_network(network: Any) -> None:
     except Exception as error:
         said = str(error).strip().splitlines() or [type(error).__name__]
         raise UserError(
-            f"{name} cannot run on images (2, 3, {size}, {size}), as its image_size says ({said[0].rstrip('.')}); "
-            f"{_HOW}."
+            f"{name} cannot run on images {shape}, as its image_size says ({said[0].rstrip('.')}); {_HOW}."
         ) from error
 
 
@@ -65,7 +65,8 @@ def check_attributes(network: Any) -> None:
                 f"{name} has no attribute {attribute}: begin its __init__ with super().__init__(num_classes, "
                 f"image_size); {_HOW}."
             )
-        _check_count(name, attribute, getattr(network, attribute))
+    _check_count(name, "num_classes", network.num_classes)
+    checked_image_size(network.image_size, f"{name}.image_size")
     heads = getattr(network, "heads", None)
     if heads is not None and not isinstance(heads, nn.ModuleList):
         raise UserError(

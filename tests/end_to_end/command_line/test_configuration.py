@@ -75,7 +75,7 @@ def test_every_choice_of_every_group_can_be_composed() -> None:
 
 def test_every_option_is_used() -> None:
     """An option belongs to the signature of what it configures; the others are named in the code of the commands."""
-    code = "\n".join(path.read_text() for path in (ROOT / "src" / "ranet" / "cli").glob("*.py"))
+    code = "\n".join(path.read_text() for path in (ROOT / "src" / "ranet" / "cli").rglob("*.py"))
     yaml = "\n".join(path.read_text() for path in CONF.rglob("*.yaml"))
     checked = 0
 

@@ -325,7 +325,7 @@ class TestBadInput:
         """Such a tensor never comes to this machine's memory, so its type is looked at where it is."""
         pixels = torch.zeros(2, 3, 32, 32, dtype=torch.uint8, device="meta")
         with pytest.raises(UserError, match=r"must be floats, .* and these are torch\.uint8"):
-            checked_images(pixels, 32, "cuda")
+            checked_images(pixels, (3, 32, 32), "cuda")
 
     def test_a_policy_of_another_network(self, engine: EarlyExitEngine) -> None:
         other = ExitPolicy(HALVES.thresholds, metadata={"network": {"fingerprint": "0123456789abcdef"}})

@@ -25,9 +25,9 @@ from ranet.inference.exported.folder import ExportedFolder
 from ranet.inference.exported.manifest import Manifest, StageFile, read_manifest, write_manifest
 from ranet.inference.images.preprocessing import Preprocessing
 from ranet.inference.runtimes.backend import NetworkFacts
-from ranet.inference.runtimes.stage_graph import TensorSpec
 from ranet.inference.stages.chains import chain_through, reachable_cuts
 from ranet.inference.stages.fused_stages import FusedStage, fused_stages, used_exits
+from ranet.models.specs import TensorSpec
 
 EXITS = 5
 FINGERPRINT = "0123456789abcdef"

@@ -19,10 +19,10 @@ from torch import Tensor, nn
 from ranet import StagedNetwork, UserError
 from ranet.inference.graphs import of_network as onnx_graphs
 from ranet.inference.graphs.of_network import NetworkGraphs
-from ranet.inference.runtimes.stage_graph import TensorSpec
 from ranet.inference.stages.fused_stages import FusedStage
 from ranet.models import LinearHeads
 from ranet.models.papers.layers import ExitHead
+from ranet.models.specs import TensorSpec
 from tests.inference.networks import FLOAT32, make, trained_looking
 
 NAMES = ("msdnet_tiny", "ranet_tiny", "isc_msdnet_tiny")
@@ -129,10 +129,10 @@ class TestFusedStages:
     def test_one_ends_as_the_next_one_starts(self, graphs: NetworkGraphs) -> None:
         exits = graphs.facts.num_exits
         of = {stage: graphs.graph(stage) for stage in stages(exits)}
-        edge = graphs.facts.image_size
+        shape = graphs.facts.input_shape
         for stage, graph in of.items():
             if stage.first == 0:
-                assert graph.before == (TensorSpec("images", (3, edge, edge)),)
+                assert graph.before == (TensorSpec("images", shape),)
             if stage.last == exits - 1:
                 assert graph.after == ()
             for other in of:

@@ -20,9 +20,10 @@ from ranet.inference.runtimes.backend import Backend, NetworkFacts, Precision, S
 from ranet.inference.runtimes.numpy_states import copy_rows
 from ranet.inference.runtimes.onnxruntime_backend import OnnxRuntimeBackend
 from ranet.inference.runtimes.openvino_backend import OpenVinoBackend, openvino_core
-from ranet.inference.runtimes.stage_graph import StageGraph, TensorSpec
+from ranet.inference.runtimes.stage_graph import StageGraph
 from ranet.inference.runtimes.torch_backend import TorchBackend
 from ranet.inference.stages.fused_stages import FusedStage, fused_stages
+from ranet.models.specs import TensorSpec
 from tests.inference.graphs.test_onnx_graphs import make_thrifty as thrifty
 from tests.inference.networks import FLOAT32, make
 

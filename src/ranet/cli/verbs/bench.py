@@ -72,7 +72,7 @@ def run(config: DictConfig) -> None:
     policies = None if config.policy is None else read_policies(config.policy)
     folder = run_folder()
     subject = _random(config, policies, device) if config.checkpoint is None else _trained(config, policies, device)
-    rivals = find_rivals(rival_names(config), *_sizes(subject.network))
+    rivals = find_rivals(rival_names(config), subject.network.num_classes, subject.network.image_shape)
     check_rivals(rivals, [setting.backend for setting in settings], [setting.batch_size for setting in settings])
     task = Task(subject.network, subject.policies, subject.images, subject.labels)
     console = new_console()
@@ -112,11 +112,6 @@ def _device(config: DictConfig) -> torch.device:
     return device
 
 
-def _sizes(network: StagedNetwork) -> tuple[int, int]:
-    """Class count and image size."""
-    return network.num_classes, network.image_size
-
-
 def _trained(config: DictConfig, policies: list[ExitPolicy] | None, device: torch.device) -> Subject:
     """A trained network with its policies, and a seeded choice of its test images."""
     trained, data = load_network_and_data(config)
@@ -153,7 +148,7 @@ def _random(config: DictConfig, policies: list[ExitPolicy] | None, device: torch
     options = {name: value for name, value in plain(config.model).items() if name != "name" and value is not None}
     torch.manual_seed(config.seed)
     network = create_network(config.model.name, **options).to(device).eval()
-    images = torch.randn(config.images_limit, 3, network.image_size, network.image_size)
+    images = torch.randn(config.images_limit, *network.image_shape)
     if policies is None:
         of = _multiply_adds(network)
         wanted = _budgets(config, of)
@@ -169,7 +164,7 @@ def _random(config: DictConfig, policies: list[ExitPolicy] | None, device: torch
 
 def _multiply_adds(network: StagedNetwork) -> Currency:
     """Those that the engine computes: lazy ones, where a network can be lazy."""
-    profile = measure_costs(network, network.image_size)
+    profile = measure_costs(network)
     counted = profile.per_exit("macs", lazy=True)
     unit = "macs" if counted == profile.macs_per_exit else "lazy_macs"
     return Currency(np.asarray(counted, dtype=np.float64), unit)

@@ -153,7 +153,7 @@ class _Stopwatch:
         self._backend = backend
         self._size = batch_size
         self._chains = chains
-        self._images = _random_images(batch_size, backend.facts.image_size)
+        self._images = _random_images(batch_size, backend.facts.input_shape)
         self._rows = np.arange(batch_size)
         self._buffers: dict[FusedStage, State] = {}
         for stage in {stage for chain in chains for stage in chain if self._copies_into(stage)}:
@@ -201,5 +201,5 @@ class _Stopwatch:
         return stage.first == 0 or self._size > 1
 
 
-def _random_images(count: int, edge: int) -> npt.NDArray[np.float32]:
-    return np.random.default_rng(0).standard_normal((count, 3, edge, edge), dtype=np.float32)
+def _random_images(count: int, shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
+    return np.random.default_rng(0).standard_normal((count, *shape), dtype=np.float32)

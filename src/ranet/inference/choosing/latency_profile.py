@@ -16,6 +16,7 @@ from ranet.cost.timings import Timings
 from ranet.errors import UserError
 from ranet.inference.choosing.open_backend import BACKENDS
 from ranet.inference.runtimes.backend import PRECISIONS
+from ranet.models.specs import ImageSize
 from ranet.support.files import written_whole
 from ranet.support.numbers import is_count
 from ranet.support.strict_json import parse_strict_json
@@ -52,7 +53,7 @@ class LatencyProfile:
     runtime_version: str
     precision: str
     batch_size: int
-    image_size: int
+    image_size: ImageSize
     device: str
     hardware: str
     threads: int | None

@@ -153,7 +153,7 @@ def _open_network(network: StagedNetwork, choice: _Choice) -> Opened:
     names = installed_backends(choice.precision, exported=False, on_gpu=on_gpu)
 
     def count(lazy: bool) -> list[int]:
-        return measure_costs(network, network.image_size).per_exit("macs", lazy)
+        return measure_costs(network).per_exit("macs", lazy)
 
     return Opened(choice.fastest(names, make, network_fingerprint(network)), fused_stages, partial(_macs, count))
 

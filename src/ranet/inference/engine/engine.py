@@ -125,7 +125,7 @@ class EarlyExitEngine:
         """Answer images.
 
         Args:
-            images: (N, 3, H, W) floats, normalised as for training, any N; an array or a tensor.
+            images: (N, C, H, W) floats, normalised as for training, any N; an array or a tensor.
             policy: another than the engine's first; changing it costs nothing but the graphs that it needs.
             budget: choose, among the engine's policies, the best that costs at most this on average, in their unit.
             max_exit: the deepest exit that may answer, from 0: no image, however hostile, costs more than that exit.
@@ -138,7 +138,7 @@ class EarlyExitEngine:
             UserError: for images of another shape or type or with NaN, a policy of another network, a budget that no
                 policy meets.
         """
-        given = checked_images(images, self.backend.facts.image_size, self.backend.device)
+        given = checked_images(images, self.backend.facts.input_shape, self.backend.device)
         if deadline is not None:
             deadline = require_milliseconds("deadline", deadline)
         with self._lock:

@@ -69,11 +69,11 @@ class _Request:
 
 
 def _checked(batch: Any, backend: Backend) -> tuple[Any, UserError | None]:
-    image_size = backend.facts.image_size
+    shape = backend.facts.input_shape
     try:
-        return checked_images(batch, image_size, backend.device), None
+        return checked_images(batch, shape, backend.device), None
     except UserError as error:
-        return empty_images(image_size), error
+        return empty_images(shape), error
 
 
 def _finished(waiting: deque[_Request], queues: Queues) -> Iterator[Answers]:

@@ -33,8 +33,7 @@ def largest_difference(network: StagedNetwork, graphs: GraphSource, stages: Coll
         there is one among the logits.
     """
     reference = copy.deepcopy(network).to("cpu", torch.float32).eval()
-    edge = network.image_size
-    images = torch.randn(IMAGES, 3, edge, edge, generator=torch.Generator().manual_seed(SEED))
+    images = torch.randn(IMAGES, *network.image_shape, generator=torch.Generator().manual_seed(SEED))
     with torch.inference_mode():
         expected = reference(images).numpy()
     backend = OnnxRuntimeBackend(graphs)

@@ -10,9 +10,9 @@ from ranet.calibration.policies.file import checksum
 from ranet.errors import UserError
 from ranet.inference.exported.manifest_schema import check_manifest
 from ranet.inference.runtimes.backend import NetworkFacts
-from ranet.inference.runtimes.stage_graph import TensorSpec
 from ranet.inference.stages.chains import reachable_cuts
 from ranet.inference.stages.fused_stages import FusedStage
+from ranet.models.specs import TensorSpec, checked_image_size
 from ranet.support.files import written_whole
 from ranet.support.strict_json import parse_strict_json, plain, shown, strict_json
 
@@ -126,7 +126,9 @@ def read_manifest(folder: Path) -> Manifest:
     cuts = reachable_cuts([each.stage for each in stages])
     classes = content["classes"]
     return Manifest(
-        facts=NetworkFacts(**content["network"], cuts=cuts),
+        facts=NetworkFacts(
+            **{**content["network"], "image_size": checked_image_size(content["network"]["image_size"])}, cuts=cuts
+        ),
         stages=stages,
         policies=tuple(content["policies"]),
         preprocessing=content["preprocessing"],

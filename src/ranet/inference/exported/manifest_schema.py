@@ -8,6 +8,7 @@ from typing import Any, TypeGuard
 
 from ranet.inference.stages.chains import reachable_cuts
 from ranet.inference.stages.fused_stages import FusedStage
+from ranet.models.specs import checked_image_size, image_shape
 from ranet.support.strict_json import shown
 
 ENTRIES = (
@@ -51,7 +52,8 @@ def check_manifest(content: Mapping[str, Any]) -> None:
     network = content["network"]
     _check_entries(network, _NETWORK, "network")
     num_exits = network["num_exits"]
-    _check_stages(content["stages"], num_exits, network["image_size"])
+    shape = image_shape(checked_image_size(network["image_size"]), network["in_channels"])
+    _check_stages(content["stages"], num_exits, list(shape))
     _check_entry(content, "policies", ("a list of at least one file of the folder, each once", _is_files))
     _check_entry(content, "preprocessing", ("an object or null", lambda value: value is None or _is_object(value)))
     if content["golden"] is not None:
@@ -68,11 +70,11 @@ def check_manifest(content: Mapping[str, Any]) -> None:
     _check_entry(content, "software", ("an object of texts", _is_object_of_texts))
 
 
-def _check_stages(stages: Any, num_exits: int, image_size: int) -> None:
+def _check_stages(stages: Any, num_exits: int, image: list[int]) -> None:
     """Each stage is one, they go together, and some chain of them begins at the images."""
     if not isinstance(stages, list) or not stages:
         raise ValueError(f"stages must be a list of at least one stage, not {shown(stages)}")
-    states: dict[int, Any] = {-1: [[3, image_size, image_size]]}
+    states: dict[int, Any] = {-1: [image]}
     for i, stage in enumerate(stages):
         where = f"stages[{i}]"
         _check_entries(stage, _STAGE, where)
@@ -124,6 +126,10 @@ def _is_whole(value: Any, least: int) -> TypeGuard[int]:
 
 def _is_count(value: Any) -> bool:
     return _is_whole(value, 0)
+
+
+def _is_image_size(value: Any) -> bool:
+    return _is_size(value) or (isinstance(value, list) and len(value) == 2 and all(map(_is_size, value)))
 
 
 def _is_size(value: Any) -> bool:
@@ -187,7 +193,8 @@ _TENSORS = "a list of tensors, each with its own name and its shape without the 
 _NETWORK: dict[str, Check] = {
     "num_exits": ("a whole number of at least 1", _is_size),
     "num_classes": ("a whole number of at least 1", _is_size),
-    "image_size": ("a whole number of pixels", _is_size),
+    "image_size": ("a whole number of pixels, or height and width", _is_image_size),
+    "in_channels": ("a whole number of at least 1", _is_size),
     "heads_can_be_skipped": ("true or false", lambda value: isinstance(value, bool)),
     "fingerprint": ("a text", _is_name),
 }

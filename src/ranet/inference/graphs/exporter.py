@@ -18,13 +18,13 @@ log = logging.getLogger(__name__)
 
 
 def exported(
-    module: nn.Module, image_size: int, called: str, names: tuple[Sequence[str], Sequence[str]] | None = None
+    module: nn.Module, shape: Sequence[int], called: str, names: tuple[Sequence[str], Sequence[str]] | None = None
 ) -> Any:
     """A module on the CPU, in evaluation mode, as an ONNX model (onnx.ModelProto) for any number of images.
 
     Args:
-        module: from images (B, 3, H, W), H = W, to tensors.
-        image_size: H.
+        module: from images (B, C, H, W) to tensors.
+        shape: (C, H, W) of an image.
         called: what the user knows it by.
         names: of the inputs, and of the outputs; by default the exporter's.
 
@@ -34,7 +34,7 @@ def exported(
     for package in ("onnx", "onnxscript"):
         require(package, "onnx", "The export of a network")
     # Two images, because PyTorch takes a size of one for a constant.
-    images = torch.zeros(2, 3, image_size, image_size)
+    images = torch.zeros(2, *shape)
     log.info("Exporting the %s as an ONNX graph; this takes some seconds.", called)
     inputs, outputs = names if names is not None else (None, None)
     try:

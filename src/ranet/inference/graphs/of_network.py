@@ -15,10 +15,11 @@ import torch
 from torch import Tensor, nn
 
 from ranet.inference.graphs.exporter import exported
-from ranet.inference.runtimes.stage_graph import IMAGES, StageGraph, TensorSpec
+from ranet.inference.runtimes.stage_graph import IMAGES, StageGraph
 from ranet.inference.runtimes.torch_backend import network_facts
 from ranet.inference.stages.fused_stages import FusedStage
 from ranet.inference.stages.prepared import prepared
+from ranet.models.specs import TensorSpec
 from ranet.models.staged import StagedNetwork
 from ranet.support.extras import require
 from ranet.support.files import default_cache, written_whole
@@ -189,9 +190,9 @@ def _export(network: StagedNetwork) -> bytes:
     onnx = require("onnx", "onnx", "The export of a network")
     wrapped = _AllCuts(network).eval()
     with torch.no_grad():
-        wrapped(torch.zeros(1, 3, network.image_size, network.image_size))  # for the names
+        wrapped(torch.zeros(1, *network.image_shape))  # for the names
     names = ([IMAGES], wrapped.names)
-    model = exported(wrapped, network.image_size, type(network).__name__, names)
+    model = exported(wrapped, network.image_shape, type(network).__name__, names)
     # Where in which source file each operator comes from: several times the size of a small network.
     for node in model.graph.node:
         del node.metadata_props[:]

@@ -13,12 +13,12 @@ from ranet.errors import UserError
 _FEW = 2**13
 
 
-def checked_images(images: Any, image_size: int, device: str = "cpu") -> Any:
-    """Images as an engine computes them: an array (N, 3, H, W) of finite floats, with H = W = ``image_size``.
+def checked_images(images: Any, shape: tuple[int, ...], device: str = "cpu") -> Any:
+    """Images as an engine computes them: an array (N, C, H, W) of finite floats.
 
     Args:
         images: a NumPy array, or a tensor; normalised as the network was trained.
-        image_size: of the network.
+        shape: (C, H, W) of an image that the network reads.
         device: where they are computed.
 
     Returns:
@@ -28,11 +28,10 @@ def checked_images(images: Any, image_size: int, device: str = "cpu") -> Any:
         UserError: for other shapes or types, and for NaN or infinities.
 
     Example:
-        >>> checked_images(np.zeros((2, 3, 8, 8)), 8).dtype
+        >>> checked_images(np.zeros((2, 3, 8, 8)), (3, 8, 8)).dtype
         dtype('float32')
     """
-    right = (3, image_size, image_size)
-    if type(images) is np.ndarray and images.dtype == np.float32 and images.shape[1:] == right:
+    if type(images) is np.ndarray and images.dtype == np.float32 and images.shape[1:] == shape:
         flags = images.flags  # as most come; the rest is for the others
         if flags.c_contiguous and flags.writeable and _finite(images):
             return images
@@ -47,18 +46,18 @@ def checked_images(images: Any, image_size: int, device: str = "cpu") -> Any:
         try:
             array = np.asarray(images)
         except (ValueError, TypeError) as error:
-            raise UserError(f"Images must be an array (N, 3, H, W), not {type(images).__name__}.") from error
+            raise UserError(f"Images must be an array (N, C, H, W), not {type(images).__name__}.") from error
     floating = images.is_floating_point() if on_gpu else array.dtype.kind == "f"
     if not on_gpu and array.dtype.kind not in "biuf":
-        raise UserError(f"Images must be an array of floats (N, 3, H, W), not {type(images).__name__}.")
+        raise UserError(f"Images must be an array of floats (N, C, H, W), not {type(images).__name__}.")
     if not floating:
         raise UserError(
             f"Images must be floats, normalised as the network was trained, and these are {array.dtype}: divide by "
             "255, subtract the mean and divide by the standard deviation of the training data."
         )
-    if array.ndim != 4 or tuple(array.shape[1:]) != right:
+    if array.ndim != 4 or tuple(array.shape[1:]) != shape:
         raise UserError(
-            f"The network reads images (N, 3, {image_size}, {image_size}), and these are {tuple(array.shape)}."
+            f"The network reads images (N, {', '.join(map(str, shape))}), and these are {tuple(array.shape)}."
         )
     if not on_gpu:
         # PyTorch reads no array backwards, and warns of one that it may not write.
@@ -80,6 +79,6 @@ def _finite(array: Any) -> bool:
     return total - total == 0.0 or bool(np.isfinite(array).all())
 
 
-def empty_images(image_size: int) -> npt.NDArray[np.float32]:
+def empty_images(shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
     """A batch of no images."""
-    return np.zeros((0, 3, image_size, image_size), dtype=np.float32)
+    return np.zeros((0, *shape), dtype=np.float32)

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ranet.inference.stages.fused_stages import FusedStage
+from ranet.models.specs import ImageSize, image_shape
 
 Precision = Literal["float32", "bfloat16"]
 PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16")
@@ -27,18 +28,25 @@ class NetworkFacts(NamedTuple):
     Attributes:
         num_exits: K.
         num_classes: C.
-        image_size: height and width of the images in pixels.
+        image_size: side of the square images in pixels, or their (height, width).
         heads_can_be_skipped: as in `ranet.StagedNetwork`.
         cuts: the exits (from 0) that can end a fused stage, ascending; all of them for a network that is here.
         fingerprint: of the network and its weights (`ranet.models.network_fingerprint`).
+        in_channels: of the images.
     """
 
     num_exits: int
     num_classes: int
-    image_size: int
+    image_size: ImageSize
     heads_can_be_skipped: bool
     cuts: tuple[int, ...]
     fingerprint: str
+    in_channels: int = 3
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """The shape (C, H, W) of an image."""
+        return image_shape(self.image_size, self.in_channels)
 
 
 class Backend(Protocol):

@@ -14,8 +14,9 @@ import numpy.typing as npt
 from ranet.errors import UserError
 from ranet.inference.runtimes.backend import Array, Precision, Rows, State
 from ranet.inference.runtimes.numpy_states import copy_rows, wiring, zeros
-from ranet.inference.runtimes.stage_graph import IMAGES, GraphSource, StageGraph, TensorSpec, for_runtime
+from ranet.inference.runtimes.stage_graph import IMAGES, GraphSource, StageGraph, for_runtime
 from ranet.inference.stages.fused_stages import FusedStage
+from ranet.models.specs import TensorSpec
 from ranet.support.extras import require
 from ranet.support.hardware import compute_threads
 

@@ -8,16 +8,10 @@ from typing import NamedTuple, Protocol
 
 from ranet.inference.runtimes.backend import NetworkFacts
 from ranet.inference.stages.fused_stages import FusedStage
+from ranet.models.specs import TensorSpec
 
 #: The name of the images, wherever they are a part of a state.
 IMAGES = "images"
-
-
-class TensorSpec(NamedTuple):
-    """A tensor of a state: its name in the graphs, and its shape without the batch."""
-
-    name: str
-    shape: tuple[int, ...]
 
 
 class StageGraph(NamedTuple):

@@ -114,8 +114,7 @@ def measure_stages(
 
 def _filled_buffers(backend: Backend, stages: Sequence[FusedStage], size: int) -> dict[FusedStage, State]:
     """For each stage a buffer with the state of random images before it."""
-    edge = backend.facts.image_size
-    images = np.random.default_rng(0).standard_normal((size, 3, edge, edge), dtype=np.float32)
+    images = np.random.default_rng(0).standard_normal((size, *backend.facts.input_shape), dtype=np.float32)
     buffers: dict[FusedStage, State] = {}
     for stage in stages:
         buffer = backend.buffer(stage, size)

@@ -107,8 +107,8 @@ class TorchBackend:
     def _shapes_before(self, k: int) -> list[torch.Size]:
         """The shapes, without the batch, of the state that stage k starts from."""
         if not self._shapes:
-            edge = self.facts.image_size
-            state: State = (torch.zeros(1, 3, edge, edge, dtype=self._dtype, device=self._device),)
+            shape = self.facts.input_shape
+            state: State = (torch.zeros(1, *shape, dtype=self._dtype, device=self._device),)
             for stage in range(self.facts.num_exits):
                 self._shapes[stage] = [tensor.shape[1:] for tensor in state]
                 _, state = self._compute(FusedStage(stage, stage), state)
@@ -124,4 +124,5 @@ def network_facts(network: StagedNetwork) -> NetworkFacts:
         heads_can_be_skipped=network.heads_can_be_skipped,
         cuts=tuple(range(network.num_exits)),
         fingerprint=network_fingerprint(network),
+        in_channels=network.image_shape[0],
     )

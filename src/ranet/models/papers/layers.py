@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -86,24 +87,26 @@ class ExitHead(nn.Module):
 class ImageNetStem(nn.Sequential):
     """The first layer of the ImageNet networks: Conv7x7 stride 2 (with bias), BN, ReLU, 3x3 max-pooling stride 2."""
 
-    def __init__(self, out_channels: int) -> None:
+    def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__(
-            nn.Conv2d(3, out_channels, 7, stride=2, padding=3),
+            nn.Conv2d(in_channels, out_channels, 7, stride=2, padding=3),
             nn.BatchNorm2d(out_channels),
             nn.ReLU(inplace=True),
             nn.MaxPool2d(3, stride=2, padding=1),
         )
 
 
-def first_layer(out_channels: int, style: Style) -> nn.Module:
+def first_layer(in_channels: int, out_channels: int, style: Style) -> nn.Module:
     """The layer that reads the image: Conv3x3-BN-ReLU for "cifar", ``ImageNetStem`` (a quarter of the size) else."""
-    return ConvNormReLU(3, out_channels, kernel=3) if style == "cifar" else ImageNetStem(out_channels)
+    if style == "cifar":
+        return ConvNormReLU(in_channels, out_channels, kernel=3)
+    return ImageNetStem(in_channels, out_channels)
 
 
-def choose_style(option: str, value: str | None, image_size: int) -> Style:
+def choose_style(option: str, value: str | None, shape: Sequence[int]) -> Style:
     """The style of a stem or head: the one asked for, else that of the published networks for images of this size."""
     if value is None:
-        return "cifar" if image_size <= LARGEST_CIFAR_STYLE_IMAGE else "imagenet"
+        return "cifar" if max(shape[1:]) <= LARGEST_CIFAR_STYLE_IMAGE else "imagenet"
     if value == "cifar":
         return "cifar"
     if value == "imagenet":
@@ -111,18 +114,19 @@ def choose_style(option: str, value: str | None, image_size: int) -> Style:
     raise unknown_name(f"value of {option}", str(value), ["cifar", "imagenet"])
 
 
-def check_head_map(image_size: int, stem: Style, halvings: int) -> None:
+def check_head_map(shape: Sequence[int], stem: Style, halvings: int) -> None:
     """Refuse images whose map is too small for a head after the stem and that many halvings.
 
     Raises:
         UserError: if the map that the heads read would be smaller than ``SMALLEST_HEAD_MAP``.
     """
     reduction = 2 ** (halvings + (2 if stem == "imagenet" else 0))
-    size = math.ceil(image_size / reduction)
+    side = min(shape[1:])
+    size = math.ceil(side / reduction)
     if size < SMALLEST_HEAD_MAP:
         smallest = (SMALLEST_HEAD_MAP - 1) * reduction + 1
         raise UserError(
-            f"Images of {image_size} pixels are too small: the heads would read a {size}x{size} map and need "
+            f"Images of {side} pixels are too small: the heads would read a {size}x{size} map and need "
             f"{SMALLEST_HEAD_MAP}x{SMALLEST_HEAD_MAP}; use image_size >= {smallest}, fewer scales or stem=cifar."
         )
 

@@ -20,6 +20,7 @@ from ranet.models.papers.layers import (
     first_layer,
     initialise,
 )
+from ranet.models.specs import ImageSize
 from ranet.models.staged import LinearHeads, State
 
 # Scale 0 is the finest. A map is named by (step, scale): step 0 is the stem, each layer or transition is one step.
@@ -163,7 +164,8 @@ class MSDNet(LinearHeads):
     def __init__(
         self,
         num_classes: int = 10,
-        image_size: int = 32,
+        image_size: ImageSize = 32,
+        in_channels: int = 3,
         blocks: int = 5,
         mode: str = "lin_grow",
         base: int = 1,
@@ -178,17 +180,17 @@ class MSDNet(LinearHeads):
         stem: str | None = None,
         head: str | None = None,
     ) -> None:
-        super().__init__(num_classes, image_size)
+        super().__init__(num_classes, image_size, in_channels)
         self.heads = nn.ModuleList()
         scales = len(growth_factors)
         per_block = _checked_layers(blocks, mode, base, step, scales, prune)
         _check_widths(growth, growth_factors, bottleneck_factors)
-        stem_style = choose_style("stem", stem, image_size)
-        head_style = choose_style("head", head, image_size)
-        check_head_map(image_size, stem_style, halvings=scales - 1)
+        stem_style = choose_style("stem", stem, self.image_shape)
+        head_style = choose_style("head", head, self.image_shape)
+        check_head_map(self.image_shape, stem_style, halvings=scales - 1)
 
         self.lazy = lazy
-        self.base = nn.ModuleList([first_layer(channels * growth_factors[0], stem_style)])
+        self.base = nn.ModuleList([first_layer(in_channels, channels * growth_factors[0], stem_style)])
         for scale in range(1, scales):
             finer, own = channels * growth_factors[scale - 1], channels * growth_factors[scale]
             self.base.append(ConvNormReLU(finer, own, kernel=3, stride=2))

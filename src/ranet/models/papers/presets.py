@@ -17,13 +17,14 @@ def _per_scale(*factors: int) -> Options:
 # What the classes take, with the defaults that they have there.
 register_family(
     "msdnet", "ranet.models.papers.msdnet", "MSDNet",
-    num_classes=10, image_size=32, blocks=5, mode="lin_grow", base=1, step=1, channels=16, growth=6,
+    num_classes=10, image_size=32, in_channels=3, blocks=5, mode="lin_grow", base=1, step=1, channels=16, growth=6,
     **_per_scale(1, 2, 4), reduction=0.5, prune="max", lazy=False, stem=None, head=None,
 )  # fmt: skip
 register_family(
     "ranet", "ranet.models.papers.ranet", "RANet",
-    num_classes=10, image_size=32, channels=16, growth=6, scale_list=(1, 2, 3), **_per_scale(4, 2, 1), mode="lg",
-    step=2, blocks=2, block_step=2, compress_factor=0.25, reduction=0.5, stem=None, head=None,
+    num_classes=10, image_size=32, in_channels=3, channels=16, growth=6, scale_list=(1, 2, 3),
+    **_per_scale(4, 2, 1), mode="lg", step=2, blocks=2, block_step=2, compress_factor=0.25, reduction=0.5, stem=None,
+    head=None,
 )  # fmt: skip
 
 CIFAR: Options = {"num_classes": 10, "image_size": 32, "channels": 16, "growth": 6}

@@ -21,6 +21,7 @@ from ranet.models.papers.layers import (
     initialise,
     resize_like,
 )
+from ranet.models.specs import ImageSize
 from ranet.models.staged import LinearHeads, State
 
 
@@ -205,7 +206,8 @@ class RANet(LinearHeads):
     def __init__(
         self,
         num_classes: int = 10,
-        image_size: int = 32,
+        image_size: ImageSize = 32,
+        in_channels: int = 3,
         channels: int = 16,
         growth: int = 6,
         scale_list: Sequence[int] = (1, 2, 3),
@@ -220,17 +222,17 @@ class RANet(LinearHeads):
         stem: str | None = None,
         head: str | None = None,
     ) -> None:
-        super().__init__(num_classes, image_size)
+        super().__init__(num_classes, image_size, in_channels)
         self.heads = nn.ModuleList()
         _check(scale_list, growth_factors, bottleneck_factors, mode, step, blocks, block_step, channels, growth)
-        stem_style = choose_style("stem", stem, image_size)
-        head_style = choose_style("head", head, image_size)
+        stem_style = choose_style("stem", stem, self.image_shape)
+        head_style = choose_style("head", head, self.image_shape)
         count = len(scale_list)
         doublings = sum(scale_list[i] != scale_list[i - 1] for i in range(1, count))
-        check_head_map(image_size, stem_style, doublings)
+        check_head_map(self.image_shape, stem_style, doublings)
 
         # From the highest resolution down, as the data flows.
-        self.base = nn.ModuleList([first_layer(channels * growth_factors[-1], stem_style)])
+        self.base = nn.ModuleList([first_layer(in_channels, channels * growth_factors[-1], stem_style)])
         for i in range(count - 2, -1, -1):
             stride = 1 if scale_list[i] == scale_list[i + 1] else 2
             higher, own = channels * growth_factors[i + 1], channels * growth_factors[i]

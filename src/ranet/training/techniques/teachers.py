@@ -85,14 +85,14 @@ class FrozenNetwork(Teacher):
             return teacher(images)
 
 
-def load_teacher(source: str, num_classes: int, image_size: int, weights: str | None = None) -> FrozenNetwork:
+def load_teacher(source: str, num_classes: int, shape: Sequence[int], weights: str | None = None) -> FrozenNetwork:
     """Load a frozen network that teaches.
 
     Args:
         source: a run folder or checkpoint file of ``ranet train``, or "torchvision/NAME" with the name of one of
             torchvision's classifiers.
         num_classes: number of classes that it must tell apart.
-        image_size: height and width of the images that it will see.
+        shape: (C, H, W) of the images that it will see.
         weights: for a torchvision classifier, a file with its state dictionary, or the name of its published weights
             (such as "IMAGENET1K_V1"; they are downloaded where they are not there yet).
 
@@ -104,9 +104,9 @@ def load_teacher(source: str, num_classes: int, image_size: int, weights: str | 
         network = _torchvision_classifier(source.removeprefix(TORCHVISION), num_classes, weights)
         try:
             with torch.no_grad():
-                classes = network(torch.zeros(1, 3, image_size, image_size)).shape[-1]
+                classes = network(torch.zeros(1, *shape)).shape[-1]
         except (RuntimeError, AssertionError, ValueError) as error:
-            raise UserError(f"The teacher {source} cannot see images of {image_size} pixels: {error}") from error
+            raise UserError(f"The teacher {source} cannot see images of shape {tuple(shape)}: {error}") from error
     else:
         if weights is not None:
             raise UserError("teacher_weights is for torchvision's classifiers; a run has its own weights.")

@@ -121,7 +121,7 @@ class Technique:
             return LastExit()
         if self.teacher == FIRST_STAGE:
             return FirstStage(network)
-        return load_teacher(self.teacher, network.num_classes, network.image_size, self.teacher_weights)
+        return load_teacher(self.teacher, network.num_classes, network.image_shape, self.teacher_weights)
 
     def second_stage(self, network: StagedNetwork) -> tuple[StagedNetwork, Teacher | None]:
         """Make of the network of the first stage that of the second, with fresh linear layers, and its teacher.

@@ -1,0 +1,46 @@
+"""Sizes of images: one number for squares, or height and width."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from ranet.errors import UserError
+
+#: The side of a square, or (height, width), in pixels.
+ImageSize = int | tuple[int, int]
+
+
+class TensorSpec(NamedTuple):
+    """A tensor by its name and its shape without the batch."""
+
+    name: str
+    shape: tuple[int, ...]
+
+
+def checked_image_size(value: Any, name: str = "image_size") -> ImageSize:
+    """Return an image size, a square as one number.
+
+    Raises:
+        UserError: if it is neither an integer of at least 1 nor two of them.
+
+    Example:
+        >>> checked_image_size([28, 40]), checked_image_size((32, 32))
+        ((28, 40), 32)
+    """
+    sides = list(value) if isinstance(value, Sequence) and not isinstance(value, str) else [value, value]
+    if len(sides) != 2 or not all(isinstance(side, int) and not isinstance(side, bool) and side >= 1 for side in sides):
+        raise UserError(f"{name}={value} must be an integer of at least 1, or two of them: [height, width].")
+    height, width = sides
+    return height if height == width else (height, width)
+
+
+def image_shape(image_size: ImageSize, channels: int) -> tuple[int, int, int]:
+    """Return the shape (C, H, W) of one image.
+
+    Example:
+        >>> image_shape(32, 3), image_shape((28, 40), 1)
+        ((3, 32, 32), (1, 28, 40))
+    """
+    height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
+    return channels, height, width
