@@ -12,10 +12,11 @@ import numpy.typing as npt
 
 from ranet.calibration.policies.exit_policy import ExitPolicy, load_policy
 from ranet.calibration.policies.given import given_policies
-from ranet.calibration.scores.in_numpy import Runs, exit_scores
+from ranet.calibration.scores.in_numpy import Runs
 from ranet.errors import UserError
 from ranet.inference.choosing.open_backend import open_network
 from ranet.inference.engine.answers import Answers, AnswerSheet
+from ranet.inference.engine.leaving import leaving
 from ranet.inference.engine.one_image import answer_one
 from ranet.inference.engine.plan import Plan, make_plan, policy_for_budget
 from ranet.inference.engine.stream import stream
@@ -300,19 +301,16 @@ class EarlyExitEngine:
             logits, state = backend.run(step.stage, state, batch)
             if step.looks:
                 here = logits[rows]
-                going = 0
-                if number < len(plan.steps):
-                    scores, runs = exit_scores(here, plan.policy.score, step.temperature, runs)
-                    leaves = scores >= step.threshold
-                    going = left - int(np.count_nonzero(leaves))
-                if going == 0:
+                if number == len(plan.steps):
                     sheet.write(who, step.stage.last, here)
                     break
-                if going < left:
-                    out, stay = np.flatnonzero(leaves), np.flatnonzero(~leaves)
+                out, stay, runs = leaving(step, plan.policy.score, here, runs)
+                if len(stay) == 0:
+                    sheet.write(who, step.stage.last, here)
+                    break
+                if len(out):
                     sheet.write(_of(who, out), step.stage.last, here[out])
-                    who, rows, left = _of(who, stay), _of(rows, stay), going
-                    runs = None if runs is None else Runs(runs.labels[stay], runs.lengths[stay])
+                    who, rows, left = _of(who, stay), _of(rows, stay), len(stay)
             if left < batch:
                 following = plan.steps[number].stage
                 if self._compaction_pays(following, batch, left):

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from ranet.calibration.scores.in_numpy import Floats, Runs, exit_scores, softmax
+from ranet.calibration.scores.in_numpy import Floats, Runs, softmax
 from ranet.inference.engine.answers import Answers
+from ranet.inference.engine.leaving import leaving
 from ranet.inference.engine.plan import Plan
 from ranet.inference.runtimes.backend import Backend, State
 
@@ -39,8 +40,8 @@ def answer_one(plan: Plan, image: Any, backend: Backend, buffer: State) -> Answe
         if step.looks:
             leaves = reaches(logits, score, step.temperature, step.threshold)
             if leaves is None:
-                scores, runs = exit_scores(logits, score, step.temperature, runs)
-                leaves = scores[0] >= step.threshold
+                out, _, runs = leaving(step, score, logits, runs)
+                leaves = len(out) == 1
             if leaves:
                 break
     exit = step.stage.last

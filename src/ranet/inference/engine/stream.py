@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ranet.calibration.scores.in_numpy import Runs, exit_scores
+from ranet.calibration.scores.in_numpy import Runs
 from ranet.errors import UserError
 from ranet.inference.engine.answers import Answers, AnswerSheet
+from ranet.inference.engine.leaving import leaving
 from ranet.inference.engine.plan import Plan
 from ranet.inference.images.checked import checked_images, empty_images
 from ranet.inference.runtimes.backend import Backend, State
@@ -224,15 +225,12 @@ class Queues:
         rows: Indices | None = None
         following = None
         if here.looks:
-            scores, runs = exit_scores(logits, self._plan.policy.score, here.temperature, before)
-            leaves = scores >= here.threshold
-            (out,), (rows,) = leaves.nonzero(), (~leaves).nonzero()
+            out, rows, following = leaving(here, self._plan.policy.score, logits, before)
             if len(out):
                 self._sheet.write(numbers[out] % len(self._sheet.exits), here.stage.last, logits[out])
             if len(rows) == 0:
                 return
             numbers = numbers[rows]
-            following = None if runs is None else Runs(*(each[rows] for each in runs))
         everyone = rows is None or len(rows) == len(logits)
         if everyone and len(logits) == self._size and self._queues[step + 1].filled == 0:
             self._go_on(step + 1, after, numbers, following)  # a full batch needs no queue

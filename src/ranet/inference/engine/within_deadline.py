@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ranet.calibration.scores.in_numpy import Runs, exit_scores
+from ranet.calibration.scores.in_numpy import Runs
 from ranet.cost.timings import MILLISECONDS
 from ranet.inference.engine.answers import Answers, AnswerSheet
+from ranet.inference.engine.leaving import leaving
 from ranet.inference.engine.plan import Plan
 from ranet.inference.runtimes.backend import LARGEST_BATCH, Backend, State, largest_size, sized
 from ranet.inference.runtimes.stage_times import StageTimes
@@ -56,10 +57,8 @@ def answer_within(
             logits, after = backend.run(step.stage, state, len(who))
             rows: npt.NDArray[np.intp] = np.arange(len(who))
             if step.looks:
-                scores, runs = exit_scores(logits, plan.policy.score, step.temperature, before)
                 sheet.write(who, step.stage.last, logits)
-                rows = np.flatnonzero(~(scores >= step.threshold))
-                before = None if runs is None else Runs(runs.labels[rows], runs.lengths[rows])
+                _, rows, before = leaving(step, plan.policy.score, logits, before)
             if len(rows) and number + 1 < len(plan.steps):
                 # Memory of their own, since the stage runs again for the next part.
                 kept = backend.buffer(plan.steps[number + 1].stage, len(rows))
