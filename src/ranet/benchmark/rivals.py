@@ -54,7 +54,7 @@ def find_rivals(given: Sequence[str], num_classes: int, shape: tuple[int, int, i
     Example:
         >>> (rival,) = find_rivals(["resnet18:69.76"], num_classes=10, shape=(3, 32, 32))
         >>> rival.name, rival.accuracy, rival.shape
-        ('resnet18', 0.6976, 32)
+        ('resnet18', 0.6976, (3, 32, 32))
     """
     return [_find(*_split(text), num_classes, shape) for text in given]
 
