@@ -64,14 +64,15 @@ def run_verb(name: str, verb: Verb) -> None:
     def task(config: DictConfig) -> Any:
         _check_switches(config)
         _make_texts(config, verb.several)
-        if verb.options is not None:
-            import_module(verb.options).check_options(config)
-        with _notices(), locked(_run_folder(config)):
-            _say_what_loads(name, config)
-            run = import_module(f"ranet.cli.verbs.{name}").run
-            if "torch" in sys.modules:
-                limit_threads()
-            return run(config)
+        with _notices():
+            if verb.options is not None:
+                import_module(verb.options).check_options(config)
+            with locked(_run_folder(config)):
+                _say_what_loads(name, config)
+                run = import_module(f"ranet.cli.verbs.{name}").run
+                if "torch" in sys.modules:
+                    limit_threads()
+                return run(config)
 
     def guarded(config: DictConfig) -> Any:
         alone = HydraConfig.get().mode is RunMode.RUN

@@ -58,7 +58,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     text = (folder / "calibration" / "policy.json").read_text()
     policy = json.loads(text)
     (folder / "cut_policy.json").write_text(text[:-100])
-    (folder / "changed.json").write_text(text.replace('"budget": ', '"budget": 1'))
+    (folder / "changed.json").write_text(text.replace('"score": "confidence"', '"score": "certainty"'))
     (folder / "newer.json").write_text(json.dumps({**policy, "version": 3}))
     metadata = {**policy["metadata"], "network": {"fingerprint": "0" * 16}}
     ExitPolicy(tuple(policy["thresholds"]), metadata=metadata).save(folder / "of_another.json")
@@ -95,7 +95,7 @@ CASES: dict[str, str] = {
     "evaluate scores=good.npz": "add policy=FILE",
     "evaluate scores=good.npz policy=calibration/policy.json images=folder": "images= goes with checkpoint=",
     "evaluate scores=two_exits.npz policy=calibration/policy.json": "is for 3 exits and the scores have 2",
-    "evaluate checkpoint=run policy=folder": "is a folder; name one of the policies in it",
+    "evaluate checkpoint=run policy=folder": "is a folder; name one of the files in it",
     "calibrate checkpoint=run budget=[50%,60%] output=list.json": "2 policies need a folder",
     f"{SCORES}=probabilities.npz": "logits are probabilities",
     # budgets
@@ -149,9 +149,9 @@ CASES: dict[str, str] = {
     "calibrate checkpoint=run budget=1e-6 unit=ms latency=latency.json": "is less than the .* of the first exit",
     f"{MS} latency=nowhere.json": "'nowhere.json' does not exist",
     f"{MS} latency=3": "The latency profile '3' does not exist",
-    f"{MS} latency=folder": "'folder' cannot be read",
+    f"{MS} latency=folder": "'folder' is a folder",
     f"{MS} latency=cut.json": "'cut.json' is not valid JSON",
-    f"{MS} latency=calibration/policy.json": "policy.json' is none",
+    f"{MS} latency=calibration/policy.json": "policy.json' is not a ranet latency profile",
     f"{MS} latency=five_exits.json": "is of 5 exits, the network has 3",
     f"{MS} latency=of_another_network.json": "is of another network",
     # deadlines
@@ -222,9 +222,9 @@ CASES: dict[str, str] = {
     # policies that are followed
     "evaluate checkpoint=run policy=nowhere.json": "'nowhere.json' does not exist",
     "evaluate checkpoint=run policy=3": "The policy file '3' does not exist",
-    "evaluate checkpoint=run policy=latency.json": "'latency.json' is no exit policy",
+    "evaluate checkpoint=run policy=latency.json": "'latency.json' is not a ranet exit policy",
     "evaluate checkpoint=run policy=cut_policy.json": "'cut_policy.json' is not valid JSON .*, perhaps it was cut off",
-    "evaluate checkpoint=run policy=changed.json": "'changed.json' was changed after ranet wrote it",
+    "evaluate checkpoint=run policy=changed.json": "'changed.json' cannot be used .score must be 'confidence', ",
     "evaluate checkpoint=run policy=newer.json": r"was written by a newer ranet \(version 3; this one reads 2\)",
     "evaluate checkpoint=run policy=of_another.json": "The policy was solved for another network",
 }

@@ -78,6 +78,8 @@ CASES: dict[str, tuple[int, str]] = {
     "compare nowhere": (1, "There is no folder nowhere to look for runs in"),
 }
 WITHOUT = ("torch", "torchvision", "pytorch_lightning", "scipy", "sklearn", "matplotlib", "onnx", "wandb")
+#: Of each command line its status, standard output and error, and whether pydantic was imported by then.
+Outcomes = dict[str, tuple[int, str, str, bool]]
 SCRIPT = f"""
 import contextlib, io, json, sys
 for name in {WITHOUT}:
@@ -93,13 +95,13 @@ for line in json.load(sys.stdin):
             status = end.code or 0
         except Exception as error:
             status = repr(error)
-    outcomes[line] = status, out.getvalue(), err.getvalue()
+    outcomes[line] = status, out.getvalue(), err.getvalue(), "pydantic" in sys.modules
 json.dump(outcomes, sys.stdout)
 """
 
 
 @pytest.fixture(scope="module")
-def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[int, str, str]]:
+def outcomes(tmp_path_factory: pytest.TempPathFactory) -> Outcomes:
     folder = tmp_path_factory.mktemp("empty")
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT], input=json.dumps(list(CASES)), text=True, capture_output=True, cwd=folder
@@ -110,13 +112,20 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[int, s
 
 
 @pytest.mark.parametrize("line", CASES)
-def test_it_is_answered_without_pytorch(line: str, outcomes: dict[str, tuple[int, str, str]]) -> None:
-    status, out, err = outcomes[line]
+def test_it_is_answered_without_pytorch(line: str, outcomes: Outcomes) -> None:
+    status, out, err, _ = outcomes[line]
     wanted, words = CASES[line]
     assert status == wanted, err
     said = out if wanted == 0 else err
     assert re.search(words, said.strip().splitlines()[-1]), said
     assert wanted == 0 or (len(err.splitlines()) == 1 and not out)
+
+
+def test_pydantic_waits_for_a_file_that_it_reads(outcomes: Outcomes) -> None:
+    """The import takes a tenth of a second, so help and mistakes in the options do without."""
+    first = list(CASES).index("evaluate checkpoint=. policy=p.json")
+    assert not any(imported for *_, imported in list(outcomes.values())[:first])
+    assert list(outcomes.values())[first][-1]
 
 
 def test_a_command_ends_without_a_search_through_all_that_it_made() -> None:

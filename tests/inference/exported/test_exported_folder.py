@@ -22,12 +22,13 @@ from hypothesis import strategies as st
 from ranet.calibration import ExitPolicy
 from ranet.errors import UserError
 from ranet.inference.exported.folder import ExportedFolder
-from ranet.inference.exported.manifest import Manifest, StageFile, read_manifest, write_manifest
+from ranet.inference.exported.manifest import read_manifest, write_manifest
 from ranet.inference.images.preprocessing import Preprocessing
 from ranet.inference.runtimes.backend import NetworkFacts
 from ranet.inference.stages.chains import chain_through, reachable_cuts
 from ranet.inference.stages.fused_stages import FusedStage, fused_stages, used_exits
 from ranet.models.specs import TensorSpec
+from ranet.support.strict_json import plain
 
 EXITS = 5
 FINGERPRINT = "0123456789abcdef"
@@ -43,33 +44,48 @@ def state(cut: int) -> tuple[TensorSpec, ...]:
     return () if cut == EXITS - 1 else (TensorSpec("passes by", (8,)), TensorSpec(f"map_{cut}", (4, 16, 16)))
 
 
-def stage_file(stage: FusedStage, content: bytes) -> StageFile:
+def stage_file(stage: FusedStage, content: bytes) -> dict[str, Any]:
     before = state(stage.first - 1)
     digest = hashlib.sha256(content).hexdigest()
-    name = f"graph_{stage.first}_{stage.last}.onnx"
-    inputs = (before[-1].name,)
-    return StageFile(stage, name, len(content), digest, before, inputs, f"logits_{stage.last}", state(stage.last))
+    return {
+        "first": stage.first,
+        "last": stage.last,
+        "file": f"graph_{stage.first}_{stage.last}.onnx",
+        "bytes": len(content),
+        "sha256": digest,
+        "before": [tensor._asdict() for tensor in before],
+        "inputs": [before[-1].name],
+        "logits": f"logits_{stage.last}",
+        "after": [tensor._asdict() for tensor in state(stage.last)],
+    }
 
 
-def write_export(folder: Path) -> Manifest:
-    """A folder as an export leaves it, with graphs that nobody can run."""
+def write_export(folder: Path) -> dict[str, Any]:
+    """A folder as an export leaves it, with graphs that nobody can run; the entries of its manifest."""
     folder.mkdir()
-    files = tuple(stage_file(stage, content) for stage, content in STAGES.items())
-    for file in files:
-        (folder / file.file).write_bytes(STAGES[file.stage])
+    files = [stage_file(stage, content) for stage, content in STAGES.items()]
+    for file, content in zip(files, STAGES.values(), strict=True):
+        (folder / file["file"]).write_bytes(content)
     POLICY.save(folder / "policy.json")
     counts = {"backbone": [10, 20, 30, 40, 50], "heads": [1, 2, 3, 4, 5]}
-    manifest = Manifest(
-        facts=NetworkFacts(EXITS, 3, 32, True, (0, 2, 4), FINGERPRINT),
-        stages=files,
-        policies=("policy.json",),
-        preprocessing=PREPROCESSING,
-        golden={"picture": "golden.png", "arrays": "golden.npz"},
-        classes=("größer", "kleiner", ""),
-        data={"name": "imagefolder", "classes": ["größer", "kleiner", ""], "digests": {"train": "0" * 16}},
-        costs=dict.fromkeys(("macs", "paper_ops", "lazy_macs", "lazy_paper_ops"), counts),
-        software={"ranet": "0.1.0", "opset": "20"},
-    )
+    manifest = {
+        "network": {
+            "num_exits": EXITS,
+            "num_classes": 3,
+            "image_size": 32,
+            "heads_can_be_skipped": True,
+            "fingerprint": FINGERPRINT,
+            "in_channels": 3,
+        },
+        "stages": files,
+        "policies": ["policy.json"],
+        "preprocessing": PREPROCESSING,
+        "golden": {"picture": "golden.png", "arrays": "golden.npz"},
+        "classes": ["größer", "kleiner", ""],
+        "data": {"name": "imagefolder", "classes": ["größer", "kleiner", ""], "digests": {"train": "0" * 16}},
+        "costs": dict.fromkeys(("macs", "paper_ops", "lazy_macs", "lazy_paper_ops"), counts),
+        "software": {"ranet": "0.1.0", "opset": "20"},
+    }
     write_manifest(folder, manifest)
     return manifest
 
@@ -121,11 +137,11 @@ def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
 
 class TestReading:
     def test_everything_comes_back(self, tmp_path: Path) -> None:
-        manifest = write_export(tmp_path / "export")
-        assert read_manifest(tmp_path / "export") == manifest
+        entries = write_export(tmp_path / "export")
+        assert plain(read_manifest(tmp_path / "export").model_dump()) == plain(entries)
         export = ExportedFolder(tmp_path / "export")
-        assert export.facts == manifest.facts
-        assert export.facts.cuts == (0, 2, 4)
+        assert export.facts == NetworkFacts(EXITS, 3, 32, True, (0, 2, 4), FINGERPRINT)
+        assert export.manifest.data == entries["data"]
         assert export.policies == [POLICY]
         assert export.policies[0].metadata == POLICY.metadata
         assert export.preprocessing == Preprocessing.from_dict(PREPROCESSING)
@@ -214,10 +230,10 @@ class TestDamage:
         (tmp_path / "empty").mkdir()
         assert "it has no manifest.json" in refusal(tmp_path / "empty")
         for content, message in (
-            (b"\xff", "is no text"),
+            (b"\xff", "is not a text file"),
             (b"{", "is not valid JSON"),
-            (b"[]", "is of no export"),
-            (b'{"format": "ranet exit policy"}', "is of no export"),
+            (b"[]", "is not a ranet exported engine"),
+            (b'{"format": "ranet exit policy"}', "is not a ranet exported engine"),
             (b'{"format": "ranet exported engine", "version": 3}', "was written by a newer ranet"),
             (b'{"format": "ranet exported engine", "version": 1}', "this ranet reads 2"),
             (b'{"format": "ranet exported engine", "version": true}', "a whole number as"),
@@ -238,7 +254,7 @@ class TestDamage:
             policy.save(path)
             assert message in refusal(folder)
         path.write_text("{}")
-        assert "is no exit policy" in refusal(folder)
+        assert "is not a ranet exit policy" in refusal(folder)
         path.unlink()
         assert "does not exist" in refusal(folder)
 
@@ -258,16 +274,17 @@ class TestDamage:
     @pytest.mark.parametrize(
         ("place", "value", "message"),
         [
-            (("network", "num_exits"), 0, "network.num_exits must be a whole number of at least 1, not 0"),
+            (("network", "num_exits"), 0, "network.num_exits must be greater than or equal to 1, not 0"),
             (("network", "num_exits"), 4, "stages[2] must run from one of the 4 exits"),
             (("network", "num_exits"), 6, "stages[2].after must be empty after the last exit and nowhere else"),
-            (("network", "num_exits"), True, "network.num_exits must be a whole number"),
+            (("network", "num_exits"), True, "network.num_exits must be a whole number, not true"),
             (("network", "num_classes"), 4, "classes must be a name for each of the 4 classes"),
             (("network", "image_size"), 33, "stages[0].before must be the images, [3, 33, 33]"),
+            (("network", "image_size"), [32, 0], "image_size=[32, 0] must be an integer of at least 1, or two of them"),
             (("network", "heads_can_be_skipped"), 1, "must be true or false, not 1"),
             (("network", "fingerprint"), "f" * 16, "another network"),
-            (("network", "cuts"), [0], "network.cuts is no entry that ranet knows"),
-            (("stages",), [], "stages must be a list of at least one stage"),
+            (("network", "cuts"), [0], "network.cuts is an entry that ranet does not know"),
+            (("stages",), [], "stages must have at least 1 item, not 0"),
             (("stages", 0, "first"), 1, "stages[0] must run from one of the 5 exits to the same or a later one"),
             (("stages", 1, "first"), 0, "stages[1].before must be the images"),
             (("stages", 1, "last"), 0, "stages[1] must run from one of the 5 exits to the same or a later one"),
@@ -278,21 +295,25 @@ class TestDamage:
             (("stages", 1, "sha256"), "0" * 64, "is not the one that was exported"),
             (("stages", 1, "sha256"), "no", "64 hexadecimal digits"),
             (("stages", 1, "inputs"), ["unheard of"], "inputs must be some of the names in stages[1].before"),
-            (("stages", 1, "inputs"), [], "must be a list of names"),
-            (("stages", 1, "logits"), "", "must be a name"),
+            (("stages", 1, "inputs"), [], "stages[1].inputs must have at least 1 item"),
+            (("stages", 1, "logits"), "", 'stages[1].logits must have at least 1 character, not ""'),
             (("stages", 1, "after"), [], "stages[1].after must be empty after the last exit and nowhere else"),
             (("stages", 1, "after", 0, "shape"), [9], "stages that meet behind exit 3 must have the same state there"),
-            (("stages", 1, "after", 0, "shape"), [-1], "must be a list of tensors"),
-            (("stages", 1, "before", 1, "name"), "passes by", "must be a list of tensors, each with its own name"),
-            (("policies",), [], "policies must be a list of at least one file"),
-            (("policies",), ["policy.json", "policy.json"], "each once"),
-            (("preprocessing",), [], "preprocessing must be an object or null"),
+            (
+                ("stages", 1, "after", 0, "shape"),
+                [-1],
+                "stages[1].after[0].shape[0] must be greater than or equal to 1, not -1",
+            ),
+            (("stages", 1, "before", 1, "name"), "passes by", "stages[1].before must have each name once"),
+            (("policies",), [], "policies must have at least 1 item"),
+            (("policies",), ["policy.json", "policy.json"], "policies must have each name once"),
+            (("preprocessing",), [], "preprocessing must be an object, not []"),
             (("preprocessing", "std"), [0, 0, 0], "must be three positive numbers"),
             (("preprocessing", "flip"), 1, "and nothing else"),
             (("preprocessing", "crop"), "top", "the preprocessing is 'top' and this version of ranet has 'center'"),
             (("golden",), [], "golden must be an object"),
             (("golden", "picture"), "../a.png", "golden.picture must be a file of the folder"),
-            (("golden", "logits"), "a.npz", "golden.logits is no entry that ranet knows"),
+            (("golden", "logits"), "a.npz", "golden.logits is an entry that ranet does not know"),
             (
                 ("preprocessing",),
                 {**PREPROCESSING, "image_size": 16},
@@ -300,11 +321,15 @@ class TestDamage:
             ),
             (("classes",), ["one", "two"], "classes must be a name for each of the 3 classes"),
             (("data",), "photos", "data must be an object"),
-            (("data", "digests", "train"), 7, "data.digests must be an object of texts"),
-            (("costs", "joules"), {}, "costs.joules is no entry"),
+            (("data", "digests", "train"), 7, "data.digests.train must be a string, not 7"),
+            (("costs", "joules"), {}, "costs.joules is an entry that ranet does not know"),
             (("costs", "macs", "heads"), [1, 2, 3], "costs.macs.heads must be a count for each of the 5 exits"),
-            (("costs", "macs", "heads"), [1, 2, 3, 4, -5], "costs.macs.heads must be a count"),
-            (("software", "onnx"), 1, "software must be an object of texts"),
+            (
+                ("costs", "macs", "heads"),
+                [1, 2, 3, 4, -5],
+                "costs.macs.heads[4] must be greater than or equal to 0, not -5",
+            ),
+            (("software", "onnx"), 1, "software.onnx must be a string, not 1"),
         ],
     )
     def test_a_manifest_that_was_made_up(self, folder: Path, place: tuple[Any, ...], value: Any, message: str) -> None:
@@ -315,6 +340,12 @@ class TestDamage:
         target[place[-1]] = value
         rewrite(folder, content)
         assert message in refusal(folder)
+
+    def test_a_folder_of_before_images_had_other_channels_is_read(self, folder: Path) -> None:
+        content = manifest_of(folder)
+        del content["network"]["in_channels"]
+        rewrite(folder, content)
+        assert ExportedFolder(folder).facts.in_channels == 3
 
     def test_a_manifest_without_its_first_stage(self, folder: Path) -> None:
         content = manifest_of(folder)
@@ -342,13 +373,14 @@ class TestDamage:
                 if content != original and not refusal(folder):
                     harmless += 1
                     stages = [name for name in place if name in ("name", "logits", "fingerprint", "inputs", "shape")]
-                    assert place[0] in free or stages, (place, junk)
+                    older = (*place, junk) == ("network", "in_channels", "left out")
+                    assert place[0] in free or stages or older, (place, junk)
         assert harmless < 60
 
     def test_what_could_not_be_read_is_not_written(self, tmp_path: Path) -> None:
         manifest = write_export(tmp_path / "export")
         before = (tmp_path / "export" / "manifest.json").read_bytes()
-        broken = Manifest(**{**vars(manifest), "classes": ("one",)})
+        broken = {**manifest, "classes": ["one"]}
         with pytest.raises(UserError, match="could not be read again: classes must be a name for each of the 3"):
             write_manifest(tmp_path / "export", broken)
         assert (tmp_path / "export" / "manifest.json").read_bytes() == before

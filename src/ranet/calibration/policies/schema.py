@@ -1,216 +1,143 @@
-"""What must hold in a policy file for it to mean something, entry by entry."""
+"""What must stand in a policy file (pydantic models)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from itertools import pairwise
-from typing import Any, TypeGuard
+from math import inf
+from typing import Annotated, Any, ClassVar, Self
 
 import numpy as np
+from pydantic import AfterValidator, Field, PlainValidator, Strict, model_validator
 
-from ranet.calibration.scores.checks import SCORES
+from ranet.calibration.policies.file import FORMAT
+from ranet.calibration.scores.checks import Score
+from ranet.support.records import LEFT_OUT, Count, Part, Record, Row, Text, like
 from ranet.support.strict_json import shown
 
-NEVER, ALWAYS = "never", "always"
-ENTRIES = ("format", "version", "score", "thresholds", "temperatures", "metadata", "software", "checksum")
+#: JSON has no infinities: nobody leaves, everybody does.
+INFINITE = {"never": inf, "always": -inf}
 SHARES_SUM_WITHIN = 1e-6
 COSTS_AGREE_WITHIN = 1e-9  # of the last exit's cost: a mean of costs is rounded
-
 _LARGEST = float(np.finfo(np.float32).max)
-Check = tuple[str, Callable[[Any, int], bool]]
 
 
-def check_policy(content: Mapping[str, Any]) -> None:
-    """Check the entries of a policy file, and those entries of its metadata that ranet knows; others may be there, too.
-
-    Format, version and checksum are not looked into: `read_policy_file` has done that.
-
-    Args:
-        content: JSON values, as `parse_strict_json` gives them.
-
-    Raises:
-        ValueError: for the first entry that is wrong; the message is the middle of a sentence.
-
-    Example:
-        >>> check_policy({name: None for name in ENTRIES} | {"thresholds": [0.5, None]})
-        Traceback (most recent call last):
-        ValueError: thresholds must be a list with a number, "never" or "always" for ... the last, not [0.5, null]
-    """
-    missing = [name for name in ENTRIES if name not in content]
-    if missing:
-        raise ValueError(f"{missing[0]} is missing")
-    unknown = sorted(set(content) - set(ENTRIES))
-    if unknown:
-        raise ValueError(f"{shown(unknown[0])} is no entry that ranet knows")
-    thresholds = content["thresholds"]
-    _check(content, {"thresholds": _THRESHOLDS}, 0)
-    exits = len(thresholds) + 1
-    _check(content, _POLICY, exits)
-    metadata = content["metadata"]
-    _check(metadata, _METADATA, exits, "metadata.")
-    _check(metadata.get("network", {}), {"fingerprint": _TEXT}, exits, "metadata.network.")
-    if "predicted" in metadata:
-        _check_prediction(metadata["predicted"], metadata.get("cost_per_exit"), exits)
-
-
-def _check_prediction(predicted: Mapping[str, Any], costs: list[float] | None, exits: int) -> None:
-    """A promise is complete, and does not contradict itself."""
-    where = "metadata.predicted."
-    missing = [name for name in _PREDICTED if name not in predicted]
-    if missing:
-        raise ValueError(f"{where}{missing[0]} is missing")
-    _check(predicted, _PREDICTED, exits, where)
-    if (predicted["accuracy"] is None) != (predicted["accuracy_interval"] is None):
-        raise ValueError(f"{where}accuracy and {where}accuracy_interval must both be null, or neither")
-    if costs is not None:
-        slack = COSTS_AGREE_WITHIN * costs[-1]
-        if not costs[0] - slack <= predicted["cost"] <= costs[-1] + slack:
-            between = (
-                f"between the first and the last of metadata.cost_per_exit ({shown(costs[0])} and {shown(costs[-1])})"
-            )
-            raise ValueError(f"{where}cost must lie {between}, not be {shown(predicted['cost'])}")
-
-
-def _check(content: Mapping[str, Any], checks: Mapping[str, Check], exits: int, where: str = "") -> None:
-    """Check those entries that are there."""
-    for name, (expected, holds) in checks.items():
-        if name in content and not holds(content[name], exits):
-            raise ValueError(f"{where}{name} must be {expected.format(exits=exits)}, not {shown(content[name])}")
-
-
-def _is_number(value: Any) -> TypeGuard[float]:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _is_fraction(value: Any, _: int = 0) -> bool:
-    return _is_number(value) and 0 <= value <= 1
-
-
-def _is_positive(value: Any, _: int = 0) -> bool:
-    return _is_number(value) and value > 0
-
-
-def _is_text(value: Any, _: int = 0) -> bool:
-    return isinstance(value, str)
-
-
-def _is_object(value: Any, _: int = 0) -> bool:
-    return isinstance(value, dict)
-
-
-def _is_threshold(value: Any) -> bool:
+def _threshold(value: Any) -> float:
+    if isinstance(value, str) and value in INFINITE:
+        return INFINITE[value]
     # Thresholds are float32: what is beyond them would silently become "never".
-    return value in (NEVER, ALWAYS) if isinstance(value, str) else _is_number(value) and abs(value) <= _LARGEST
+    if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= _LARGEST:
+        return float(value)
+    raise ValueError('must be a number in the range of float32, "never" or "always"')
 
 
-def _is_thresholds(value: Any, _: int) -> bool:
-    return isinstance(value, list) and all(_is_threshold(item) for item in value)
+def _ascending(values: tuple[float, ...]) -> tuple[float, ...]:
+    if not all(one < other for one, other in pairwise(values)):
+        raise ValueError("must ascend, each entry more than the one before")
+    return values
 
 
-def _is_score(value: Any, _: int) -> bool:
-    return value in SCORES
+def _lower_first(values: tuple[float, float]) -> tuple[float, float]:
+    if values[0] > values[1]:
+        raise ValueError("must have the lower end first")
+    return values
 
 
-def _is_temperatures(value: Any, exits: int) -> bool:
-    return value is None or (isinstance(value, list) and len(value) == exits and all(_is_positive(t) for t in value))
+def _whole(shares: tuple[float, ...]) -> tuple[float, ...]:
+    if abs(sum(shares) - 1) > SHARES_SUM_WITHIN:
+        raise ValueError("must be shares that sum to 1")
+    return shares
 
 
-def _is_software(value: Any, _: int) -> bool:
-    return isinstance(value, dict) and all(isinstance(version, str) for version in value.values())
+Threshold = Annotated[float, PlainValidator(_threshold)]
+Cost = Annotated[float, Field(ge=0)]
+Positive = Annotated[float, Field(gt=0)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Exit = Annotated[int, Field(ge=0)]
+Interval = Annotated[tuple[Cost, Cost], Strict(False), AfterValidator(_lower_first)]
 
 
-def _is_exit(value: Any, exits: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < exits
+class Prediction(Part, extra="ignore"):
+    """What a policy promises, all of it; other entries may be there, too."""
+
+    images: Count
+    cost: Cost
+    cost_interval: Interval
+    accuracy: Fraction | None
+    accuracy_interval: Annotated[tuple[Fraction, Fraction], Strict(False), AfterValidator(_lower_first)] | None
+    level: Annotated[float, Field(gt=0, lt=1)]
+    exit_shares: Annotated[Row[Fraction], AfterValidator(_whole)]
 
 
-def _is_exits(value: Any, exits: int) -> bool:
-    if not isinstance(value, list) or not value or not all(_is_exit(item, exits) for item in value):
-        return False
-    return all(one < next_one for one, next_one in pairwise(value))
+class Network(Part, extra="ignore"):
+    """The network that a policy was solved for."""
+
+    fingerprint: Text = LEFT_OUT
 
 
-def _is_objects(value: Any, exits: int) -> bool:
-    return isinstance(value, list) and len(value) == exits and all(map(_is_object, value))
+class Metadata(Part, extra="ignore"):
+    """The entries of a policy's metadata that ranet knows; each may be left out, and others may be there, too."""
+
+    policy: Text = LEFT_OUT
+    ratio: Positive | None = None
+    unit: Text = LEFT_OUT
+    budget: Positive | None = None
+    cost_per_exit: Annotated[Row[Cost], AfterValidator(_ascending)] = LEFT_OUT
+    predicted: Prediction = LEFT_OUT
+    network: Network = LEFT_OUT
+    data: dict[Any, Any] = LEFT_OUT
+    guarantee: dict[Any, Any] = LEFT_OUT
+    deadline: Positive = LEFT_OUT
+    exit_index: Exit = LEFT_OUT
+    chosen: Text = LEFT_OUT
+    instead_of: dict[Any, Any] = LEFT_OUT
+    used_exits: Annotated[Row[Exit], Field(min_length=1), AfterValidator(_ascending)] = LEFT_OUT
+    score_distribution: Row[dict[Any, Any]] = LEFT_OUT
+    solved_with: dict[str, str] = LEFT_OUT
 
 
-def _is_positive_or_null(value: Any, _: int) -> bool:
-    return value is None or _is_positive(value)
+class PolicyFile(Record):
+    """The file of an exit policy; see `ranet.calibration.policies.file.write_policy_file`."""
 
+    FORMAT: ClassVar[str] = FORMAT
+    VERSION: ClassVar[int] = 2
+    NAME: ClassVar[str] = "policy file"
+    WRITER: ClassVar[str] = "ranet calibrate"
+    AGAIN: ClassVar[str] = "solve it again with ranet calibrate"
+    IF_EDITED: ClassVar[str] = "it is followed as it is, and what it predicts and guarantees may no longer hold"
 
-def _is_costs(value: Any, exits: int) -> bool:
-    if not isinstance(value, list) or len(value) != exits or not all(_is_number(cost) for cost in value):
-        return False
-    return value[0] >= 0 and all(one < next_one for one, next_one in pairwise(value))
+    score: Score
+    thresholds: Row[Threshold]
+    temperatures: Row[Positive] | None
+    metadata: Annotated[dict[Any, Any], like(Metadata)]
+    software: dict[str, str]
 
-
-def _is_count(value: Any, _: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
-
-
-def _is_cost(value: Any, _: int) -> bool:
-    return _is_number(value) and value >= 0
-
-
-def _is_interval(value: Any, _: int = 0) -> bool:
-    if not isinstance(value, list) or len(value) != 2 or not all(_is_number(end) for end in value):
-        return False
-    return bool(0 <= value[0] <= value[1])
-
-
-def _is_fraction_or_null(value: Any, _: int) -> bool:
-    return value is None or _is_fraction(value)
-
-
-def _is_interval_of_fractions_or_null(value: Any, _: int) -> bool:
-    return value is None or (_is_interval(value) and value[1] <= 1)
-
-
-def _is_level(value: Any, _: int) -> bool:
-    return _is_number(value) and 0 < value < 1
-
-
-def _is_shares(value: Any, exits: int) -> bool:
-    if not isinstance(value, list) or len(value) != exits or not all(_is_fraction(share) for share in value):
-        return False
-    return abs(sum(value) - 1) <= SHARES_SUM_WITHIN
-
-
-_OBJECT: Check = ("an object", _is_object)
-_TEXT: Check = ("a text", _is_text)
-_THRESHOLDS: Check = (
-    f'a list with a number, "{NEVER}" or "{ALWAYS}" for each exit but the last',
-    _is_thresholds,
-)
-_POLICY: dict[str, Check] = {
-    "score": (f"one of {', '.join(SCORES)}", _is_score),
-    "temperatures": ("a positive number for each of the {exits} exits, or null", _is_temperatures),
-    "metadata": _OBJECT,
-    "software": ("an object of versions", _is_software),
-}
-_METADATA: dict[str, Check] = {
-    "policy": _TEXT,
-    "ratio": ("a positive number or null", _is_positive_or_null),
-    "unit": _TEXT,
-    "budget": ("a positive number or null", _is_positive_or_null),
-    "cost_per_exit": ("a cost for each of the {exits} exits, each more than the one before", _is_costs),
-    "predicted": _OBJECT,
-    "network": _OBJECT,
-    "data": _OBJECT,
-    "guarantee": _OBJECT,
-    "deadline": ("a number of milliseconds", _is_positive),
-    "exit_index": ("the index of one of the {exits} exits", _is_exit),
-    "chosen": _TEXT,
-    "instead_of": _OBJECT,
-    "used_exits": ("a list of indices of the {exits} exits, each more than the one before", _is_exits),
-    "score_distribution": ("edges and counts for each of the {exits} exits", _is_objects),
-    "solved_with": ("an object of versions", _is_software),
-}
-_PREDICTED: dict[str, Check] = {
-    "images": ("a whole number of at least 1", _is_count),
-    "cost": ("a number of at least 0", _is_cost),
-    "cost_interval": ("two numbers of at least 0, the lower first", _is_interval),
-    "accuracy": ("a number from 0 to 1, or null", _is_fraction_or_null),
-    "accuracy_interval": ("two numbers from 0 to 1, the lower first, or null", _is_interval_of_fractions_or_null),
-    "level": ("a number between 0 and 1", _is_level),
-    "exit_shares": ("a share for each of the {exits} exits, together 1", _is_shares),
-}
+    @model_validator(mode="after")
+    def _goes_together(self) -> Self:
+        exits, known = len(self.thresholds) + 1, self.metadata
+        predicted, costs = known.get("predicted"), known.get("cost_per_exit")
+        for where, values in {
+            "temperatures": self.temperatures,
+            "metadata.cost_per_exit": costs,
+            "metadata.score_distribution": known.get("score_distribution"),
+            "metadata.predicted.exit_shares": predicted and predicted["exit_shares"],
+        }.items():
+            if values is not None and len(values) != exits:
+                raise ValueError(f"{where} must have an entry for each of the {exits} exits, not {shown(values)}")
+        for where, index in (
+            ("metadata.exit_index", known.get("exit_index", 0)),
+            ("metadata.used_exits", known.get("used_exits", [0])[-1]),
+        ):
+            if index >= exits:
+                raise ValueError(f"{where} must be from 0 to {exits - 1} for {exits} exits, not {index}")
+        if predicted and (predicted["accuracy"] is None) != (predicted["accuracy_interval"] is None):
+            where = "metadata.predicted.accuracy"
+            raise ValueError(f"{where} and {where}_interval must both be null, or neither")
+        if predicted and costs:
+            slack, cost = COSTS_AGREE_WITHIN * costs[-1], predicted["cost"]
+            if not costs[0] - slack <= cost <= costs[-1] + slack:
+                least, most = map(shown, (costs[0], costs[-1]))
+                raise ValueError(
+                    "metadata.predicted.cost must lie between the first and the last of metadata.cost_per_exit "
+                    f"({least} and {most}), not be {shown(cost)}"
+                )
+        return self

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 Array = npt.NDArray[Any]
 
-SCORES = ("confidence", "margin", "entropy", "patience")
+Score = Literal["confidence", "margin", "entropy", "patience"]
+SCORES: tuple[Score, ...] = get_args(Score)
 """What policies can compare; `ExitPolicy` says what they are."""
 ROUNDING = 1e-5  # of probabilities that add up to 1 in half precision
 RANGES = {

@@ -3,31 +3,62 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, model_validator
 
 from ranet.cost.fused_stage_costs import FusedStageCosts
 from ranet.cost.timings import Timings
-from ranet.errors import UserError
 from ranet.inference.choosing.open_backend import BACKENDS
-from ranet.inference.runtimes.backend import PRECISIONS
-from ranet.models.specs import ImageSize
+from ranet.inference.runtimes.backend import Precision
+from ranet.models.specs import ImageSize, checked_image_size
 from ranet.support.files import written_whole
-from ranet.support.numbers import is_count
-from ranet.support.strict_json import parse_strict_json
+from ranet.support.records import Count, Name, Part, Record, Row
+from ranet.support.strict_json import plain
 
-FORMAT = "ranet latency profile"
-VERSION = 2
 UNSTEADY = 0.4  # of the median; on an idle machine spreads are below a tenth
 
 
-@dataclass(frozen=True)
-class LatencyProfile:
+class _Timings(Part):
+    median: Annotated[float, Field(gt=0)]
+    iqr: Annotated[float, Field(ge=0)]
+    p95: float
+    runs: Count
+
+    @model_validator(mode="after")
+    def _ascend(self) -> Self:
+        if self.median > self.p95:
+            raise ValueError("must have a median of at most the p95")
+        return self
+
+
+def _timings(given: Any) -> Any:
+    return given if isinstance(given, Timings) else Timings(**_Timings.model_validate(given).model_dump())
+
+
+def _known(backend: str) -> str:
+    if backend not in BACKENDS:
+        raise ValueError(f"must be one of {', '.join(BACKENDS)}")
+    return backend
+
+
+def _triangle(rows: tuple[tuple[Timings, ...], ...]) -> tuple[tuple[Timings, ...], ...]:
+    if any(len(row) != len(rows) - first for first, row in enumerate(rows)):
+        raise ValueError(
+            "must have a list for each exit with the timings of the fused stages that start behind the exit before "
+            "it, each list shorter by one than that before"
+        )
+    return rows
+
+
+FusedStageTimings = Row[Annotated[Timings, BeforeValidator(_timings)]]
+
+
+class LatencyProfile(Record):
     """How long every fused stage of a network takes for a batch in the early-exit engine.
 
     What was measured on what stands beside it. It holds for this backend, precision, batch size, hardware and software
@@ -48,17 +79,24 @@ class LatencyProfile:
             answered at exit b, its cut included (`ranet.measure_latency`). So the rows get shorter.
     """
 
-    network: str
-    backend: str
-    runtime_version: str
-    precision: str
-    batch_size: int
-    image_size: ImageSize
-    device: str
-    hardware: str
-    threads: int | None
-    platform: str
-    stages: tuple[tuple[Timings, ...], ...]
+    FORMAT: ClassVar[str] = "ranet latency profile"
+    VERSION: ClassVar[int] = 2
+    NAME: ClassVar[str] = "latency profile"
+    WRITER: ClassVar[str] = "LatencyProfile.save"
+    AGAIN: ClassVar[str] = "measure it again"
+    SEALED: ClassVar[bool] = False
+
+    network: Name
+    backend: Annotated[str, AfterValidator(_known)]
+    runtime_version: Name
+    precision: Precision
+    batch_size: Count
+    image_size: Annotated[ImageSize, PlainValidator(checked_image_size)]
+    device: Name
+    hardware: Name
+    threads: Count | None
+    platform: Name
+    stages: Annotated[Row[FusedStageTimings], Field(min_length=1), AfterValidator(_triangle)]
 
     @property
     def num_exits(self) -> int:
@@ -96,16 +134,18 @@ class LatencyProfile:
 
     def to_dict(self) -> dict[str, Any]:
         """Everything, the figures that follow from the timings included, as plain numbers and lists."""
-        return {
-            "format": FORMAT,
-            "version": VERSION,
-            "unit": "ms",
-            **asdict(self),
-            "stages": [[asdict(timings) for timings in row] for row in self.stages],
-            "num_exits": self.num_exits,
-            "ms_per_image": [row[first:] for first, row in enumerate(self.table_ms.tolist())],
-            "batch_ms_alone_p95": self.batch_ms_alone_p95,
-        }
+        content: dict[str, Any] = plain(
+            {
+                "format": self.FORMAT,
+                "version": self.VERSION,
+                "unit": "ms",
+                **self.model_dump(),
+                "num_exits": self.num_exits,
+                "ms_per_image": [row[first:] for first, row in enumerate(self.table_ms.tolist())],
+                "batch_ms_alone_p95": self.batch_ms_alone_p95,
+            }
+        )
+        return content
 
     def save(self, path: str | Path) -> None:
         """Write ``to_dict()`` as JSON, whole or not at all."""
@@ -114,86 +154,22 @@ class LatencyProfile:
 
     @classmethod
     def load(cls, path: str | Path) -> LatencyProfile:
-        """Read what `save` wrote.
+        """Read what `save` wrote; raises as `Record.read`, and where figures do not follow from the timings."""
+        return cls.read(path)
 
-        Raises:
-            UserError: if the file is missing, is not JSON, is not a latency profile of this format and version, or
-                says something that cannot be or does not go together.
-        """
-        where = f"The latency profile {str(path)!r}"
-        try:
-            content = parse_strict_json(Path(path).read_text(encoding="utf-8"))
-        except FileNotFoundError as error:
-            raise UserError(f"{where} does not exist; LatencyProfile.save writes one.") from error
-        except (OSError, UnicodeDecodeError) as error:
-            raise UserError(f"{where} cannot be read as text: {error}.") from error
-        except ValueError as error:
-            raise UserError(f"{where} is not valid JSON ({error}); measure it again.") from error
-        try:
-            return _profile(content)
-        except UserError as error:
-            raise UserError(f"{where} {error}") from error
+    @classmethod
+    def _of(cls, entries: Mapping[str, Any]) -> Self:
+        profile = cls.model_validate({name: value for name, value in entries.items() if name in cls.model_fields})
+        expected = profile.to_dict()
+        del expected["format"], expected["version"]
+        # The figures that follow from the timings are in the file, too, so most edits contradict something.
+        for name in {**expected, **entries}:
+            if name not in expected or name not in entries or expected[name] != entries[name]:
+                raise ValueError(f'"{name}" does not follow from the timings')
+        return profile
 
     def _table(self, of: Callable[[Timings], float]) -> npt.NDArray[np.float64]:
         table = np.full((self.num_exits, self.num_exits), np.nan)
         for first, row in enumerate(self.stages):
             table[first, first:] = [of(timings) for timings in row]
         return table
-
-
-def _profile(content: object) -> LatencyProfile:
-    """The profile that a file's content says; the messages of errors continue a sentence about the file."""
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise UserError(f'is none: it must be an object with "format": "{FORMAT}".')
-    version = content.get("version")
-    if not is_count(version):
-        raise UserError('must have a whole number as "version"; measure it again.')
-    if version != VERSION:
-        raise UserError(f"has version {version} and this ranet reads {VERSION}: measure it again, or update ranet.")
-    for name in ("batch_size", "image_size", "threads"):
-        if not is_count(content.get(name)) and not (name == "threads" and content.get(name, 0) is None):
-            raise UserError(f'must have "{name}", a whole number of at least 1; measure it again.')
-    for name in ("network", "device", "hardware", "runtime_version", "platform"):
-        if not isinstance(content.get(name), str) or not content[name]:
-            raise UserError(f'must have "{name}", a text; measure it again.')
-    for name, known in (("backend", BACKENDS), ("precision", PRECISIONS)):
-        if content.get(name) not in known:
-            raise UserError(f'must have "{name}", one of {", ".join(known)}; measure it again.')
-    plain = {field.name: content[field.name] for field in fields(LatencyProfile) if field.name in content}
-    profile = LatencyProfile(**{**plain, "stages": _stages(content.get("stages"))})
-    expected = profile.to_dict()
-    # The figures that follow from the timings are in the file, too, so most edits contradict something.
-    for name in {**expected, **content}:
-        if name not in expected or name not in content or expected[name] != content[name]:
-            raise UserError(f'says something about "{name}" that does not follow from its timings; measure it again.')
-    return profile
-
-
-def _stages(content: object) -> tuple[tuple[Timings, ...], ...]:
-    rows: Any = content if isinstance(content, list) else []
-    shortening = [isinstance(row, list) and len(row) == len(rows) - first for first, row in enumerate(rows)]
-    if not rows or not all(shortening):
-        raise UserError(
-            'must have "stages", a list for each exit with the timings of the fused stages that start behind the exit '
-            "before it, each list shorter by one than that before; measure it again."
-        )
-    return tuple(tuple(_timings(timings) for timings in row) for row in rows)
-
-
-def _timings(content: object) -> Timings:
-    given: Any = content if isinstance(content, dict) else {}
-    median, iqr, p95, runs = (given.get(each) for each in ("median", "iqr", "p95", "runs"))
-    if not (_is_finite(median) and _is_finite(iqr) and _is_finite(p95) and is_count(runs)):
-        raise UserError('must have in "stages" the numbers median, iqr, p95, runs of each timing; measure it again.')
-    timings = Timings(median, iqr, p95, runs)
-    if not (0 < timings.median <= timings.p95 and timings.iqr >= 0):
-        raise UserError(
-            'has times in "stages" that cannot be (the median must be above 0 and at most the p95, the iqr at least '
-            "0); measure it again."
-        )
-    return timings
-
-
-def _is_finite(value: object) -> bool:
-    # The bound is for whole numbers, too: Python's may be too large for a float.
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300

@@ -20,12 +20,10 @@ from ranet.cost.profile import CostProfile, measure_costs
 from ranet.errors import UserError
 from ranet.inference.exported.folder import ExportedFolder, stage_name
 from ranet.inference.exported.golden import write_golden
-from ranet.inference.exported.manifest import Manifest, StageFile, exported_files, write_manifest
-from ranet.inference.exported.manifest_schema import UNITS
+from ranet.inference.exported.manifest import UNITS, exported_files, write_manifest
 from ranet.inference.graphs.of_network import NetworkGraphs
 from ranet.inference.images.preprocessing import Floats, Preprocessing
 from ranet.inference.runtimes.stage_graph import StageGraph
-from ranet.inference.stages.chains import reachable_cuts
 from ranet.inference.stages.fused_stages import FusedStage, fused_stages, used_exits
 from ranet.models.staged import StagedNetwork
 from ranet.models.staged_checks import check_network
@@ -103,18 +101,20 @@ def export_engine(
             files.append(_write_stage(partial, stage, graphs.graph(stage)))
             if progress is not None:
                 progress(len(files), len(stages))
-        manifest = Manifest(
-            facts=graphs.facts._replace(cuts=reachable_cuts(stages)),
-            stages=tuple(files),
-            policies=tuple(_write_policies(partial, chosen)),
-            preprocessing=None if prepares is None else prepares.to_dict(),
-            golden=None if prepares is None else write_golden(partial, prepares, _logits(network)),
-            classes=None if classes is None else tuple(classes),
-            data=None if data is None else dict(data),
-            costs=_counts(costs or measure_costs(network)),
-            software={**software_versions(), **_onnx_versions(partial / files[0].file)},
-        )
-        write_manifest(partial, manifest)
+        network_facts = graphs.facts._asdict()
+        del network_facts["cuts"]  # they follow from the stages
+        entries = {
+            "network": network_facts,
+            "stages": files,
+            "policies": _write_policies(partial, chosen),
+            "preprocessing": None if prepares is None else prepares.to_dict(),
+            "golden": None if prepares is None else write_golden(partial, prepares, _logits(network)),
+            "classes": None if classes is None else [*classes],
+            "data": data,
+            "costs": _counts(costs or measure_costs(network)),
+            "software": {**software_versions(), **_onnx_versions(partial / files[0]["file"])},
+        }
+        write_manifest(partial, entries)
         difference = _compared(network, ExportedFolder(partial), stages)
         _check_target(target)  # again, because an export takes its time
     return Export(ExportedFolder(folder), difference)
@@ -155,12 +155,21 @@ def _policies(given: GivenPolicies, network: StagedNetwork) -> list[ExitPolicy]:
     return policies
 
 
-def _write_stage(folder: Path, stage: FusedStage, graph: StageGraph) -> StageFile:
+def _write_stage(folder: Path, stage: FusedStage, graph: StageGraph) -> dict[str, Any]:
+    """Write the file of a stage and return its entries for the manifest."""
     content = graph.model if isinstance(graph.model, bytes) else graph.model.read_bytes()
     name = f"{stage_name(stage).replace(' ', '_')}.onnx"
     (folder / name).write_bytes(content)
-    digest = sha256(content).hexdigest()
-    return StageFile(stage, name, len(content), digest, graph.before, graph.inputs, graph.logits, graph.after)
+    return {
+        **stage._asdict(),
+        "file": name,
+        "bytes": len(content),
+        "sha256": sha256(content).hexdigest(),
+        "before": [tensor._asdict() for tensor in graph.before],
+        "inputs": graph.inputs,
+        "logits": graph.logits,
+        "after": [tensor._asdict() for tensor in graph.after],
+    }
 
 
 def _write_policies(folder: Path, policies: Sequence[ExitPolicy]) -> list[str]:

@@ -11,8 +11,7 @@ import numpy.typing as npt
 
 from ranet.calibration.policies.exit_policy import ExitPolicy, load_policy
 from ranet.errors import UserError, unknown_name
-from ranet.inference.exported.manifest import StageFile, read_manifest
-from ranet.inference.exported.manifest_schema import UNITS
+from ranet.inference.exported.manifest import UNITS, StageFile, read_manifest
 from ranet.inference.images.preprocessing import Preprocessing
 from ranet.inference.runtimes.stage_graph import StageGraph
 from ranet.inference.stages.chains import chain_through
@@ -78,7 +77,7 @@ class ExportedFolder:
         if self._checked.get(stage) != path.stat().st_mtime_ns:
             self._check_content(path, file)
             self._checked[stage] = path.stat().st_mtime_ns
-        return StageGraph(path, file.before, file.inputs, file.logits, file.after)
+        return file.graph(path)
 
     def stages_for(self, exits: Sequence[int]) -> list[FusedStage]:
         """The fewest exported stages that, one after the other, answer at each of these exits.
@@ -102,7 +101,7 @@ class ExportedFolder:
         """(K,) the operations for one image up to each exit, earlier heads included, as in `ranet.cost.CostProfile`.
 
         Args:
-            unit: one of `manifest_schema.UNITS`.
+            unit: one of `manifest.UNITS`.
 
         Raises:
             UserError: if the unit is not known.

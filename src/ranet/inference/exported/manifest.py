@@ -1,143 +1,216 @@
-"""The manifest of an exported folder: strict JSON that says what each file is, and whether anybody changed it."""
+"""The manifest of an exported folder: a record of what each file is (pydantic models)."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, ClassVar, Self
 
-from ranet.calibration.policies.file import checksum
+from pydantic import AfterValidator, Field, PlainValidator, model_validator
+
 from ranet.errors import UserError
-from ranet.inference.exported.manifest_schema import check_manifest
 from ranet.inference.runtimes.backend import NetworkFacts
+from ranet.inference.runtimes.stage_graph import StageGraph
 from ranet.inference.stages.chains import reachable_cuts
 from ranet.inference.stages.fused_stages import FusedStage
-from ranet.models.specs import TensorSpec, checked_image_size
-from ranet.support.files import written_whole
-from ranet.support.strict_json import parse_strict_json, plain, shown, strict_json
+from ranet.models.specs import ImageSize, TensorSpec, checked_image_size
+from ranet.support.records import Count, Name, Part, Record, Row, Sha256, Text, like
+from ranet.support.strict_json import shown
 
 MANIFEST = "manifest.json"
-FORMAT = "ranet exported engine"
-VERSION = 2
-_AGAIN = "export the network again with ranet export"
 
 
-@dataclass(frozen=True)
-class StageFile:
+def _distinct(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    if len(set(values)) < len(values):
+        raise ValueError("must have each name once")
+    return values
+
+
+def _file(name: str) -> str:
+    if not re.fullmatch(r"(?:[\w-][\w.-]*/)?[\w-][\w.-]*", name, re.ASCII):
+        raise ValueError("must be a file of the folder, or of a folder in it")
+    return name
+
+
+class Tensor(Part):
+    """A tensor of a state, its shape without the batch."""
+
+    name: Name
+    shape: Row[Count]
+
+
+def _distinct_names(state: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    _distinct(tuple(tensor.name for tensor in state))
+    return state
+
+
+File = Annotated[str, AfterValidator(_file)]
+Exit = Annotated[int, Field(ge=0)]
+Names = Annotated[Row[Name], Field(min_length=1), AfterValidator(_distinct)]
+State = Annotated[Row[Tensor], AfterValidator(_distinct_names)]
+Operations = Row[Annotated[int, Field(ge=0)]]
+
+
+class Network(Part):
+    """The facts of a network, its cuts left out: they follow from the stages."""
+
+    num_exits: Count
+    num_classes: Count
+    image_size: Annotated[ImageSize, PlainValidator(checked_image_size)]
+    heads_can_be_skipped: bool
+    fingerprint: Name
+    in_channels: Count = 3  # of folders that were exported before images could have others
+
+
+class StageFile(Part):
     """The file of a fused stage: what `StageGraph` says, and by what the file is known.
 
     Attributes:
-        stage: from exit to exit, from 0.
+        first, last: from exit to exit, from 0.
         file: its name in the folder.
         bytes: its length.
         sha256: of its content, in hexadecimal digits.
         before, inputs, logits, after: as in `StageGraph`.
     """
 
-    stage: FusedStage
-    file: str
-    bytes: int
-    sha256: str
-    before: tuple[TensorSpec, ...]
-    inputs: tuple[str, ...]
-    logits: str
-    after: tuple[TensorSpec, ...]
+    first: Exit
+    last: Exit
+    file: File
+    bytes: Count
+    sha256: Sha256
+    before: Annotated[State, Field(min_length=1)]
+    inputs: Names
+    logits: Name
+    after: State
+
+    @property
+    def stage(self) -> FusedStage:
+        """The fused stage."""
+        return FusedStage(self.first, self.last)
+
+    def graph(self, path: Path) -> StageGraph:
+        """The graph, which lies at this path."""
+        before, after = (
+            tuple(TensorSpec(tensor.name, tensor.shape) for tensor in state) for state in (self.before, self.after)
+        )
+        return StageGraph(path, before, self.inputs, self.logits, after)
 
 
-@dataclass(frozen=True)
-class Manifest:
+class Golden(Part):
+    """The files of a picture and of what becomes of it."""
+
+    picture: File
+    arrays: File
+
+
+class Data(Part):
+    """The data that a network was trained on."""
+
+    name: Name
+    classes: Row[Text]
+    digests: dict[str, Text]
+
+
+class Counts(Part):
+    """Operations of each stage of the backbone, and of each head."""
+
+    backbone: Operations
+    heads: Operations
+
+
+class Costs(Part):
+    """The counts in each unit; `ranet.cost.CostProfile` says what they are."""
+
+    macs: Counts
+    paper_ops: Counts
+    lazy_macs: Counts
+    lazy_paper_ops: Counts
+
+
+UNITS = tuple(Costs.model_fields)
+
+
+class Manifest(Record):
     """What a manifest says.
 
     Attributes:
-        facts: of the network; its ``cuts`` are not in the file, they follow from the stages.
+        network: see `facts`.
         stages: the files of the fused stages.
         policies: the policy files, in the folder.
         preprocessing: what makes the network's input of an image; None if the export was not told.
-        golden: the files of a picture and of what becomes of it (see `golden`); None without preprocessing.
+        golden: the names of the `Golden` files; None without preprocessing.
         classes: the names of the C classes in the order of the labels; None if the export was not told.
-        data: "name", "classes" and "digests" of the data that the network was trained on; None if not told.
-        costs: for each unit of `manifest_schema.UNITS` the K operation counts of the "backbone" and of the "heads".
+        data: what `Data` has; None if not told.
+        costs: for each of `UNITS` the K operation counts of the "backbone" and of the "heads".
         software: the versions that wrote the folder.
     """
 
-    facts: NetworkFacts
-    stages: tuple[StageFile, ...]
-    policies: tuple[str, ...]
+    FORMAT: ClassVar[str] = "ranet exported engine"
+    VERSION: ClassVar[int] = 2
+    NAME: ClassVar[str] = "manifest"
+    WRITER: ClassVar[str] = "ranet export"
+    AGAIN: ClassVar[str] = "export the network again with ranet export"
+
+    network: Network
+    stages: Annotated[Row[StageFile], Field(min_length=1)]
+    policies: Annotated[Row[File], Field(min_length=1), AfterValidator(_distinct)]
     preprocessing: dict[str, Any] | None
-    golden: dict[str, str] | None
-    classes: tuple[str, ...] | None
-    data: dict[str, Any] | None
-    costs: dict[str, dict[str, list[int]]]
-    software: dict[str, str] = field(default_factory=dict)
+    golden: Annotated[dict[str, Any], like(Golden)] | None
+    classes: Row[Text] | None
+    data: Annotated[dict[str, Any], like(Data)] | None
+    costs: Annotated[dict[str, Any], like(Costs)]
+    software: dict[str, Text]
+
+    @property
+    def facts(self) -> NetworkFacts:
+        """The facts of the network; its cuts are the exits at which a chain of the stages can end."""
+        return NetworkFacts(**self.network.model_dump(), cuts=reachable_cuts([each.stage for each in self.stages]))
+
+    @model_validator(mode="after")
+    def _goes_together(self) -> Self:
+        """Check that the stages go together, that some chain of them begins at the images, and what is counted."""
+        exits, classes, image = self.network.num_exits, self.network.num_classes, self.facts.input_shape
+        states: dict[int, tuple[Tensor, ...]] = {}
+        for i, stage in enumerate(self.stages):
+            where = f"stages[{i}]"
+            if not stage.first <= stage.last < exits:
+                raise ValueError(f"{where} must run from one of the {exits} exits to the same or a later one")
+            if not set(stage.inputs) <= {tensor.name for tensor in stage.before}:
+                raise ValueError(f"{where}.inputs must be some of the names in {where}.before")
+            if bool(stage.after) != (stage.last < exits - 1):
+                raise ValueError(f"{where}.after must be empty after the last exit and nowhere else")
+            if stage.first == 0 and [tensor.shape for tensor in stage.before] != [image]:
+                raise ValueError(f"{where}.before must be the images, {shown(image)}")
+            for cut, state in ((stage.first - 1, stage.before), (stage.last, stage.after)):
+                if cut >= 0 and states.setdefault(cut, state) != state:
+                    raise ValueError(f"stages that meet behind exit {cut + 1} must have the same state there")
+        for name in ("file", "stage"):
+            if len({getattr(stage, name) for stage in self.stages}) < len(self.stages):
+                raise ValueError(f"stages must not have the same {name} twice")
+        if not self.facts.cuts:
+            raise ValueError("stages must have one that starts at the images")
+        if self.classes is not None and len(self.classes) != classes:
+            raise ValueError(f"classes must be a name for each of the {classes} classes, or null")
+        for unit in UNITS:
+            for part, counts in self.costs[unit].items():
+                if len(counts) != exits:
+                    raise ValueError(f"costs.{unit}.{part} must be a count for each of the {exits} exits")
+        return self
 
 
-def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """Write the manifest into a folder, whole or not at all.
-
-    The file has the fields of `Manifest` (of ``facts``, as "network", all but the cuts; of each stage, "first" and
-    "last" as whole numbers), "format", "version", and "checksum": SHA-256, in hexadecimal digits, of the canonical JSON
-    of everything else, as in a policy file.
-
-    Raises:
-        UserError: for content that `read_manifest` would refuse; nothing is written then.
-    """
-    network = manifest.facts._asdict()
-    del network["cuts"]
-    try:
-        body = plain(
-            {
-                "format": FORMAT,
-                "version": VERSION,
-                "network": network,
-                "stages": [_written(stage) for stage in manifest.stages],
-                "policies": manifest.policies,
-                "preprocessing": manifest.preprocessing,
-                "golden": manifest.golden,
-                "classes": manifest.classes,
-                "data": manifest.data,
-                "costs": manifest.costs,
-                "software": manifest.software,
-            }
-        )
-        text = strict_json({**body, "checksum": checksum(body)})
-        check_manifest(parse_strict_json(text))
-    except (TypeError, ValueError, RecursionError) as error:
-        raise UserError(f"The export cannot be written, because it could not be read again: {error}.") from error
-    with written_whole(folder / MANIFEST) as partial:
-        partial.write_bytes(text.encode())
+def write_manifest(folder: Path, entries: Mapping[str, Any]) -> None:
+    """Write the manifest with the entries of `Manifest` into a folder; raises as `Record.write`."""
+    Manifest.write(folder / MANIFEST, entries)
 
 
 def read_manifest(folder: Path) -> Manifest:
     """Read what `write_manifest` wrote.
 
     Raises:
-        UserError: if there is no folder or no manifest in it, or it is no text, no JSON, of something else, of another
-            version, was changed after it was written, or says what no export can.
+        UserError: if there is no folder or no manifest in it, or as `Record.read` does.
     """
-    where = f"The manifest {str(folder / MANIFEST)!r}"
-    content = _content(folder, where)
-    _check_version(content.get("version"), where)
-    _check_seal(content, where)
-    try:
-        check_manifest(content)
-    except ValueError as error:
-        raise UserError(f"{where} describes no export that can be used ({error}): {_AGAIN}.") from error
-    stages = tuple(_read(stage) for stage in content["stages"])
-    cuts = reachable_cuts([each.stage for each in stages])
-    classes = content["classes"]
-    return Manifest(
-        facts=NetworkFacts(
-            **{**content["network"], "image_size": checked_image_size(content["network"]["image_size"])}, cuts=cuts
-        ),
-        stages=stages,
-        policies=tuple(content["policies"]),
-        preprocessing=content["preprocessing"],
-        golden=content["golden"],
-        classes=None if classes is None else tuple(classes),
-        data=content["data"],
-        costs=content["costs"],
-        software=content["software"],
-    )
+    return Manifest.read(_manifest(folder))
 
 
 def exported_files(folder: Path) -> set[str]:
@@ -146,81 +219,20 @@ def exported_files(folder: Path) -> set[str]:
     Raises:
         UserError: if the folder has no manifest that an export wrote.
     """
-    where = f"The manifest {str(folder / MANIFEST)!r}"
-    content = _content(folder, where)
-    _check_seal(content, where)
+    path = _manifest(folder)
+    content = Manifest.content(path)
+    Manifest.require_seal(path, content)
     try:
         golden = (content.get("golden") or {}).values()
         return {MANIFEST, *content["policies"], *golden, *(stage["file"] for stage in content["stages"])}
     except (KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{where} names no files: {_AGAIN}.") from error
+        raise UserError(f"The manifest {str(path)!r} names no files: {Manifest.AGAIN}.") from error
 
 
-def _content(folder: Path, where: str) -> dict[str, Any]:
-    """The entries of a folder's manifest."""
-    try:
-        text = (folder / MANIFEST).read_bytes().decode("utf-8")
-    except (FileNotFoundError, NotADirectoryError) as error:
-        if not folder.is_dir():
-            what = "is a file" if folder.exists() else "does not exist"
-            raise UserError(f"The exported folder {str(folder)!r} {what}; ranet export writes one.") from error
-        raise UserError(f"The folder {str(folder)!r} is no export: it has no {MANIFEST}; {_AGAIN}.") from error
-    except OSError as error:
-        raise UserError(f"{where} cannot be read: {error.strerror or error}.") from error
-    except ValueError as error:
-        raise UserError(f"{where} is no text: {_AGAIN}.") from error
-    try:
-        content = parse_strict_json(text)
-    except ValueError as error:
-        raise UserError(f"{where} is not valid JSON ({error}), perhaps it was cut off: {_AGAIN}.") from error
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise UserError(f'{where} is of no export: it must be an object with "format": "{FORMAT}".')
-    return content
-
-
-def _check_seal(content: dict[str, Any], where: str) -> None:
-    if content.get("checksum") != checksum({name: content[name] for name in content if name != "checksum"}):
-        found = "its checksum does not fit" if "checksum" in content else "it has no checksum"
-        raise UserError(f"{where} was changed after ranet wrote it ({found}): {_AGAIN}.")
-
-
-def _check_version(found: object, where: str) -> None:
-    if not isinstance(found, int) or isinstance(found, bool):
-        raise UserError(f'{where} must have a whole number as "version", not {shown(found)}: {_AGAIN}.')
-    if found > VERSION:
-        raise UserError(
-            f"{where} was written by a newer ranet (version {shown(found)}; this one reads {VERSION}): update ranet."
-        )
-    if found < VERSION:
-        raise UserError(f"{where} has version {shown(found)} and this ranet reads {VERSION}: {_AGAIN}.")
-
-
-def _written(stage: StageFile) -> dict[str, Any]:
-    return {
-        "first": stage.stage.first,
-        "last": stage.stage.last,
-        "file": stage.file,
-        "bytes": stage.bytes,
-        "sha256": stage.sha256,
-        "before": [tensor._asdict() for tensor in stage.before],
-        "inputs": stage.inputs,
-        "logits": stage.logits,
-        "after": [tensor._asdict() for tensor in stage.after],
-    }
-
-
-def _read(stage: dict[str, Any]) -> StageFile:
-    before, after = (
-        tuple(TensorSpec(tensor["name"], tuple(tensor["shape"])) for tensor in stage[name])
-        for name in ("before", "after")
-    )
-    return StageFile(
-        FusedStage(stage["first"], stage["last"]),
-        stage["file"],
-        stage["bytes"],
-        stage["sha256"],
-        before,
-        tuple(stage["inputs"]),
-        stage["logits"],
-        after,
-    )
+def _manifest(folder: Path) -> Path:
+    if not folder.is_dir():
+        what = "is a file" if folder.exists() else "does not exist"
+        raise UserError(f"The exported folder {str(folder)!r} {what}; ranet export writes one.")
+    if not (folder / MANIFEST).exists():
+        raise UserError(f"The folder {str(folder)!r} is not an export: it has no {MANIFEST}; {Manifest.AGAIN}.")
+    return folder / MANIFEST
