@@ -106,10 +106,8 @@ class Record(Part):
             text = strict_json(content)
             cls._checked(parse_strict_json(text))
         except (TypeError, ValueError, RecursionError) as error:
-            where = f"The {cls.NAME} {str(path)!r}"
-            raise UserError(
-                f"{where} cannot be written, because it could not be read again: {_said(error)}."
-            ) from error
+            why = f"cannot be written, because it could not be read again: {_said(error)}"
+            raise UserError(f"{cls._the(path)} {why}.") from error
         with written_whole(path) as partial:
             partial.write_bytes(text.encode())
 
@@ -121,7 +119,7 @@ class Record(Part):
             UserError: if it is missing, no text, no JSON, of another format or version, has a checksum that does not
                 fit (unless it may be edited), or an entry that is missing, unknown or wrong.
         """
-        where, content = f"The {cls.NAME} {str(path)!r}", cls.content(path)
+        where, content = cls._the(path), cls.content(path)
         version = content.get("version")
         if not isinstance(version, int) or isinstance(version, bool):
             raise UserError(f'{where} must have a whole number as "version", not {shown(version)}: {cls.AGAIN}.')
@@ -143,7 +141,7 @@ class Record(Part):
     @classmethod
     def content(cls, path: str | Path) -> dict[str, Any]:
         """Return the entries of a file of this format, in any version and unchecked; raises as `read`."""
-        where = f"The {cls.NAME} {str(path)!r}"
+        where = cls._the(path)
         try:
             text = Path(path).read_bytes().decode("utf-8")
         except FileNotFoundError as error:
@@ -167,8 +165,11 @@ class Record(Part):
         """Raise a UserError if the content of a file was changed after it was written."""
         if cls.SEALED and not _fits(content):
             found = "its checksum does not fit" if "checksum" in content else "it has no checksum"
-            where = f"The {cls.NAME} {str(path)!r}"
-            raise UserError(f"{where} was changed after ranet wrote it ({found}): {cls.AGAIN}.")
+            raise UserError(f"{cls._the(path)} was changed after ranet wrote it ({found}): {cls.AGAIN}.")
+
+    @classmethod
+    def _the(cls, path: str | Path) -> str:
+        return f"The {cls.NAME} {str(path)!r}"
 
     @classmethod
     def _checked(cls, content: Mapping[str, Any]) -> Self:

@@ -230,6 +230,19 @@ CASES: dict[str, str] = {
 }
 
 
+def test_thresholds_that_were_edited_are_followed_with_one_notice(files: Path, tmp_path: Path) -> None:
+    policy = json.loads((files / "calibration" / "policy.json").read_text())
+    (tmp_path / "edited.json").write_text(json.dumps({**policy, "thresholds": ["always", 0.5]}))
+    outcome = ranet(
+        "evaluate", f"scores={files / 'good.npz'}", "policy=edited.json", f"run={tmp_path / 'run'}", folder=tmp_path
+    )
+    assert outcome.status == 0, outcome.err
+    said = [line for line in outcome.err.splitlines() if "edited.json" in line]
+    (notice,) = said
+    assert notice.startswith("ranet: The policy file 'edited.json' was changed after ranet wrote it (its checksum")
+    assert "100" in outcome.out, "all leave at the first exit"
+
+
 @pytest.mark.parametrize(
     "line",
     # All take half a minute: every other one is tried with all tests.

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from ranet.calibration.policies.file import read_policy_file, write_policy_file
+from ranet.calibration.policies.file import software_versions
 from ranet.calibration.scores.checks import SCORES, require_exits_first, require_scores, same_temperatures
 from ranet.errors import UserError
 
@@ -172,23 +172,34 @@ class ExitPolicy:
             )
 
     def save(self, path: str | Path) -> None:
-        """Write the policy file, whole or not at all; `write_policy_file` says what is in it.
+        """Write the policy file (`PolicyFile`), whole or not at all.
 
         Policies made by hand are made so: ``ExitPolicy((0.9, 0.8), metadata={...}).save("policy.json")``.
 
         Raises:
             UserError: if the metadata are not what a policy file can hold, such as a budget that is no number.
         """
-        write_policy_file(
-            path, {name: getattr(self, name) for name in ("score", "thresholds", "temperatures", "metadata")}
-        )
+        from ranet.calibration.policies.schema import INFINITE, PolicyFile  # pydantic takes a while to import
+
+        words: dict[float, str] = {number: word for word, number in INFINITE.items()}
+        content = {
+            "score": self.score,
+            "thresholds": [words.get(threshold, threshold) for threshold in self.thresholds],
+            "temperatures": self.temperatures,
+            "metadata": self.metadata,
+            "software": software_versions(),
+        }
+        PolicyFile.write(path, content)
 
 
 def load_policy(path: str | Path) -> ExitPolicy:
-    """Read a policy that `ExitPolicy.save` wrote.
+    """Read a policy that `ExitPolicy.save` wrote; one that was edited and is still right is read with a notice.
 
     Raises:
-        UserError: if the file is missing, is not JSON, is not a policy of this format and version, was changed after it
-            was written, or says what no policy can.
+        UserError: if the file is missing, is not JSON, is not a policy of this format and version, or says what no
+            policy can.
     """
-    return ExitPolicy(**read_policy_file(path))
+    from ranet.calibration.policies.schema import PolicyFile
+
+    record = PolicyFile.read(path)
+    return ExitPolicy(record.thresholds, record.score, record.temperatures, record.metadata)

@@ -96,7 +96,13 @@ class Metadata(Part, extra="ignore"):
 
 
 class PolicyFile(Record):
-    """The file of an exit policy; see `ranet.calibration.policies.file.write_policy_file`."""
+    """The file of an exit policy.
+
+    Attributes:
+        score, temperatures, metadata: as in `ExitPolicy`.
+        thresholds: numbers, "never" where nobody leaves and "always" where everybody does.
+        software: the versions that wrote it.
+    """
 
     FORMAT: ClassVar[str] = FORMAT
     VERSION: ClassVar[int] = 2
