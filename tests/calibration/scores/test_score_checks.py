@@ -41,7 +41,8 @@ def test_arrays_that_are_no_scores_are_named(arrays: dict[str, np.ndarray], mess
         ),
         (
             {"confidence": halves(20, 3), "correct": np.ones((20, 3)), "labels": np.zeros(20)},
-            "confidence of shape (20, 3); it must be (exits, images): transpose it with numpy.swapaxes(confidence, 0, 1).",
+            "confidence of shape (20, 3); it must be (exits, images): transpose it with "
+            "numpy.swapaxes(confidence, 0, 1).",
         ),
         (
             {"confidence": halves(3, 20), "correct": np.ones((20, 3))},
@@ -50,7 +51,10 @@ def test_arrays_that_are_no_scores_are_named(arrays: dict[str, np.ndarray], mess
         ),
         # Nothing says that the images come first where there are as many exits, or labels of neither.
         ({"logits": np.zeros((20, 3, 10)), "labels": np.zeros(7)}, "not (20, 3, 10) and (7,)."),
-        ({"confidence": halves(20, 3), "labels": np.zeros(7)}, "shape (7,), which does not match confidence of shape (20, 3)."),
+        (
+            {"confidence": halves(20, 3), "labels": np.zeros(7)},
+            "shape (7,), which does not match confidence of shape (20, 3).",
+        ),
     ],
 )
 def test_where_the_images_come_first_it_is_said_how_to_transpose(

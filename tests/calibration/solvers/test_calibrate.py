@@ -73,7 +73,9 @@ def test_single_images_and_single_exits_are_solved(scores):
 
 
 def test_a_budget_out_of_reach_names_the_range(scores, costs):
-    with pytest.raises(UserError, match=r"500,000 macs; possible budgets are 1,000,000 macs .* to 9,000,000 macs .* 0\.111"):
+    with pytest.raises(
+        UserError, match=r"500,000 macs; possible budgets are 1,000,000 macs .* to 9,000,000 macs .* 0\.111"
+    ):
         calibrate(scores, costs, budget=5e5, unit="macs")
 
 

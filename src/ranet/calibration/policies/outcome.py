@@ -126,7 +126,5 @@ def checked_costs(cost_per_exit: npt.ArrayLike, num_exits: int) -> Floats:
     if not (np.isfinite(costs).all() and (costs >= 0).all()):
         raise UserError(f"Costs must be finite and at least 0, not {costs.tolist()}.")
     if not (np.diff(costs) > 0).all():
-        raise UserError(
-            f"Costs are cumulative, so each exit must cost more than the one before, not {costs.tolist()}."
-        )
+        raise UserError(f"Costs are cumulative, so each exit must cost more than the one before, not {costs.tolist()}.")
     return costs
