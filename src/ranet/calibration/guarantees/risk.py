@@ -166,15 +166,15 @@ def _losses_and_gains(scores: ExitScores, risk: str) -> tuple[npt.NDArray[np.boo
     if risk == "accuracy":
         if not scores.has("correct"):
             raise UserError(
-                "risk=accuracy needs labels, and these scores have none: score labelled images, or use "
-                "risk=disagreement."
+                "The loss of accuracy needs labels, and these scores have none: score labelled images, or choose the "
+                "risk disagreement."
             )
         correct = scores.correct
         return correct[-1] & ~correct, correct & ~correct[-1]
     if not scores.has("prediction"):
         raise UserError(
-            "risk=disagreement needs the predicted class of every exit, and these scores have none: add them as "
-            "prediction, or use risk=accuracy."
+            "The disagreement needs the predicted class of every exit, and these scores have none: add them as "
+            "prediction, or choose the risk accuracy."
         )
     differs = scores.prediction != scores.prediction[-1]
     return differs, np.zeros_like(differs)
@@ -197,7 +197,7 @@ def _bound_in_use(bound: str, delta: float | None) -> str:
     if bound not in BOUNDS:
         raise unknown_name("bound", bound, BOUNDS)
     if delta is None and bound != BOUNDS[0]:
-        raise UserError(f"bound={bound} needs a delta: give delta=, or remove bound= for a risk in expectation.")
+        raise UserError(f"bound={bound} needs a delta: give one, or remove the bound for a risk in expectation.")
     return CONFORMAL if delta is None else bound
 
 
