@@ -227,9 +227,9 @@ def test_a_share_that_leaves_a_part_empty_is_named(share: float) -> None:
 
 
 def test_no_images_are_named() -> None:
-    with pytest.raises(UserError, match="Of 0 validation images none are chosen"):
+    with pytest.raises(UserError, match="None of the 0 validation images is chosen"):
         digits(validation_size=0).evaluation_loader("validation")
-    with pytest.raises(UserError, match="Of 449 test images none are chosen"):
+    with pytest.raises(UserError, match="None of the 449 test images is chosen"):
         digits().evaluation_loader("test", slice(449, None))
 
 
@@ -251,7 +251,7 @@ def test_more_processes_than_images() -> None:
     data = digits(validation_size=2)
     strategy = SimpleNamespace(root_device=torch.device("cpu"))
     data.trainer = SimpleNamespace(global_rank=0, world_size=4, strategy=strategy)  # type: ignore[assignment]
-    with pytest.raises(UserError, match="2 validation images in batches of 500 cannot be dealt out to 4 processes"):
+    with pytest.raises(UserError, match="2 validation images in batches of 500 cannot be distributed to 4 processes"):
         data.val_dataloader()
 
 
@@ -307,13 +307,13 @@ def test_a_resumed_run_sees_what_the_whole_run_would_have(tmp_path: Path, loader
     [
         ({"name": "cifar11"}, "Unknown data set 'cifar11'; did you mean cifar10"),
         ({"loader": "gpu"}, "Unknown data loader 'gpu'"),
-        ({"batch_size": 0}, "data.batch_size=0 must be a whole number of at least 1"),
-        ({"batch_size": 1.5}, "data.batch_size=1.5 must be a whole number"),
-        ({"eval_batch_size": "many"}, "data.eval_batch_size=many must be a whole number"),
+        ({"batch_size": 0}, "data.batch_size=0 must be an integer of at least 1"),
+        ({"batch_size": 1.5}, "data.batch_size=1.5 must be an integer"),
+        ({"eval_batch_size": "many"}, "data.eval_batch_size=many must be an integer"),
         ({"train_limit": 0}, "data.train_limit=0"),
         ({"name": "cifar10", "image_size": 64}, "images of cifar10 are 32 pixels a side"),
         ({"name": "cifar10", "clutter": 3}, "data.clutter is an option of the data set digits"),
-        ({"root": "data"}, "digits comes with the program"),
+        ({"root": "data"}, "digits is part of ranet and has no files"),
         ({"download": True}, "data.download is for cifar10 and cifar100"),
         ({"name": "imagenet", "download": True}, "imagenet cannot be downloaded"),
         ({"name": "imagenet", "loader": "device"}, "use workers for imagenet"),

@@ -160,7 +160,7 @@ def test_what_is_odd_about_splits_is_said(folder: Path) -> None:
     assert "has no training images, so the network cannot learn it" in untrained
     for split in ("train", "val"):
         shutil.rmtree(folder / split / "dog")
-    assert "There is one class alone (cat)" in split_notices(image_data(folder))[0]
+    assert "There is only one class (cat)" in split_notices(image_data(folder))[0]
 
 
 def test_many_classes_are_summed_up(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The words that a calibration takes, checked without importing what solves it."""
+"""Names of the options of a calibration, checked without importing the solvers."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ POLICIES = {
     "patience": "patience",
     "optimal": "confidence",
 }
-"""The families of policies, and the score that each compares unless another is asked for."""
+"""The families of policies, and the score that each compares by default."""
 CANDIDATES = ("confidence", "margin", "entropy")
 RISKS = ("accuracy", "disagreement")
 BOUNDS = ("binomial", "hoeffding_bentkus")
 
 
 def score_of(policy: str, score: str | None) -> str:
-    """What the family compares if this score is asked for, or none is.
+    """Return the score that a family compares: the given one, or the family's default for None.
 
     Raises:
-        UserError: for an unknown family or score, or one that does not go with the other.
+        UserError: if the family or the score is unknown, or the family cannot compare this score.
     """
     if policy not in POLICIES:
         raise unknown_name("policy", policy, POLICIES)
@@ -33,7 +33,7 @@ def score_of(policy: str, score: str | None) -> str:
         raise unknown_name("score", score, SCORES)
     if policy not in ("geometric", "one_threshold", "optimal") or score not in CANDIDATES:
         raise UserError(
-            f"policy={policy} does not compare the {score}; choose confidence, margin or entropy with geometric, "
-            "one_threshold or optimal, or policy=patience."
+            f"policy={policy} cannot compare score={score}: use confidence, margin or entropy with geometric, "
+            "one_threshold or optimal, or use policy=patience."
         )
     return score

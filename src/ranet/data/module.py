@@ -1,4 +1,4 @@
-"""One data module for all data sets."""
+"""The data module of all data sets."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ _LOADERS = ("auto", "device", "workers")
 
 
 class ImageData(pl.LightningDataModule):
-    """A data set of labelled images, split, transformed and loaded as published.
+    """A data set of labelled images, with the published splits, transforms and loading.
 
     Every batch is a pair (images float32 (B, 3, H, W) normalised, labels int64 (B,)). What epoch e yields is a pure
-    function of ``seed``, e and the process. The data module deals out the batches to the processes of a distributed
-    run itself, whether or not the trainer has ``use_distributed_sampler``.
+    function of ``seed``, e and the process. The data module itself distributes the batches to the processes of a
+    distributed run, with or without the trainer's ``use_distributed_sampler``.
 
     Validation images are held out of the training images, the same share of every class, and are seen through the
     evaluation transform only. Test images are the data set's own: for ``imagenet`` and for an ``imagefolder`` without
@@ -125,7 +125,7 @@ class ImageData(pl.LightningDataModule):
             ("train_limit", train_limit, 1),
         ):
             if value is not None and (not isinstance(value, int) or value < least):
-                raise UserError(f"data.{option}={value} must be a whole number of at least {least}.")
+                raise UserError(f"data.{option}={value} must be an integer of at least {least}.")
         self.name = name
         self.facts = CATALOGUE[name]
         self.root = Path(root or os.environ.get("RANET_DATA") or "data")
@@ -162,7 +162,7 @@ class ImageData(pl.LightningDataModule):
         if digit_options and self.name != "digits":
             raise UserError(f"data.{digit_options[0]} is an option of the data set digits; remove it for {self.name}.")
         if root_given and self.name == "digits":
-            raise UserError("The data set digits comes with the program and has no data.root; remove it.")
+            raise UserError("The data set digits is part of ranet and has no files; remove data.root.")
         if self.download and self.name not in ("cifar10", "cifar100"):
             raise UserError(f"data.download is for cifar10 and cifar100; {self.name} cannot be downloaded by ranet.")
         if loader == "device" and not self.facts.in_memory:
@@ -191,31 +191,31 @@ class ImageData(pl.LightningDataModule):
         return self._reader.num_classes
 
     def follow(self, record: DataRecord, chosen_anew: bool = False) -> None:
-        """Label and split the images as a training run did; call it before the images are read.
+        """Use the labels and splits of a training run; call this before the images are read.
 
-        Labels follow the run's order of the classes. Its held-out images are the validation images, whatever was added
-        to the training images since; images that changed are said.
+        Labels follow the run's order of the classes. Its held-out images are the validation images, even if images were
+        added to the training images since. A log line reports images that have changed.
 
         Args:
-            record: of the run.
-            chosen_anew: whether these data need not be those of the run. Then its held-out images are used where all of
-                them exist here, and others are held out where they do not.
+            record: record of the run.
+            chosen_anew: whether these may be other data than those of the run. Then the run's held-out images are used
+                if all of them exist here; else others are held out.
         """
         self._reader.follow(record, chosen_anew)
 
     def record(self) -> DataRecord:
-        """Return what a run that trains on these data must remember of them; raises as `setup`."""
+        """Return the record of these data for a training run; raise the errors of `setup`."""
         return self._reader.record()
 
     def samples(self, split: Split) -> Samples:
-        """Return the images of a split; raises as `setup`."""
+        """Return the images of a split; raise the errors of `setup`."""
         return self._reader.samples(split)
 
     def prepare_data(self) -> None:
-        """Download what is to be downloaded; Lightning calls this in one process per machine.
+        """Download CIFAR if ``download`` is set; Lightning calls this in one process of each machine.
 
         Raises:
-            UserError: the download failed.
+            UserError: if the download fails.
         """
         if self.download:
             download_cifar(self.name, self.root)
@@ -224,67 +224,67 @@ class ImageData(pl.LightningDataModule):
         """Load the images of all splits, or list their files, once.
 
         Raises:
-            UserError: files are missing or damaged, folders do not agree, or a split is larger than the set.
+            UserError: if files are missing or damaged, folders do not match, or a split is larger than the set.
         """
         for split in SPLITS:
             self._reader.samples(split)
 
     def train_dataloader(self) -> EpochLoader:
-        """The training batches, shuffled and augmented anew in each epoch."""
+        """Return the training batches, with a new order and augmentation in each epoch."""
         return self._loader("train")
 
     def val_dataloader(self) -> EpochLoader | list[EpochLoader]:
-        """The validation batches; an empty list, at which Lightning skips validation, if nothing is held out."""
+        """Return the validation batches; an empty list, at which Lightning skips validation, if nothing is held out."""
         if len(self._reader.samples("validation")):
             return self._loader("validation")
-        # Lightning asks whether this was the intention; validation_size=0 says so.
+        # Lightning warns of an empty list, but validation_size=0 means it.
         warnings.filterwarnings("ignore", message="Total length of `list` across ranks is zero")
         return []
 
     def test_dataloader(self) -> EpochLoader:
-        """The test batches."""
+        """Return the test batches."""
         return self._loader("test")
 
     def evaluation_loader(self, split: Split, part: slice | Tensor | None = None) -> EpochLoader:
-        """The batches of a split, or of a part of it, in order and through the evaluation transform.
+        """Return the batches of a split, or of a part of it, in order and with the evaluation transform.
 
         Args:
-            split: also ``train``, which comes without augmentation here.
-            part: which of its images, as a slice or as indices int64 (n,); None is all.
+            split: the split; ``train`` has no augmentation here.
+            part: its images to use, as a slice or as indices int64 (n,); None is all.
 
         Raises:
-            UserError: there are none.
+            UserError: if there are no images.
         """
         samples = self._part(split, part)
         if not len(samples):
             total = len(self._reader.samples(split))
-            raise UserError(f"Of {total} {split} images none are chosen; choose others, or enlarge the split.")
+            raise UserError(f"None of the {total} {split} images is chosen; choose others, or enlarge the split.")
         return self._load(samples, split, training=False)
 
     def validation_parts(self, share: float) -> tuple[Tensor, Tensor]:
-        """Split the validation images in two by a seeded permutation, such as for temperatures and for thresholds.
+        """Split the validation images in two by a seeded permutation, for example for temperatures and thresholds.
 
-        Both parts are a fair draw of the classes, in whatever order the images lie. All copies of a digit (``digits``)
-        are in the same part.
+        Both parts are random samples of all classes, in any order of the images. All copies of a digit (``digits``) are
+        in the same part.
 
         Args:
-            share: how many of the images the first part takes, between 0 and 1.
+            share: share of the images in the first part, between 0 and 1.
 
         Returns:
-            The indices of the first part and of the rest, each ascending, int64: disjoint, together complete.
+            The indices of the first part and of the rest, each ascending, int64: disjoint and complete.
 
         Raises:
-            UserError: a part would be empty.
+            UserError: if a part would be empty.
         """
         copies = self._digit_options.eval_copies if self.name == "digits" else 1
         return divide(len(self._reader.samples("validation")), share, self.split_seed, copies)
 
     def images_per_class(self, split: Split) -> Tensor:
-        """The number of images of each class in a split, int64 (C,)."""
+        """Return the number of images of each class in a split, int64 (C,)."""
         return torch.bincount(self._reader.samples(split).labels, minlength=self.num_classes)
 
     def size(self, split: Split, part: slice | Tensor | None = None) -> int:
-        """The number of images of a split, or of a part of it as in :meth:`evaluation_loader`."""
+        """Return the number of images of a split, or of a part of it as in :meth:`evaluation_loader`."""
         return len(self._part(split, part))
 
     def _part(self, split: Split, part: slice | Tensor | None) -> Samples:
@@ -304,7 +304,7 @@ class ImageData(pl.LightningDataModule):
             device = self.trainer.strategy.root_device
         if len(samples) < world_size or (world_size > 1 and batch_size == 1 and not training):
             raise UserError(
-                f"{len(samples)} {split} images in batches of {batch_size} cannot be dealt out to {world_size} "
+                f"{len(samples)} {split} images in batches of {batch_size} cannot be distributed to {world_size} "
                 "processes; use fewer processes, or a data.eval_batch_size above 1."
             )
         sampler = EpochSampler(len(samples), batch_size, self.seed if training else None, rank, world_size)
@@ -330,21 +330,21 @@ class ImageData(pl.LightningDataModule):
         return samples.sizes if isinstance(samples, TensorSet) else None
 
     def test_images(self, indices: Sequence[int] | Tensor) -> Tensor:
-        """The test images at ``indices`` as the network sees them before normalisation: uint8 (n, 3, H, W)."""
+        """Return the test images at ``indices`` as the network sees them before normalisation: uint8 (n, 3, H, W)."""
         dataset = Transformed(self._reader.samples("test"), evaluation_geometry(self.facts, self.image_size))
         return torch.stack([dataset.image(int(index)) for index in indices])
 
     def fingerprint(self, split: Split, part: slice | Tensor | None = None) -> str:
-        """Sixteen hexadecimal digits that identify the images and labels of a split and the evaluation transform.
+        """Return 16 hexadecimal digits that identify the images and labels of a split and the evaluation transform.
 
-        They are the same wherever the files lie and whatever the batch size, and change with the split, and with the
-        part of it as in :meth:`evaluation_loader`. Images in files enter by path and length, not by content; what was
-        computed from them on this machine is told apart by :meth:`touched`, too.
+        They do not depend on the location of the files or the batch size. They change with the split, and with the part
+        of it as in :meth:`evaluation_loader`. Images in files enter by path and length, not by content; use
+        :meth:`touched` too to identify their content on this machine.
         """
         transform = describe_evaluation(self.facts, self.image_size)
         parts = [self.name, split, self._part(split, part).digest(), transform]
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
     def touched(self, split: Split, part: slice | Tensor | None = None) -> str:
-        """A text that changes when a file of the split is written anew; empty for sets whose content is known whole."""
+        """Return a str that changes when a file of the split is written again; empty for sets in memory."""
         return self._part(split, part).touched()

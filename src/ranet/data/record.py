@@ -1,4 +1,4 @@
-"""What a training run remembers of its data, so that later commands use the same classes and held-out images."""
+"""The record of a training run's data, so that later commands use the same classes and held-out images."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ class DataRecord:
         name: name of the data set.
         root: absolute path of its folder at the time of training; None for data without files.
         classes: names of the classes in the order of the labels.
-        held_out: what was held out of the training images for validation: paths relative to the training folder, or
-            indices into the training images (CIFAR). None where the validation images are a set of their own.
-        images: for each split the number of its images.
-        digests: for each split a digest of its images and labels: pixels for data in memory; relative paths, file sizes
-            and labels for files. It does not depend on where the files lie.
+        held_out: training images held out for validation: paths relative to the training folder, or indices into the
+            training images (CIFAR). None if the validation images are a separate set.
+        images: number of images of each split.
+        digests: digest of the images and labels of each split: pixels for data in memory; relative paths, file sizes
+            and labels for files. It does not depend on the location of the files.
     """
 
     name: str
@@ -34,12 +34,12 @@ class DataRecord:
     digests: dict[str, str]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain lists, strings and numbers, as a checkpoint can hold them."""
+        """Return the record as plain lists, strings and numbers, for a checkpoint."""
         return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
 
     @classmethod
     def from_recipe(cls, recipe: Mapping[str, Any]) -> DataRecord | None:
-        """Return the record in what a checkpoint stores; None if the checkpoint has none."""
+        """Return the record from the recipe of a checkpoint; None if it has none."""
         content = recipe.get("record")
         if content is None:
             return None
@@ -54,30 +54,30 @@ class DataRecord:
 
     @property
     def summary(self) -> dict[str, Any]:
-        """Return what policies and exports say of the data: name, classes and digests."""
+        """The entries about the data in policies and exports: name, classes and digests."""
         return {"name": self.name, "classes": list(self.classes), "digests": self.digests}
 
     def require_classes(self, classes: Sequence[str], of: str) -> None:
         """Raise a UserError unless the classes have the same names; their order may differ.
 
         Args:
-            classes: the names.
-            of: what has them, for the sentence.
+            classes: names of the classes.
+            of: owner of the classes, for the message.
         """
         missing, unknown = sorted({*self.classes} - {*classes}), sorted({*classes} - {*self.classes})
         if missing or unknown:
             parts = [f"{what}: {_listed(names)}" for what, names in (("missing", missing), ("new", unknown)) if names]
             raise UserError(
-                f"{of} has other classes than the network was trained on ({'; '.join(parts)}); give the classes the "
-                "names that they had, or train again."
+                f"{of} has other classes than the network was trained on ({'; '.join(parts)}); rename the classes "
+                "as they were, or train again."
             )
 
     def require_same(self, now: DataRecord, where: str) -> None:
-        """Raise a UserError unless a run with this record can be resumed on the data as they are now.
+        """Raise a UserError unless a run with this record can be resumed on the current data.
 
         Args:
-            now: record of the data as they are now.
-            where: the folder of the run, for the sentence.
+            now: record of the current data.
+            where: folder of the run, for the message.
         """
         self.require_classes(now.classes, f"The data of {where}")
         for split, digest in self.digests.items():

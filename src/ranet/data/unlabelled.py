@@ -1,4 +1,4 @@
-"""Images that nobody has labelled, seen as the network sees the test images of its data set."""
+"""Images without labels, transformed like the test images of a data set."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from ranet.images.listing import no_images
 
 
 def list_unlabelled(path: str | Path) -> FileSet:
-    """One image file, or all image files in a folder and the folders in it, sorted by path; every label is 0.
+    """List one image file, or all image files in a folder and its subfolders, sorted by path; every label is 0.
 
     Raises:
-        UserError: if there is nothing at the path, no image in the folder, or a folder in it that cannot be read.
+        UserError: if the path does not exist, the folder has no images, or a subfolder cannot be read.
     """
     path = Path(path)
     if path.is_dir():
@@ -33,23 +33,23 @@ def list_unlabelled(path: str | Path) -> FileSet:
     elif path.exists():
         folder, names = path.parent, [os.fsencode(path.name)]
     else:
-        raise UserError(f"There is no folder and no image {path.absolute()}; say where the images lie.")
+        raise UserError(f"There is no folder and no image {path.absolute()}; give the path of the images.")
     return FileSet(folder, np.array(names), torch.zeros(len(names), dtype=torch.int64))
 
 
 def unlabelled_loader(path: str | Path, data: ImageData, left_out: list[UserError] | None = None) -> WorkerLoader:
-    """Batches of the images at a path, through the evaluation transform and normalisation of a data set.
+    """Return batches of the images at a path, with the evaluation transform and normalisation of a data set.
 
-    Images may have any size: where the data set's own are all of one size and evaluated as stored (CIFAR, digits),
-    others are resized by their short side and cropped to the central square; see `any_size_geometry`.
+    Images may have any size. For data sets whose images have one size and are evaluated as stored (CIFAR, digits),
+    images of other sizes are resized by their short side and cropped to the central square; see `any_size_geometry`.
 
     Args:
-        path: a folder, searched with all folders in it, or one image.
-        data: the data set that the network was trained on; its own files are not looked at.
-        left_out: where the errors of images that cannot be read go, which are then left out; None raises the first.
+        path: a folder, searched with its subfolders, or one image.
+        data: the data set that the network was trained on; its files are not read.
+        left_out: list for the errors of images that cannot be read, which are then left out; None raises the first.
 
     Returns:
-        Batches (images float32 (B, 3, H, W), labels int64 (B,) of zeros that mean nothing), in the order of
+        Batches (images float32 (B, 3, H, W), labels int64 (B,), all 0 as placeholders), in the order of
         `list_unlabelled`.
 
     Raises:

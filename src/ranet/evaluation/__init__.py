@@ -1,4 +1,4 @@
-"""What scores come to: anytime and budgeted curves, calibration error, drift, tables, figures and comparisons."""
+"""Evaluation of scores: anytime and budgeted curves, calibration error, drift, tables, figures and comparisons."""
 
 from ranet.evaluation.comparison.comparison import Comparison, compare
 from ranet.evaluation.comparison.finished_runs import FinishedRun, find_runs, read_run

@@ -1,4 +1,4 @@
-"""Numbers as tables: CSV files for programs, console tables for people."""
+"""Tables of numbers: CSV files and console tables."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ Row = dict[str, float | int | str]
 
 
 def write_csv(path: str | Path, rows: Sequence[Mapping[str, float | int | str]]) -> None:
-    """Write the rows under the names of the first, whole or not at all; floats have ten significant digits.
+    """Write rows to a CSV file, whole or not at all; floats have ten significant digits.
 
-    Bytes of file names that are not UTF-8 are written as they are.
+    The first row gives the names of the columns. Bytes of file names that are not UTF-8 are written unchanged.
     """
     how: Any = {"newline": "", "encoding": "utf-8", "errors": "surrogateescape"}
     with written_whole(path) as partial, partial.open("w", **how) as file:
@@ -34,7 +34,7 @@ def write_csv(path: str | Path, rows: Sequence[Mapping[str, float | int | str]])
 
 
 def anytime_rows(curve: AnytimeCurve, unit: str) -> list[Row]:
-    """One row for each exit: cost and accuracy."""
+    """Return one row for each exit: cost and accuracy."""
     return [
         {
             "exit": k + 1,
@@ -49,7 +49,7 @@ def anytime_rows(curve: AnytimeCurve, unit: str) -> list[Row]:
 
 
 def exit_rows(curve: AnytimeCurve, unit: str, outcome: PolicyOutcome | None = None) -> list[Row]:
-    """One row for each exit: the anytime row, its calibration, and who left there under a policy."""
+    """Return one row for each exit: the anytime row, its calibration, and its share under a policy."""
     rows = anytime_rows(curve, unit)
     for k, row in enumerate(rows):
         row["calibration_error"] = float(curve.calibration_error[k])
@@ -61,7 +61,7 @@ def exit_rows(curve: AnytimeCurve, unit: str, outcome: PolicyOutcome | None = No
 
 
 def budgeted_rows(curve: BudgetedCurve, unit: str) -> list[Row]:
-    """One row for each ratio of the sweep, with the names that the reference's tables have where it has them."""
+    """Return one row for each ratio of the sweep, with the column names of the reference where it has them."""
     rows = []
     for i, ratio in enumerate(curve.ratios):
         row: Row = {
@@ -81,15 +81,15 @@ def budgeted_rows(curve: BudgetedCurve, unit: str) -> list[Row]:
 def exits_table(
     curve: AnytimeCurve, unit: str, outcome: PolicyOutcome | None = None, policy_name: str = "the policy given"
 ) -> Table:
-    """The exits for the console."""
+    """Return the exits for the console."""
     scale = CostScale.of(curve.cost, unit)
     table = Table(title="Exits", caption=f"cost in {scale.label}; in brackets 95 % intervals")
     names = ["exit", "cost", "top-1 %", "top-5 %", "ECE"]
     if outcome is not None:
         names += ["leave %", "right of them %"]
-        table.caption = f"{table.caption}\nwho leaves: {policy_name}"
+        table.caption = f"{table.caption}\nexits under: {policy_name}"
     for name in names:
-        # On a narrow terminal the longest heading goes over two lines, and no number loses its digits.
+        # On a narrow terminal only the longest heading wraps, so that numbers keep their digits.
         table.add_column(name, justify="right", no_wrap=name != "right of them %")
     for k, row in enumerate(exit_rows(curve, unit, outcome)):
         top1 = with_interval(curve.top1[k], interval_of(curve.top1[k], curve.images))
@@ -102,7 +102,7 @@ def exits_table(
 
 
 def budgeted_table(curve: BudgetedCurve, costs: np.ndarray, unit: str, points: int = 8) -> Table:
-    """Some points of the sweep for the console, evenly spread over the mean cost."""
+    """Return some points of the sweep for the console, evenly spread over the mean cost."""
     scale = CostScale.of(costs, unit)
     caption = f"cost in {scale.label}; in brackets 95 % intervals"
     table = Table(title="Budgeted batch classification", caption=caption)
@@ -118,7 +118,7 @@ def budgeted_table(curve: BudgetedCurve, costs: np.ndarray, unit: str, points: i
 
 
 def percent(fraction: float) -> str:
-    """The fraction in percent with two decimals; a dash where there is none.
+    """Return the fraction in percent with two decimals; a dash for NaN.
 
     Example:
         >>> percent(0.98765), percent(float("nan"))
@@ -128,7 +128,7 @@ def percent(fraction: float) -> str:
 
 
 def with_interval(accuracy: float, interval: Interval | None) -> str:
-    """The accuracy in percent, and its interval in brackets, if it is known.
+    """Return the accuracy in percent, with its interval in brackets if known.
 
     Example:
         >>> with_interval(0.7645, (0.7452, 0.7829)), with_interval(0.5, None)
@@ -140,7 +140,7 @@ def with_interval(accuracy: float, interval: Interval | None) -> str:
 
 
 def interval_of(accuracy: float, images: int) -> Interval | None:
-    """The interval (95 %) of an accuracy seen on so many images; None where there is none.
+    """Return the interval (95 %) of an accuracy on this number of images; None for NaN.
 
     Example:
         >>> [round(end, 3) for end in interval_of(1.0, 4)], interval_of(float("nan"), 0)
@@ -150,7 +150,7 @@ def interval_of(accuracy: float, images: int) -> Interval | None:
 
 
 def interval_columns(name: str, interval: Interval | None, factor: float = 1.0) -> Row:
-    """Both ends times the factor, as columns for programs; NaN where there is no interval.
+    """Return both ends times the factor, as CSV columns; NaN if there is no interval.
 
     Example:
         >>> interval_columns("top1_percent", (0.25, 0.5), 100)

@@ -1,4 +1,4 @@
-"""How an image file becomes 8-bit RGB: the same for training, evaluation, calibration, drift and prediction."""
+"""Decoding of image files to 8-bit RGB, the same for training, evaluation, calibration, drift and prediction."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from PIL import Image, features
 
 from ranet.errors import UserError
 
-#: What `read_image` does, in one line. It enters the fingerprints of data sets and the manifests of exports: whoever
-#: changes a pixel changes the number.
+#: A one-line description of `read_image`. It is part of the fingerprints of data sets and the manifests of exports:
+#: raise the number after a change that changes pixels.
 DECODING = (
     "ranet-1: first frame; EXIF orientation applied; transparency composited on white; 16-bit grey v becomes "
     "round(v * 255 / 65535), 16-bit colour its high byte; 8-bit RGB as stored, other modes as Pillow converts them to "
     "RGB; color profiles ignored"
 )
-#: What a file may hold, whatever its name. Pillow would hand PostScript, for one, to another program.
+#: Formats that are read, whatever the name of the file. For others, such as PostScript, Pillow runs another program.
 FORMATS = ("JPEG", "PNG", "PPM", "BMP", "TIFF", "WEBP", "GIF", "AVIF", "JPEG2000")
 #: An image of more pixels is refused before it is decoded.
 MOST_PIXELS = 2**26
-#: And so is one with a side so many times as long as the other, which would become huge when it is resized.
+#: An image whose sides have a larger ratio is refused too: resizing would make it huge.
 MOST_ELONGATED = 100
 
 _TURNS = {
@@ -39,7 +39,7 @@ _TURNS = {
 }
 _ORIENTATION = 0x0112
 _TIFF_PHOTOMETRIC, _TIFF_BITS, _WHITE_IS_ZERO = 262, 258, 0
-# How files begin that Pillow does not read, or not in every installation: their name, and Pillow's name of the feature.
+# Formats that Pillow does not read, or not in every installation: name, first bytes, Pillow's name of the feature.
 _OTHER_FORMATS = (
     ("AVIF", rb".{4}ftypavi[fs]", "avif"),
     ("WebP", rb"RIFF.{4}WEBP", "webp"),
@@ -53,10 +53,10 @@ _OTHER_FORMATS = (
 
 
 class ImageError(UserError):
-    """An image that is not read.
+    """The error for an image that cannot be read.
 
     Args:
-        what: why not, as the end of a sentence that begins with the name of the image.
+        what: the reason, as the rest of a sentence that begins with the name of the image.
     """
 
     def __init__(self, what: str) -> None:
@@ -65,10 +65,10 @@ class ImageError(UserError):
 
 
 def read_image(path: str | Path) -> Image.Image:
-    """Read an image file as 8-bit RGB; the content says the format, not the name.
+    """Read an image file as 8-bit RGB; the content, not the name, determines the format.
 
     Raises:
-        ImageError: for everything that is not such a file, is damaged, too large, or holds no picture.
+        ImageError: if the file is not an image of a known format, is damaged or empty, or is too large.
     """
     with opened(path) as image:
         return to_rgb(image)
@@ -76,13 +76,13 @@ def read_image(path: str | Path) -> Image.Image:
 
 @contextmanager
 def opened(path: str | Path) -> Iterator[Image.Image]:
-    """Open an image file, whose pixels the block may then decode.
+    """Open an image file, so that the block can decode its pixels.
 
     Raises:
-        ImageError: as `read_image`, also for what goes wrong in the block.
+        ImageError: as for `read_image`, also for errors within the block.
     """
     try:
-        if not S_ISREG(Path(path).stat().st_mode):  # to open a pipe is to wait for who writes to it
+        if not S_ISREG(Path(path).stat().st_mode):  # opening a pipe would wait for its writer
             raise ImageError("is not a regular file")
         with Path(path).open("rb") as file:
             start = file.read(32)
@@ -116,7 +116,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
     if image.mode in ("F", "I") or image.mode.startswith("I;16"):
         upright = _from_deep_grey(image)
     elif image.has_transparency_data:
-        if image.mode == "La":  # which Pillow converts to nothing else
+        if image.mode == "La":  # Pillow converts it only to LA
             image = image.convert("LA")
         image = image.convert("RGBA")
         upright = Image.new("RGB", image.size, "white")
@@ -126,7 +126,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
     if turn is None:
         return upright
     turned = upright.transpose(turn)
-    turned.info.clear()  # it says how to turn it, which would be done again
+    turned.info.clear()  # or the EXIF orientation would be applied again
     return turned
 
 
@@ -140,13 +140,13 @@ def check_size(size: tuple[int, int]) -> None:
     if not width * height:
         raise ImageError(f"is empty ({width} x {height} pixels)")
     if width * height > MOST_PIXELS:
-        raise ImageError(f"is {width:,} x {height:,} pixels, and at most {MOST_PIXELS:,} in all are read")
+        raise ImageError(f"is {width:,} x {height:,} pixels, more than the limit of {MOST_PIXELS:,}")
     if max(size) > MOST_ELONGATED * min(size):
         raise ImageError(f"is {width:,} x {height:,} pixels, too long and thin for a central square")
 
 
 def orientation_of(image: Image.Image) -> int:
-    """Return the EXIF orientation, 1 (upright) to 8; damaged EXIF data say nothing."""
+    """Return the EXIF orientation, 1 (upright) to 8; 1 if the EXIF data are damaged."""
     try:
         return int(image.getexif().get(_ORIENTATION, 1))
     except Exception:
@@ -173,7 +173,7 @@ def _from_deep_grey(image: Image.Image) -> Image.Image:
 
 
 def _unidentified(start: bytes) -> str:
-    """The end of the sentence about a file that begins like this, in which Pillow finds no image."""
+    """Return the reason why Pillow cannot read a file with these first bytes, as `ImageError.what`."""
     for name, beginning, feature in _OTHER_FORMATS:
         if re.match(beginning, start, re.DOTALL) and not (feature and features.check(feature)):
             lacking = "" if feature is None else f" by the installed Pillow {PIL.__version__}"
@@ -182,6 +182,6 @@ def _unidentified(start: bytes) -> str:
 
 
 def _reason(error: Exception) -> str:
-    """What Pillow or the system says, in one line that does not name the path again."""
+    """Return the message of Pillow or the system, in one line without the path."""
     said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     return " ".join(said.split()).rstrip(".") or type(error).__name__

@@ -1,4 +1,4 @@
-"""What there is to know about one image before anybody trains on it."""
+"""Inspection of one image before training."""
 
 from __future__ import annotations
 
@@ -14,20 +14,21 @@ from ranet.images.decoding import ImageError, check_size, opened, orientation_of
 
 _ORDINARY = ("1", "L", "LA", "La", "RGB", "RGBA", "RGBX", "RGBa")
 _SIDE, _WAVES = 32, 8
-_FLAT = 2.0  # grey levels of 255: the standard deviation below which an image looks like any other flat one
+_FLAT = 2.0  # standard deviation, in grey levels of 255, below which an image counts as one colour
 # The first rows of the discrete cosine transform of 32 values.
 _COSINES = np.cos(np.pi / (2 * _SIDE) * np.outer(np.arange(_WAVES), 2 * np.arange(_SIDE) + 1))
 
 
 class Inspection(NamedTuple):
-    """One image.
+    """The properties of one image.
 
     Attributes:
-        refused: why it cannot be used, as `ImageError.what` says it; None if it can, and then the rest is known.
-        width: in pixels, as stored.
-        height: in pixels, as stored.
-        mode: what is rare about how pixels are stored: "16-bit", "palette", "CMYK" or Pillow's name of another mode;
-            empty for 8-bit grey and RGB.
+        refused: reason why the image cannot be used, as `ImageError.what`; None if it can. The other attributes are set
+            only then.
+        width: width in pixels, as stored.
+        height: height in pixels, as stored.
+        mode: rare pixel format: "16-bit", "palette", "CMYK" or Pillow's name of another mode; empty for 8-bit grey and
+            RGB.
         orientation: EXIF orientation, 1 (upright) to 8.
         transparent: whether pixels may be transparent.
         content: digest of the file, or of the pixels of an image in memory.
@@ -45,13 +46,13 @@ class Inspection(NamedTuple):
 
 
 def inspect_file(path: Path) -> Inspection:
-    """Read an image file whole and say what is in it."""
+    """Read a whole image file and return its properties."""
     try:
         with opened(path) as image:
             check_size(image.size)
             (width, height), mode = image.size, _mode(image)
             orientation, transparent = orientation_of(image), image.has_transparency_data
-            image.draft(None, (2 * _SIDE, 2 * _SIDE))  # of a JPEG, compute no more pixels than the hash needs
+            image.draft(None, (2 * _SIDE, 2 * _SIDE))  # for a JPEG, decode only as many pixels as the hash needs
             looks = perceptual_hash(to_rgb(image))
         content = digest(path.read_bytes())
     except ImageError as error:
@@ -60,25 +61,25 @@ def inspect_file(path: Path) -> Inspection:
 
 
 def inspect_pixels(pixels: NDArray[np.uint8]) -> Inspection:
-    """Say what is known of an image in memory, uint8 (H, W, 3)."""
+    """Return the properties of an image in memory, uint8 (H, W, 3)."""
     height, width = pixels.shape[:2]
     looks = perceptual_hash(Image.fromarray(pixels))
     return Inspection(width=width, height=height, content=digest(pixels.tobytes()), looks=looks)
 
 
 def digest(content: bytes) -> bytes:
-    """Return 16 bytes that tell contents apart."""
+    """Return a digest of 16 bytes."""
     return blake2b(content, digest_size=16).digest()
 
 
 def perceptual_hash(image: Image.Image) -> int | None:
-    """Return 64 bits of which copies of an image that were resized or compressed anew share nearly all.
+    """Return a hash of 64 bits that is nearly the same for resized or recompressed copies of an image (pHash).
 
-    They say which of the 64 slowest waves of the discrete cosine transform of the image, in grey and shrunk to 32 x 32
-    pixels, are above the median (pHash).
+    Each bit is whether one of the 64 lowest coefficients of the discrete cosine transform of the image, in grey and
+    shrunk to 32 x 32 pixels, is above the median.
 
     Returns:
-        The bits; None for an image of one colour, which has no waves.
+        The bits; None for an image of one colour, whose coefficients are noise.
     """
     grey = np.asarray(image.convert("L").resize((_SIDE, _SIDE), Image.Resampling.BILINEAR), dtype=np.float64)
     if grey.std() < _FLAT:
@@ -89,8 +90,8 @@ def perceptual_hash(image: Image.Image) -> int | None:
 
 
 def _mode(image: Image.Image) -> str:
-    """What is rare about how the pixels of an opened image are stored."""
-    # Pillow reads 16-bit colour as 8-bit RGB; only its plan to read the file, before it is carried out, tells.
+    """Return the rare pixel format of an opened image; empty for a common one."""
+    # Pillow reads 16-bit colour as 8-bit RGB; only its list of tiles, before reading, shows the original.
     if image.mode.startswith("I") or any(";16" in str(tile[3]) for tile in getattr(image, "tile", ())):
         return "16-bit"
     if image.mode in ("P", "PA"):

@@ -1,4 +1,4 @@
-"""Which files of a folder are images, and what is there besides."""
+"""The image files of a folder, and its other files by kind."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import NamedTuple
 
 from ranet.support.file_search import UnreadableFolder, find_files
 
-#: The suffixes of image files, in lower case: those of the formats in `ranet.images.decoding`. Not asked of Pillow,
-#: whose answer depends on how it was built, and files would vanish in silence.
+#: The suffixes of image files, in lower case, for the formats in `ranet.images.decoding`. Pillow's own list depends on
+#: how it was built, so files could be skipped silently.
 SUFFIXES = (
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".ppm", ".pgm", ".pbm", ".pnm", ".bmp"),
     *(".tif", ".tiff", ".webp", ".gif", ".avif", ".avifs", ".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx"),
 )
-#: Folders and files that systems put among pictures; some hold more pictures, such as thumbnails.
+#: Folders and files that operating systems add to folders of pictures; some hold more pictures, such as thumbnails.
 _OF_THE_SYSTEM = {"__macosx", "@eadir", "$recycle.bin", "thumbs.db", "ehthumbs.db", "desktop.ini"}
 _MOST_KINDS = 8
 
@@ -23,10 +23,10 @@ class Listing(NamedTuple):
     """The images below a folder.
 
     Attributes:
-        files: relative to the folder, with forward slashes, sorted by the bytes of their names.
-        unreadable: the folders whose files are missing here.
-        skipped: how many files and folders were passed over, by kind: a suffix, the name of a system's own file or
-            folder, "hidden", or "without suffix".
+        files: image files relative to the folder, with forward slashes, sorted by the bytes of their names.
+        unreadable: folders that cannot be read, so that their files are missing here.
+        skipped: number of skipped files and folders of each kind: a suffix, the name of a system file or folder,
+            "hidden", or "without suffix".
     """
 
     files: list[str]
@@ -35,7 +35,7 @@ class Listing(NamedTuple):
 
 
 def find_images(folder: str | Path) -> Listing:
-    """Find all image files below a folder, without those that are hidden or the system's.
+    """Find all image files below a folder, except hidden and system files.
 
     Example:
         >>> import tempfile
@@ -51,12 +51,12 @@ def find_images(folder: str | Path) -> Listing:
 
 
 def is_passed_over(name: str) -> bool:
-    """Whether a file or folder of this name is hidden or the system's own."""
+    """Return whether a file or folder of this name is hidden or belongs to the system."""
     return name.startswith(".") or name.lower() in _OF_THE_SYSTEM
 
 
 def describe_skipped(skipped: Counter[str]) -> str:
-    """Say in one line how many files and folders of which kinds were passed over, the most frequent first."""
+    """Return one line with the number of skipped files and folders of each kind, the most frequent first."""
     kinds = sorted(skipped.items(), key=lambda each: (-each[1], each[0]))
     said = [f"{count:,} {kind}" for kind, count in kinds[:_MOST_KINDS]]
     if rest := sum(count for _, count in kinds[_MOST_KINDS:]):
@@ -65,13 +65,13 @@ def describe_skipped(skipped: Counter[str]) -> str:
 
 
 def no_images(folder: str | Path, skipped: Counter[str]) -> str:
-    """Say in a sentence that a folder holds no images, and what it holds instead."""
+    """Return a sentence that a folder has no images, and what it has instead."""
     instead = f", only {describe_skipped(skipped)}" if skipped else ""
     return f"The folder {Path(folder).absolute()} holds no image ({', '.join(SUFFIXES[:6])}, ...){instead}."
 
 
 def kind_of(path: str) -> str:
-    """What `describe_skipped` calls a file or folder that is passed over."""
+    """Return the kind of a skipped file or folder, for `describe_skipped`."""
     name = PurePosixPath(path)
     if is_passed_over(name.name):
         return "hidden" if name.name.startswith(".") else name.name

@@ -1,4 +1,4 @@
-"""Something done for many images on all cores, with a progress bar where it takes long."""
+"""Parallel work on many images, with a progress bar if it takes long."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 _CHUNK = 16  # images that a thread takes at once
-_AHEAD = 4  # chunks that wait for each thread
+_AHEAD = 4  # waiting chunks for each thread
 _UNSEEN = 3.0  # seconds before a bar is shown
 
 
 def for_each(
     work: Callable[[Item], Result], items: Sequence[Item], what: str, show_bar: bool = True
 ) -> Iterator[Result]:
-    """Yield the result of each item, in order; as many threads work as there are cores (Pillow decodes in parallel).
+    """Yield the result of each item, in order, with one thread for each core (Pillow decodes in parallel).
 
-    A progress bar appears on standard error after 3 seconds if that is a terminal.
+    A progress bar appears on standard error after 3 seconds if it is a terminal.
 
     Args:
-        work: called with each item, in a thread.
-        items: such as paths.
+        work: function to call with each item, in a thread.
+        items: the items, such as paths.
         what: name of the bar, such as "Reading images".
-        show_bar: false for none.
+        show_bar: whether to allow a bar.
 
     Example:
         >>> list(for_each(str.upper, ["a", "b"], "Letters"))

@@ -1,4 +1,4 @@
-"""Which of many image files cannot be read; each file is read whole once, and again when it has changed."""
+"""Find image files that cannot be read; each file is read once, and again if it has changed."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from ranet.images.decoding import DECODING, ImageError, check_size, opened, to_r
 from ranet.images.many import for_each
 from ranet.support.files import default_cache, written_whole
 
-_KEY = 16  # bytes that stand for a file, its length and its time
+_KEY = 16  # bytes of the hash of a file's name, length and modification time
 
 
 def find_unreadable(folder: Path, names: Sequence[str], show_bar: bool = True) -> dict[int, str]:
-    """Return which image files `ranet.images.decoding.read_image` refuses.
+    """Return the image files that `ranet.images.decoding.read_image` refuses.
 
-    What could be read is remembered in the user's cache by path, size and time of change, so that a second look at the
-    same files reads none of them.
+    The user's cache stores which files can be read, by path, size and modification time, so a second check of the same
+    files reads none of them.
 
     Args:
-        folder: where the files lie.
+        folder: folder of the files.
         names: the files, relative to the folder.
-        show_bar: whether a bar may be shown.
+        show_bar: whether to allow a progress bar.
 
     Returns:
-        For the index of each such file why it is refused, as `ImageError.what` says it.
+        The reason, as `ImageError.what`, by the index of each refused file.
     """
     memory = _memory(folder)
     known, keys = _recall(memory), [_key(folder, name) for name in names]
@@ -50,11 +50,11 @@ def find_unreadable(folder: Path, names: Sequence[str], show_bar: bool = True) -
 
 
 def why_unreadable(path: Path) -> str | None:
-    """Return why an image file is refused, as `ImageError.what` says it; None if it can be read."""
+    """Return why an image file is refused, as `ImageError.what`; None if it can be read."""
     try:
         with opened(path) as image:
             check_size(image.size)
-            # Of a JPEG all bytes are read, but an eighth of its rows and columns is computed: a third of the time.
+            # Read all bytes of a JPEG, but decode only an eighth of its rows and columns: a third of the time.
             image.draft(None, (1, 1))
             to_rgb(image)
     except ImageError as error:
@@ -63,7 +63,7 @@ def why_unreadable(path: Path) -> str | None:
 
 
 def _memory(folder: Path) -> Path:
-    """The file that remembers what could be read below a folder, by this decoder."""
+    """Return the cache file of the images below a folder that this decoder can read."""
     which = f"{DECODING}\0{PIL.__version__}\0".encode() + os.fsencode(folder.resolve())
     return default_cache() / "readable" / blake2b(which, digest_size=_KEY).hexdigest()
 

@@ -280,7 +280,7 @@ def test_where_nothing_passes_everybody_goes_to_the_last_exit_with_a_notice():
     assert result.exit_shares.tolist() == [0, 1]
     assert (result.risk, result.predicted_accuracy) == (0, 1)
     (notice,) = result.notices
-    assert "on 200 images no cheaper policy is proven to keep the accuracy risk of eps=0.02 and delta=0.1" in notice
+    assert "200 images cannot prove that a cheaper policy keeps the accuracy risk at eps=0.02 and delta=0.1" in notice
 
 
 def test_scores_without_labels_are_enough_for_the_disagreement(scores, costs):
@@ -305,7 +305,7 @@ def test_one_exit_and_one_image():
     assert (result.policy.thresholds, result.predicted_cost) == ((0.0,), 1.0)
     with pytest.raises(UserError, match=r"1 image and delta=0\.1 the smallest eps is 0\.951: .* at least 299 images"):
         calibrate_risk(one_image, [1.0, 2.0], eps=0.01)
-    with pytest.raises(UserError, match="1 image and delta=1e-12 no eps can be promised"):
+    with pytest.raises(UserError, match="1 image and delta=1e-12 no eps is possible"):
         calibrate_risk(one_image, [1.0, 2.0], eps=0.01, delta=1e-12)
 
 
@@ -355,7 +355,7 @@ def test_too_few_images_name_the_smallest_eps_and_it_is_accepted(delta, risk, bo
         ({"delta": 1.0}, "delta must lie between 0 and 1"),
         ({"risk": "acuracy"}, "Unknown risk 'acuracy'; did you mean accuracy"),
         ({"bound": "binomal"}, "Unknown bound 'binomal'; did you mean binomial"),
-        ({"bound": "hoeffding_bentkus", "delta": None}, "goes with a delta"),
+        ({"bound": "hoeffding_bentkus", "delta": None}, "bound=hoeffding_bentkus needs a delta"),
         ({"score": "certainty"}, "not 'certainty'"),
         ({"cost_per_exit": [1.0, 2.0]}, "each of the 4 exits"),
     ],

@@ -70,7 +70,7 @@ def test_a_calibrated_policy_knows_its_distribution_bit_by_bit(scores, costs, tm
 
 
 def test_a_policy_without_a_distribution_is_named():
-    with pytest.raises(UserError, match="does not say how the scores lay"):
+    with pytest.raises(UserError, match="does not store the distribution of its calibration scores"):
         stored_distribution(ExitPolicy((0.5,)))
 
 

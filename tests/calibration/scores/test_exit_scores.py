@@ -357,7 +357,7 @@ class TestFilesOfOtherPrograms:
             ({"scores": np.zeros((2, 3))}, "holds scores; a score file holds confidence"),
             ({"confidence": np.zeros((2, 3)), "more": np.zeros(3)}, "holds confidence, more"),
             ({"labels": np.zeros(3)}, "holds labels"),
-            ({"confidence": np.zeros(3)}, "confidence must be numbers in 2 dimensions, it is float64 of shape"),
+            ({"confidence": np.zeros(3)}, "confidence must be numbers in 2 dimensions, not float64 of shape"),
             ({"confidence": np.array([["a", "b"]])}, "confidence must be numbers in 2 dimensions"),
             ({"confidence": np.zeros((2, 3), dtype=complex)}, "confidence must be numbers"),
             ({"confidence": np.zeros((2, 0))}, "no images"),
@@ -385,7 +385,7 @@ class TestFilesOfOtherPrograms:
 
     def test_an_array_alone_and_a_folder(self, tmp_path):
         np.save(tmp_path / "confidence.npy", np.zeros((2, 3)))
-        with pytest.raises(UserError, match="no file of exit scores"):
+        with pytest.raises(UserError, match="not a file of exit scores"):
             ExitScores.load(tmp_path / "confidence.npy")
         with pytest.raises(UserError, match="cannot be read"):
             ExitScores.load(tmp_path)

@@ -311,7 +311,7 @@ def test_an_array_less_is_noticed(tmp_path: Path) -> None:
 def test_a_folder_that_cannot_be_written(flush_seconds: float, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("no folder")
     cache = ScoreCache(tmp_path / "file" / "cache", flush_seconds)
-    with pytest.warns(UserWarning, match=r"The scores cannot be kept in .*file/cache") as caught:
+    with pytest.warns(UserWarning, match=r"The scores cannot be written to .*file/cache") as caught:
         scores = cache.collect(Network(), Loader(SIZES), KEY)
     assert len(caught) == 1
     assert caught[0].filename == __file__

@@ -22,8 +22,8 @@ def halves(*shape: int) -> np.ndarray:
         ({"logits": np.zeros((2, 4, 3))}, r"logits of shape \(2, 4, 3\)"),
         ({"logits": np.full((2, 5, 3), np.nan)}, "logits is not a finite number for 5 of 5 images"),
         ({"entropy": halves(2, 5)}, "negative entropy, at most 0.* 0.5..0.5"),
-        ({"margin": -halves(2, 5)}, "between 0 and 1; these lie in -0.5"),
-        ({"confidence": 80 * halves(2, 5)}, "a probability, between 0 and 1; these lie in 40"),
+        ({"margin": -halves(2, 5)}, "between 0 and 1; the values are -0.5"),
+        ({"confidence": 80 * halves(2, 5)}, "a probability, between 0 and 1; the values are 40"),
     ],
 )
 def test_arrays_that_are_no_scores_are_named(arrays: dict[str, np.ndarray], message: str) -> None:
@@ -36,21 +36,25 @@ def test_arrays_that_are_no_scores_are_named(arrays: dict[str, np.ndarray], mess
     [
         (
             {"logits": np.zeros((20, 3, 10)), "labels": np.zeros(20)},
-            "The array of logits has shape (20, 3, 10) beside 20 labels; it must be (exits, images, classes): "
+            "The array of logits has shape (20, 3, 10) for 20 labels; it must be (exits, images, classes): "
             "transpose it with numpy.swapaxes(logits, 0, 1).",
         ),
         (
             {"confidence": halves(20, 3), "correct": np.ones((20, 3)), "labels": np.zeros(20)},
-            "a confidence of (20, 3); it must be (exits, images): transpose it with numpy.swapaxes(confidence, 0, 1).",
+            "confidence of shape (20, 3); it must be (exits, images): transpose it with "
+            "numpy.swapaxes(confidence, 0, 1).",
         ),
         (
             {"confidence": halves(3, 20), "correct": np.ones((20, 3))},
-            "The scores have correct of shape (20, 3) beside a confidence of (3, 20); it must be (exits, images): "
-            "transpose it with numpy.swapaxes(correct, 0, 1).",
+            "The scores have correct of shape (20, 3), which does not match confidence of shape (3, 20); it must be "
+            "(exits, images): transpose it with numpy.swapaxes(correct, 0, 1).",
         ),
         # Nothing says that the images come first where there are as many exits, or labels of neither.
-        ({"logits": np.zeros((20, 3, 10)), "labels": np.zeros(7)}, "these are (20, 3, 10) and (7,)."),
-        ({"confidence": halves(20, 3), "labels": np.zeros(7)}, "labels of shape (7,) beside a confidence of (20, 3)."),
+        ({"logits": np.zeros((20, 3, 10)), "labels": np.zeros(7)}, "not (20, 3, 10) and (7,)."),
+        (
+            {"confidence": halves(20, 3), "labels": np.zeros(7)},
+            "shape (7,), which does not match confidence of shape (20, 3).",
+        ),
     ],
 )
 def test_where_the_images_come_first_it_is_said_how_to_transpose(
@@ -81,7 +85,7 @@ def test_excluded_classes_keep_their_logits() -> None:
 
 def test_a_file_of_logits_is_not_read_in_part(tmp_path: Path) -> None:
     np.savez(tmp_path / "scores.npz", logits=np.zeros((2, 5, 3)), correct=np.ones((2, 5)))
-    with pytest.raises(UserError, match="correct is not read; give labels alone"):
+    with pytest.raises(UserError, match="correct is not read; give only labels"):
         ExitScores.load(tmp_path / "scores.npz")
 
 

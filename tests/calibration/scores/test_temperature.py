@@ -152,12 +152,12 @@ def test_half_precision_and_gradients_are_taken_as_they_are():
     [
         (np.zeros((4, 10)), np.zeros(4), r"must be \(exits, images, classes\)"),
         (np.zeros((2, 4, 10)), np.zeros(5), r"must be \(exits, images, classes\)"),
-        (np.zeros((2, 0, 10)), np.zeros(0), "nothing to fit temperatures on"),
+        (np.zeros((2, 0, 10)), np.zeros(0), "no images to fit temperatures on"),
         (np.zeros((2, 4, 10)), np.full(4, 10), r"must lie in 0\.\.9"),
         (np.zeros((2, 4, 10)), np.full(4, -1), r"must lie in 0\.\.9"),
         (np.zeros((2, 4, 10)), np.full(4, math.nan), r"must lie in 0\.\.9"),
-        (np.full((2, 4, 10), math.nan), np.zeros(4), "finite numbers"),
-        (np.full((2, 4, 10), math.inf), np.zeros(4), "finite numbers"),
+        (np.full((2, 4, 10), math.nan), np.zeros(4), "need finite logits"),
+        (np.full((2, 4, 10), math.inf), np.zeros(4), "need finite logits"),
     ],
 )
 def test_mistakes_are_named(logits, labels, message):

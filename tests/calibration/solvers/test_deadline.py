@@ -93,7 +93,7 @@ def test_scores_without_labels_give_the_exit_and_no_accuracy(scores):
         (2.0, 5.0, "one cumulative cost for each"),
         ([[1.0, 2.0]], 5.0, "one cumulative cost for each"),
         ([1.0, nan], 5.0, "finite"),
-        ([-1.0, 2.0], 5.0, "not negative"),
+        ([-1.0, 2.0], 5.0, "at least 0"),
         ([1.0, 1.0], 5.0, "more than the one before"),
     ],
 )

@@ -87,8 +87,8 @@ def test_every_kind_is_found(healthy: Path) -> None:
         Finding("train/cat/7.png", "train", "cat", "transparent", "seen on white"),
         Finding("train/cat/8.jpg", "train", "cat", "CMYK", ""),
         Finding("train/eel", "train", "eel", "empty class", "no images"),
-        Finding("val/eel", "val", "eel", "missing class", "the class is in train alone or has another name here"),
-        Finding("train/fox", "train", "fox", "missing class", "the class is in val alone or has another name here"),
+        Finding("val/eel", "val", "eel", "missing class", "the class is only in train, or has another name here"),
+        Finding("train/fox", "train", "fox", "missing class", "the class is only in val, or has another name here"),
     }
     assert health.to_mend == {"unreadable": 1, "in another split": 1, "empty class": 1, "missing class": 2}
     rows = table(health)

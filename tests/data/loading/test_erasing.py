@@ -200,7 +200,7 @@ def test_only_training_images_are_erased(loader: dict[str, Any]) -> None:
         ({"erasing": math.nan}, "erasing=nan"),
         ({"erasing": "often"}, "erasing=often"),
         ({"erasing": True}, "erasing=True"),
-        ({"cutout": -1}, "cutout=-1 must be a whole number of pixels from 0 to 32"),
+        ({"cutout": -1}, "cutout=-1 must be an integer number of pixels from 0 to 32"),
         ({"cutout": 33}, "cutout=33"),
         ({"cutout": 0.5}, "cutout=0.5"),
         ({"cutout": None}, "cutout=None"),

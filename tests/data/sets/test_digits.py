@@ -104,7 +104,7 @@ def test_none_or_one_digit_held_out(validation_size: int) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"min_size": "small"}, "min_size=small must be a whole number"),
+        ({"min_size": "small"}, "min_size=small must be an integer"),
         ({"min_size": 3}, "min_size=3"),
         ({"min_size": 20, "max_size": 10}, "max_size=10"),
         ({"max_size": 33}, "<= 32"),

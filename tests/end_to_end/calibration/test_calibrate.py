@@ -114,7 +114,7 @@ def test_a_list_is_tried_on_test_images(calibrate: Callable[..., str], macs: np.
     out = calibrate(f"budget=[90%,{above},{0.5 * macs[-1]}]", "test=true", f"output={tmp_path / 'elsewhere'}")
     assert set(content(tmp_path / "out")) == {*RESULTS, "scores_test.npz", "scores_validation.npz"}
     assert sorted(content(tmp_path / "elsewhere")) == [f"policy_{number}.json" for number in (1, 2, 3)]
-    assert "exceeds the last exit's" in out
+    assert "exceeds the cost of the last exit" in out
     test = ExitScores.load(tmp_path / "out" / "scores_test.npz")
     lines = [line for line in out.split("Each exit alone")[0].splitlines() if re.match(r" +\d", line)]
     for number, (row, line) in enumerate(zip(rows(tmp_path / "out"), lines, strict=True), start=1):

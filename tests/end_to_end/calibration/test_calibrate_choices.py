@@ -88,9 +88,9 @@ def test_of_several_budgets_it_is_said_from_which_on_more_buys_nothing(here: Pat
     assert "at least as accurate and costs no more: exit 2 alone (3); alternatives=false spends the budgets." in out
     assert (
         "no policy is more accurate than the one of mean cost 2.000 (76.00 %): from a budget of 2.000 on, more budget "
-        "buys nothing there."
+        "gives no more accuracy."
     ) in out
-    assert "The budget of 5 exceeds the last exit's 4" in out
+    assert "The budget (5) exceeds the cost of the last exit (4)" in out
 
 
 def test_a_guarantee_stays_and_the_better_exit_is_said(here: Path, tmp_path: Path) -> None:

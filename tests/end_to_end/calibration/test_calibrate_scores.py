@@ -155,7 +155,7 @@ def test_other_scores_are_held_against_the_promise(tmp_path: Path) -> None:
     assert "No drift seen" in same.out
     dim = command("evaluate", "scores=dim_later.npz", "policy=policy.json", "run=dim", folder=tmp_path)
     assert "Drift: " in dim.out
-    assert "only labels can tell" in dim.out
+    assert "cannot be measured without labels" in dim.out
 
 
 def test_files_of_the_users_in_the_run_folder_stay(here: Path, tmp_path: Path) -> None:

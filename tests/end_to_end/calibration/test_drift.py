@@ -89,7 +89,7 @@ def test_mistakes_are_said_and_nothing_is_written(folder: Path) -> None:
         (folder / "broken" / name).write_text("no image")
     for arguments, message in (
         (["images=same"], "needs policy=FILE"),
-        (["images=same", "policy=by_hand.json"], "how the scores lay when it was calibrated"),
+        (["images=same", "policy=by_hand.json"], "does not store the distribution of its calibration scores"),
         (["images=same", "policy=other.json"], "solved for another network"),
         (["policy=other.json"], "solved for another network"),
         (["images=nowhere", "policy=policy.json"], "There is no folder and no image"),

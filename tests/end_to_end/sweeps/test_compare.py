@@ -128,7 +128,7 @@ BAD: dict[str, tuple[int, str]] = {
     "empty": (1, "There is no finished run in empty"),
     "begun": (1, "no finished run in begun; begun is not evaluated .*, or ranet evaluate checkpoint=begun"),
     "technique=ge again": (1, "technique=ge/1 and again are both seed 1 of the group 'ge'; a seed counts once"),
-    "technique=ge cifar": (1, "cannot be compared: the one was tested on digits, the other on cifar10"),
+    "technique=ge cifar": (1, "cannot be compared: one was tested on digits, the other on cifar10"),
     "technique=ge damaged": (1, "evaluation in damaged/evaluation cannot be used: .*ranet evaluate checkpoint=damaged"),
     "technique=ge baseline=gee": (1, "Unknown group 'gee'; did you mean ge"),
     "technique=ge groups=[technique.nam]": (1, "Unknown option to group by 'technique.nam'; did you mean technique"),

@@ -216,8 +216,8 @@ def test_a_run_is_read_with_costs_in_the_unit(write_run: WriteRun, tmp_path: Pat
     ("file", "content", "message"),
     [
         ("evaluation/scores_test.npz", None, "no score file"),
-        ("evaluation/scores_test.npz", "no scores", "no file of exit scores"),
-        ("evaluation/scores_validation.npz", "no scores", "no file of exit scores"),
+        ("evaluation/scores_test.npz", "no scores", "not a file of exit scores"),
+        ("evaluation/scores_validation.npz", "no scores", "not a file of exit scores"),
         ("evaluation/costs.json", None, "there is no costs.json"),
         ("evaluation/costs.json", "{", "not valid JSON"),
         ("evaluation/costs.json", "{}", "one cumulative cost for each of the 3 exits"),

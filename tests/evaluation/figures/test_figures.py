@@ -102,7 +102,7 @@ def test_the_choice_of_the_gallery_is_seeded(scored, pictures, policy):
 def test_an_exit_where_nobody_leaves_has_an_empty_row(scored, pictures):
     figure = gallery_figure(ExitPolicy((np.inf,) * 3), scored.test, pictures, columns=3)
     assert sum(len(axes.images) for axes in figure.axes) == 3
-    assert "nobody" in figure.axes[0].texts[0].get_text()
+    assert "no images" in figure.axes[0].texts[0].get_text()
 
 
 @pytest.mark.parametrize(
@@ -143,9 +143,9 @@ def test_many_sizes_make_groups_of_about_equal_numbers(scored, policy):
 
 
 def test_pictures_names_and_sizes_that_do_not_belong_are_named(scored, pictures, policy):
-    with pytest.raises(UserError, match="300 scored images in order, there are 10"):
+    with pytest.raises(UserError, match="300 scored images in order, not 10"):
         gallery_figure(policy, scored.test, pictures[:10])
-    with pytest.raises(UserError, match="a name for each of 10 classes, there are 2"):
+    with pytest.raises(UserError, match="a name for each of 10 classes, not 2"):
         gallery_figure(policy, scored.test, pictures, ["cat", "dog"])
     with pytest.raises(UserError, match="one size for each"):
         difficulty_table(policy, scored.test, scored.costs, [1.0, 2.0])

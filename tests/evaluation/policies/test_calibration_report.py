@@ -239,7 +239,7 @@ def test_a_budget_that_buys_nothing_is_remarked() -> None:
     first = solved((-inf, -inf), on=worse)
     remark = calibration_report([last, first, middle], worse, None, COSTS, "macs").remark
     assert remark is not None
-    assert "mean cost 2.000 (75.00 %): more budget buys nothing" in remark
+    assert "mean cost 2.000 (75.00 %): more budget gives no more accuracy" in remark
     assert calibration_report([first, middle], worse, None, COSTS, "macs").remark is None
     better = [solved(at) for at in ((-inf, -inf), (inf, -inf), (inf, inf))]
     assert calibration_report(better, VALIDATION, None, COSTS, "macs").remark is None

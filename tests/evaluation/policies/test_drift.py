@@ -296,9 +296,9 @@ def test_a_policy_without_budget_or_interval_is_measured(crowd, tmp_path):
 
 def test_mistakes_are_named(crowd):
     policy = calibrated(crowd.validation, crowd.costs)
-    with pytest.raises(UserError, match="how the scores lay when it was calibrated"):
+    with pytest.raises(UserError, match="does not store the distribution of its calibration scores"):
         measure_drift(ExitPolicy(policy.thresholds), crowd.test)
-    with pytest.raises(UserError, match="how many images left at each exit"):
+    with pytest.raises(UserError, match="how many calibration images left at each exit"):
         measure_drift(ExitPolicy(policy.thresholds, metadata={**policy.metadata, "predicted": None}), crowd.test)
     with pytest.raises(UserError, match="give the cost of each exit"):
         measure_drift(ExitPolicy(policy.thresholds, metadata={**policy.metadata, "cost_per_exit": None}), crowd.test)

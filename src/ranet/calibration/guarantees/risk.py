@@ -1,4 +1,4 @@
-"""Policies with a guarantee: cheap, and not worse than the last exit by more than eps."""
+"""Policies with a guarantee: their risk relative to the last exit is at most eps."""
 
 from __future__ import annotations
 
@@ -28,14 +28,15 @@ Counts = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class RiskCalibration(Calibration):
-    """A policy with a guarantee, and what it promises besides.
+    """A policy with a guarantee on its risk, and its predictions.
 
     Attributes:
-        risk: what was seen on the calibration images: the accuracy lost, net, or the share of other answers.
-        eps: what the risk on all images does not exceed,
-        delta: but for a probability of at most this over the draw of the calibration images; None: in expectation.
-        threshold: of all exits; infinite if everybody goes to the last.
-        p_value: of the hypothesis that the policy's risk is above eps; NaN without delta.
+        risk: risk observed on the calibration images: net loss of accuracy, or share of answers that differ.
+        eps: upper bound on the population risk.
+        delta: probability, over the draw of the calibration images, that the bound fails; None: it holds in
+            expectation.
+        threshold: common threshold of all exits; infinite if every image runs to the last exit.
+        p_value: p-value of the hypothesis that the policy's risk is above eps; NaN without delta.
     """
 
     risk: float
@@ -59,47 +60,46 @@ def calibrate_risk(
 ) -> RiskCalibration:
     """Find the cheapest policy of one common threshold whose risk is at most eps with probability 1 - delta.
 
-    The risk is of leaving early instead of asking the last exit, on images like the calibration images, of which these
-    are independent draws:
+    The risk compares the policy with the last exit, on the population from which the calibration images are
+    independent draws:
 
-    - "accuracy": P(last exit right, the policy wrong) - P(last exit wrong, the policy right), the top-1 accuracy lost;
-    - "disagreement": P(the policy answers other than the last exit), which needs no labels and is never smaller.
+    - "accuracy": P(last exit right, policy wrong) - P(last exit wrong, policy right), the loss of top-1 accuracy;
+    - "disagreement": P(policy and last exit answer differently), which needs no labels and is never smaller.
 
-    Learn then Test with fixed-sequence testing (Angelopoulos, Bates, Candès, Jordan and Lei, "Learn then Test:
-    Calibrating Predictive Algorithms to Achieve Risk Control", Annals of Applied Statistics, 2025): thresholds are
-    tested in a fixed order from cautious (nobody leaves: the risk is 0) to bold (everybody leaves at the first exit),
-    each for the hypothesis that its risk is above eps, at level delta, until the first that is not rejected. If any of
-    those before it was rejected wrongly, then so was the first true hypothesis in the order, and that happens with a
-    probability of at most delta. So the number of tests is not corrected for, and a fine grid costs nothing: it only
-    follows the risk more closely. Of the thresholds that pass the last is returned, the cheapest on any images, because
-    a lower common threshold sends no image further.
+    The method is Learn then Test with fixed-sequence testing (Angelopoulos, Bates, Candès, Jordan and Lei, "Learn then
+    Test: Calibrating Predictive Algorithms to Achieve Risk Control", Annals of Applied Statistics, 2025). Thresholds
+    are tested in a fixed order, from cautious (every image runs to the last exit: the risk is 0) to bold (all images
+    leave at the first exit). Each test is of the hypothesis that the risk is above eps, at level delta; the first that
+    is not rejected ends the walk. If any rejection is wrong, then so is that of the first true hypothesis, which
+    happens with probability at most delta. So the number of tests needs no correction, and a fine grid costs nothing.
+    The last threshold that passes is returned. It is the cheapest on any images, because with a lower common threshold
+    no image leaves later.
 
-    This holds because thresholds and order (`threshold_grid`) are fixed before the images are seen: a family that was
-    fitted to the same images, such as the optimal thresholds of each budget, would be chosen for errors that these
-    images happen not to show. So they must have no part in training, in the choice of the score, or in the temperatures
-    either, which are to be fitted on other images.
+    This is valid because the thresholds and their order (`threshold_grid`) are fixed before the images are seen. A
+    family fitted to the same images, such as the optimal thresholds of each budget, would be fitted to their noise. For
+    the same reason, use other images for training, for the choice of the score and for the temperatures.
 
     With delta=None the risk is at most eps in expectation over the draw of the calibration images (Angelopoulos et al.,
     "Conformal Risk Control", ICLR 2024, theorem 1): the boldest threshold with (sum of losses + 1) / (n + 1) <= eps.
-    The theorem needs losses that never fall towards bold thresholds. So the loss of an image counts as 1 from the most
-    cautious threshold on at which it is 1, and gains in accuracy do not count; the risk itself is at most that.
+    The theorem needs losses that never fall towards bolder thresholds. So an image's loss stays 1 at all thresholds
+    bolder than the first at which it is 1, and gains in accuracy do not count. The risk itself is at most this.
 
     Args:
-        scores: on images that nothing else was fitted on; labelled, for risk="accuracy".
+        scores: scores of images that nothing else was fitted on; labelled for risk="accuracy".
         cost_per_exit: (K,) cumulative cost of each exit.
-        eps: the risk that is tolerated, in (0, 1); 0.01 is one image in a hundred.
-        delta: the probability that it is exceeded nevertheless, in (0, 1); None for the expectation.
+        eps: upper bound on the risk, in (0, 1); 0.01 is one image in a hundred.
+        delta: probability that the bound fails, in (0, 1); None: the bound holds in expectation.
         risk: "accuracy" or "disagreement".
-        bound: the p-value. "binomial" is exact for the disagreement, and for the accuracy the difference of two exact
-            bounds (`net_loss_p_value`); "hoeffding_bentkus" is of the mean loss (`hoeffding_bentkus_p_value`, for
-            the accuracy of the loss moved from [-1, 1] to [0, 1]), and as a rule asks for more images.
-        score: what is compared, see `ExitPolicy`.
-        unit: of the costs.
+        bound: the p-value. "binomial" is exact for the disagreement; for the accuracy it is the difference of two exact
+            bounds (`net_loss_p_value`). "hoeffding_bentkus" uses the mean loss (`hoeffding_bentkus_p_value`; for the
+            accuracy the loss is moved from [-1, 1] to [0, 1]) and usually needs more images.
+        score: score to compare with the threshold, see `ExitPolicy`.
+        unit: unit of the costs.
         metadata: further entries for the policy file, such as the network's name.
 
     Raises:
-        UserError: for eps or delta outside (0, 1), an unknown name, scores that lack what the risk needs, or too few
-            images for any threshold to pass (with the smallest eps that they could promise).
+        UserError: if eps or delta is outside (0, 1), a name is unknown, the scores lack what the risk needs, or there
+            are too few images for any threshold to pass (the message gives the smallest possible eps).
 
     Example:
         >>> rng = np.random.default_rng(0)
@@ -121,7 +121,7 @@ def calibrate_risk(
     else:
         p_values = guarantee.p_values(losses, gains, scores.num_images)
         passed = p_values <= delta
-    # The first step always passes: nobody leaves, so nobody has a loss, and there are enough images for that.
+    # The first step always passes: every image runs to the last exit, no image has a loss, and there are enough images.
     last = int((~passed).argmax()) - 1 if not passed.all() else len(grid) - 1
     empirical = float(losses[last] - gains[last]) / scores.num_images
     threshold = float(grid[last])
@@ -144,15 +144,15 @@ def calibrate_risk(
 
 
 def observed_risk(policy: ExitPolicy, scores: ExitScores, risk: str) -> float:
-    """The risk that a policy shows on images: the net share of top-1 lost, or the share of other answers.
+    """Return the observed risk of a policy: net loss of top-1 accuracy, or share of answers that differ.
 
     Args:
-        policy: any.
-        scores: of the images, with the policy's temperatures.
+        policy: an exit policy.
+        scores: scores of the images, with the policy's temperatures.
         risk: "accuracy" or "disagreement", see `calibrate_risk`.
 
     Raises:
-        UserError: for an unknown risk, or scores that lack what it needs.
+        UserError: if the risk is unknown, or the scores lack what it needs.
     """
     if risk not in RISKS:
         raise unknown_name("risk", risk, RISKS)
@@ -162,12 +162,12 @@ def observed_risk(policy: ExitPolicy, scores: ExitScores, risk: str) -> float:
 
 
 def _losses_and_gains(scores: ExitScores, risk: str) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
-    """(K, N) each: whether it costs, or gains, to leave at this exit instead of the last."""
+    """Return losses and gains, (K, N) each: whether leaving at this exit loses, or gains, against the last exit."""
     if risk == "accuracy":
         if not scores.has("correct"):
             raise UserError(
-                "The loss of accuracy needs labels, and these scores are of images without them: score labelled "
-                "images, or choose the risk disagreement."
+                "The loss of accuracy needs labels, and these scores have none: score labelled images, or choose the "
+                "risk disagreement."
             )
         correct = scores.correct
         return correct[-1] & ~correct, correct & ~correct[-1]
@@ -183,10 +183,10 @@ def _losses_and_gains(scores: ExitScores, risk: str) -> tuple[npt.NDArray[np.boo
 def check_guarantee(
     eps: float, delta: float | None, images: int, *, risk: str = "accuracy", bound: str = "binomial"
 ) -> Guarantee:
-    """What `calibrate_risk` would promise, before there are scores; its arguments.
+    """Return the guarantee that `calibrate_risk` would give, before there are scores; it takes the same arguments.
 
     Raises:
-        UserError: if it cannot be promised on so many images, whatever they show.
+        UserError: if there are too few images for this guarantee, even if none has a loss.
     """
     guarantee = Guarantee(risk, eps, delta, _bound_in_use(bound, delta))
     guarantee.require_enough(images)
@@ -197,13 +197,13 @@ def _bound_in_use(bound: str, delta: float | None) -> str:
     if bound not in BOUNDS:
         raise unknown_name("bound", bound, BOUNDS)
     if delta is None and bound != BOUNDS[0]:
-        raise UserError(f"The bound {bound} goes with a delta: without one, the risk is controlled in expectation.")
+        raise UserError(f"bound={bound} needs a delta: give one, or remove the bound for a risk in expectation.")
     return CONFORMAL if delta is None else bound
 
 
 @dataclass(frozen=True)
 class Guarantee:
-    """What is promised, and what passes as a proof of it."""
+    """A guarantee on the risk, and the test that proves it."""
 
     risk: str
     eps: float
@@ -214,14 +214,14 @@ class Guarantee:
         if self.risk not in RISKS:
             raise unknown_name("risk", self.risk, RISKS)
         if not 0 < self.eps < 1:
-            raise UserError(f"The tolerated risk eps must lie between 0 and 1, not {self.eps}.")
+            raise UserError(f"The bound on the risk eps must lie between 0 and 1, not {self.eps}.")
         if self.delta is not None and not 0 < self.delta < 1:
             raise UserError(
-                f"The probability delta must lie between 0 and 1, not {self.delta}; None is for a risk in expectation."
+                f"The probability delta must lie between 0 and 1, not {self.delta}; use None for a risk in expectation."
             )
 
     def p_values(self, losses: Counts, gains: Counts, images: int) -> npt.NDArray[np.float64]:
-        """Of the hypotheses that the risk is above eps."""
+        """Return the p-values of the hypotheses that the risk is above eps."""
         if self.bound == "hoeffding_bentkus":
             mean = (losses - gains) / images
             if self.risk == "accuracy":
@@ -232,18 +232,18 @@ class Guarantee:
         return binomial_p_value(losses, images, self.eps)
 
     def expected_at_most_eps(self, losses: Counts, images: int) -> npt.NDArray[np.bool_]:
-        """Whether conformal risk control lets this many monotone losses pass."""
+        """Return whether conformal risk control accepts this number of monotone losses."""
         return (losses + 1) / (images + 1) <= self.eps
 
     def possible(self, images: int) -> bool:
-        """Whether this many images pass if not one of them has a loss."""
+        """Return whether this number of images would pass if none had a loss."""
         none = np.zeros(1, dtype=np.int64)
         if self.delta is None:
             return bool(self.expected_at_most_eps(none, images)[0])
         return bool(self.p_values(none, none, images)[0] <= self.delta)
 
     def require_enough(self, images: int) -> None:
-        """Raise a UserError, with the smallest eps, unless these images could prove anything."""
+        """Raise a UserError that gives the smallest possible eps if there are too few images."""
         if self.possible(images):
             return
         needed = bisect_left(range(MOST_IMAGES), True, lo=images, key=self.possible)
@@ -252,17 +252,17 @@ class Guarantee:
             rounded = float(Context(prec=3, rounding=ROUND_CEILING).create_decimal(parts).scaleb(-9))
             smallest = f"the smallest eps is {rounded if rounded < 1 else parts / 1e9}"
         else:
-            smallest = "no eps can be promised"
+            smallest = "no eps is possible"
         raise UserError(
-            f"With {_images(images)}{self._at_delta()} {smallest}: tolerate more, or calibrate on at least "
+            f"With {_images(images)}{self._at_delta()} {smallest}: raise eps, or calibrate on at least "
             f"{_images(needed)} for the {self.risk} risk of eps={self.eps}."
         )
 
     def nothing_passed(self, images: int) -> str:
-        """The notice for a policy by which nobody leaves early."""
+        """Return the notice for a policy under which no image leaves early."""
         return (
-            f"Everybody goes to the last exit: on {_images(images)} no cheaper policy is proven to keep the "
-            f"{self.risk} risk of eps={self.eps}{self._at_delta()}, so tolerate more or calibrate on more images."
+            f"Every image runs to the last exit: {_images(images)} cannot prove that a cheaper policy keeps the "
+            f"{self.risk} risk at eps={self.eps}{self._at_delta()}. Raise eps, or calibrate on more images."
         )
 
     def _at_delta(self) -> str:

@@ -1,7 +1,7 @@
-"""One threshold for all exits, step by step from cautious to bold: where every image leaves at every step.
+"""A walk of one common threshold from cautious to bold: the exit of every image at every step.
 
-The thresholds are few and fixed, the images many. So an image is not compared with every threshold: each exit has one
-interval of steps at which the image leaves there, and counts are sums over intervals.
+An image leaves at each exit during one interval of steps. So counts are sums over these intervals, and no image is
+compared with every threshold.
 """
 
 from __future__ import annotations
@@ -13,24 +13,24 @@ import numpy.typing as npt
 from scipy.special import expit
 
 STEPS = 1500
-LOWEST_LOG_ODDS, HIGHEST_LOG_ODDS = -10.0, 17.0  # beyond, float32 knows few numbers below 1
+LOWEST_LOG_ODDS, HIGHEST_LOG_ODDS = -10.0, 17.0  # beyond, float32 has few numbers below 1
 LEAST_ENTROPY, MOST_CLASSES = 1e-7, 2**32
 Counts = npt.NDArray[np.int64]
 
 
 def threshold_grid(score: str, num_exits: int) -> npt.NDArray[np.float32]:
-    """The thresholds that are tried, from infinite (nobody leaves) downwards to where everybody leaves.
+    """Return the thresholds to test, from infinity (no image leaves) down to where all images leave.
 
-    They depend on the score's meaning alone, not on any images. Confidence and margin: evenly spaced in the log odds,
-    dense towards 1, where networks crowd. Entropy: evenly spaced in its logarithm. Patience: between any two whole
-    numbers as for the confidence.
+    They depend only on the score's definition, not on images. Confidence and margin: evenly spaced in the log odds, so
+    dense towards 1, where most confidences lie. Entropy: evenly spaced in its logarithm. Patience: between consecutive
+    integers as for the confidence.
 
     Args:
-        score: see `ExitPolicy`.
+        score: name of the score, see `ExitPolicy`.
         num_exits: K.
 
     Returns:
-        (T,), about `STEPS` of them, each less than the one before.
+        (T,) descending thresholds; T is about `STEPS`.
 
     Example:
         >>> [threshold_grid(score, 4)[[0, 1, -1]].tolist() for score in ("confidence", "patience")]
@@ -51,18 +51,17 @@ def _from_0_to_1(steps: int) -> npt.NDArray[np.float64]:
 
 
 def steps_of_exits(compared: npt.NDArray[np.float32], grid: npt.NDArray[np.float32]) -> Counts:
-    """The first step of the grid at which an image has left at this exit or before.
+    """Return the first step of the grid at which an image leaves at this exit or before.
 
-    With a common threshold, an image has left by exit k if the largest of its scores up to there reaches it: so it
-    leaves at exit k at the steps from `steps[k]` on and before `steps[k - 1]`, which is an interval, and K intervals
-    for each image say all about every threshold.
+    With a common threshold, an image has left by exit k if the largest of its first k scores reaches the threshold. So
+    it leaves at exit k at the steps from `steps[k]` on and before `steps[k - 1]`: one interval for each exit.
 
     Args:
         compared: (K, N) scores.
         grid: (T,) thresholds, descending.
 
     Returns:
-        (K, N), 0..T, where T is never; 0 for the last exit.
+        (K, N) steps, 0..T, where T means never; 0 for the last exit.
 
     Example:
         >>> steps_of_exits(np.float32([[0.2], [0.1], [0.8], [0.0]]), np.float32([np.inf, 0.9, 0.5, 0.15]))[:, 0]
@@ -74,15 +73,15 @@ def steps_of_exits(compared: npt.NDArray[np.float32], grid: npt.NDArray[np.float
 
 
 def count_along(steps: Counts, marked: npt.NDArray[np.bool_], num_steps: int) -> Counts:
-    """How many images leave at an exit where they are marked, at each step.
+    """Return how many images leave at an exit where they are marked, at each step.
 
     Args:
-        steps: (K, N), of `steps_of_exits`.
-        marked: (K, N).
+        steps: (K, N) result of `steps_of_exits`.
+        marked: (K, N) whether an image is marked at an exit.
         num_steps: T.
 
     Returns:
-        (T,).
+        (T,) counts.
     """
     begun = np.bincount(steps[marked], minlength=num_steps + 1)
     ended = np.bincount(_ends(steps, num_steps)[marked], minlength=num_steps + 1)
@@ -90,12 +89,12 @@ def count_along(steps: Counts, marked: npt.NDArray[np.bool_], num_steps: int) ->
 
 
 def count_ever(steps: Counts, marked: npt.NDArray[np.bool_], num_steps: int) -> Counts:
-    """How many images leave at an exit where they are marked, at this step or any before; see `count_along`."""
+    """Return how many images left at an exit where they are marked, at this step or before; see `count_along`."""
     leaves = steps < _ends(steps, num_steps)
     first = np.where(marked & leaves, steps, num_steps).min(axis=0)
     return np.cumsum(np.bincount(first, minlength=num_steps + 1))[:num_steps]
 
 
 def _ends(steps: Counts, num_steps: int) -> Counts:
-    """(K, N) the step from which on an image leaves before this exit."""
+    """Return (K, N) the first step at which an image leaves before this exit."""
     return np.concatenate([np.full_like(steps[:1], num_steps), steps[:-1]])

@@ -1,4 +1,4 @@
-"""How the scores of all exits lay at calibration: what later images are compared with, in a few numbers."""
+"""A short summary of the scores of each exit at calibration, with which later images are compared."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ BINS = 20
 
 
 def summarise_scores(compared: npt.NDArray[np.float32]) -> list[dict[str, list[Any]]]:
-    """For each exit, bins between the vigintiles of its scores, and how many scores lie in each.
+    """Return for each exit the bins between the vigintiles of its scores, and the number of scores in each bin.
 
-    The edges are the scores of rank floor(i N / 20), i = 1..19, counted from 0 in ascending order: values that occur,
-    so without ties floor(i N / 20) scores lie below edge i. Equal edges are one: where scores pile up (confidences of
-    exactly 1) there are fewer bins. Bin b holds the scores in [edge b, edge b + 1), the first reaches down to minus
-    infinity and the last up to infinity: equal scores are always in one bin. If the smallest score is an edge, the
-    first bin is empty, and counts later images that are less sure than all of calibration.
+    The edges are the scores of rank floor(i N / 20), i = 1..19, counted from 0 in ascending order. So without ties,
+    floor(i N / 20) scores lie below edge i. Equal edges are merged: where many scores are equal (confidences of exactly
+    1) there are fewer bins. Bin b holds the scores in [edge b, edge b + 1); the first bin is open below and the last
+    above. Equal scores are always in one bin. If the smallest score is an edge, the first bin is empty; it then counts
+    later images that are less sure than all calibration images.
 
     Args:
-        compared: (K, N), what a policy compares, on the images that it was made on.
+        compared: (K, N) scores that the policy compares, of the images that it was calibrated on.
 
     Returns:
-        K objects of JSON: "edges", at most 19, rising; "counts", one more than edges, N in sum.
+        K JSON objects: "edges", at most 19, ascending; "counts", one more than edges, with sum N.
 
     Example:
         >>> summarise_scores(np.float32([[0.5, 1.0, 1.0, 0.25]]))
@@ -44,14 +44,14 @@ def summarise_scores(compared: npt.NDArray[np.float32]) -> list[dict[str, list[A
 
 
 def bin_counts(compared: npt.NDArray[np.float32], edges: npt.ArrayLike) -> npt.NDArray[np.int64]:
-    """How many scores of one exit lie in each bin; the bins are half-open, see `summarise_scores`.
+    """Return how many scores of one exit lie in each bin; the bins are half-open, see `summarise_scores`.
 
     Args:
-        compared: (N,).
-        edges: (B - 1,), rising.
+        compared: (N,) scores.
+        edges: (B - 1,) edges, ascending.
 
     Returns:
-        (B,).
+        (B,) counts.
 
     Example:
         >>> bin_counts(np.float32([0.5, 0.5, 0.7, 1.0]), [0.5, 1.0])
@@ -63,21 +63,21 @@ def bin_counts(compared: npt.NDArray[np.float32], edges: npt.ArrayLike) -> npt.N
 
 
 def stored_distribution(policy: ExitPolicy) -> list[dict[str, list[Any]]]:
-    """The distribution of the scores that `calibrate` has written into the policy.
+    """Return the distribution of the scores that `calibrate` wrote into the policy.
 
     Raises:
-        UserError: if the policy has none, as one made by hand, or what it has is none of its exits'.
+        UserError: if the policy stores no distribution (hand-written policies), or one for other exits.
     """
     stored = policy.metadata.get("score_distribution")
     if stored is None:
         raise UserError(
-            "The policy does not say how the scores lay when it was calibrated, so drift from there cannot be seen: "
-            "make it with ranet calibrate."
+            "The policy does not store the distribution of its calibration scores, so drift cannot be measured: "
+            "make the policy with ranet calibrate."
         )
     if not (isinstance(stored, list) and len(stored) == policy.num_exits and all(map(_is_summary, stored))):
         raise UserError(
-            f"The score_distribution of the policy must be edges that rise and counts for each of {policy.num_exits} "
-            "exits: make the policy again with ranet calibrate."
+            "The score_distribution of the policy must be ascending edges, and counts, for each of its "
+            f"{policy.num_exits} exits: make the policy again with ranet calibrate."
         )
     return stored
 

@@ -1,4 +1,4 @@
-"""The policies that somebody gives to an engine or an export: one or several, or their files."""
+"""Policies for an engine or an export, given as one or several policies or files."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ GivenPolicies = ExitPolicy | str | Path | Sequence[ExitPolicy | str | Path]
 
 
 def given_policies(given: GivenPolicies) -> list[ExitPolicy]:
-    """The policies, in the order in which they were given; files are read.
+    """Return the policies in the given order; read those given as files.
 
     Raises:
-        UserError: if a file is missing, or is no policy.
+        UserError: if a file is missing, or is not a policy.
 
     Example:
         >>> given_policies(ExitPolicy((0.5,))) == given_policies([ExitPolicy((0.5,))])

@@ -1,4 +1,4 @@
-"""How sure a promise is: intervals over the images, which are never certain without reason."""
+"""Confidence intervals of accuracy and mean cost."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ if TYPE_CHECKING:
 
 LEVEL = 0.95
 DRAWS = 4000
-FEW = 100  # images, of which a notice is due
-_NAMED = 3  # classes
+FEW = 100  # fewer images than this give a notice
+_NAMED = 3  # most classes to name in a notice
 Interval = tuple[float, float]
 
 
 @dataclass(frozen=True)
 class OutcomeIntervals:
-    """Intervals of what a policy comes to on all images like those seen.
+    """Intervals of a policy's accuracy and mean cost on the population of the images.
 
     Attributes:
-        accuracy: of top-1, fractions; None where labels are not known.
-        cost: of the mean cost.
+        accuracy: interval of the top-1 accuracy, fractions; None without labels.
+        cost: interval of the mean cost.
     """
 
     accuracy: Interval | None
@@ -37,21 +37,21 @@ class OutcomeIntervals:
 def mean_interval(
     counts: npt.ArrayLike, values: npt.ArrayLike, *, level: float = LEVEL, draws: int = DRAWS, seed: int = 0
 ) -> Interval:
-    """The interval of the mean of a variable that can have these values alone.
+    """Return the interval of the mean of a variable that can take only the given values.
 
-    Each end is a quantile of the mean under random weights, uniform over all that sum to 1, of the values seen and of
-    one more that was not seen: the smallest possible value for the lower end, the largest for the upper (Learned-Miller
-    and Thomas, "A New Confidence Interval for the Mean of a Bounded Random Variable", 2019). So it knows, where a
-    bootstrap does not, that values may exist which few images have not shown. For two values it is the exact interval
-    of Clopper and Pearson ("The Use of Confidence or Fiducial Limits", Biometrika, 1934), and computed as such. It
-    never leaves the range of the values, and is a point only if there is one value.
+    Each end is a quantile of the weighted mean of the observed values and one more value: the smallest possible one for
+    the lower end, the largest for the upper. The weights are random, uniform over all that sum to 1 (Learned-Miller and
+    Thomas, "A New Confidence Interval for the Mean of a Bounded Random Variable", 2019). So, unlike a bootstrap, it
+    allows for values that a small sample does not show. For two values it is the exact interval of Clopper and Pearson
+    ("The Use of Confidence or Fiducial Limits", Biometrika, 1934), computed exactly. It stays within the range of the
+    values, and is a single point only if there is one value.
 
     Args:
-        counts: (V,) how many images have each value; together at least one.
-        values: (V,) all that are possible.
-        level: probability that the interval holds the mean of all images, at least.
-        draws: how many weights are drawn.
-        seed: of the draws.
+        counts: (V,) number of images with each value; at least one image in all.
+        values: (V,) all possible values.
+        level: least probability that the interval holds the population mean.
+        draws: number of random weights.
+        seed: seed of the random weights.
 
     Example:
         >>> [round(end, 3) for end in mean_interval([0, 4], [0.0, 1.0])], mean_interval([4], [2.5])
@@ -67,7 +67,7 @@ def mean_interval(
         images, large = int(seen.sum()), int(seen[value.argmax()])
         least, most = (float(end(large, images, tail)) for end in (clopper_pearson_lower, clopper_pearson_upper))
         return low + least * (high - low), low + most * (high - low)
-    # Uniform weights are exponential variables over their sum; those of equal values come to a gamma variable.
+    # Uniform weights are exponential variables over their sum; the weights of equal values sum to a gamma variable.
     rng = np.random.default_rng(seed)
     weights, unseen = rng.standard_gamma(seen, size=(draws, len(value))), rng.standard_exponential(draws)
     total, sums = weights.sum(axis=1) + unseen, weights @ value
@@ -76,7 +76,7 @@ def mean_interval(
 
 
 def accuracy_interval(right: int, images: int, *, level: float = LEVEL) -> Interval:
-    """The exact interval (Clopper and Pearson) of an accuracy, of which so many of the images were right.
+    """Return the exact interval (Clopper and Pearson) of an accuracy of ``right`` out of ``images``.
 
     Example:
         >>> [round(end, 3) for end in accuracy_interval(29, 30)]
@@ -93,13 +93,13 @@ def outcome_intervals(
     *,
     level: float = LEVEL,
 ) -> OutcomeIntervals:
-    """Intervals of accuracy and mean cost of a fixed policy; see `mean_interval`.
+    """Return intervals of accuracy and mean cost of a fixed policy; see `mean_interval`.
 
     Args:
-        exits: (N,) where each image leaves.
-        correct: (N,) whether the answer there is right; None where that is not known.
-        cost_per_exit: (K,).
-        possible: (K,) where images can leave under the policy (`ExitPolicy.possible_exits`). Where it is one exit, the
+        exits: (N,) exit at which each image leaves.
+        correct: (N,) whether the answer there is right; None if unknown.
+        cost_per_exit: (K,) cumulative cost of each exit.
+        possible: (K,) whether images can leave at each exit (`ExitPolicy.possible_exits`). If only one is possible, the
             mean cost is certain.
         level: see `mean_interval`.
 
@@ -119,15 +119,15 @@ def outcome_intervals(
 def accuracy_difference(
     one: npt.NDArray[np.bool_], other: npt.NDArray[np.bool_], *, level: float = LEVEL
 ) -> tuple[float, Interval]:
-    """How much more often one policy is right than another on the same images, with its interval.
+    """Return the difference of the accuracies of two policies on the same images, with its interval.
 
-    An image brings 1 if the first policy alone is right, -1 if the second alone is, and else 0; the interval is that of
-    the mean (`mean_interval`). So two policies that agree on most images are told apart by far fewer than their own
-    intervals suggest.
+    An image counts 1 if only the first policy is right, -1 if only the second is, else 0; the interval is that of the
+    mean (`mean_interval`). So two policies that agree on most images can be distinguished with far fewer images than
+    their separate intervals suggest.
 
     Args:
         one: (N,) whether the first policy's answer is right.
-        other: (N,) likewise, of the second, for the same images.
+        other: (N,) whether the second policy's answer to the same image is right.
         level: see `mean_interval`.
 
     Returns:
@@ -146,12 +146,12 @@ def accuracy_difference(
 
 
 def few_images(scores: ExitScores, split: str, classes: Sequence[str] | None = None) -> str | None:
-    """A sentence if there are few images, or classes of which there are none; else None.
+    """Return a notice if there are few images, or classes without images; else None.
 
     Args:
-        scores: of the images.
-        split: what they are called, such as "validation".
-        classes: the name of each; None for numbers up to the largest that is a label or a prediction.
+        scores: scores of the images.
+        split: name of the split, such as "validation".
+        classes: names of the classes; None for numbers up to the largest label or prediction.
 
     Example:
         >>> from ranet import ExitScores

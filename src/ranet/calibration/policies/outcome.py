@@ -1,4 +1,4 @@
-"""What policies come to on scored images: accuracy, mean cost, and who left where."""
+"""Outcomes of policies on scored images: accuracy, mean cost and exit shares."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class PolicyOutcome:
-    """What one policy comes to on N images.
+    """The outcome of one policy on N images.
 
     Attributes:
-        accuracy: top-1, a fraction of all images; NaN where there are no labels.
+        accuracy: top-1 accuracy, a fraction of all images; NaN without labels.
         mean_cost: sum over exits of share times cumulative cost, in the unit of the costs.
-        exit_shares: (K,) the fraction of the images that left at each exit.
-        accuracy_per_exit: (K,) the top-1 accuracy of those that left there; NaN where nobody did.
+        exit_shares: (K,) fraction of the images that left at each exit.
+        accuracy_per_exit: (K,) top-1 accuracy of the images that left at each exit; NaN where none did.
     """
 
     accuracy: float
@@ -34,7 +34,7 @@ class PolicyOutcome:
 
 @dataclass(frozen=True, eq=False)
 class Outcomes:
-    """What R policies come to: the attributes of `PolicyOutcome` with a first dimension of R."""
+    """The outcomes of R policies: the attributes of `PolicyOutcome` with a first dimension of R."""
 
     accuracy: Floats
     mean_cost: Floats
@@ -51,8 +51,8 @@ class Outcomes:
 
 
 def mean_cost(left: npt.NDArray[np.integer] | Floats, cost_per_exit: Floats) -> Floats:
-    """(...) the mean cost where left (..., K) images left at each exit; the same sum to the last bit everywhere."""
-    # Shares first: where everybody leaves at one exit, the mean is then its cost to the last bit.
+    """Return (...) the mean cost where left (..., K) images left at each exit; all callers get the same bits."""
+    # Shares first: if all images leave at one exit, the mean is then exactly its cost.
     mean: Floats = (left / left.sum(axis=-1, keepdims=True) * cost_per_exit).sum(axis=-1)
     return mean
 
@@ -60,19 +60,19 @@ def mean_cost(left: npt.NDArray[np.integer] | Floats, cost_per_exit: Floats) -> 
 def evaluate_thresholds(
     thresholds: npt.NDArray[np.float32], scores: ExitScores, cost_per_exit: Floats, score: str = "confidence"
 ) -> Outcomes:
-    """What R threshold policies come to on the same scores, all at once.
+    """Return the outcomes of R threshold policies on the same scores, all at once.
 
-    An image leaves at the first exit where its score is at least the threshold. The shares are those seen on these
-    images, and mean cost = sum_k share_k cost_k (Huang et al., ICLR 2018, budgeted batch classification).
+    An image leaves at the first exit where its score is at least the threshold. The shares are those of these images,
+    and mean cost = sum_k share_k cost_k (Huang et al., ICLR 2018, budgeted batch classification).
 
     Args:
-        thresholds: (R, K - 1).
-        scores: K exits, N images.
-        cost_per_exit: (K,) the cumulative cost of reaching and asking each exit.
-        score: what is compared, see `ExitPolicy`.
+        thresholds: (R, K - 1) thresholds.
+        scores: scores of K exits and N images.
+        cost_per_exit: (K,) cumulative cost of reaching and running each exit.
+        score: score to compare, see `ExitPolicy`.
 
     Returns:
-        The outcomes; accuracies are NaN if the scores are of images without labels.
+        The outcomes; accuracies are NaN if the scores have no labels.
 
     Example:
         >>> scores = ExitScores.from_logits(np.float32([[[2, 0], [0, 0]], [[2, 0], [0, 2]]]), np.array([0, 1]))
@@ -98,10 +98,10 @@ def evaluate_thresholds(
 
 
 def evaluate_policy(policy: ExitPolicy, scores: ExitScores, cost_per_exit: npt.ArrayLike) -> PolicyOutcome:
-    """What a policy comes to on these scores; see `evaluate_thresholds` for the definition.
+    """Return the outcome of a policy on these scores; see `evaluate_thresholds` for the definition.
 
     Raises:
-        UserError: if policy, scores and costs are not of the same number of exits, or as for `ExitPolicy.exits`.
+        UserError: if policy, scores and costs have different numbers of exits, and as for `ExitPolicy.exits`.
     """
     policy.compared(scores)
     costs = checked_costs(cost_per_exit, scores.num_exits)
@@ -109,24 +109,22 @@ def evaluate_policy(policy: ExitPolicy, scores: ExitScores, cost_per_exit: npt.A
 
 
 def checked_costs(cost_per_exit: npt.ArrayLike, num_exits: int) -> Floats:
-    """The costs as (K,) float64.
+    """Return the costs as (K,) float64.
 
     Raises:
-        UserError: unless there is one finite cost of at least zero for each exit, each more than the one before.
+        UserError: unless there is one finite cost of at least 0 for each exit, each larger than the one before.
     """
     try:
         costs = np.asarray(cost_per_exit, dtype=np.float64)
     except (TypeError, ValueError) as error:
-        raise UserError(f"Costs must be one number for each exit, these are {cost_per_exit!r}.") from error
+        raise UserError(f"Costs must be one number for each exit, not {cost_per_exit!r}.") from error
     if costs.shape != (num_exits,):
         raise UserError(
-            f"There must be one cumulative cost for each of the {num_exits} exits, the costs given have shape "
+            f"There must be one cumulative cost for each of the {num_exits} exits; the given costs have shape "
             f"{costs.shape}."
         )
     if not (np.isfinite(costs).all() and (costs >= 0).all()):
-        raise UserError(f"Costs must be finite and not negative, these are {costs.tolist()}.")
+        raise UserError(f"Costs must be finite and at least 0, not {costs.tolist()}.")
     if not (np.diff(costs) > 0).all():
-        raise UserError(
-            f"Costs are cumulative, so each exit must cost more than the one before; these are {costs.tolist()}."
-        )
+        raise UserError(f"Costs are cumulative, so each exit must cost more than the one before, not {costs.tolist()}.")
     return costs

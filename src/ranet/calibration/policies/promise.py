@@ -1,4 +1,4 @@
-"""A solved policy and what it promises, with how sure the promise is."""
+"""A solved policy and its promise: predicted cost, accuracy and exit shares, with intervals."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from ranet.calibration.scores.exit_scores import ExitScores
 
 @dataclass(frozen=True)
 class Instead:
-    """The policy of the same family that spends the budget, which another policy was chosen instead of.
+    """The policy that spends the budget, and that a better policy replaced.
 
     Attributes:
-        chosen: what was chosen, such as "exit 2 alone".
-        cost: mean cost on validation of the policy that was not chosen.
-        accuracy: its top-1 there, a fraction.
-        gain: top-1 of the policy that was chosen minus that, at least 0.
-        interval: of the gain (95 %), paired by image.
+        chosen: name of the policy that replaced it, such as "exit 2 alone".
+        cost: mean cost on validation of the replaced policy.
+        accuracy: top-1 accuracy on validation of the replaced policy, a fraction.
+        gain: accuracy of the chosen policy minus that of the replaced one, at least 0.
+        interval: interval of the gain (95 %), paired by image.
     """
 
     chosen: str
@@ -39,18 +39,18 @@ class Instead:
 
 @dataclass(frozen=True, eq=False)
 class Calibration:
-    """A policy and what it promises.
+    """A policy and its promise.
 
     Attributes:
-        policy: ready to save; its metadata repeat what stands here.
-        predicted_cost: the mean cost on validation, at most the budget if there is one.
-        predicted_accuracy: top-1 on validation, a fraction; NaN without labels.
-        interval: of the accuracy (95 %); NaN without labels.
-        cost_interval: of the mean cost (95 %).
-        exit_shares: (K,) on validation.
-        parameters: what was solved for, such as "ratio", or found, such as "accepted"; also in the metadata.
-        notices: sentences that the user should read.
-        instead: what this policy was chosen instead of; None where it is the one that its family has for the budget.
+        policy: the policy, ready to save; its metadata repeat the other attributes.
+        predicted_cost: mean cost on validation, at most the budget if there is one.
+        predicted_accuracy: top-1 accuracy on validation, a fraction; NaN without labels.
+        interval: interval of the accuracy (95 %); NaN without labels.
+        cost_interval: interval of the mean cost (95 %).
+        exit_shares: (K,) exit shares on validation.
+        parameters: results of the solver, such as "ratio" or "accepted"; also in the metadata.
+        notices: sentences for the user to read.
+        instead: the policy that this one replaced; None if this is the family's own policy for the budget.
     """
 
     policy: ExitPolicy
@@ -65,14 +65,14 @@ class Calibration:
 
 
 class Promises:
-    """Sees what policies come to on validation scores, and writes it into them; what they share is done once.
+    """A maker of calibrations: evaluates policies on validation scores and stores the outcome in them.
 
     Args:
-        scores: on validation; the policies take over their temperatures.
+        scores: scores on validation; the policies get their temperatures.
         costs: (K,) cumulative cost of each exit.
-        score: what is compared.
-        unit: of the costs.
-        metadata: further entries for all of them, such as the network's name.
+        score: score to compare.
+        unit: unit of the costs.
+        metadata: further entries for all policies, such as the network's name.
     """
 
     def __init__(
@@ -105,14 +105,14 @@ class Promises:
         budget: float | None = None,
         notices: tuple[str, ...] = (),
     ) -> Calibration:
-        """The policy of these thresholds and what it promises.
+        """Return the policy of these thresholds and its promise.
 
         Args:
-            thresholds: (K - 1,).
+            thresholds: (K - 1,) thresholds.
             family: name of the solver, "policy" in the metadata.
-            parameters: what was solved for; they go into the metadata.
-            budget: None for policies that meet something else.
-            notices: sentences that the user should read.
+            parameters: results of the solver, for the metadata.
+            budget: the budget; None for policies that meet another goal.
+            notices: sentences for the user to read.
         """
         values = tuple(np.asarray(thresholds, dtype=np.float32).tolist())
         exits = first_exits(self.compared, values)
@@ -156,6 +156,6 @@ def promise(
     metadata: Mapping[str, Any] | None = None,
     notices: tuple[str, ...] = (),
 ) -> Calibration:
-    """What one policy comes to on validation scores; the arguments are those of `Promises` and its ``promise``."""
+    """Return one policy and its promise; the arguments are those of `Promises` and ``Promises.promise``."""
     maker = Promises(scores, costs, score, unit, metadata)
     return maker.promise(thresholds, family=family, parameters=parameters, budget=budget, notices=notices)

@@ -1,4 +1,4 @@
-"""Scores that are computed once: a pass over a data set that goes on where it was stopped, and is kept when done."""
+"""A cache of exit scores: a pass over a data set continues where it stopped, and a finished pass is kept."""
 
 from __future__ import annotations
 
@@ -24,24 +24,23 @@ from ranet.support.files import written_whole
 from ranet.support.strict_json import canonical_json, plain
 
 SCORING_VERSION = 1
-"""To be raised when `score_logits` gives other numbers than before, so that nobody reads what the old one gave."""
+"""Raise this when `score_logits` gives other numbers than before, so that older cached scores are not used."""
 Batch = tuple[Tensor, Tensor]
 
 
 class ScoreCache:
-    """A folder of exit scores, by what they are scores of.
+    """A folder of exit scores, one file for each set of inputs that the scores depend on.
 
-    A file is found by the hash of a key that says everything the scores depend on, and read only if the whole key
-    stands in it: other weights, images or temperatures are another file, never a stale one. A damaged file is as good
-    as none. The file is a score file like any other, with the key as the comment of the archive.
+    The file name is the hash of a key that holds everything the scores depend on. A file is read only if it holds the
+    same key, so scores of other weights, images or temperatures are never used. A damaged file counts as missing. The
+    file is an ordinary score file, with the key as the comment of the archive.
 
-    During a pass the scores are written every few seconds to files of their own, each with the batches that came since
-    the last, so a pass that was killed has little to do again. Processes that score the same at the same time do work
-    twice, but no harm.
+    During a pass, the scores of the latest batches are written every few seconds to a separate file, so a killed pass
+    loses little. Processes that compute the same scores at the same time do the work twice, without harm.
 
     Args:
-        folder: made when something is written. If it cannot be written, a warning says so and the pass goes on.
-        flush_seconds: how much work, in seconds, a killed pass may lose.
+        folder: folder of the files, made when the first is written. If writing fails, the pass warns and continues.
+        flush_seconds: seconds of work that a killed pass may lose.
 
     Example:
         >>> import tempfile
@@ -67,25 +66,25 @@ class ScoreCache:
         keep_logits: bool = False,
         labelled: bool = True,
     ) -> ExitScores:
-        """What ``ExitScores.collect`` gives, bit for bit, from the cache or from as much of a pass as is missing.
+        """Return the same bits as ``ExitScores.collect``, from the cache or by running the missing part of the pass.
 
-        A pass is continued behind those of its first batches that had the same sizes before. A loader with
-        ``load_state_dict`` and a ``sampler`` with ``batches`` (``ranet.data.EpochLoader``) skips them unread; any other
-        is asked for them, but the network is not.
+        A pass continues after its first batches that have the same sizes as before. A loader with ``load_state_dict``
+        and a ``sampler`` with ``batches`` (``ranet.data.EpochLoader``) skips these batches without reading them. Any
+        other loader reads them, but the network does not run on them.
 
         Args:
             network: as for ``ExitScores.collect``.
-            loader: likewise; it gives the same batches in the same order each time.
+            loader: as the batches of ``ExitScores.collect``; must give the same batches in the same order each time.
             key: fingerprints of the network (``network_fingerprint``) and of the data with split, part and transform
-                (``ImageData.fingerprint``), and whatever else the logits depend on, as values that JSON can hold. The
-                next three arguments are added to it here.
+                (``ImageData.fingerprint``), and all else that the logits depend on, as JSON values. The last three
+                arguments are added to the key.
             device: as for ``ExitScores.collect``.
-            temperatures: likewise.
-            keep_logits: likewise; logits are written, too, and take much more room.
-            labelled: likewise.
+            temperatures: as for ``ExitScores.collect``.
+            keep_logits: as for ``ExitScores.collect``; files with logits are much larger.
+            labelled: as for ``ExitScores.collect``.
 
         Raises:
-            UserError: as ``ExitScores.collect`` does.
+            UserError: as for ``ExitScores.collect``.
         """
         options: dict[str, Any] = {
             "temperatures": None if temperatures is None else np.asarray(temperatures, dtype=np.float64),
@@ -120,7 +119,7 @@ class ScoreCache:
 
 
 def _until(moment: float, batches: Iterator[Batch], sizes: list[int]) -> Iterator[Batch]:
-    """The batches that are taken before a moment of ``time.monotonic``, at least one; their sizes are noted."""
+    """Yield at least one batch, and more until a moment of ``time.monotonic``; append their sizes to ``sizes``."""
     for batch in batches:
         sizes.append(len(batch[0]))
         yield batch
@@ -129,7 +128,7 @@ def _until(moment: float, batches: Iterator[Batch], sizes: list[int]) -> Iterato
 
 
 def _after(loader: Any, sizes: Sequence[int]) -> tuple[int, Iterator[Batch]]:
-    """How many of a loader's first batches have these sizes, and the batches after them."""
+    """Return how many of a loader's first batches have these sizes, and the batches after them."""
     if hasattr(loader, "load_state_dict") and hasattr(getattr(loader, "sampler", None), "batches"):
         present = [len(batch) for batch in loader.sampler.batches()]
         done = _common(sizes, present)
@@ -147,7 +146,7 @@ def _after(loader: Any, sizes: Sequence[int]) -> tuple[int, Iterator[Batch]]:
 
 
 def _common(one: Sequence[int], other: Sequence[int]) -> int:
-    """The length of the longest beginning that two sequences share."""
+    """Return the length of the longest common prefix of two sequences."""
     for i, (a, b) in enumerate(zip(one, other, strict=False)):
         if a != b:
             return i
@@ -155,13 +154,13 @@ def _common(one: Sequence[int], other: Sequence[int]) -> int:
 
 
 def _partial(path: Path, first_image: int | str) -> Path:
-    # Not numbered: passes with other batches, or two at the same time, end their parts elsewhere, and what follows a
-    # part must be of the images that follow.
+    # Named by its first image, not numbered: passes with other batches, or two at the same time, end their parts at
+    # other images, and a part must be followed by the part of the next image.
     return path.with_name(f"{path.stem}_from_{first_image}.npz")
 
 
 def _read_partial(path: Path, key: str) -> tuple[list[ExitScores], list[int]]:
-    """What an earlier pass left: scores, and the sizes of the batches that they are of."""
+    """Return what an earlier pass left: scores, and the sizes of their batches."""
     parts: list[ExitScores] = []
     sizes: list[int] = []
     while (found := _read(_partial(path, sum(sizes)), key)) is not None and found[1]:
@@ -171,7 +170,7 @@ def _read_partial(path: Path, key: str) -> tuple[list[ExitScores], list[int]]:
 
 
 def _write(path: Path, scores: ExitScores, key: str, sizes: Sequence[int]) -> bool:
-    """Write a score file with its key and the sizes of its batches; false, after a warning, if it cannot be."""
+    """Write a score file with its key and the sizes of its batches; on failure warn and return False."""
     try:
         with written_whole(path) as partial:
             scores.save(partial)
@@ -180,7 +179,7 @@ def _write(path: Path, scores: ExitScores, key: str, sizes: Sequence[int]) -> bo
                 archive.comment = _sealed(canonical_json(note))
     except OSError as error:
         warnings.warn(
-            f"The scores cannot be kept in {path.parent} ({error.strerror or error}), so they will be computed again "
+            f"The scores cannot be written to {path.parent} ({error.strerror or error}); they will be computed again "
             "next time.",
             stacklevel=3,
         )
@@ -189,7 +188,7 @@ def _write(path: Path, scores: ExitScores, key: str, sizes: Sequence[int]) -> bo
 
 
 def _read(path: Path, key: str) -> tuple[ExitScores, list[int]] | None:
-    """The scores in a file of this key and the sizes of their batches; None if it is missing, damaged or of another."""
+    """Return the scores in a file and their batch sizes; None if it is missing, damaged or has another key."""
     try:
         with ZipFile(path) as archive:
             seal, text = archive.comment[:64], archive.comment[64:].decode()
@@ -200,18 +199,18 @@ def _read(path: Path, key: str) -> tuple[ExitScores, list[int]] | None:
         arrays: dict[str, Any] = read_score_arrays(path)
         scores = ExitScores(**arrays)
         sizes = [size for size, count in note["batches"] for _ in range(count)]
-    except Exception:  # bytes that are no score file can raise anything
+    except Exception:  # bytes that are not a score file can raise anything
         return None
     return scores, sizes
 
 
 def _sealed(text: str) -> bytes:
-    """A text behind its sha256: unlike its arrays, the comment of an archive has no checksum."""
+    """Return the sha256 of a str followed by the str: an archive has no checksum of its comment."""
     return hashlib.sha256(text.encode()).hexdigest().encode() + text.encode()
 
 
 def _runs(sizes: Sequence[int]) -> list[list[int]]:
-    """Equal neighbours counted: the comment of an archive holds 64 KiB, and nearly all batches are of one size."""
+    """Return [size, count] of each run of equal sizes: the comment of an archive holds only 64 KiB."""
     runs: list[list[int]] = []
     for size in sizes:
         if runs and runs[-1][0] == size:

@@ -1,4 +1,4 @@
-"""Exit scores: all that exit policies and their evaluation need to know of a network's answers."""
+"""Exit scores: everything about a network's answers that exit policies and their evaluation need."""
 
 from __future__ import annotations
 
@@ -31,24 +31,24 @@ MEANINGS = {
 
 
 class ExitScores:
-    """What every exit says about every image, as (K exits, N images) arrays.
+    """The scores of K exits on N images, as (K, N) arrays.
 
-    Logits are not kept unless asked: 50,000 ImageNet images at 8 exits take 12 MB here instead of 1.6 GB. Scores of
-    networks that live elsewhere can be made of whatever is known; what is not given is refused by name when asked for.
+    Logits are not kept by default: 50,000 ImageNet images at 8 exits take 12 MB instead of 1.6 GB. Scores from other
+    programs may have only some of the arrays; an error names a missing array when it is needed.
 
     Args:
         confidence: (K, N), the largest softmax probability.
-        prediction: (K, N), the class that has it.
+        prediction: (K, N), the class with the largest probability.
         correct_top5: (K, N), whether the label is among the five most probable classes.
-        labels: (N,).
-        correct: (K, N), whether the prediction is the label, for whom knows this alone; follows from the others.
+        labels: (N,), class indices.
+        correct: (K, N), whether the prediction is the label; computed if prediction and labels are given.
         margin: (K, N), the largest softmax probability minus the second.
-        entropy: (K, N), the *negative* entropy of the softmax in nats, so that here, too, more is surer.
-        logits: (K, N, C), where they were kept.
-        temperatures: (K,), what the logits of each exit were divided by before the softmax; None is 1.
+        entropy: (K, N), the *negative* entropy of the softmax in nats, so that higher is surer.
+        logits: (K, N, C), if they are to be kept.
+        temperatures: (K,), divisors of the logits of each exit before the softmax; None is 1.
 
     Raises:
-        UserError: if there are no images, shapes do not agree, or a score is no finite number.
+        UserError: if there are no images, shapes do not match, or a score is not finite.
 
     Example:
         >>> scores = ExitScores.from_logits(torch.tensor([[[4.0, 0.0]], [[0.0, 4.0]]]), torch.tensor([1]))
@@ -92,7 +92,7 @@ class ExitScores:
         return f"ExitScores({self.num_exits} exits, {self.num_images} images: {', '.join(self._arrays)})"
 
     def has(self, name: str) -> bool:
-        """Whether there are confidence, margin, entropy, prediction, correct, correct_top5, labels or logits."""
+        """Return whether the array of this name, such as "labels", is present."""
         return name in self._arrays
 
     def _get(self, name: str) -> Array:
@@ -122,7 +122,7 @@ class ExitScores:
 
     @property
     def entropy(self) -> npt.NDArray[np.float32]:
-        """(K, N), the negative entropy of the softmax in nats: 0 is certainty, -log(C) knows nothing."""
+        """(K, N), the negative entropy of the softmax in nats: 0 is certainty, -log(C) a uniform softmax."""
         return self._get("entropy")
 
     @property
@@ -147,23 +147,23 @@ class ExitScores:
 
     @property
     def logits(self) -> Array:
-        """(K, N, C), where they were kept."""
+        """(K, N, C), if they were kept."""
         return self._get("logits")
 
     @property
     def patience(self) -> npt.NDArray[np.float32]:
-        """(K, N), how many exits in a row agree, and a fraction for the confidence; see `patience_scores`."""
+        """(K, N), how many exits in a row agree, plus a fraction for the confidence; see `patience_scores`."""
         return patience_scores(self.prediction, self.confidence)
 
     def correct_at(self, exits: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_] | None:
-        """(N,) whether the answer of the exit at which each image leaves is right; None without labels."""
+        """Return (N,) whether the answer of the exit at which each image leaves is right; None without labels."""
         return self.correct[exits, np.arange(self.num_images)] if self.has("correct") else None
 
     def score(self, name: str) -> npt.NDArray[np.float32]:
-        """(K, N), the score of this name that policies compare: more is surer.
+        """Return (K, N), the score of this name; higher is surer.
 
         Raises:
-            UserError: for an unknown name, or one that is not known of these images.
+            UserError: if the name is unknown, or these scores do not have it.
         """
         if name not in SCORES:
             raise UserError(f"An exit policy compares one of {', '.join(SCORES)}, not {name!r}.")
@@ -183,12 +183,12 @@ class ExitScores:
 
         Args:
             logits: (K, N, C), of any floating precision.
-            labels: (N,) class indices; None where they are not known.
-            temperatures: (K,), what the logits of each exit are divided by; None is 1.
-            keep_logits: whether the scores hold them, too.
+            labels: (N,) class indices; None if unknown.
+            temperatures: (K,), divisors of the logits of each exit; None is 1.
+            keep_logits: whether to keep the logits in the scores.
 
         Raises:
-            UserError: for other shapes, no images, labels outside 0..C-1, or logits that are not numbers.
+            UserError: if shapes are wrong, there are no images, labels are outside 0..C-1, or logits are not finite.
         """
         logits = torch.as_tensor(logits).detach()
         labels = None if labels is None else torch.as_tensor(labels).to(logits.device, torch.int64)
@@ -210,16 +210,16 @@ class ExitScores:
         keep_logits: bool = False,
         labelled: bool = True,
     ) -> ExitScores:
-        """Score a data set in one pass that holds O(K N) memory: the logits of a batch are dropped with the batch.
+        """Score a data set in one pass with O(K N) memory: the logits of each batch are dropped after it.
 
         Args:
-            network: gives (K, B, C) logits for a batch of images. It is run in evaluation mode; every module's own
-                mode is as before afterwards.
+            network: module that returns (K, B, C) logits for a batch of images. It runs in evaluation mode; the mode of
+                every module is restored afterwards.
             batches: (images, labels) pairs, for instance a DataLoader that does not shuffle.
-            device: where to run; by default where the network's parameters are.
-            temperatures: (K,), what the logits of each exit are divided by; None is 1.
-            keep_logits: whether the scores hold the logits, which takes O(K N C) memory.
-            labelled: false where the labels in the batches mean nothing.
+            device: device to run on; by default that of the network's parameters.
+            temperatures: (K,), divisors of the logits of each exit; None is 1.
+            keep_logits: whether to keep the logits in the scores, which takes O(K N C) memory.
+            labelled: False if the labels in the batches are placeholders.
 
         Raises:
             UserError: if there is no batch, and as for `from_logits`.
@@ -264,23 +264,23 @@ class ExitScores:
             low, high = int(joined["labels"].min()), int(joined["labels"].max())
             if low < 0 or high >= num_classes:
                 raise UserError(
-                    f"Labels must lie in 0..{num_classes - 1} for logits of {num_classes} classes, these lie in "
+                    f"Labels must lie in 0..{num_classes - 1} for logits of {num_classes} classes, not "
                     f"{low}..{high}: score the network on the data set that it was built for."
                 )
         return cls(**joined, temperatures=temperatures)
 
     @classmethod
     def concatenate(cls, parts: Sequence[ExitScores]) -> ExitScores:
-        """Join the images of several scores of the same network, in order; what not all of them have is left out.
+        """Join the images of several scores of the same network, in order; keep only the arrays that all parts have.
 
         Raises:
-            UserError: if there are none, or they differ in the number of exits or the temperatures.
+            UserError: if there are no parts, or they differ in the number of exits or the temperatures.
         """
         if len({part.num_exits for part in parts}) != 1:
-            raise UserError("Only scores of the same number of exits can be joined, and at least one is needed.")
+            raise UserError("Only scores with the same number of exits can be joined; give at least one.")
         first = parts[0]
         if any(not same_temperatures(part.temperatures, first.temperatures) for part in parts):
-            raise UserError("Only scores of the same temperatures can be joined.")
+            raise UserError("Only scores with the same temperatures can be joined.")
         shared: Any = {
             name: np.concatenate([part._arrays[name] for part in parts], axis=int(array.ndim > 1))
             for name, array in first._arrays.items()
@@ -289,7 +289,7 @@ class ExitScores:
         return cls(**shared, temperatures=first.temperatures)
 
     def subset(self, images: npt.ArrayLike | slice) -> ExitScores:
-        """The scores of some images, chosen by indices, a mask or a slice."""
+        """Return the scores of some images, chosen by indices, a mask or a slice."""
         chosen: Any = images if isinstance(images, slice) else np.asarray(images)
         part: Any = {
             name: array[chosen] if array.ndim == 1 else array[:, chosen] for name, array in self._arrays.items()
@@ -307,10 +307,10 @@ class ExitScores:
 
     @classmethod
     def load(cls, path: str | Path) -> ExitScores:
-        """Read what `save` wrote, or arrays of the same names from anywhere; `read_score_arrays` says which.
+        """Load a score file from `save` or from another program; `read_score_arrays` describes its arrays.
 
         Raises:
-            UserError: if the file is missing, is not one of exit scores, or its arrays do not go together.
+            UserError: if the file is missing, is not a file of exit scores, or its arrays do not match.
         """
         arrays: dict[str, Any] = read_score_arrays(path)
         try:
@@ -318,7 +318,7 @@ class ExitScores:
                 return cls(**arrays)
             unused = sorted(set(arrays) - {"logits", "labels", "temperatures"})
             if unused:
-                raise UserError(f"with logits, {unused[0]} is not read; give labels alone, or confidence instead.")
+                raise UserError(f"with logits, {unused[0]} is not read; give only labels, or confidence instead.")
             temperatures = arrays.get("temperatures")
             return cls.from_logits(arrays["logits"], arrays.get("labels"), temperatures=temperatures)
         except UserError as error:

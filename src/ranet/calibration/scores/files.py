@@ -1,4 +1,4 @@
-"""Score files: .npz archives of arrays by name, written here or by any other program."""
+"""Score files: .npz archives of named arrays, from ranet or another program."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ DIMENSIONS = {
 
 
 def read_score_arrays(path: str | Path) -> dict[str, Array]:
-    """The arrays of a score file, by name: numbers of the right number of dimensions, and enough of them.
+    """Load the arrays of a score file, by name, and check their names, dimensions and types.
 
-    Either "confidence" (exits, images) and what else is known (`ExitScores` names it), or "logits" (exits, images,
-    classes). "labels" (images,) belong to both.
+    The file holds either "confidence" (exits, images) and other arrays of `ExitScores`, or "logits" (exits, images,
+    classes). Both may come with "labels" (images,).
 
     Raises:
-        UserError: if the file is missing, damaged, or holds something else.
+        UserError: if the file is missing, damaged, or not a score file.
     """
     try:
         with np.load(path, allow_pickle=False) as file:
@@ -45,8 +45,8 @@ def read_score_arrays(path: str | Path) -> dict[str, Array]:
         raise UserError(f"There is no score file {str(path)!r}.") from error
     except OSError as error:
         raise UserError(f"The score file {str(path)!r} cannot be read: {error.strerror or error}.") from error
-    except Exception as error:  # bytes that are no archive can raise anything
-        raise UserError(f"{str(path)!r} is no file of exit scores (.npz of plain arrays).") from error
+    except Exception as error:  # bytes that are not an archive can raise anything
+        raise UserError(f"{str(path)!r} is not a file of exit scores (.npz of plain arrays).") from error
     unknown = sorted(set(arrays) - set(DIMENSIONS))
     if unknown or not {"confidence", "logits"} & set(arrays):
         found = ", ".join(sorted(arrays)) or "nothing"
@@ -57,23 +57,23 @@ def read_score_arrays(path: str | Path) -> dict[str, Array]:
     for name, array in arrays.items():
         if array.ndim != DIMENSIONS[name] or array.dtype.kind not in "biuf":
             raise UserError(
-                f"In {str(path)!r}, {name} must be numbers in {DIMENSIONS[name]} dimensions, it is {array.dtype} of "
+                f"In {str(path)!r}, {name} must be numbers in {DIMENSIONS[name]} dimensions, not {array.dtype} of "
                 f"shape {array.shape}."
             )
-        # NaN is neither, and would become some class, or true.
+        # NaN is refused too: a cast would make it some class, or true.
         if name in CLASSES and not ((array >= 0) & (array < 2**53) & (array == np.round(array))).all():
-            raise UserError(f"In {str(path)!r}, {name} must be class indices, whole numbers from 0 on.")
+            raise UserError(f"In {str(path)!r}, {name} must be class indices: integers of at least 0.")
         if name in TRUTHS and not np.isin(array, (0, 1)).all():
             raise UserError(f"In {str(path)!r}, {name} must be true or false (1 or 0).")
     if "logits" in arrays and _are_probabilities(arrays["logits"]):
         raise UserError(
-            f"In {str(path)!r}, logits are probabilities (they add up to 1); store their logarithm instead."
+            f"In {str(path)!r}, logits are probabilities (they add up to 1); store their logarithms instead."
         )
     return arrays
 
 
 def _are_probabilities(logits: Array) -> bool:
-    # One image is enough: all logits of one adding up to 1 is no accident.
+    # One image is enough: logits of all its exits do not add up to 1 by chance.
     first = logits[:, :1].astype(np.float64)
     if logits.shape[-1] < 2 or not first.size:
         return False

@@ -1,4 +1,4 @@
-"""What exit policies compare, from the logits of one exit, in NumPy: as `ranet.calibration.score_logits` has it."""
+"""The scores that exit policies compare, from the logits of one exit, in NumPy; the same as `score_logits`."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ import numpy as np
 import numpy.typing as npt
 
 Floats = npt.NDArray[np.float32]
-# As in ranet.calibration: keeps a confidence of 1 below the next whole number.
+# As in `in_torch`: keeps a confidence of 1 below the next integer.
 _BELOW_ONE = 1 - 2**-18
 
 
 class Runs(NamedTuple):
-    """For patience: what an exit said about n images, and for how long exits have agreed about it.
+    """The predictions of an exit for n images, and how many exits have agreed on them; for patience.
 
     Attributes:
-        labels: (n,) the class that the exit predicts.
-        lengths: (n,) how many exits in a row, up to this one, predict it.
+        labels: (n,) class that the exit predicts.
+        lengths: (n,) number of exits in a row, up to this one, that predict this class.
     """
 
     labels: npt.NDArray[np.intp]
@@ -25,7 +25,7 @@ class Runs(NamedTuple):
 
 
 def softmax(logits: Floats, temperature: float = 1.0) -> Floats:
-    """The softmax of logits (n, C) divided by a temperature, in float32.
+    """Return the softmax of logits (n, C) divided by a temperature, in float32.
 
     Example:
         >>> softmax(np.float32([[0, 0], [1000, 0]])).tolist()
@@ -39,30 +39,30 @@ def softmax(logits: Floats, temperature: float = 1.0) -> Floats:
 def exit_scores(
     logits: Floats, score: str, temperature: float = 1.0, before: Runs | None = None
 ) -> tuple[Floats, Runs | None]:
-    """How sure an exit is of n images, as a policy asks; more is surer.
+    """Return the scores of one exit for n images; higher is surer.
 
     Args:
         logits: (n, C) float32.
         score: "confidence", "margin", "entropy" or "patience" (`ranet.ExitPolicy`).
-        temperature: of the exit.
-        before: for patience, the runs up to the exit before; None at the first exit.
+        temperature: temperature of the exit.
+        before: runs up to the previous exit, for patience; None at the first exit.
 
     Returns:
-        The scores (n,), and for patience the runs up to this exit.
+        The scores (n,), and the runs up to this exit for patience, else None.
 
     Example:
         >>> exit_scores(np.float32([[0, 0], [0, 9]]), "margin")[0].round(4).tolist()
         [0.0, 0.9998000264167786]
     """
     if score == "confidence":
-        # One over the sum, since the largest class has the exponential 1: three calls less, at every exit of a batch.
+        # The exponential of the largest class is 1, so its probability is one over the sum: this saves three calls.
         exponentials = np.exp(_below_largest(logits, temperature))
         return np.float32(1) / np.add.reduce(exponentials, axis=1), None
     if score == "entropy":
         shifted = _below_largest(logits, temperature)
         exponentials = np.exp(shifted)
         total = exponentials.sum(axis=1, keepdims=True)
-        # A class that is excluded by a logit of minus infinity adds nothing.
+        # A class with a logit of minus infinity adds 0.
         terms = np.multiply(shifted - np.log(total), exponentials / total, where=exponentials > 0, out=exponentials)
         return terms.sum(axis=1), None
     probabilities = softmax(logits, temperature)
@@ -81,7 +81,7 @@ def exit_scores(
 
 
 def _below_largest(logits: Floats, temperature: float) -> Floats:
-    """The logits divided by the temperature, less the largest of each row."""
+    """Return the logits divided by the temperature, minus the largest of each row."""
     if temperature != 1.0:
         logits = logits / np.float32(temperature)
     return logits - np.maximum.reduce(logits, axis=1, keepdims=True)

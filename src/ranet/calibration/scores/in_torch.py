@@ -1,4 +1,4 @@
-"""From logits to what exit policies compare: the answer of one exit about every image, and how sure it is of it."""
+"""Exit scores from logits, in PyTorch: the prediction of each exit for every image, and how sure it is."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from ranet.errors import UserError
 
 TOP = 5
 MOST_PATIENT = 31
-# Keeps a confidence of 1 below the next whole number, also in float32 beside the longest run.
+# Keeps a confidence of 1 below the next integer, even in float32 after the longest run.
 _BELOW_ONE = 1 - 2**-18
 
 
 class Answers(NamedTuple):
-    """What one exit says about N images; see `ExitScores` for the meanings."""
+    """The answers of one exit for N images; `ExitScores` defines the fields."""
 
     confidence: Tensor
     margin: Tensor
@@ -29,18 +29,17 @@ class Answers(NamedTuple):
 
 
 def score_logits(logits: Tensor, labels: Tensor | None = None, temperature: float = 1.0) -> Answers:
-    """Confidence, margin, entropy, prediction and top-5 correctness of one exit.
+    """Return confidence, margin, entropy, prediction and top-5 correctness of one exit.
 
-    All are of the softmax of the logits divided by the temperature, computed in float32 whatever the precision of the
-    logits. The confidence is the largest probability and the prediction the class that has it (Huang et al.,
-    "Multi-Scale Dense Networks", ICLR 2018, section 5); the margin is the largest minus the second; the entropy
-    (Teerapittayanon et al., "BranchyNet", ICPR 2016) is given with a negative sign, in nats, so that of all of them
-    more is surer.
+    All come from the softmax of the logits divided by the temperature, computed in float32 for logits of any precision.
+    The confidence is the largest probability and the prediction its class (Huang et al., "Multi-Scale Dense Networks",
+    ICLR 2018, section 5). The margin is the largest probability minus the second. The entropy (Teerapittayanon et al.,
+    "BranchyNet", ICPR 2016) is negative, in nats, so that higher is surer for all three.
 
     Args:
-        logits: (N, C).
-        labels: (N,) class indices; None where they are not known.
-        temperature: 1 leaves the softmax as it is.
+        logits: (N, C) logits.
+        labels: (N,) class indices; None if unknown.
+        temperature: divisor of the logits.
 
     Example:
         >>> answers = score_logits(torch.tensor([[0.0, 0.0], [0.0, 9.0]]), torch.tensor([0, 0]))
@@ -55,7 +54,7 @@ def score_logits(logits: Tensor, labels: Tensor | None = None, temperature: floa
     probabilities, log_probabilities = logits.softmax(dim=-1), logits.log_softmax(dim=-1)
     largest = probabilities.topk(min(2, logits.shape[-1]), dim=-1).values
     margin = largest[:, 0] - largest[:, 1] if largest.shape[-1] > 1 else largest[:, 0]
-    # A class that is excluded by a logit of minus infinity adds nothing.
+    # A class with a logit of minus infinity adds 0.
     entropy = torch.where(probabilities > 0, probabilities * log_probabilities, 0.0).sum(dim=-1)
     confidence, prediction = probabilities.max(dim=-1)
     top5 = None
@@ -66,31 +65,31 @@ def score_logits(logits: Tensor, labels: Tensor | None = None, temperature: floa
 
 
 def score_batch(logits: Tensor, labels: Tensor | None, temperatures: npt.ArrayLike | None) -> dict[str, Tensor]:
-    """The scores of a batch by name, on its device.
+    """Return the scores of a batch by name, on its device.
 
     Args:
-        logits: (K, B, C).
-        labels: (B,); None where they are not known.
-        temperatures: (K,), what the logits of each exit are divided by; None is 1.
+        logits: (K, B, C) logits.
+        labels: (B,) class indices; None if unknown.
+        temperatures: (K,), divisors of the logits of each exit; None is 1.
 
     Returns:
-        Each of `Answers` (K, B), and the labels (B,).
+        Each field of `Answers` (K, B), and the labels (B,) if given.
 
     Raises:
-        UserError: for other shapes, or no images.
+        UserError: if the shapes are wrong, or there are no images.
     """
     if logits.ndim != 3 or (labels is not None and (labels.ndim != 1 or logits.shape[1] != labels.shape[0])):
         if labels is not None and logits.ndim == 3 and labels.shape == logits.shape[:1]:
-            shape = f"shape {tuple(logits.shape)} beside {len(labels)} labels"
+            shape = f"shape {tuple(logits.shape)} for {len(labels)} labels"
             raise UserError(f"The array of logits has {shape}; {transpose('logits')}.")
         of_labels = "" if labels is None else f" and {tuple(labels.shape)}"
         raise UserError(
-            f"Logits must be (exits, images, classes) and labels (images,), these are {tuple(logits.shape)}{of_labels}."
+            f"Logits must be (exits, images, classes) and labels (images,), not {tuple(logits.shape)}{of_labels}."
         )
     if 0 in logits.shape:
         raise UserError(f"There is nothing to score: the logits are {tuple(logits.shape)} (exits, images, classes).")
     each = np.ones(len(logits)) if temperatures is None else check_temperatures(temperatures, len(logits))
-    # One exit at a time: the softmax of all exits at once would double the memory of the largest array there is.
+    # One exit at a time: the softmax of all exits at once would double the memory of the largest array.
     answers = [score_logits(of_exit, labels, t) for of_exit, t in zip(logits, each.tolist(), strict=True)]
     names = [name for name in Answers._fields if getattr(answers[0], name) is not None]
     scored = {name: torch.stack([getattr(answer, name) for answer in answers]) for name in names}
@@ -98,13 +97,13 @@ def score_batch(logits: Tensor, labels: Tensor | None, temperatures: npt.ArrayLi
 
 
 def runs_of_agreement(prediction: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """How many exits in a row, up to and with each, predict the same class.
+    """Return how many exits in a row, up to and including each, predict the same class.
 
     Args:
-        prediction: (K, N).
+        prediction: (K, N) predicted classes.
 
     Returns:
-        (K, N), 1 at the first exit.
+        (K, N) lengths of the runs, 1 at the first exit.
 
     Example:
         >>> runs_of_agreement(np.array([[3], [3], [5], [5], [5]]))[:, 0]
@@ -117,28 +116,28 @@ def runs_of_agreement(prediction: npt.NDArray[np.int64]) -> npt.NDArray[np.int64
 
 
 def patience_scores(prediction: npt.NDArray[np.int64], confidence: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """The run of agreeing exits plus a fraction that rises with the confidence.
+    """Return the number of exits in a row that agree plus a fraction that rises with the confidence.
 
-    To leave where this is at least t, t whole, is to leave when t consecutive exits agree (Zhou et al., "BERT Loses
-    Patience", NeurIPS 2020, whose patience is t - 1). Whole numbers give K mean costs and nothing between; the fraction
-    fills the gaps: at a threshold of t + c those leave whose run is longer than t, and those of a run of t whose
-    confidence is at least about c.
+    At an integer threshold t, an image leaves when t consecutive exits agree (Zhou et al., "BERT Loses Patience",
+    NeurIPS 2020, where the patience is t - 1). Integers alone allow only K mean costs; the fraction allows those
+    between: at a threshold of t + c, an image leaves if its run is longer than t, or if its run is t and its confidence
+    is at least about c.
 
     Args:
-        prediction: (K, N).
-        confidence: (K, N), in [0, 1].
+        prediction: (K, N) predicted classes.
+        confidence: (K, N) confidences in [0, 1].
 
     Returns:
-        (K, N).
+        (K, N) scores.
 
     Raises:
-        UserError: for more than MOST_PATIENT exits, beside which float32 has no room for the fraction.
+        UserError: if there are more than MOST_PATIENT exits: float32 then cannot hold the fraction.
 
     Example:
         >>> patience_scores(np.array([[3], [3], [5]]), np.float32([[0.5], [1.0], [0.25]]))[:, 0].round(3).tolist()
         [1.5, 3.0, 1.25]
     """
     if len(prediction) > MOST_PATIENT:
-        raise UserError(f"Patience is for at most {MOST_PATIENT} exits, these are {len(prediction)}.")
+        raise UserError(f"Patience works for at most {MOST_PATIENT} exits, not {len(prediction)}.")
     fraction = confidence.clip(0, 1).astype(np.float64) * _BELOW_ONE
     return (runs_of_agreement(prediction) + fraction).astype(np.float32)

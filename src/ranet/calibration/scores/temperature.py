@@ -1,4 +1,4 @@
-"""Temperature scaling: one number for each exit that makes its probabilities mean what they say.
+"""Temperature scaling: one number for each exit that calibrates its probabilities.
 
 Source: Guo et al., "On Calibration of Modern Neural Networks", ICML 2017, section 4.2.
 """
@@ -16,31 +16,30 @@ from torch import Tensor
 from ranet.errors import UserError
 
 LOWEST, HIGHEST = 0.05, 20.0
-"""The bounds of a temperature: for an exit that is always right, or worse than chance, none in between is the best."""
+"""The range of a temperature; without it, that of an exit that is always right or worse than chance has no optimum."""
 
 
 def fit_temperatures(logits: Tensor | npt.ArrayLike, labels: Tensor | npt.ArrayLike) -> npt.NDArray[np.float64]:
-    """The temperature of each exit that makes the labels most likely.
+    """Fit the temperature of each exit by maximum likelihood.
 
     The temperature T of an exit minimises the mean negative log-likelihood of the labels under softmax(logits / T). It
     is convex in 1 / T, with the derivative E[z] - z_y: the mean logit under that softmax minus the logit of the label,
     averaged over the images. Its only zero is found by Brent's method in float64, one exit at a time. T is kept within
-    [0.05, 20]: where every label has the largest logit the likelihood rises without end as T goes to 0, and where the
-    logits say less than nothing of the labels, as T goes to infinity. Logits that are the same for all classes say
-    nothing of T, which is then 1.
+    [0.05, 20]. If every label has the largest logit, the likelihood rises without limit as T goes to 0; if the logits
+    are worse than chance, as T goes to infinity. If all logits of every image are equal, T is 1.
 
-    Fit on images that the thresholds do not see, or these will be too sure of what they promise. Predictions do not
-    change, nor does which of two images an exit is surer of by their logits' order alone; which exit is surer does.
+    Fit on other images than the thresholds, or the promise of the thresholds is too optimistic. Temperatures do not
+    change predictions. They change how sure exits are relative to each other.
 
     Args:
         logits: (K, N, C), of any floating precision.
         labels: (N,) class indices.
 
     Returns:
-        (K,).
+        (K,) temperatures.
 
     Raises:
-        UserError: for other shapes, no images, labels outside 0..C-1, or logits that are no finite numbers.
+        UserError: if shapes are wrong, there are no images, labels are outside 0..C-1, or logits are not finite.
 
     Example:
         Three labels of four follow logits that differ by 6, so these should differ by log 3:
@@ -59,35 +58,35 @@ def fit_temperatures(logits: Tensor | npt.ArrayLike, labels: Tensor | npt.ArrayL
 def _check(logits: Tensor, labels: Tensor) -> None:
     if logits.ndim != 3 or labels.ndim != 1 or logits.shape[1] != labels.shape[0]:
         raise UserError(
-            f"Logits must be (exits, images, classes) and labels (images,), these are {tuple(logits.shape)} and "
+            f"Logits must be (exits, images, classes) and labels (images,), not {tuple(logits.shape)} and "
             f"{tuple(labels.shape)}."
         )
     if 0 in logits.shape:
         raise UserError(
-            f"There is nothing to fit temperatures on: the logits are {tuple(logits.shape)} (exits, images, classes); "
-            "give more validation images to it."
+            f"There are no images to fit temperatures on: the logits are {tuple(logits.shape)} (exits, images, "
+            "classes); use more validation images."
         )
     if logits.is_complex() or not torch.isfinite(logits).all():
         raise UserError(
-            "Temperatures need logits that are finite numbers, and some are not: the network has diverged, or its "
-            "weights or the scores are damaged."
+            "Temperatures need finite logits, and some are not finite: the network has diverged, or its weights or the "
+            "scores are damaged."
         )
     low, high, classes = float(labels.min()), float(labels.max()), logits.shape[2]
     if not 0 <= low <= high <= classes - 1:
         raise UserError(
-            f"Labels must lie in 0..{classes - 1} for logits of {classes} classes, these lie in {low:g}..{high:g}: use "
+            f"Labels must lie in 0..{classes - 1} for logits of {classes} classes, not {low:g}..{high:g}: use "
             "the logits and labels of the same images."
         )
 
 
 def _fit(logits: npt.NDArray[np.float64], labels: npt.NDArray[np.int64]) -> float:
-    """The temperature of one exit: logits (N, C), labels (N,)."""
+    """Fit the temperature of one exit: logits (N, C), labels (N,)."""
     logits = logits - logits.max(axis=1, keepdims=True)  # at most 0, so that no exponential overflows
     of_labels = float(logits[np.arange(len(labels)), labels].mean())
     weights = np.empty_like(logits)
 
     def slope(log_inverse: float) -> float:
-        """The derivative of the negative log-likelihood with respect to 1 / T: never falls as 1 / T rises."""
+        """Return the derivative of the negative log-likelihood with respect to 1 / T; it never falls as 1 / T rises."""
         np.exp(np.multiply(logits, math.exp(log_inverse), out=weights), out=weights)
         expected = np.einsum("nc,nc->n", weights, logits) / weights.sum(axis=1)
         return float(expected.mean()) - of_labels

@@ -1,4 +1,4 @@
-"""One exit alone, or a policy that costs less, where that is at least as accurate as spending the budget."""
+"""Alternatives to spending the budget: one exit alone, or a cheaper policy, if it is at least as accurate."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ranet.calibration.scores.exit_scores import ExitScores
 Floats = npt.NDArray[np.float64]
 Solved = TypeVar("Solved", bound=Calibration)
 
-GRID = 20  # smaller budgets that are tried, from the first exit's cost to the last's
+GRID = 20  # smaller budgets to try, from the first exit's cost to the last's
 CHEAPER = "a cheaper policy"
 
 
@@ -28,22 +28,22 @@ def best_within(
     scores: ExitScores,
     costs: Floats,
 ) -> list[Solved]:
-    """For each budget the most accurate on validation of all that it pays for, and the cheapest of equals.
+    """Return for each budget the candidate with the highest validation accuracy; of equals, the cheapest.
 
-    A family spends its budget whatever that is good for: it sends images even to exits that are worse than those before
-    them. So it competes with each exit alone, and with its own policies of smaller budgets: those asked for, and GRID
-    others. Of two budgets the larger never gets the less accurate policy.
+    A family spends its budget even where that does not help: it sends images to exits that are worse than earlier ones.
+    So its policy competes with each exit alone, and with the family's policies for smaller budgets: the other given
+    ones and a grid of GRID more. A larger budget never gets a less accurate policy.
 
-    None of these candidates is fitted to the images more than the family's own policy, and all cost less or the same.
-    Still they are many, so that on few images one of them wins by chance: what that can cost is some accuracy, and it
-    saves money. `Calibration.instead` says how much was won, and how sure that is.
+    No candidate is fitted to the images more than the family's own policy, and none costs more. But there are many
+    candidates, so on few images one can win by chance; this may lose some accuracy, at a lower cost.
+    `Calibration.instead` holds the gain and its interval.
 
     Args:
-        budgets: each at least the first exit's cost.
-        solve: gives the family's own policies of these budgets.
-        alone: each exit alone (`alone_policy`), with its promise.
-        scores: on validation, labelled, on which all promises were made.
-        costs: (K,) from the cheapest policy's cost to the dearest's.
+        budgets: budgets of at least the first exit's cost.
+        solve: function that returns the family's own policies for budgets.
+        alone: each exit alone, with its promise.
+        scores: labelled validation scores, on which all promises were made.
+        costs: (K,) costs, from that of the cheapest policy to that of the most expensive.
     """
     smaller = np.linspace(costs[0], costs[-1], GRID)
     wanted = sorted({*map(float, budgets), *smaller[smaller < max(budgets, default=0)].tolist()})
@@ -58,7 +58,7 @@ def best_within(
 
 
 def alone_name(exit: int) -> str:
-    """What a policy is called by which all images leave at this exit, 0..K-1.
+    """Return the name of the policy under which all images leave at this exit, 0..K-1.
 
     Example:
         >>> alone_name(0)
@@ -72,7 +72,7 @@ def _worth(one: Calibration) -> tuple[float, float]:
 
 
 def _instead(chosen: Solved, own: Solved, scores: ExitScores) -> Solved:
-    """The chosen calibration as that of the other's budget, which knows what it was chosen instead of."""
+    """Return the chosen calibration with the budget of the one that it replaces, and the gain over it."""
     exit = chosen.parameters.get("exit_index")
     name = CHEAPER if exit is None else alone_name(exit)
     gain, interval = accuracy_difference(*(_right(one.policy, scores) for one in (chosen, own)))

@@ -1,4 +1,4 @@
-"""The policy that meets a budget."""
+"""Policies that meet a budget."""
 
 from __future__ import annotations
 
@@ -45,37 +45,37 @@ def calibrate(
 ) -> Calibration:
     """Find a policy whose mean cost on validation is within the budget.
 
-    That is the policy of the family that comes nearest to the budget, and never above. A budget of at least the last
-    exit's cost sends everybody there. Where labels show that one exit alone, or a policy of the family that costs less,
-    is at least as accurate on validation, it is chosen instead (`best_within`), unless ``alternatives`` is false.
+    This is the family's policy whose cost is nearest to the budget without exceeding it. With a budget of at least the
+    last exit's cost, every image runs to the last exit. If labels show that one exit alone, or a cheaper policy of the
+    family, is at least as accurate on validation, it is chosen instead (`best_within`).
 
     The families:
 
     - "geometric": the papers' rule, by which the shares of the exits follow a geometric series (`GeometricSolver`);
-      "margin" and "entropy" are the same rule on another score than the confidence;
+      "margin" and "entropy" are the same rule with that score in place of the confidence;
     - "one_threshold": the same threshold at all exits (`OneThresholdSolver`);
-    - "patience": leave when so many consecutive exits agree, and between two whole numbers when they nearly do and the
-      exit is confident (`patience_scores`);
+    - "patience": leave when a number of consecutive exits agree, with the confidence as a fraction of one more exit
+      (`patience_scores`);
     - "optimal": the geometric rule on the best score (`ScoreChoice`), or a free threshold for each exit
-      (`OptimalSolver`), where these win under cross-fitting on images that they were not solved on; else "geometric".
+      (`OptimalSolver`), if these win under cross-fitting on images that they were not solved on; else "geometric".
 
     Args:
-        scores: on validation images, which the network was not trained on; labels are needed for "optimal" alone.
+        scores: scores of validation images, which the network was not trained on; only "optimal" needs labels.
         cost_per_exit: (K,) cumulative cost of each exit, increasing.
-        budget: mean cost for each image, in the unit of the costs.
+        budget: mean cost of an image, in the unit of the costs.
         policy: the family.
-        score: what "geometric", "one_threshold" and "optimal" compare: "confidence", "margin" or "entropy"; None is
-            the confidence, and for "optimal" whichever wins.
-        unit: of costs and budget, for messages and the policy file ("macs", "paper_ops", "ms").
+        score: score that "geometric", "one_threshold" and "optimal" compare: "confidence", "margin" or "entropy"; None
+            is the confidence, and for "optimal" the score that wins.
+        unit: unit of costs and budget, for messages and the policy file ("macs", "paper_ops", "ms").
         metadata: further entries for the policy file, such as the network's name.
         smoothing: for "optimal", the fraction of the images over which accuracy is averaged along each threshold.
-        folds: for "optimal", in how many parts the images are dealt for cross-fitting, 2 or more; 0 takes the best free
-            thresholds on the confidence without it.
-        alternatives: whether one exit alone, or a policy that costs less, may take the place of the family's own.
+        folds: for "optimal", the number of cross-fitting folds, at least 2; 0 takes the best free thresholds on the
+            confidence without cross-fitting.
+        alternatives: whether one exit alone, or a cheaper policy, may replace the family's own.
 
     Raises:
-        UserError: for a budget that no policy reaches (with the range that is reachable), an unknown family or score,
-            or costs of another number of exits.
+        UserError: if no policy meets the budget (the message gives the possible range), the family or score is unknown,
+            or the costs have another number of exits.
 
     Example:
         >>> rng = np.random.default_rng(0)
@@ -107,21 +107,21 @@ def calibrate_each(
     folds: int = FOLDS,
     alternatives: bool = True,
 ) -> list[Calibration]:
-    """Find the policy of each of many budgets; see `calibrate`. What they share is done once.
+    """Find a policy for each of many budgets; see `calibrate`. Shared work is done once.
 
-    Without ``alternatives`` or labels every budget is spent as far as the family can, also where the images show no
-    gain from it: a larger budget can come out with less validation accuracy than a smaller one. With them it cannot,
-    because the policies of the smaller budgets are alternatives, too.
+    Without ``alternatives`` or labels every budget is spent as far as possible, even without a gain: a larger budget
+    can give less validation accuracy than a smaller one. With both it cannot, because the policies of the smaller
+    budgets are alternatives too.
 
     Raises:
-        UserError: as `calibrate`, before anything is solved.
+        UserError: as for `calibrate`, before any budget is solved.
     """
     require_scores(scores)
     costs = checked_costs(cost_per_exit, scores.num_exits)
     compared = score_of(policy, score)
     check_budgets(budgets, costs, unit)
     if not (0 <= smoothing <= 1 and folds != 1 and folds >= 0 and folds == int(folds)):
-        raise UserError(f"smoothing={smoothing} must lie in [0, 1] and folds={folds} be 0, or a whole number above 1.")
+        raise UserError(f"smoothing={smoothing} must be in [0, 1], and folds={folds} 0 or an integer of at least 2.")
     solve = _solver(policy, scores, costs, compared, smoothing, int(folds), by_choice=score is None)
     promises_for = cache(lambda name: Promises(scores, costs, name, unit, metadata))
 
@@ -145,16 +145,16 @@ def calibrate_each(
 
 
 def check_budgets(budgets: Budgets, costs: npt.NDArray[np.float64], unit: str) -> None:
-    """Refuse budgets that no policy keeps, with the range that is reachable.
+    """Refuse budgets that no policy can meet; the message gives the possible range.
 
     Raises:
-        UserError: if one is no positive number, or less than the first exit's cost.
+        UserError: if a budget is not a positive number, or is less than the first exit's cost.
     """
     if isinstance(budgets, str):
         raise UserError(f"Budgets must be a list of positive numbers, not {budgets!r}; {_reachable(costs, unit)}.")
     for budget in budgets:
         if isinstance(budget, list | tuple | np.ndarray):
-            raise UserError("Give one budget, or several to calibrate_each.")
+            raise UserError("The budget must be one number; for several budgets use calibrate_each.")
         if isinstance(budget, bool) or not isinstance(budget, Real) or not 0 < float(budget) < inf:
             raise UserError(f"The budget must be a positive number, not {budget}; {_reachable(costs, unit)}.")
         if budget < costs[0]:
@@ -170,7 +170,7 @@ def _solver(
     folds: int,
     by_choice: bool,
 ) -> Callable[[float], Solution]:
-    """What solves a budget: it gives the name of the score, the thresholds, and what else there is to tell."""
+    """Return a function that solves a budget: it returns the score's name, the thresholds and other results."""
     if policy == "optimal":
         return _optimal(scores, costs, score, smoothing, folds, by_choice)
     compared = scores.score(score)
@@ -190,7 +190,7 @@ def _solver(
 def _optimal(
     scores: ExitScores, costs: npt.NDArray[np.float64], score: str, smoothing: float, folds: int, by_choice: bool
 ) -> Callable[[float], Solution]:
-    """`_solver` of the family "optimal"."""
+    """Return `_solver` for the family "optimal"."""
     solvers: dict[str, OptimalSolver] = {}
     choice = None
     if by_choice and min(folds, scores.num_images) > 1 and scores.num_exits > 1:
@@ -209,17 +209,20 @@ def _optimal(
 
 
 def _beyond(budget: float, costs: npt.NDArray[np.float64], unit: str) -> tuple[str, ...]:
-    """A notice where the budget is more than can be spent."""
+    """Return a notice if the budget is more than can be spent."""
     if budget <= costs[-1]:
         return ()
     last = _number(costs[-1], unit)
-    return (f"The budget of {_number(budget, unit)} exceeds the last exit's {last}: no image can cost more than that.",)
+    return (
+        f"The budget ({_number(budget, unit)}) exceeds the cost of the last exit ({last}), so every image runs to the "
+        "last exit.",
+    )
 
 
 def _reachable(costs: npt.NDArray[np.float64], unit: str) -> str:
     return (
-        f"reachable are {_number(costs[0], unit)} (everybody leaves at exit 1) to {_number(costs[-1], unit)} "
-        f"(everybody at exit {len(costs)})"
+        f"possible budgets are {_number(costs[0], unit)} (all images leave at exit 1) to {_number(costs[-1], unit)} "
+        f"(all leave at exit {len(costs)})"
     ) + (f", or {costs[0] / costs[-1]:.3g} to 1 as a fraction of the last exit's cost" if costs[-1] > 0 else "")
 
 

@@ -1,9 +1,8 @@
-"""Another score or free thresholds only where they beat the papers' rule on images that neither was solved on.
+"""Cross-fitting: another score or free thresholds are used only if they beat the papers' rule on held-out images.
 
-Thresholds that are tuned on the images that judge them win there by fitting their noise. Here each part of the images
-judges what was solved on the others (cross-fitting; Chernozhukov et al., "Double/Debiased Machine Learning", The
-Econometrics Journal, 2018), image by image, and what departs from the papers' rule is used only if it wins by more than
-chance.
+Thresholds that are judged on the images that they were tuned on win by fitting the noise. Here each fold judges what
+was solved on the other folds, paired by image (cross-fitting; Chernozhukov et al., "Double/Debiased Machine Learning",
+The Econometrics Journal, 2018). A challenger replaces the papers' rule only if it wins by more than chance.
 """
 
 from __future__ import annotations
@@ -26,16 +25,16 @@ Scores = npt.NDArray[np.float32]
 Thresholds = npt.NDArray[np.float32]
 
 WIN = 1.645  # standard errors: one-sided 95 %
-NEAR = 15  # budgets at which scores are compared,
-WIDTH = 0.25  # of the way from the first exit's cost to the last's: how far around a budget
+NEAR = 15  # number of budgets at which scores are compared
+WIDTH = 0.25  # how far around a budget, as a fraction of the range from the first exit's cost to the last's
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether a challenger beats what it is to replace on images that neither was solved on.
+    """The comparison of a challenger with what it may replace, on images that neither was solved on.
 
     Attributes:
-        gain: accuracy of the challenger minus that of the other, a difference of cost priced in.
+        gain: accuracy of the challenger minus that of the other, minus the price of the difference in cost.
         error: standard error of the gain, paired by image.
     """
 
@@ -44,7 +43,7 @@ class Verdict:
 
     @classmethod
     def of(cls, gains: Floats) -> Verdict:
-        """The verdict of (N,) gains, one for each image."""
+        """Return the verdict of (N,) gains, one for each image."""
         images = len(gains)
         return cls(float(gains.mean()), float(gains.std(ddof=1)) / sqrt(images) if images > 1 else inf)
 
@@ -55,16 +54,16 @@ class Verdict:
 
 
 class ScoreChoice:
-    """The score that the geometric rule is best with near a budget: the first, unless another wins by more than chance.
+    """The best score for the geometric rule near a budget: the first, unless another wins by more than chance.
 
-    A budget alone seldom tells scores apart, so the gain of each image is averaged over budgets around it, the nearer
-    the more. This does not fit noise: at each budget the rule has one parameter.
+    One budget rarely distinguishes scores. So the gain of each image is averaged over the budgets around it, with more
+    weight for nearer ones. This does not fit noise: at each budget the rule has one parameter.
 
     Args:
-        candidates: (K, N) by name, more is surer; the first is kept where none wins.
-        correct: (K, N).
-        costs: (K,) cumulative.
-        folds: in so many parts are the images dealt for cross-fitting.
+        candidates: (K, N) scores by name, higher is surer; the first is kept if none wins.
+        correct: (K, N) whether the prediction is right.
+        costs: (K,) cumulative costs.
+        folds: number of cross-fitting folds.
     """
 
     def __init__(
@@ -84,7 +83,7 @@ class ScoreChoice:
         self.candidates = candidates
 
     def near(self, budget: float) -> tuple[str, Verdict | None]:
-        """The name of the score, and the verdict by which it replaced the first; None if it is the first."""
+        """Return the name of the best score, and its verdict against the first; None if it is the first."""
         distance = np.abs(self.budgets - min(budget, self.costs[-1])) / (WIDTH * (self.costs[-1] - self.costs[0]))
         weights = np.maximum(1 - distance, 0)
         weights /= weights.sum()
@@ -102,7 +101,7 @@ class ScoreChoice:
         return best, winners[best]
 
     def _worth(self, name: str, index: int) -> Floats:
-        """(N,) what each image brings under the rule on this score, solved on the other folds at one of the budgets."""
+        """Return (N,) `what_images_bring` under the rule on this score, solved on the other folds for a budget."""
         if (name, index) not in self.gains:
             worth = np.empty(self.correct.shape[1])
             for held_out, rules in self.fitted:
@@ -114,15 +113,15 @@ class ScoreChoice:
 
 
 class OptimalSolver:
-    """Free thresholds where they win under cross-fitting, the geometric rule's elsewhere.
+    """A solver that uses free thresholds if they win under cross-fitting, else the geometric rule.
 
     Args:
-        scores: (K, N) on validation, more is surer.
-        correct: (K, N).
-        costs: (K,) cumulative.
+        scores: (K, N) validation scores, higher is surer.
+        correct: (K, N) whether the prediction is right.
+        costs: (K,) cumulative costs.
         smoothing: see `Problem`.
-        folds: in so many parts are the images dealt for cross-fitting; each judges thresholds solved on the others. 0
-            accepts without judgement whatever is best on the images that it was solved on.
+        folds: number of cross-fitting folds, each of which judges thresholds solved on the others; 0 accepts the free
+            thresholds without cross-fitting.
     """
 
     def __init__(
@@ -134,7 +133,7 @@ class OptimalSolver:
         self.folds = folds
 
     def solve(self, budget: float) -> tuple[Thresholds, dict[str, float | bool]]:
-        """The thresholds within a budget of at least the first exit's cost, and what is to be told of them."""
+        """Return the thresholds within a budget of at least the first exit's cost, and results for the metadata."""
         rule, ratio = self.geometric.solve(budget)
         too_few = self.problem.scores.shape[1] < self.folds
         if too_few or budget >= self.problem.costs[-1]:
@@ -151,7 +150,7 @@ class OptimalSolver:
         return (free.thresholds, told) if verdict.accepted else (rule, {**told, "ratio": ratio})
 
     def judge(self, budget: float, price: float) -> Verdict:
-        """Solve both on all folds but one, and compare them on this one, for each fold."""
+        """Compare free thresholds with the geometric rule on each fold, both solved on the other folds."""
         gains = []
         for train, rule, held_out in self._fitted:
             free, geometric = train.solve(budget).thresholds, rule.solve(budget)[0]
@@ -160,7 +159,7 @@ class OptimalSolver:
 
     @cached_property
     def _fitted(self) -> list[tuple[Problem, GeometricSolver, npt.NDArray[np.bool_]]]:
-        """For each fold: both solvers on the other folds, and which images it holds."""
+        """Both solvers on the other folds, and the mask of the fold's images, for each fold."""
         whole = self.problem
         folds = deal([whole.scores, whole.correct], self.folds)
         fitted = []
@@ -179,21 +178,21 @@ class OptimalSolver:
 def what_images_bring(
     thresholds: Thresholds, scores: Scores, correct: npt.NDArray[np.bool_], costs: Floats, price: float
 ) -> Floats:
-    """(N,) right or wrong, minus the price of the cost, of each image under these thresholds."""
+    """Return (N,) for each image 1 if right, else 0, minus the price of its cost, under these thresholds."""
     exits = first_exits(scores, thresholds)
     worth: Floats = correct[exits, np.arange(len(exits))] - price * costs[exits]
     return worth
 
 
 def deal(about: Sequence[npt.NDArray[Any]], folds: int) -> npt.NDArray[np.int64]:
-    """Deal the images out into folds that are alike and do not depend on the order of the images.
+    """Divide the images into similar folds that do not depend on the order of the images.
 
-    The images are put in the order of a fixed mixture of all that is known of them, and dealt out one by one. Images
-    of the same mixture are the same images.
+    The images are sorted by a fixed weighted sum of all their values, and dealt to the folds in turn. Images with equal
+    sums are treated as the same.
 
     Args:
-        about: arrays (K, N).
-        folds: how many.
+        about: (K, N) arrays.
+        folds: number of folds.
 
     Returns:
         (N,) the fold of each image.

@@ -23,16 +23,16 @@ FAMILY = "deadline"
 
 @dataclass(frozen=True)
 class DeadlineChoice:
-    """The exit that everybody leaves at, so that the answer is there at the deadline.
+    """The exit at which all images leave, so that the answer comes before the deadline.
 
     Attributes:
-        exit: its index, 0..K-1.
-        latency: milliseconds until it has answered.
-        deadline: milliseconds that were allowed, at least the latency.
-        accuracy: top-1 of this exit on the scores, a fraction; NaN without scores or labels.
-        interval: of the accuracy (95 %); NaN without scores or labels.
-        policy: ready to save; everybody leaves at this exit, and its metadata repeat what stands here.
-        calibration: the same with all that it promises; None without scores.
+        exit: index of the exit, 0..K-1.
+        latency: milliseconds until this exit has answered.
+        deadline: the given deadline in milliseconds, at least the latency.
+        accuracy: top-1 accuracy of this exit on the scores, a fraction; NaN without scores or labels.
+        interval: interval of the accuracy (95 %); NaN without scores or labels.
+        policy: policy under which all images leave at this exit, ready to save; its metadata repeat the other values.
+        calibration: the policy with its promise; None without scores.
     """
 
     exit: int
@@ -53,19 +53,19 @@ def exit_for_deadline(
 ) -> DeadlineChoice:
     """Choose the deepest exit whose latency is at most the deadline.
 
-    This is anytime prediction (Huang et al., ICLR 2018) where the time is known beforehand: the same exit for every
-    image, because a deadline binds each image and not their mean.
+    This is anytime prediction (Huang et al., ICLR 2018) with a time limit that is known in advance. All images leave at
+    the same exit, because a deadline holds for each image, not for the mean.
 
     Args:
-        latency_per_exit: (K,) milliseconds until each exit has answered, where nobody leaves before, such as
+        latency_per_exit: (K,) milliseconds until each exit has answered if no image leaves before, such as
             ``batch_ms_alone_p95`` of a `ranet.LatencyProfile`.
         deadline: milliseconds.
-        scores: of images that the network was not trained on, to say how accurate that exit is.
+        scores: scores of images that the network was not trained on, to predict the accuracy of the exit.
         metadata: further entries for the policy file, such as the network's name.
 
     Raises:
-        UserError: for a deadline that not even the first exit meets (with the smallest that can be met), and for
-            latencies that are not one finite number of at least zero for each exit, each more than the one before.
+        UserError: if not even the first exit meets the deadline (the message gives the smallest possible one), or the
+            latencies are not one finite number of at least 0 for each exit, each larger than the one before.
 
     Example:
         >>> choice = exit_for_deadline([1.5, 4.0, 9.0], deadline=5.0)
@@ -74,7 +74,7 @@ def exit_for_deadline(
     """
     latencies = checked_costs(latency_per_exit, np.size(latency_per_exit) if scores is None else scores.num_exits)
     if not latencies.size:
-        raise UserError("There are no latencies: give one number of milliseconds for each exit.")
+        raise UserError("There are no latencies: give one latency in milliseconds for each exit.")
     if not isfinite(deadline):
         raise UserError(f"The deadline must be a number of milliseconds, not {deadline}.")
     in_time = int(np.searchsorted(latencies, deadline, side="right"))  # how many exits are
@@ -106,5 +106,5 @@ def exit_for_deadline(
 
 
 def _above(latency: float) -> float:
-    """The latency in four digits, rounded up, so that it is met as a deadline."""
+    """Return the latency rounded up to four digits, so that it can be met as a deadline."""
     return float(Context(prec=4, rounding=ROUND_CEILING).create_decimal(float(latency)))

@@ -1,4 +1,4 @@
-"""Which exits a policy uses, where cuts are not free."""
+"""The choice of the exits that a policy uses, if each cut costs time."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ OF_EXITS = ("confidence", "margin", "entropy", "prediction", "correct_top5", "co
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class ExitCalibration(Calibration):
-    """A policy that uses some of the exits, and what it promises.
+    """A policy that uses some of the exits, and its promise.
 
     Attributes:
-        used_exits: from 0, those at which the policy looks at the answers; the others have an infinite threshold.
-        cost_per_exit: (K,) cumulative, where these are used.
-        verdict: how the exits that were chosen did against all exits on images that neither was solved on; None where
-            that was not asked, because all were chosen or everybody goes to the last.
+        used_exits: indices of the exits that the policy uses; the others have an infinite threshold.
+        cost_per_exit: (K,) cumulative cost of each exit if these exits are used.
+        verdict: comparison of these exits with all exits on images that neither was solved on; None if they were not
+            compared, because all exits are used or every image runs to the last.
     """
 
     used_exits: Exits
@@ -54,35 +54,34 @@ def calibrate_exits(
     metadata: Mapping[str, Any] | None = None,
     alternatives: bool = True,
 ) -> ExitCalibration:
-    """Find which exits to use and the policy on them whose mean cost on validation is within the budget.
+    """Find which exits to use, and a policy on them whose mean cost on validation is within the budget.
 
-    Every exit that is used costs a cut and a head, and these cost more where many images pass. So the exits are chosen
-    for each budget (`ExitSetJudge`), under the geometric rule on the score of the family; then the family is solved on
-    them. Exits that this solution leaves unused, such as by a quota of no image, are dropped as well, and what that
-    saves is spent. As in `calibrate`, one exit alone (as one fused stage) or a policy that costs less is chosen instead
-    where labels show that it is at least as accurate on validation.
+    Every used exit costs a cut and a head, and costs more if more images pass. So the exits are chosen for each budget
+    (`ExitSetJudge`), under the geometric rule on the family's score. Then the family is solved on these exits. Exits
+    that this solution does not use, such as those with a quota of 0 images, are dropped, and the saved cost is spent.
+    As in `calibrate`, one exit alone (as one fused stage) or a cheaper policy is chosen instead if labels show that it
+    is at least as accurate on validation.
 
-    "patience" counts exits in a row, and so uses them all unless one alone is chosen. A budget of at least the cost of
-    the whole network as one fused stage sends everybody to the last exit.
+    "patience" counts exits in a row, so it uses all exits unless one alone is chosen. If the budget is at least the
+    cost of the whole network as one fused stage, every image runs to the last exit.
 
     Args:
-        scores: on validation images, which the network was not trained on. Without labels the exits are chosen by how
-            often the policy answers as the last exit does.
-        costs: of all fused stages.
-        budget: mean cost for each image, in the unit of the costs.
+        scores: scores of validation images, which the network was not trained on. Without labels, the exits are chosen
+            by how often the policy gives the answer of the last exit.
+        costs: costs of all fused stages.
+        budget: mean cost of an image, in the unit of the costs.
         policy: the family, see `calibrate`.
-        score: what it compares, see `calibrate`.
-        unit: of costs and budget.
+        score: score that the family compares, see `calibrate`.
+        unit: unit of costs and budget.
         metadata: further entries for the policy file, such as the network's name.
         alternatives: see `calibrate`.
 
     Returns:
-        The calibration for all K exits; its metadata tell the costs where these exits are used as "cost_per_exit", and
-        "used_exits".
+        The calibration for all K exits; its metadata hold "used_exits" and, as "cost_per_exit", the costs with these.
 
     Raises:
-        UserError: for a budget that no policy reaches, an unknown family or score, costs of another number of exits, or
-            scores without labels and predictions.
+        UserError: if no policy meets the budget, the family or score is unknown, the costs have another number of
+            exits, or the scores have neither labels nor predictions.
 
     Example:
         >>> rng = np.random.default_rng(0)
@@ -107,15 +106,15 @@ def calibrate_exits_each(
     metadata: Mapping[str, Any] | None = None,
     alternatives: bool = True,
 ) -> list[ExitCalibration]:
-    """Find exits and policy of each of many budgets; see `calibrate_exits`. What they share is done once.
+    """Find exits and a policy for each of many budgets; see `calibrate_exits`. Shared work is done once.
 
     Raises:
-        UserError: as `calibrate_exits`, before anything is solved.
+        UserError: as for `calibrate_exits`, before any budget is solved.
     """
     require_scores(scores)
     if costs.num_exits != scores.num_exits:
         raise UserError(
-            f"The costs are of {costs.num_exits} exits and the scores of {scores.num_exits}: both must be of the same "
+            f"The costs have {costs.num_exits} exits and the scores {scores.num_exits}: both must be of the same "
             "network."
         )
     everything, chooses = tuple(range(scores.num_exits)), score_of(policy, score) != "patience"
@@ -154,7 +153,7 @@ def calibrate_exits_each(
 
 
 class _Widener:
-    """Makes calibrations for some exits alone into such for all exits."""
+    """A function that turns a calibration for some exits into one for all exits."""
 
     def __init__(
         self, scores: ExitScores, exits: Exits, costs: Floats, unit: str, metadata: Mapping[str, Any] | None
@@ -168,7 +167,7 @@ class _Widener:
         thresholds[list(self.exits[:-1])] = one.policy.thresholds
         looks = one.policy.score == "patience"
         used = [k for k in self.exits if looks or k == self.exits[-1] or thresholds[k] < inf]
-        # Behind an exit at which everybody leaves there is nobody to look at.
+        # After an exit at which all images leave, no exit is used.
         used = [k for k in used if not (thresholds[:k] == -inf).any()]
         because = {} if verdict is None else {"exits_gain": verdict.gain, "exits_gain_error": verdict.error}
         whole = self.promises_for(one.policy.score).promise(
@@ -181,7 +180,7 @@ class _Widener:
         return ExitCalibration(**vars(whole), used_exits=tuple(used), cost_per_exit=self.costs, verdict=verdict)
 
     def alone(self, family: str) -> ExitCalibration:
-        """All images leave at the first of the exits."""
+        """Return the calibration under which all images leave at the first of these exits."""
         exit = self.exits[0]
         parameters = {"exit_index": exit, "used_exits": [exit]}
         thresholds = ExitPolicy.only(exit, len(self.costs)).thresholds
@@ -190,7 +189,7 @@ class _Widener:
 
 
 def restricted(scores: ExitScores, exits: Exits) -> ExitScores:
-    """The scores of some exits alone, as of a network that has no others; without logits.
+    """Return the scores of some exits, as if the network had no others; without logits.
 
     Example:
         >>> restricted(ExitScores([[0.5, 0.5], [0.6, 0.7], [0.8, 0.9]]), (0, 2)).confidence.tolist()
@@ -203,12 +202,12 @@ def restricted(scores: ExitScores, exits: Exits) -> ExitScores:
 
 
 def _right(scores: ExitScores) -> npt.NDArray[np.bool_]:
-    """(K, N) by which exits are compared: whether the answer is right, or without labels that of the last exit."""
+    """Return (K, N) whether the answer is right, or without labels, whether it is that of the last exit."""
     if scores.has("correct"):
         return scores.correct
     if not scores.has("prediction"):
         raise UserError(
-            "Exits are chosen by right answers, and these scores have neither labels nor predictions: add either."
+            "The choice of exits needs labels or predictions, and these scores have neither: add one of them."
         )
     agrees: npt.NDArray[np.bool_] = scores.prediction == scores.prediction[-1]
     return agrees

@@ -1,4 +1,4 @@
-"""The set of exits that is best to use within a budget, where cuts are not free."""
+"""The best set of exits to use within a budget, if each cut costs time."""
 
 from __future__ import annotations
 
@@ -19,24 +19,23 @@ Floats = npt.NDArray[np.float64]
 Exits = tuple[int, ...]
 
 FOLDS = 2
-MOST_ENUMERATED = 8  # exits, which have 128 sets
+MOST_ENUMERATED = 8  # exits: they have 128 sets
 HALVINGS = 50
 
 
 class ExitSetJudge:
-    """Compares sets of exits under the geometric rule, each half of the images judging what the other half has solved.
+    """A comparison of sets of exits under the geometric rule: each half of the images judges thresholds of the other.
 
-    A set is worth its share of right answers, a difference of cost priced in, on images that its thresholds were not
-    solved on (see `cross_fitting`), at the same budget. There are many sets and nearly equal ones, so the best of them
-    on these images is so partly by chance. Hence a set counts for its gain over using all exits less the gain's
-    standard error, paired by image (after the one-standard-error rule of Breiman, Friedman, Olshen and Stone,
-    "Classification and Regression Trees", 1984, section 3.4): all exits are used unless others win, and sets whose
-    gain the images tell less surely must win by more.
+    The worth of a set is its accuracy minus the price of its cost, on images that its thresholds were not solved on
+    (see `cross_fitting`), at the same budget. Many sets are nearly equal, so the best on these images is best partly by
+    chance. Hence the value of a set is its gain over all exits minus the standard error of the gain, paired by image
+    (after the one-standard-error rule of Breiman, Friedman, Olshen and Stone, "Classification and Regression Trees",
+    1984, section 3.4). All exits are used unless another set wins, and a set with a less certain gain must win by more.
 
     Args:
-        scores: (K, N) on validation, more is surer.
+        scores: (K, N) validation scores, higher is surer.
         right: (K, N) whether the answer is right.
-        costs: of all fused stages.
+        costs: costs of all fused stages.
     """
 
     def __init__(self, scores: npt.NDArray[np.float32], right: npt.NDArray[np.bool_], costs: FusedStageCosts) -> None:
@@ -52,10 +51,10 @@ class ExitSetJudge:
             self.folds.append((inside, descending(inside), dealt == fold))
 
     def choose(self, budget: float) -> tuple[Exits, Verdict | None]:
-        """The exits to use within a budget of at least the first exit's cost, and their verdict against all exits.
+        """Return the exits to use within a budget of at least the first exit's cost, and their verdict against all.
 
-        There is no verdict where all exits are used, or nothing was judged: a budget that pays for the whole network as
-        one fused stage leaves the last exit alone.
+        The verdict is None if all exits are used, or nothing was judged: a budget that pays for the whole network as
+        one fused stage gives the last exit alone.
         """
         everything = tuple(range(self.num_exits))
         if budget >= self.costs.cheapest[0, -1]:
@@ -71,7 +70,7 @@ class ExitSetJudge:
         return best, judged[best] if best != everything else None
 
     def judge(self, sets: Sequence[Exits], budget: float) -> dict[Exits, Verdict]:
-        """The verdict of each set whose first exit the budget pays for, against all exits."""
+        """Return the verdict, against all exits, of each set whose first exit is within the budget."""
         compared = [tuple(range(self.num_exits))]
         compared += [exits for exits in sets if self.costs.cumulative(exits)[exits[0]] <= budget]
         costs = np.array([self.costs.cumulative(exits) for exits in compared])
@@ -85,7 +84,7 @@ class ExitSetJudge:
         return {exits: Verdict.of(of - worth[0]) for exits, of in zip(compared[1:], worth[1:], strict=True)}
 
     def _eliminate(self, budget: float) -> dict[Exits, Verdict]:
-        """Verdicts along the way from all exits to the last: each time that exit is dropped that is missed least."""
+        """Return verdicts of backward elimination: drop the least useful exit again and again, down to the last."""
         judged: dict[Exits, Verdict] = {}
         left = tuple(range(self.num_exits))
         while len(left) > 1:
@@ -98,7 +97,7 @@ class ExitSetJudge:
 
 
 def all_sets(num_exits: int) -> list[Exits]:
-    """All sets of exits that hold the last, the largest first.
+    """Return all sets of exits that include the last exit, the largest set first.
 
     Example:
         >>> all_sets(3)
@@ -109,20 +108,20 @@ def all_sets(num_exits: int) -> list[Exits]:
 
 
 def quotas_within(budget: float, used: npt.NDArray[np.bool_], costs: Floats, images: int) -> npt.NDArray[np.int64]:
-    """The quotas of the geometric rule on each of many sets of exits, at the ratio that spends the budget.
+    """Return the quotas of the geometric rule on each of many sets of exits, at the ratio that spends the budget.
 
-    The shares of the used exits are q_k = r^k / sum_j r^j, k and j counted among them, and their mean cost rises with
-    r; it is halved for all sets at once. Rounded down to whole images, and the last exit takes the rest: within a few
-    images of the budget, which is near enough to compare sets.
+    The shares of the used exits are q_k = r^k / sum_j r^j, where k and j count the used exits. The mean cost rises with
+    r, which is found by bisection for all sets at once. Shares are rounded down to whole images, and the last exit
+    takes the rest. The cost is then within a few images of the budget, near enough to compare sets.
 
     Args:
         budget: at least the cost of each set's first exit.
-        used: (M, K) whether an exit is in the set; the last is.
+        used: (M, K) whether an exit is in the set; the last always is.
         costs: (M, K) cumulative cost of each exit under each set.
-        images: n.
+        images: n, the number of images.
 
     Returns:
-        (M, K) that sum to n; zero where the exit is not used.
+        (M, K) quotas that sum to n; 0 where the exit is not used.
 
     Example:
         >>> quotas_within(2.0, np.array([[True, True, True], [True, False, True]]), np.array([[1.0, 2.0, 3.0]] * 2), 99)

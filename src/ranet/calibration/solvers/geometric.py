@@ -22,15 +22,15 @@ PAPER_RATIOS: npt.NDArray[np.float64] = np.arange(1, 40) / 20
 def geometric_quotas(
     ratios: Sequence[float] | npt.NDArray[np.float64], num_exits: int, num_images: int
 ) -> npt.NDArray[np.int64]:
-    """How many of n validation images each exit shall take: floor(n q_k), where q_k = r^k / sum_j r^j.
+    """Return how many of n validation images are to leave at each exit: floor(n q_k), where q_k = r^k / sum_j r^j.
 
     Args:
-        ratios: (R,), positive; below 1 the early exits take more, above 1 the late ones.
+        ratios: (R,) positive ratios; below 1 more images leave early, above 1 late.
         num_exits: K.
         num_images: n.
 
     Returns:
-        (R, K).
+        (R, K) quotas.
 
     Example:
         >>> geometric_quotas([0.5, 1.0, 2.0], num_exits=3, num_images=21)
@@ -39,36 +39,36 @@ def geometric_quotas(
                [ 3,  6, 12]])
     """
     ratio = np.asarray(ratios, dtype=np.float64)[:, None]
-    # The largest power is kept at 1, or extreme ratios would overflow; and n comes before the division, or rounding
-    # would push whole numbers down: 49 * (1 / 49) is 0.9999999999999999.
+    # The largest power is kept at 1, or extreme ratios would overflow. The multiplication by n comes before the
+    # division, or rounding would push integers down: 49 * (1 / 49) is 0.9999999999999999.
     exponents = np.arange(num_exits) - np.where(ratio > 1, num_exits - 1, 0)
     powers = ratio**exponents
     return np.floor(num_images * powers / powers.sum(axis=1, keepdims=True)).astype(np.int64)
 
 
 def descending(scores: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
-    """(K - 1, N) the images of each exit but the last, surest first."""
+    """Return (K - 1, N) the images of each exit but the last, surest first."""
     return np.argsort(-scores[:-1], axis=1)
 
 
 def quota_thresholds(
     scores: npt.NDArray[np.float32], quotas: npt.NDArray[np.int64], order: npt.NDArray[np.int64] | None = None
 ) -> npt.NDArray[np.float32]:
-    """The thresholds by which so many images leave at each exit, for many policies at once.
+    """Return the thresholds at which each exit's quota of images leaves, for many policies at once.
 
-    Exit after exit: among the images that have not left, sorted by score, the threshold is the score of the n_k-th, n_k
-    the exit's quota. Everybody at or above it has left, ties included. Where the quota is 0 or fewer images remain,
-    nobody leaves and the threshold is infinite.
+    The exits are solved in order. The remaining images are sorted by score, and the threshold is the score of image
+    n_k, where n_k is the quota of exit k. All images with this score or more leave, ties included. If the quota is 0 or
+    larger than the number of remaining images, no image leaves and the threshold is infinite.
 
-    Images are sorted once for each exit; a policy then only looks who is still there along that order.
+    Images are sorted once for each exit; each policy then looks up its remaining images in this order.
 
     Args:
-        scores: (K, N) on validation, more is surer.
-        quotas: (R, K) or (R, K - 1); the last exit takes who remains, whatever its quota says.
+        scores: (K, N) validation scores, higher is surer.
+        quotas: (R, K) or (R, K - 1); the quota of the last exit is ignored: the remaining images leave there.
         order: `descending(scores)`, for callers that solve many times on the same scores.
 
     Returns:
-        (R, K - 1).
+        (R, K - 1) thresholds.
 
     Example:
         >>> scores = np.float32([[0.9, 0.8, 0.7, 0.6], [0.5, 0.5, 0.8, 0.9]])
@@ -83,7 +83,7 @@ def quota_thresholds(
     here = np.ones((len(quotas), images), dtype=bool)
     for k in range(exits - 1):
         for i in np.flatnonzero(quotas[:, k]):
-            # The places in the order that are still taken; a cumulative sum over all policies at once is slower.
+            # Positions in the order of the remaining images; a cumulative sum over all policies at once is slower.
             remaining = np.flatnonzero(here[i].take(order[k]))
             if quotas[i, k] <= len(remaining):
                 thresholds[i, k] = scores[k, order[k, remaining[quotas[i, k] - 1]]]
@@ -96,15 +96,15 @@ def geometric_thresholds(
     ratios: Sequence[float] | npt.NDArray[np.float64],
     order: npt.NDArray[np.int64] | None = None,
 ) -> npt.NDArray[np.float32]:
-    """The thresholds of the geometric policy for many ratios at once: `quota_thresholds` of `geometric_quotas`.
+    """Return the thresholds of the geometric policy for many ratios at once: `quota_thresholds` of `geometric_quotas`.
 
     Args:
-        scores: (K, N) on validation, more is surer.
-        ratios: (R,).
+        scores: (K, N) validation scores, higher is surer.
+        ratios: (R,) ratios.
         order: `descending(scores)`, for callers that solve many times on the same scores.
 
     Returns:
-        (R, K - 1).
+        (R, K - 1) thresholds.
 
     Example:
         >>> scores = np.float32([[0.9, 0.8, 0.7, 0.6], [0.5, 0.5, 0.8, 0.9]])
@@ -116,7 +116,7 @@ def geometric_thresholds(
 
 
 def geometric_policy(scores: ExitScores, ratio: float) -> ExitPolicy:
-    """The geometric policy of one ratio, solved on validation scores; see `geometric_thresholds`.
+    """Return the geometric policy of one ratio, solved on validation scores; see `geometric_thresholds`.
 
     Raises:
         UserError: unless the ratio is a positive number.

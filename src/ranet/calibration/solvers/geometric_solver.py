@@ -17,24 +17,24 @@ Scores = npt.NDArray[np.float32]
 Thresholds = npt.NDArray[np.float32]
 
 GRID = 24
-SMALLEST_RATIO = 1e-18  # q_1 rounds to 1 in float64: everybody leaves at the first exit
-RESOLUTION = 1e-13  # of the log ratio; two quotas that change nearer than this change together
+SMALLEST_RATIO = 1e-18  # q_1 rounds to 1 in float64: all images leave at the first exit
+RESOLUTION = 1e-13  # of the log ratio; quotas that change within this distance count as changing together
 
 
 class GeometricSolver:
-    """Finds the ratio whose policy has the greatest mean cost within a budget.
+    """A solver for the ratio whose policy has the largest mean cost within a budget.
 
-    Without ties exactly the quotas leave, so the mean cost follows from the ratio alone: a root of a step function. At
-    a ratio where several quotas change together the cost jumps by more than one image's worth; the quotas are then
-    changed one by one, so that the mean cost is always within one image's worth, (c_K - c_1) / N, of the budget.
+    Without ties, exactly the quotas leave, so the mean cost is a step function of the ratio, and bisection finds the
+    step at the budget. Where several quotas change at the same ratio, the cost jumps by more than that of one image.
+    The quotas are then changed one by one, so that the mean cost is always within (c_K - c_1) / N of the budget.
 
-    With ties a crowd of equal scores leaves together, and can starve the next exit's quota. The mean cost of the
-    policies themselves is then searched: a grid over the ratio finds the crossings of the budget, there may be several,
-    and each is narrowed to two neighbouring steps.
+    With ties, images of equal score leave together, and too few may remain for the next exit's quota. Then the mean
+    cost of the policies is searched: a grid over the ratio finds where it crosses the budget, possibly several times,
+    and bisection narrows each crossing to two neighbouring steps.
 
     Args:
-        scores: (K, N) on validation, more is surer.
-        costs: (K,) cumulative.
+        scores: (K, N) validation scores, higher is surer.
+        costs: (K,) cumulative costs.
     """
 
     def __init__(self, scores: Scores, costs: Floats) -> None:
@@ -48,9 +48,9 @@ class GeometricSolver:
         return descending(self.scores)
 
     def solve(self, budget: float) -> tuple[Thresholds, float]:
-        """The thresholds within a budget of at least the first exit's cost, and their ratio.
+        """Return the thresholds within a budget of at least the first exit's cost, and their ratio.
 
-        A budget of at least the last exit's cost sends everybody there, as a ratio without end does.
+        If the budget is at least the last exit's cost, every image runs to the last exit and the ratio is infinite.
         """
         assert budget >= self.costs[0], "nothing costs less than the first exit"
         if budget >= self.costs[-1]:
@@ -68,15 +68,15 @@ class GeometricSolver:
         return log(SMALLEST_RATIO), log(2 * self.num_images)
 
     def _quotas(self, log_ratio: float) -> npt.NDArray[np.int64]:
-        """(K,) quotas that sum to n: the last exit takes what rounding leaves."""
+        """Return (K,) quotas that sum to n: the last exit takes the images that rounding leaves over."""
         quotas = geometric_quotas([exp(log_ratio)], self.num_exits, self.num_images)[0]
         quotas[-1] += self.num_images - quotas.sum()
         return quotas
 
     def _solve_quotas(self, budget: float) -> tuple[npt.NDArray[np.int64], float]:
-        """The quotas of greatest cost within the budget, near those of a ratio."""
+        """Return the quotas of largest cost within the budget, near those of a ratio."""
         low, high = self._ends
-        # Halving, because interpolation has nothing to hold on to between two steps.
+        # Bisection, because interpolation does not help on a step function.
         while high - low > RESOLUTION:
             middle = (low + high) / 2
             if mean_cost(self._quotas(middle), self.costs) <= budget:
@@ -85,7 +85,7 @@ class GeometricSolver:
                 high = middle
         best = quotas = self._quotas(low)
         change = self._quotas(high) - quotas
-        # Those that lose images come first, so that no more than all images are ever given away.
+        # Quotas that lose images come first, so that the sum never exceeds the number of images.
         for k in sorted(range(self.num_exits - 1), key=lambda k: change[k]):
             for _ in range(abs(int(change[k]))):
                 quotas = quotas.copy()
@@ -96,7 +96,7 @@ class GeometricSolver:
         return best, exp(low)
 
     def _search(self, budget: float) -> tuple[Thresholds, float]:
-        # Everybody leaves at the first exit.
+        # All images leave at the first exit.
         best = float(self.costs[0]), SMALLEST_RATIO, np.full(self.num_exits - 1, -inf, dtype=np.float32)
 
         def within(log_ratio: float) -> bool:
@@ -114,7 +114,7 @@ class GeometricSolver:
         holds = [within(x) for x in grid]
         for i in range(GRID):
             low, high = (grid[i], grid[i + 1]) if holds[i] else (grid[i + 1], grid[i])
-            # Nearer than one image is near enough.
+            # Within the cost of one image is near enough.
             while holds[i] != holds[i + 1] and abs(high - low) > RESOLUTION:
                 if best[0] > budget - one_image:
                     break

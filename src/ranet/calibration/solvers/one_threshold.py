@@ -14,15 +14,15 @@ Scores = npt.NDArray[np.float32]
 
 
 class OneThresholdSolver:
-    """Finds the common threshold whose mean cost is the greatest within a budget.
+    """A solver for the common threshold whose mean cost is the largest within a budget.
 
     An image has left by exit k if the largest of its first k scores reaches the threshold t. So the mean cost is
     c_1 + sum_k (c_{k+1} - c_k) F_k(t), where F_k is the share of the images whose largest score up to exit k is below
-    t: it rises with t, by steps at these scores. (Teerapittayanon et al., "BranchyNet", ICPR 2016, with the entropy.)
+    t. It rises with t, in steps at these scores. (Teerapittayanon et al., "BranchyNet", ICPR 2016, with the entropy.)
 
     Args:
-        scores: (K, N) on validation, more is surer.
-        costs: (K,) cumulative.
+        scores: (K, N) validation scores, higher is surer.
+        costs: (K,) cumulative costs.
     """
 
     def __init__(self, scores: Scores, costs: Floats) -> None:
@@ -32,12 +32,12 @@ class OneThresholdSolver:
         self.candidates = np.unique(self.largest)
 
     def left(self, threshold: float) -> npt.NDArray[np.int64]:
-        """(K,) how many images leave at each exit."""
+        """Return (K,) how many images leave at each exit."""
         below = [int(np.searchsorted(largest, np.float32(threshold))) for largest in self.largest]
         return -np.diff([self.num_images, *below, 0])
 
     def solve(self, budget: float) -> tuple[npt.NDArray[np.float32], float]:
-        """The thresholds (K - 1 times the same) within a budget of at least the first exit's cost, and their value."""
+        """Return K - 1 equal thresholds within a budget of at least the first exit's cost, and their value."""
         assert budget >= self.costs[0], "nothing costs less than the first exit"
         low, high = -1, len(self.candidates)
         if budget >= self.costs[-1]:
@@ -48,6 +48,6 @@ class OneThresholdSolver:
                 low = middle
             else:
                 high = middle
-        # Below the smallest score everybody leaves at the first exit, whatever comes.
+        # At the smallest score or below, all images leave at the first exit.
         threshold = inf if low == len(self.candidates) else float(self.candidates[max(low, 0)])
         return np.full(self.num_exits - 1, threshold, dtype=np.float32), threshold

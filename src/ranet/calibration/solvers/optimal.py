@@ -1,18 +1,18 @@
 """Thresholds that maximise accuracy within a budget, one free threshold for each exit.
 
-The papers' geometric rule has one parameter, whatever the exits are like: it sends its share of the images even to an
-exit that is no better than the one before. A threshold of its own for each exit mends this; but so many free
-thresholds also fit the noise of the images that they are solved on. Hence three precautions: the accuracy is smoothed
-along each threshold, the budget is met along a path of few candidates, and what is found is accepted only if it beats
-the geometric rule on images that it was not solved on (`cross_fitting`).
+The papers' geometric rule has one parameter. It sends a share of the images even to an exit that is no better than the
+one before. A separate threshold for each exit avoids this, but free thresholds also fit the noise of the images that
+they are solved on. Hence three precautions: the accuracy is smoothed along each threshold, the budget is met along a
+path of few candidates, and the result is accepted only if it beats the geometric rule on images that it was not solved
+on (`cross_fitting`).
 
 Method: Lagrangian relaxation (Everett, "Generalized Lagrange Multiplier Method for Solving Problems of Optimum
-Allocation of Resources", Operations Research, 1963). For a price of cost, accuracy minus price times cost is raised one
-threshold at a time, from the last exit to the first: with the others fixed, an image that reaches an exit either leaves
-there or is worth what the later exits make of it, so the best threshold is where the running sum of the differences,
-in the order of the score, is largest. This is an exact line search, and a sweep over all exits takes O(K N). Falling
-prices draw a path from everybody leaving first to everybody staying; a budget lies between two of its points and is met
-between them.
+Allocation of Resources", Operations Research, 1963). At a given price of cost, accuracy minus price times cost is
+raised one threshold at a time, from the last exit to the first. With the other thresholds fixed, an image that reaches
+an exit gains a known amount by leaving there. The best threshold is where the running sum of these gains, in the order
+of the score, is largest. This is an exact line search, and a sweep over all exits takes O(K N). Falling prices give a
+path from all images leaving at the first exit to all at the last. A budget lies between two points of the path, and is
+met between them.
 """
 
 from __future__ import annotations
@@ -39,7 +39,9 @@ ENUMERATED = 200_000  # combinations of thresholds times images: a tenth of a se
 
 
 def running_mean(values: Floats, width: int) -> Floats:
-    """Each value's mean with its neighbours, ``width`` of them in all; fewer towards both ends, equally many a side.
+    """Return the mean of each value and its neighbours, ``width`` values in all.
+
+    The window stays symmetric, so it is narrower near both ends.
 
     Example:
         >>> running_mean(np.array([0.0, 0.0, 3.0, 3.0, 0.0]), width=3)
@@ -56,19 +58,19 @@ def running_mean(values: Floats, width: int) -> Floats:
 
 
 def mean_price(correct: npt.NDArray[np.bool_], costs: Floats) -> float:
-    """Accuracy that a unit of cost brings from the first exit to the last, at least zero."""
+    """Return the accuracy gained per unit of cost from the first exit to the last, at least 0."""
     gain = float(correct[-1].mean() - correct[0].mean())
     return max(0.0, gain / float(costs[-1] - costs[0])) if len(costs) > 1 else 0.0
 
 
 @dataclass(frozen=True, eq=False)
 class PathPoint:
-    """Thresholds on the way from cheap to dear.
+    """A point on the path from cheap to expensive thresholds.
 
     Attributes:
-        cost: the mean cost.
-        price: accuracy that one unit of cost must bring here to be spent.
-        thresholds: (K - 1,).
+        cost: mean cost of the thresholds.
+        price: accuracy that one unit of cost must gain here.
+        thresholds: (K - 1,) thresholds.
     """
 
     cost: float
@@ -77,13 +79,13 @@ class PathPoint:
 
 
 class Problem:
-    """Maximise accuracy over thresholds.
+    """The problem of the thresholds with the highest accuracy within a budget.
 
     Args:
-        scores: (K, N), more is surer.
-        correct: (K, N).
-        costs: (K,), cumulative.
-        smoothing: fraction of the images over which accuracy is averaged along each threshold; 0 is none.
+        scores: (K, N) scores, higher is surer.
+        correct: (K, N) whether the prediction is right.
+        costs: (K,) cumulative costs.
+        smoothing: fraction of the images over which accuracy is averaged along each threshold; 0 is no smoothing.
     """
 
     def __init__(self, scores: Scores, correct: npt.NDArray[np.bool_], costs: Floats, smoothing: float) -> None:
@@ -103,14 +105,14 @@ class Problem:
         return -np.take_along_axis(self.scores[:-1], self.order, axis=1)
 
     def outcome(self, thresholds: Thresholds) -> tuple[float, float]:
-        """Accuracy and mean cost."""
+        """Return accuracy and mean cost."""
         exits = first_exits(self.scores, thresholds)
         left = np.bincount(exits, minlength=len(self.costs))
         return float(self.correct[exits, np.arange(len(exits))].mean()), float(mean_cost(left, self.costs))
 
     @cached_property
     def path(self) -> list[PathPoint]:
-        """Candidates from everybody leaving first to everybody staying, cheapest first."""
+        """Candidates from all images leaving at the first exit to all at the last, cheapest first."""
         steps = np.diff(self.costs)
         everybody_stays = np.full(len(steps), inf, dtype=np.float32)
         points = [PathPoint(float(self.costs[-1]), 0.0, everybody_stays)]
@@ -123,7 +125,7 @@ class Problem:
         return sorted(points, key=lambda point: point.cost)
 
     def ascend(self, thresholds: Thresholds, price: float) -> Thresholds:
-        """Raise accuracy - price * mean cost one threshold at a time, until nothing moves or SWEEPS are over."""
+        """Raise accuracy - price * mean cost one threshold at a time, until no threshold moves or after SWEEPS."""
         thresholds = thresholds.copy()
         worth = self.correct - price * self.costs[:, None]
         for _ in range(SWEEPS):
@@ -141,30 +143,30 @@ class Problem:
         return thresholds
 
     def _best_cut(self, exit: int, candidates: npt.NDArray[np.int64], gains: Floats) -> float:
-        """The threshold of an exit at which the images that leave gain most; infinite if they all lose.
+        """Return the threshold of an exit at which the leaving images gain most; infinite if no threshold gains.
 
         Args:
-            exit: its index.
-            candidates: (n,) the images that reach it, surest first.
-            gains: (n,) what each gains by leaving.
+            exit: index of the exit.
+            candidates: (n,) images that reach the exit, surest first.
+            gains: (n,) gain of each image by leaving.
         """
         scores = self.scores[exit].take(candidates)
         if not len(scores):
             return inf
-        # Equal scores leave together: they share their gain, and the cut is not between them.
+        # Images with equal scores leave together: they share their gain, and the cut is not between them.
         cuts = np.flatnonzero(np.append(scores[1:] != scores[:-1], True))
         if len(cuts) < len(scores):
             sizes = np.diff(cuts, prepend=-1)
             gains = np.repeat(np.add.reduceat(gains, cuts - sizes + 1) / sizes, sizes)
-        # Rounded, so that equal sums of other order are equal.
+        # Rounded, so that the order of a sum does not matter.
         sums = np.cumsum(running_mean(gains, self.window))[cuts].round(9)
         best = int(sums.argmax())
         return float(scores[cuts[best]]) if sums[best] > 0 else inf
 
     def solve(self, budget: float) -> PathPoint:
-        """The best thresholds found whose mean cost is within the budget, which is at least the first exit's cost.
+        """Return the best thresholds found with a mean cost within the budget, which is at least the first exit's cost.
 
-        Small problems are enumerated where nothing is to be smoothed. Others are met on the path, or between two of its
+        Small problems without smoothing are enumerated. Otherwise the budget is met on the path, or between two of its
         points by moving all thresholds together from one to the other, in ranks.
         """
         images, cuts = self.scores.shape[1], len(self.costs) - 1
@@ -178,7 +180,7 @@ class Problem:
         start, end = self._ranks(cheap.thresholds), self._ranks(dear.thresholds)
         best, best_cost = cheap.thresholds, cheap.cost
         low, high = 0.0, 1.0
-        # Halving until the ranks themselves no longer move.
+        # Bisection until the ranks no longer move.
         while (high - low) * np.abs(end - start).max(initial=0) >= 0.5:
             middle = (low + high) / 2
             ranks = np.rint(start + middle * (end - start)).astype(np.int64)
@@ -193,20 +195,20 @@ class Problem:
         return PathPoint(best_cost, dear.price, best)
 
     def _ranks(self, thresholds: Thresholds) -> npt.NDArray[np.int64]:
-        """(K - 1,) how many of all images reach each threshold."""
+        """Return (K - 1,) how many of all images reach each threshold."""
         pairs = zip(self.ranked, thresholds, strict=True)
         return np.array([np.searchsorted(ranked, -at, side="right") for ranked, at in pairs], dtype=np.int64)
 
     @cached_property
     def combinations(self) -> tuple[Thresholds, Floats, Floats]:
-        """All thresholds that there are, (R, K - 1), with their accuracies and mean costs, (R,)."""
+        """All combinations of thresholds, (R, K - 1), with their accuracies and mean costs, (R,)."""
         choices = [np.concatenate([np.unique(scores), [np.float32(inf)]]) for scores in self.scores[:-1]]
         thresholds = np.array(list(product(*choices)), dtype=np.float32).reshape(-1, len(choices))
         outcomes = np.array([self.outcome(at) for at in thresholds])
         return thresholds, outcomes[:, 0], outcomes[:, 1]
 
     def _enumerate(self, budget: float) -> PathPoint:
-        """The best of all thresholds that there are, the cheapest of equals."""
+        """Return the best of all combinations of thresholds; of equals, the cheapest."""
         thresholds, accuracy, cost = self.combinations
         within = np.flatnonzero(cost <= budget)
         best = within[np.lexsort((cost[within], -accuracy[within]))[0]]

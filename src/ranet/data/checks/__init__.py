@@ -1,1 +1,1 @@
-"""What is wrong or odd in a data set."""
+"""Checks of a data set."""

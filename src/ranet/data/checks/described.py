@@ -1,4 +1,4 @@
-"""What a user should know about the splits before anything is trained on them: numbers, and what is odd."""
+"""Facts about the splits for the user to know before training: numbers of images, and problems."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from ranet.data.module import ImageData
 from ranet.data.sets.sources import FileSet
 from ranet.data.sets.split_reader import SPLITS
 
-_MOST_CLASSES = 20  # with more, a line per class would push everything else off the screen
-_MOST_FILES = 20_000  # with more, ranet check looks for copies
+_MOST_CLASSES = 20  # with more, a line for each class would fill the screen
+_MOST_FILES = 20_000  # with more, only ranet check looks for copies
 
 
 def split_table(data: ImageData) -> list[tuple[str, ...]]:
-    """Return the number of images of each split, in all and by class.
+    """Return the number of images of each split, in total and by class.
 
     Args:
         data: the data set.
 
     Returns:
-        Rows (class, training, validation, test images), first a heading and last the sums. With more than 20 classes
-        the rows between are the smallest and the largest class of each split.
+        Rows (class, training, validation, test images) with a heading first and the sums last. With more than 20
+        classes, the rows between are only the smallest and the largest class of each split.
     """
     counts = {split: data.images_per_class(split) for split in SPLITS}
     rows: list[tuple[str, ...]] = [("class", *SPLITS)]
@@ -37,11 +37,11 @@ def split_table(data: ImageData) -> list[tuple[str, ...]]:
 
 
 def split_notices(data: ImageData) -> list[str]:
-    """Return a sentence about everything in the splits that makes training or calibration worth less."""
+    """Return a sentence about each problem of the splits that harms training or calibration."""
     train, validation = (data.images_per_class(split) for split in ("train", "validation"))
     notices = []
     if data.num_classes == 1:
-        notices.append(f"There is one class alone ({data.class_names[0]}), so there is nothing to tell apart.")
+        notices.append(f"There is only one class ({data.class_names[0]}), so there is nothing to classify.")
     if untrained := [name for name, count in zip(data.class_names, train.tolist(), strict=True) if not count]:
         notices.append(
             f"{_classes(untrained)} no training images, so the network cannot learn {_it(untrained)}: add images, or "
@@ -50,7 +50,7 @@ def split_notices(data: ImageData) -> list[str]:
     if not validation.sum():
         notices.append(
             "No images are held out for validation: the last checkpoint is kept instead of the best, and no policy can "
-            "be calibrated; raise data.validation_size where that matters."
+            "be calibrated; raise data.validation_size to change this."
         )
     elif unseen := [name for name, count in zip(data.class_names, validation.tolist(), strict=True) if not count]:
         notices.append(
@@ -62,7 +62,7 @@ def split_notices(data: ImageData) -> list[str]:
 
 
 def _copies(data: ImageData) -> list[str]:
-    """Say that files of different splits are the same, if they can be compared in little time."""
+    """Return a notice if files of different splits have the same content, if there are few enough to compare."""
     splits = [samples for split in SPLITS if isinstance(samples := data.samples(split), FileSet)]
     if not 0 < sum(map(len, splits)) <= _MOST_FILES:
         return []

@@ -1,4 +1,4 @@
-"""Images that are there twice: with the same content, or looking nearly the same."""
+"""Duplicate images: with the same content, or nearly the same look."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from ranet.data.sets.sources import FileSet
 from ranet.images.inspection import digest
 from ranet.images.many import for_each
 
-#: So many of the 64 bits of `ranet.images.inspection.perceptual_hash` may differ between images that look the same.
+#: The most of the 64 bits of `ranet.images.inspection.perceptual_hash` in which images that look the same differ.
 MOST_BITS = 3
-_BITS, _BANDS = 64, MOST_BITS + 1  # of so many bands at least one is the same in both
+_BITS, _BANDS = 64, MOST_BITS + 1  # with this number of bands, at least one is the same in both hashes
 _NEIGHBOURS = 64  # hashes with the same band that each is compared with
 
 
@@ -23,7 +23,7 @@ def same_content(contents: Iterable[bytes]) -> list[list[int]]:
     """Return the groups of at least two indices whose contents are the same, each group ascending.
 
     Args:
-        contents: a digest of each image; empty for one that is in no group.
+        contents: a digest of each image; empty for an image to leave out.
     """
     groups: dict[bytes, list[int]] = defaultdict(list)
     for index, content in enumerate(contents):
@@ -33,20 +33,20 @@ def same_content(contents: Iterable[bytes]) -> list[list[int]]:
 
 
 def look_alikes(hashes: Sequence[int | None]) -> dict[int, int]:
-    """Return for the index of an image the first earlier one that looks nearly the same, where there is one.
+    """Return a dict from the index of an image to the first earlier image that looks nearly the same.
 
-    Hashes that differ in at most 3 bits agree in at least one of 4 bands of 16 bits, so only hashes that share a band
-    are compared; of those, each with the 64 that follow it in order, so that the time is bounded.
+    Hashes that differ in at most 3 bits agree in at least one of 4 bands of 16 bits. So only hashes that share a band
+    are compared, each with the next 64 in order, which limits the time.
 
     Args:
-        hashes: of `perceptual_hash`; None for an image that is like no other.
+        hashes: results of `perceptual_hash`; None for an image to leave out.
     """
     index = np.array([i for i, each in enumerate(hashes) if each is not None], dtype=np.int64)
     if not len(index):
         return {}
     known = np.array([each for each in hashes if each is not None], dtype=np.uint64)
     different, first, which = np.unique(known, return_index=True, return_inverse=True)
-    earlier = first.copy()  # for each different hash the first image that looks like it
+    earlier = first.copy()  # the first image that looks like each distinct hash
     width = _BITS // _BANDS
     for turn in range(0, _BITS, width):
         turned = (different << np.uint64(turn)) | (different >> np.uint64((_BITS - turn) % _BITS))
@@ -75,8 +75,8 @@ def copies_between(splits: Sequence[FileSet], show_bar: bool = True) -> list[tup
     """Return pairs of files of different splits with the same content; only files of the same length are read.
 
     Args:
-        splits: the files.
-        show_bar: whether a bar may be shown.
+        splits: the files of each split.
+        show_bar: whether to allow a progress bar.
     """
     lengths: dict[int, dict[int, list[Path]]] = defaultdict(lambda: defaultdict(list))
     for number, files in enumerate(splits):

@@ -1,4 +1,4 @@
-"""What is wrong or odd in a data set, found in one pass over all of its images before anybody trains."""
+"""Problems of a data set, found in one pass over all images before training."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ from ranet.images.inspection import Inspection
 from ranet.images.listing import describe_skipped
 from ranet.images.many import for_each
 
-#: Findings that must be mended, as sentences call them: training would stop, or accuracies mean nothing.
+#: Findings to repair, with their names in sentences: training would stop, or accuracies would be wrong.
 TO_MEND = {
     "unreadable": "unreadable images",
     "empty class": "empty classes",
     "missing class": "missing classes",
     "in another split": "images that are in another split, too",
 }
-#: Findings about single images that training can live with.
+#: Findings about single images that do not prevent training.
 ODD = ("16-bit", "palette", "CMYK", "other mode", "turned by EXIF", "transparent", "copy", "looks the same")
-FEW = 10  # images of a class in the first split
-UNEVEN = 10  # times as many images in the largest class as in the smallest
+FEW = 10  # a class of the first split with fewer images is a finding
+UNEVEN = 10  # ratio of the largest class to the smallest that is a finding
 
 
 class Finding(NamedTuple):
-    """Something to look at.
+    """A problem of an image or a class.
 
     Attributes:
-        path: of the image, or of the folder of a class; relative to the data set.
-        split: the folder that it is in, or the split of data without files.
-        class_name: its class.
+        path: path of the image, or of the folder of a class; relative to the data set.
+        split: folder of the image or class, or the split for data without files.
+        class_name: name of the class.
         finding: one of `TO_MEND`, `ODD`, "few images", "uneven classes" and "numbers sorted as text".
-        detail: what exactly.
+        detail: details of the finding.
     """
 
     path: str
@@ -49,15 +49,15 @@ class Finding(NamedTuple):
 
 @dataclass(frozen=True)
 class Part:
-    """One split of a data set, as it lies.
+    """One split of a data set as stored.
 
     Attributes:
-        name: such as "train".
-        classes: names of its classes, also of those without images.
-        names: a path, or another name, of each image, relative to the data set.
-        labels: the class of each image, as an index into the classes.
-        inspect: looks at the image of an index.
-        skipped: how many files of which kinds were passed over.
+        name: name of the split, such as "train".
+        classes: names of its classes, including those without images.
+        names: path, or another name, of each image, relative to the data set.
+        labels: class of each image, as an index into the classes.
+        inspect: function that inspects the image of an index.
+        skipped: number of skipped files of each kind.
     """
 
     name: str
@@ -75,11 +75,11 @@ class Part:
 
 @dataclass(frozen=True)
 class Health:
-    """What was found in a data set.
+    """The result of checking a data set.
 
     Attributes:
-        findings: everything to look at, by split.
-        rows: a table: (what, then a cell for each split), the first row is the heading.
+        findings: all findings, by split.
+        rows: a table with a name and a cell for each split in each row; the first row is the heading.
     """
 
     findings: list[Finding]
@@ -87,15 +87,15 @@ class Health:
 
     @property
     def to_mend(self) -> Counter[str]:
-        """How many findings of each kind must be mended."""
+        """The number of findings of each kind that must be repaired."""
         return Counter(each.finding for each in self.findings if each.finding in TO_MEND)
 
 
 def examine(parts: Sequence[Part]) -> Health:
-    """Look at all images of a data set, on all cores, and at its classes.
+    """Check all images of a data set, on all cores, and its classes.
 
     Args:
-        parts: its splits, that for training first.
+        parts: the splits, the training split first.
     """
     images = [(part, index) for part in parts for index in range(len(part.names))]
     seen = list(for_each(lambda each: each[0].inspect(each[1]), images, "Looking at images"))
@@ -113,7 +113,7 @@ def examine(parts: Sequence[Part]) -> Health:
 
 
 def numbers_sorted_as_text(classes: Sequence[str]) -> str | None:
-    """Return what follows, if the names of classes are numbers whose order as text is another; else None.
+    """Return a phrase if the class names are numbers that sort differently as strings; else None.
 
     Example:
         >>> numbers_sorted_as_text(["1", "10", "2"])
@@ -142,7 +142,7 @@ def _about_classes(parts: Sequence[Part]) -> Iterator[Finding]:
             where = f"{part.name}/{name}", part.name, name
             if name not in counts:
                 other = next(each.name for each in parts if name in each.classes)
-                yield Finding(*where, "missing class", f"the class is in {other} alone or has another name here")
+                yield Finding(*where, "missing class", f"the class is only in {other}, or has another name here")
             elif not counts[name]:
                 yield Finding(*where, "empty class", "no images")
             elif number == 0 and counts[name] < FEW:
@@ -157,7 +157,7 @@ def _about_classes(parts: Sequence[Part]) -> Iterator[Finding]:
 
 
 def _oddities(seen: Inspection) -> Iterator[tuple[str, str]]:
-    """What is to be said of an image: finding and detail."""
+    """Yield finding and detail for each problem of an image."""
     if seen.refused is not None:
         yield "unreadable", seen.refused
         return
@@ -170,7 +170,7 @@ def _oddities(seen: Inspection) -> Iterator[tuple[str, str]]:
 
 
 def _copies(images: Sequence[tuple[Part, int]], seen: Sequence[Inspection]) -> Iterator[Finding]:
-    """Copies with the same content, and images that look like an earlier one."""
+    """Yield copies with the same content, and images that look like an earlier one."""
     named = [(part.names[index], part.name, part.classes[part.labels[index]]) for part, index in images]
     looks = [each.looks for each in seen]
     for group in same_content(each.content for each in seen):

@@ -1,4 +1,4 @@
-"""The splits of a data set as they lie, for `health`, with nothing refused that is to be found there."""
+"""The splits of a data set as stored, for `health`; problems are not refused here, because `health` reports them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def parts_of(data: ImageData) -> list[Part]:
     """Return the splits of a data set; those of images in files are its folders train, val and test.
 
     Raises:
-        UserError: there is no training folder or no class in it, or a folder cannot be read.
+        UserError: if there is no training folder or no class in it, or a folder cannot be read.
     """
     if data.facts.in_memory:
         return [_in_memory(data, split) for split in SPLITS]

@@ -1,4 +1,4 @@
-"""Small images that live on the device: no workers, no copies, random crops of a whole batch at once."""
+"""A loader that keeps small images on the device: no workers, no copies, random crops of a whole batch at once."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from ranet.data.sets.sources import TensorSet
 class DeviceLoader(EpochLoader):
     """Batches from a uint8 tensor on the device.
 
-    The augmentation of a sample is a pure function of (seed, epoch, sample): it depends neither on the batch size nor
-    on the number of processes, and CPU and GPU draw alike.
+    The augmentation of a sample is a pure function of (seed, epoch, sample). It does not depend on the batch size or
+    the number of processes, and is the same on CPU and GPU.
 
     Args:
         samples: the images; moved to ``device`` once, here.
-        facts: says the normalisation, the padding and whether images are mirrored.
-        sampler: the order of each epoch; with a seed, images are augmented.
-        device: where the images live and the batches come out.
-        erasing: what is erased from training images; None is nothing.
+        facts: normalisation, padding and mirroring of the data set.
+        sampler: order of each epoch; with a seed, images are augmented.
+        device: device of the images and batches.
+        erasing: rectangles to erase from training images; None erases nothing.
     """
 
     def __init__(
@@ -47,10 +47,10 @@ class DeviceLoader(EpochLoader):
         draws = None if self.sampler.seed is None else self._draw()
         if not batches:
             return
-        # All indices of the epoch at once: a transfer per batch would make the CPU wait for the GPU each time.
+        # All indices of the epoch at once: with a transfer for each batch, the CPU would wait for the GPU.
         indices = torch.cat(batches).to(self.images.device)
         for batch in indices.split([len(batch) for batch in batches]):
-            images = self.images.index_select(0, batch)  # many times as fast as images[batch] on a CPU
+            images = self.images.index_select(0, batch)  # many times faster than images[batch] on a CPU
             if draws is not None:
                 top, left, flip = (draw[batch] for draw in draws)
                 images = crop_and_flip(images, top, left, flip, self._padding)
@@ -62,7 +62,7 @@ class DeviceLoader(EpochLoader):
         return self.facts.crop_padding
 
     def _draw(self) -> tuple[Tensor, Tensor, Tensor]:
-        """The window and the mirroring of every sample in this epoch: int64 (N,), int64 (N,), bool (N,)."""
+        """Return the window and the mirroring of every sample in this epoch: int64 (N,), int64 (N,), bool (N,)."""
         generator, count = self.sampler.generator("augmentation"), len(self.labels)
         top, left = torch.randint(2 * self._padding + 1, (2, count), generator=generator).to(self.images.device)
         flip = torch.randint(2 if self.facts.flip else 1, (count,), generator=generator).to(self.images.device)

@@ -1,4 +1,4 @@
-"""Rectangles that are erased from training images: random erasing and cutout, for a whole epoch and a whole batch."""
+"""Rectangles to erase from training images: random erasing and cutout, drawn for a whole epoch."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ _ATTEMPTS = 10
 
 @dataclass(frozen=True)
 class Erasing:
-    """Which rectangles are erased from each training image, all drawn for an epoch at once.
+    """The rectangles to erase from each training image, drawn for a whole epoch at once.
 
     Random erasing (Zhong et al., AAAI 2020) erases one rectangle from some of the images: its area is uniform from 2 %
     to 33 % of the image, its height over its width log-uniform from 0.3 to 3.3, and it lies within the image. Shapes
     that do not fit are drawn again, ten times at most, as in torchvision's ``RandomErasing``. Cutout (DeVries & Taylor,
-    2017) erases from every image a square around a pixel chosen uniformly; what is outside of the image is cut off.
+    2017) erases a square around a uniformly chosen pixel from every image; parts outside the image are cut off.
 
     Args:
-        probability: the probability with which random erasing erases a rectangle of an image; 0 is off.
-        cutout: the side in pixels of the square; 0 is off.
+        probability: probability that random erasing erases a rectangle of an image; 0 is off.
+        cutout: side in pixels of cutout's square; 0 is off.
         image_size: the side in pixels of the images.
 
     Raises:
@@ -45,7 +45,7 @@ class Erasing:
         whole = isinstance(self.cutout, int) and not isinstance(self.cutout, bool)
         if not whole or not 0 <= self.cutout <= self.image_size:
             raise UserError(
-                f"cutout={self.cutout} must be a whole number of pixels from 0 to {self.image_size}, "
+                f"cutout={self.cutout} must be an integer number of pixels from 0 to {self.image_size}, "
                 "the side of the images."
             )
 
@@ -69,11 +69,11 @@ class Erasing:
         return torch.stack(kinds, dim=1) if kinds else torch.zeros(count, 0, 4, dtype=torch.int64)
 
     def _draw_random(self, count: int, generator: torch.Generator) -> Tensor:
-        """The rectangles of random erasing, (count, 4)."""
+        """Return the rectangles of random erasing, (count, 4)."""
         size, boxes = self.image_size, torch.zeros(count, 4, dtype=torch.int64)
 
         def uniform(number: int) -> Tensor:
-            # In double precision, so that the rounding below does not depend on how a processor takes roots.
+            # Double precision, so that the rounding below does not depend on the processor's square root.
             return torch.rand(number, generator=generator, dtype=torch.float64)
 
         waiting = (uniform(count) < self.probability).nonzero().squeeze(1)
@@ -89,7 +89,7 @@ class Erasing:
         return boxes
 
     def _draw_squares(self, count: int, generator: torch.Generator) -> Tensor:
-        """The squares of cutout, (count, 4)."""
+        """Return the squares of cutout, (count, 4)."""
         begin = torch.randint(self.image_size, (count, 2), generator=generator) - self.cutout // 2
         return torch.cat([begin, begin + self.cutout], dim=1).clamp(0, self.image_size)
 
@@ -99,7 +99,7 @@ def erase(images: Tensor, boxes: Tensor) -> Tensor:
 
     Args:
         images: float (B, C, H, W), normalised; changed in place.
-        boxes: int64 (B, R, 4), as :meth:`Erasing.draw` gives them, on the device of the images.
+        boxes: int64 (B, R, 4), from :meth:`Erasing.draw`, on the device of the images.
 
     Returns:
         The images.

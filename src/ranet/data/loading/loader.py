@@ -1,4 +1,4 @@
-"""What both loaders share: epochs that can be entered anywhere."""
+"""The base class of the loaders: an epoch can be resumed at any batch."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ Batch = tuple[Tensor, Tensor]
 class EpochLoader(ABC):
     """An iterable of the batches of one epoch: (float32 (B, 3, H, W) normalised, int64 (B,)), on the device.
 
-    It is no ``torch.utils.data.DataLoader``, so Lightning leaves its order alone; Lightning finds ``sampler.set_epoch``
-    and, for runs that go on in the middle of an epoch, :meth:`state_dict`.
+    It is not a ``torch.utils.data.DataLoader``, so Lightning does not change its order. Lightning finds
+    ``sampler.set_epoch`` and, for runs resumed within an epoch, :meth:`state_dict`.
 
     Args:
-        sampler: the order of each epoch; with a seed, images are augmented.
-        device: where the batches come out.
-        erasing: what is erased from training images after they were normalised, on their device and alike in all
-            loaders; None is nothing.
+        sampler: order of each epoch; with a seed, images are augmented.
+        device: device of the batches.
+        erasing: rectangles to erase from training images after normalisation, on the device, in the same way in all
+            loaders; None erases nothing.
     """
 
     def __init__(self, sampler: EpochSampler, device: torch.device, erasing: Erasing | None = None) -> None:
         self.sampler = sampler
         self.device = device
         self.erasing = erasing
-        self.batch_sampler = None  # Lightning reads it beside the sampler when it asks whether the order is shuffled
+        self.batch_sampler = None  # Lightning reads it when it checks whether the order is shuffled
         self._given = 0
         self._skip = 0
 
@@ -40,10 +40,10 @@ class EpochLoader(ABC):
         return len(self.sampler)
 
     def __iter__(self) -> Iterator[Batch]:
-        """Go through the epoch that the sampler is set to.
+        """Yield the batches of the sampler's epoch.
 
-        A generator on purpose: Lightning asks for the first iterator before it sets the epoch, and nothing may be drawn
-        until the first batch is taken.
+        This must be a generator: Lightning makes the first iterator before it sets the epoch, so nothing may be drawn
+        before the first batch is taken.
         """
         self._given, self._skip = self._skip, 0
         batches = self.sampler.batches()[self._given :]
@@ -52,12 +52,12 @@ class EpochLoader(ABC):
             yield batch
 
     def _erased(self, loaded: Iterator[Batch], batches: list[Tensor]) -> Iterator[Batch]:
-        """The loaded batches with their rectangles erased: a pure function of (seed, epoch, sample)."""
+        """Yield the loaded batches with their rectangles erased, a pure function of (seed, epoch, sample)."""
         if self.erasing is None or not batches:
             yield from loaded
             return
-        # Draws of their own, so that crops and flips are the same with and without them. All rectangles of the epoch
-        # at once: a transfer per batch would make the CPU wait for the GPU each time.
+        # A separate generator, so that crops and flips are the same with and without erasing. All rectangles of the
+        # epoch at once: with a transfer for each batch, the CPU would wait for the GPU.
         drawn = self.erasing.draw(self.sampler.count, self.sampler.generator("erasing"))
         boxes = drawn[torch.cat(batches)].to(self.device).split([len(batch) for batch in batches])
         for (images, labels), erased in zip(loaded, boxes, strict=True):
@@ -65,12 +65,12 @@ class EpochLoader(ABC):
 
     @abstractmethod
     def _load(self, batches: list[Tensor]) -> Iterator[Batch]:
-        """The samples at each of the ``batches`` of indices."""
+        """Yield the samples of each batch of indices."""
 
     def state_dict(self) -> dict[str, Any]:
-        """How many batches of the epoch were given out; 0 after the last one."""
+        """Return how many batches of the epoch were yielded; 0 after the last one."""
         return {"given": self._given % max(1, len(self))}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Begin the next iteration where ``state`` was taken."""
+        """Start the next iteration at the batch after ``state``."""
         self._skip = state["given"]

@@ -1,4 +1,4 @@
-"""Who sees which samples when: a pure function of (seed, epoch, rank, number of processes)."""
+"""The samples of each batch, as a pure function of (seed, epoch, rank, number of processes)."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from ranet.data.sets.splits import derived_generator
 
 
 def training_batches(order: Tensor, batch_size: int, rank: int, world_size: int) -> list[Tensor]:
-    """The batches of one process out of the order of an epoch.
+    """Return the training batches of one process from the order of an epoch.
 
-    Process r takes the samples r, r + W, r + 2W, ... of the order. So the b-th batches of all W processes, of
-    ``batch_size`` samples each, together are the b-th batch that one process with ``W * batch_size`` would have had,
-    and averaging their gradients gives its gradient. The order is first filled up to a multiple of W with its own
-    beginning, because all processes must take the same number of steps.
+    Process r takes the samples r, r + W, r + 2W, ... of the order. So batch b of all W processes, with ``batch_size``
+    samples each, is together batch b of one process with ``W * batch_size``, and the mean of their gradients is its
+    gradient. The order is first extended to a multiple of W with its own beginning, because all processes must take the
+    same number of steps.
 
-    A last batch of a single sample is left out: batch normalisation has no variance to learn from it. An order that
-    is one sample altogether is kept.
+    A last batch of one sample is dropped, because batch normalisation cannot estimate a variance from it, unless it is
+    the only batch.
 
     Args:
         order: int64 (N,), the samples in the order of the epoch.
-        batch_size: the samples per batch and process.
-        rank: this process, 0 to ``world_size - 1``.
-        world_size: the number of processes.
+        batch_size: samples in a batch of each process.
+        rank: index of this process, 0 to ``world_size - 1``.
+        world_size: number of processes.
 
     Example:
         >>> training_batches(torch.arange(8), batch_size=2, rank=1, world_size=2)
@@ -39,17 +39,17 @@ def training_batches(order: Tensor, batch_size: int, rank: int, world_size: int)
 
 
 def evaluation_batches(count: int, batch_size: int, rank: int, world_size: int) -> list[Tensor]:
-    """The batches of one process out of ``range(count)``, in order.
+    """Return the evaluation batches of one process from ``range(count)``, in order.
 
-    Process r takes the samples r, r + W, r + 2W, ...: no sample twice, none left out, so that metrics gathered from
-    all processes are those of the set. All processes get the same number of batches (some networks exchange buffers at
-    every batch), for which a process with one sample less halves its last batch where need be.
+    Process r takes the samples r, r + W, r + 2W, ...: every sample once, so that metrics over all processes are those
+    of the set. All processes get the same number of batches (some networks exchange buffers at every batch). For this,
+    a process with one sample less halves its last batch if necessary.
 
     Args:
-        count: the number of samples N.
-        batch_size: the most samples per batch and process; at least 2 where there are several processes.
-        rank: this process, 0 to ``world_size - 1``.
-        world_size: the number of processes, at most N.
+        count: number of samples N.
+        batch_size: most samples in a batch of each process; at least 2 with several processes.
+        rank: index of this process, 0 to ``world_size - 1``.
+        world_size: number of processes, at most N.
 
     Example:
         >>> evaluation_batches(5, batch_size=2, rank=0, world_size=2)
@@ -68,11 +68,11 @@ class EpochSampler:
     """The batches of each epoch, as indices; Lightning sets the epoch by :meth:`set_epoch`.
 
     Args:
-        count: the number of samples in the set, N.
-        batch_size: the samples per batch and process.
-        seed: the seed of order and augmentation; None for evaluation, which goes through the set in order.
-        rank: this process.
-        world_size: the number of processes.
+        count: number of samples in the set, N.
+        batch_size: samples in a batch of each process.
+        seed: seed of order and augmentation; None for evaluation, in the order of the set.
+        rank: index of this process.
+        world_size: number of processes.
     """
 
     def __init__(self, count: int, batch_size: int, seed: int | None, rank: int = 0, world_size: int = 1) -> None:
@@ -84,16 +84,16 @@ class EpochSampler:
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch that the next iteration goes through."""
+        """Set the epoch of the next iteration."""
         self.epoch = epoch
 
     def generator(self, purpose: str) -> torch.Generator:
-        """A generator for random draws of this epoch; the same in all processes, and another for each purpose."""
+        """Return a generator for random draws of this epoch: the same in all processes, different for each purpose."""
         assert self.seed is not None, "evaluation draws nothing"
         return derived_generator(purpose, self.seed, self.epoch)
 
     def batches(self) -> list[Tensor]:
-        """The batches of this process in the present epoch, int64 (B,) each."""
+        """Return the batches of this process in the current epoch, int64 (B,) each."""
         if self.seed is None:
             return evaluation_batches(self.count, self.batch_size, self.rank, self.world_size)
         order = torch.randperm(self.count, generator=self.generator("order"))

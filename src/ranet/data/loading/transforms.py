@@ -1,8 +1,7 @@
-"""What happens to an image on its way to the network: geometry on uint8, then normalisation.
+"""Transforms of images for the network: geometry on uint8, then normalisation.
 
 The geometry of single images is torchvision's; :func:`crop_and_flip` is the same geometry for a batch of small images
-on their device. Normalisation comes last and is shared by all loaders, so that only bytes travel from workers to the
-device.
+on their device. Normalisation comes last, on the device, in all loaders, so that workers send only bytes.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ def training_geometry(facts: Facts, image_size: int) -> v2.Transform:
     """The published random augmentation, from a PIL image or uint8 tensor to uint8 (3, image_size, image_size)."""
     steps: list[v2.Transform] = [v2.ToImage()]
     if facts.crop_padding is None:
-        # The crop comes before the conversion: only what remains of the image is then converted.
+        # The crop comes before the conversion, so that only the cropped part is converted.
         steps.insert(0, v2.RandomResizedCrop(image_size, antialias=True))
     else:
         steps.append(v2.RandomCrop(image_size, padding=facts.crop_padding))
@@ -30,7 +29,7 @@ def training_geometry(facts: Facts, image_size: int) -> v2.Transform:
 
 
 def resized(image_size: int) -> int:
-    """The short side before the central crop: the papers evaluate ImageNet on the central 224 pixels of 256.
+    """Return the short side before the central crop: the papers evaluate ImageNet on the central 224 pixels of 256.
 
     Example:
         >>> resized(224), resized(128)
@@ -48,7 +47,7 @@ def evaluation_geometry(facts: Facts, image_size: int) -> v2.Transform:
 
 
 def any_size_geometry(facts: Facts, image_size: int) -> v2.Transform:
-    """The evaluation geometry for images of any size, also where the data set's own are all of one size.
+    """Return the evaluation geometry for images of any size, also where the data set's own are all of one size.
 
     Such sets are evaluated as stored. An image of another size then has its short side resized to ``image_size`` and
     the central square cut out; one of the set's own size stays as it is, bit by bit.
@@ -60,7 +59,7 @@ def any_size_geometry(facts: Facts, image_size: int) -> v2.Transform:
 
 
 def describe_evaluation(facts: Facts, image_size: int) -> str:
-    """The evaluation transform in one line that changes whenever it does."""
+    """Return a one-line description of the evaluation transform that changes with the transform."""
     seen = "as stored"
     if facts.crop_padding is None:
         seen = f"{DECODING}; resize {resized(image_size)} bilinear with antialiasing, center crop {image_size}"
@@ -82,7 +81,7 @@ class Normalise:
     """
 
     def __init__(self, mean: RGB, std: RGB, device: torch.device | None = None) -> None:
-        # In double precision here, and once, so that a batch costs one product and one difference.
+        # Computed once, in double precision, so that a batch costs one product and one difference.
         m, s = (torch.tensor(value, dtype=torch.float64).view(3, 1, 1) for value in (mean, std))
         self.scale = (1 / (255 * s)).to(device, torch.float32)
         self.shift = (m / s).to(device, torch.float32)
@@ -109,7 +108,7 @@ def crop_and_flip(images: Tensor, top: Tensor, left: Tensor, flip: Tensor, paddi
     batch, channels, height, width = images.shape
     padded = F.pad(images, [padding] * 4)
     row, column = (torch.arange(length, device=images.device) for length in (height, width))
-    # Where each pixel of the window lies in its padded image, as one number: crop and mirror are a single gather.
+    # The position of each pixel of the window in its padded image, so that crop and mirror are a single gather.
     y = row + top.unsqueeze(1)
     x = torch.where(flip.unsqueeze(1), width - 1 - column, column) + left.unsqueeze(1)
     position = (y.unsqueeze(2) * padded.shape[-1] + x.unsqueeze(1)).view(batch, 1, -1).expand(-1, channels, -1)

@@ -29,7 +29,7 @@ _MOST_WORKERS = 8
 
 
 def default_workers(processes: int = 1) -> int:
-    """One worker for each core that this process may use, shared among so many training processes; 8 at most."""
+    """Return one worker for each core that this process may use, divided by the training processes; 8 at most."""
     cores = available_cores()
     return min(_MOST_WORKERS, max(1, cores // processes))
 
@@ -37,12 +37,12 @@ def default_workers(processes: int = 1) -> int:
 class Transformed(Dataset[tuple[Tensor, int] | UserError]):
     """Samples by (index, seed), as uint8 (3, H, W) and label.
 
-    The random transform of a sample depends on its seed alone: not on the worker that draws it, nor on what was drawn
-    before. The global random state stays as it was.
+    The random transform of a sample depends only on its seed, not on the worker or on earlier draws. The global random
+    state does not change.
 
     Args:
         samples: the images.
-        geometry: what happens to each; from :mod:`ranet.data.loading.transforms`.
+        geometry: transform of each image; from :mod:`ranet.data.loading.transforms`.
     """
 
     def __init__(self, samples: TensorSet | FileSet, geometry: v2.Transform) -> None:
@@ -53,7 +53,7 @@ class Transformed(Dataset[tuple[Tensor, int] | UserError]):
         return len(self.samples)
 
     def __getitem__(self, draw: Draw) -> tuple[Tensor, int] | UserError:
-        """One sample; an image that cannot be read gives the error as a value, to be raised out of the worker."""
+        """Return one sample, or the error of an image that cannot be read, to be raised outside the worker."""
         index, seed = draw
         try:
             return self.image(index, seed), int(self.samples.labels[index])
@@ -68,7 +68,7 @@ class Transformed(Dataset[tuple[Tensor, int] | UserError]):
         """
         stored = self.samples.images[index] if isinstance(self.samples, TensorSet) else _open(self.samples.path(index))
         with torch.random.fork_rng(devices=[]):
-            # Not torch.manual_seed, which would also set the seeds of the GPUs.
+            # Not torch.manual_seed, which also sets the seeds of the GPUs.
             torch.default_generator.manual_seed(seed)
             return self.geometry(stored)
 
@@ -81,9 +81,9 @@ def _open(path: Path) -> Image.Image:
 
 
 def _collate(items: list[tuple[Tensor, int] | UserError]) -> tuple[list[Tensor], list[UserError]]:
-    """The images and labels of a batch, if there are any, and the errors of the images that cannot be read.
+    """Return the images and labels of a batch, if there are any, and the errors of the images that cannot be read.
 
-    As values: raised in a worker they would reach the user as a traceback of several pages.
+    Errors are returned, because an error raised in a worker reaches the user as a traceback of several pages.
     """
     errors = [item for item in items if isinstance(item, UserError)]
     read = [item for item in items if not isinstance(item, UserError)]
@@ -91,19 +91,18 @@ def _collate(items: list[tuple[Tensor, int] | UserError]) -> tuple[list[Tensor],
 
 
 class WorkerLoader(EpochLoader):
-    """Batches that workers prepare; they are normalised on the device, so that only bytes travel.
+    """A loader whose workers prepare batches of bytes, which are normalised on the device.
 
     Args:
         samples: the images.
-        facts: says the augmentation and the normalisation.
+        facts: augmentation and normalisation of the data set.
         image_size: the side in pixels of the images that come out.
-        sampler: the order of each epoch; with a seed, images are augmented.
-        device: where the batches come out.
-        num_workers: the worker processes; 0 reads in this one.
-        erasing: what is erased from training images, on the device; None is nothing.
-        geometry: what happens to each image; None is what is published for the data set.
-        left_out: where the errors of images that cannot be read go, which are then left out of their batches; None
-            raises the first.
+        sampler: order of each epoch; with a seed, images are augmented.
+        device: device of the batches.
+        num_workers: number of worker processes; 0 reads in this process.
+        erasing: rectangles to erase from training images, on the device; None erases nothing.
+        geometry: transform of each image; None is the published one of the data set.
+        left_out: list for the errors of images that cannot be read, which are then left out; None raises the first.
     """
 
     def __init__(
@@ -135,7 +134,7 @@ class WorkerLoader(EpochLoader):
             num_workers=self.num_workers,
             collate_fn=_collate,
             pin_memory=self.device.type == "cuda",
-            # Workers must not draw their seeds from the global random state: that would change what follows.
+            # Workers must not draw their seeds from the global random state: that would change later draws.
             generator=torch.Generator(),
         )
         for batch, errors in loader:

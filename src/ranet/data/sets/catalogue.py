@@ -1,4 +1,4 @@
-"""What is published about each data set: its size, its statistics, its augmentation and how much is held out."""
+"""Published facts about each data set: image size, statistics, augmentation and number of held-out images."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ class Facts:
         mean: the mean of each channel, of pixel values in [0, 1].
         std: the standard deviation of each channel, likewise.
         validation_size: how many training images are held out (an integer) or which share of them (a float in (0, 1)).
-        num_classes: the number of classes; None where the folder says it.
-        class_names: the name of each class in the order of the labels; None where the folder says it.
+        num_classes: number of classes; None if it follows from the folder.
+        class_names: name of each class in the order of the labels; None if it follows from the folder.
         crop_padding: the zero padding in pixels before the random crop; None for sets of images of any size, which are
             cropped and resized instead.
         flip: whether training images are mirrored with probability 1/2.
@@ -78,7 +78,7 @@ CATALOGUE: dict[str, Facts] = {
     "imagenet": Facts(image_size=224, mean=_IMAGENET_MEAN, std=_IMAGENET_STD, validation_size=50_000, num_classes=1000),
     "imagefolder": Facts(image_size=224, mean=_IMAGENET_MEAN, std=_IMAGENET_STD, validation_size=0.1),
     # Mean and standard deviation of the training canvases that the default options and split seed 0 give; a test
-    # measures them again. A mirrored digit is no digit, so there is no flip.
+    # measures them again. A mirrored digit is not a digit, so there is no flip.
     "digits": Facts(
         image_size=32,
         mean=(0.160, 0.160, 0.160),

@@ -1,8 +1,8 @@
-"""The embedded data set: real handwritten digits of random size among fragments of other digits.
+"""The built-in data set: real handwritten digits of random size among fragments of other digits.
 
 The digits are the 1,797 of scikit-learn (Alpaydin and Kaynak, "Optical Recognition of Handwritten Digits", UCI, 1998;
 8x8 pixels, values 0 to 16). Each is placed on a canvas at a random size and position. Small digits among clutter are
-hard and large ones easy, which is what an early-exit network is for, and the size is kept with each sample.
+hard and large ones easy, so early exits can help. The size is stored with each sample.
 
 All arithmetic is on integers, so the canvases are the same bits on every machine.
 """
@@ -27,7 +27,7 @@ _LEVELS = 64  # interpolation weights are multiples of 1/64
 
 @dataclass(frozen=True)
 class DigitOptions:
-    """How digits are placed.
+    """The options of placing digits.
 
     Args:
         canvas: the side of the canvas in pixels.
@@ -50,7 +50,7 @@ class DigitOptions:
     def __post_init__(self) -> None:
         for option, value in vars(self).items():
             if not isinstance(value, int):
-                raise UserError(f"data.{option}={value} must be a whole number.")
+                raise UserError(f"data.{option}={value} must be an integer.")
         if not 4 <= self.min_size <= self.max_size <= self.canvas:
             raise UserError(
                 f"data.min_size={self.min_size} and data.max_size={self.max_size} do not fit: "
@@ -97,10 +97,10 @@ def draw_canvases(
     """Place each of n digits ``copies`` times.
 
     Args:
-        digits: float64 (n, 8, 8) of whole numbers 0 to 16.
-        copies: how often each is placed; copy c of digit i is canvas ``c * n + i``.
-        options: how digits are placed.
-        generator: for all draws.
+        digits: float64 (n, 8, 8), integers 0 to 16.
+        copies: number of canvases of each digit; copy c of digit i is canvas ``c * n + i``.
+        options: options of the placement.
+        generator: generator of all draws.
 
     Returns:
         uint8 (copies * n, 3, canvas, canvas) and the sizes in pixels, int64 (copies * n,).
@@ -108,12 +108,12 @@ def draw_canvases(
     count, number, canvas = len(digits), len(digits) * copies, options.canvas
 
     def uniform(low: int | Tensor, high: int | Tensor) -> Tensor:
-        """One whole number per canvas from low to high, both included."""
+        """Draw one integer for each canvas, from low to high inclusive."""
         fraction = torch.randint(2**31, (number,), generator=generator)
         return low + ((high - low + 1) * fraction >> 31)
 
     def ink(chosen: Tensor) -> Tensor:
-        """The chosen digits with full ink at a random grey from 128 to 255, in sixteenths: (number, 8, 8)."""
+        """Return the chosen digits with full ink at a random grey from 128 to 255, in sixteenths: (number, 8, 8)."""
         return digits[chosen] * uniform(128, 255).view(-1, 1, 1)
 
     sizes = uniform(options.min_size, options.max_size)
@@ -130,14 +130,14 @@ def draw_canvases(
     square = (rows.sum(2) > 0).unsqueeze(2) & (columns.sum(2) > 0).unsqueeze(1)
     scene = torch.where(square, _draw(ink(which), rows, columns), scene)
     grey = scene.div(_FULL_INK * _LEVELS**2, rounding_mode="floor").to(torch.int16)
-    # The difference of two uniform draws: noise of whole numbers with a peak at zero.
+    # The difference of two uniform draws: integer noise with a peak at zero.
     draws = torch.randint(options.noise + 1, (2, number, canvas, canvas), generator=generator, dtype=torch.int16)
     grey = (grey + draws[0] - draws[1]).clamp(0, 255).to(torch.uint8)
     return grey.unsqueeze(1).repeat(1, 3, 1, 1), sizes
 
 
 def _window(uniform: Callable[[int | Tensor, int | Tensor], Tensor], size: Tensor, canvas: int) -> Tensor:
-    """Along one direction, the weights of a random half of a digit of the given size, somewhere on the canvas."""
+    """Return the weights, along one direction, of a random half of a digit of this size, anywhere on the canvas."""
     length = size // 2
     start = uniform(0, canvas - length)
     weights = _weights(start - uniform(0, size - length), size, canvas)
@@ -148,26 +148,26 @@ def _window(uniform: Callable[[int | Tensor, int | Tensor], Tensor], size: Tenso
 def _draw(digits: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     """Scale and place digits by one small matrix for the rows and one for the columns: float32 (n, canvas, canvas).
 
-    Whole numbers up to 16 * 255 * 64 * 64 < 2^24 are exact in float32, in whatever order they are added; only the
-    product is taken in float64, because processors may be told to multiply float32 in less than its precision.
+    Integers up to 16 * 255 * 64 * 64 < 2^24 are exact in float32, in any order of addition. Only the product is in
+    float64, because processors can be set to multiply float32 with reduced precision.
     """
     return (rows @ digits @ columns.transpose(1, 2)).float()
 
 
 def _weights(start: Tensor, size: Tensor, canvas: int) -> Tensor:
-    """Bilinear scaling along one direction: the weights in 64ths of the 8 source pixels in each canvas pixel.
+    """Return the weights, in 64ths, of the 8 source pixels in each canvas pixel for bilinear scaling in one direction.
 
     Args:
-        start: int64 (n,), where the scaled digit begins on the canvas, in pixels; what lies outside is cut off.
-        size: int64 (n,), its side in pixels.
-        canvas: the side of the canvas in pixels.
+        start: int64 (n,), first pixel of the scaled digit on the canvas; parts outside are cut off.
+        size: int64 (n,), side of the digit in pixels.
+        canvas: side of the canvas in pixels.
 
     Returns:
-        float64 (n, canvas, 8) of whole numbers; each row adds up to 64 inside the digit's square and to 0 outside.
+        float64 (n, canvas, 8), integers; each row adds up to 64 inside the digit's square and to 0 outside.
     """
     size = size.view(-1, 1, 1).double()
     pixel = torch.arange(canvas).view(1, -1, 1) - start.view(-1, 1, 1)
-    # The middle of a canvas pixel, counted between the middles of the source pixels; the outermost are prolonged.
+    # The centre of a canvas pixel in units of source pixels; beyond the outermost centres their values continue.
     place = ((pixel + 0.5) * _SIDE / size - 0.5).clamp(0, _SIDE - 1)
     weight = (1 - (place - torch.arange(_SIDE)).abs()).clamp(min=0)
     return (weight * _LEVELS).round().where((pixel >= 0) & (pixel < size), 0)

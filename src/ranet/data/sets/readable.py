@@ -1,4 +1,4 @@
-"""What becomes of image files of a data set that cannot be read: the command stops, or they are left out."""
+"""Image files of a data set that cannot be read: the command stops, or they are left out."""
 
 from __future__ import annotations
 
@@ -22,11 +22,12 @@ def readable(files: FileSet, on_bad: OnBad) -> FileSet:
     """Return the files that can be read as images.
 
     Args:
-        files: of a folder of classes.
-        on_bad: "stop" raises an error that names the others, "skip" logs how many there are and leaves them out.
+        files: the files of a folder of classes.
+        on_bad: for files that cannot be read, "stop" raises an error that names them; "skip" logs their number and
+            leaves them out.
 
     Raises:
-        UserError: some cannot be read and ``on_bad`` is "stop", or none can.
+        UserError: if some files cannot be read and ``on_bad`` is "stop", or none can be read.
     """
     names = files.names()
     refused = find_unreadable(files.folder, names, show_bar=getattr(rank_zero_only, "rank", 0) == 0)

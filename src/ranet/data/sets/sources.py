@@ -1,4 +1,4 @@
-"""Images as they come from the disk: CIFAR's batch files and folders of classes, with errors that say what to do."""
+"""Images from the disk: CIFAR's batch files and folders of classes."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class TensorSet:
     Args:
         images: uint8 (N, 3, H, W).
         labels: int64 (N,).
-        sizes: int64 (N,), the size in pixels of the object in each image, where it is known.
+        sizes: int64 (N,), the size in pixels of the object in each image, if known.
     """
 
     images: Tensor
@@ -41,18 +41,18 @@ class TensorSet:
         return len(self.labels)
 
     def subset(self, indices: Tensor) -> TensorSet:
-        """The samples at ``indices``, copied."""
+        """Return the samples at ``indices``, copied."""
         sizes = None if self.sizes is None else self.sizes[indices]
         return TensorSet(self.images[indices], self.labels[indices], sizes)
 
     def digest(self) -> str:
-        """The sha256 of pixels and labels."""
+        """Return the sha256 of pixels and labels."""
         digest = hashlib.sha256(self.labels.numpy().tobytes())
         digest.update(self.images.contiguous().numpy().data)
         return digest.hexdigest()
 
     def touched(self) -> str:
-        """Nothing: all of the content is in the digest."""
+        """Return an empty str: the digest covers all content."""
         return ""
 
 
@@ -62,8 +62,8 @@ class FileSet:
 
     Args:
         folder: the folder that holds one folder per class.
-        paths: the files, relative to ``folder``, encoded by the file system's rules. One array and not a million
-            strings, because worker processes copy every string that they touch.
+        paths: the files, relative to ``folder``, encoded by the file system's rules; one array instead of a million
+            strings, because worker processes copy every string that they use.
         labels: int64 (N,).
     """
 
@@ -75,26 +75,26 @@ class FileSet:
         return len(self.labels)
 
     def path(self, index: int) -> Path:
-        """The file of one sample."""
+        """Return the file of one sample."""
         return self.folder / os.fsdecode(self.paths[index])
 
     def names(self) -> tuple[str, ...]:
-        """The paths relative to ``folder``, which tell the samples apart."""
+        """Return the paths relative to ``folder``, which identify the samples."""
         return tuple(map(os.fsdecode, self.paths.tolist()))
 
     def subset(self, indices: Tensor) -> FileSet:
-        """The samples at ``indices``."""
+        """Return the samples at ``indices``."""
         return FileSet(self.folder, self.paths[indices.numpy()], self.labels[indices])
 
     def digest(self) -> str:
-        """The sha256 of relative paths, file lengths and labels: the same wherever the folder lies."""
+        """Return the sha256 of relative paths, file lengths and labels; it does not depend on the folder."""
         digest = hashlib.sha256(self.labels.numpy().tobytes())
         for index, path in enumerate(self.paths.tolist()):
             digest.update(b"%s\0%d\0" % (path, self.path(index).stat().st_size))
         return digest.hexdigest()
 
     def touched(self) -> str:
-        """The sha256 of the times at which the files were last changed: other content of the same length shows."""
+        """Return the sha256 of the files' modification times, which shows new content of the same length."""
         digest = hashlib.sha256()
         for index in range(len(self)):
             digest.update(b"%d\0" % self.path(index).stat().st_mtime_ns)
@@ -107,10 +107,10 @@ _CIFAR = {"cifar10": CIFAR10, "cifar100": CIFAR100}
 
 
 def download_cifar(name: str, root: Path) -> None:
-    """Fetch and unpack the official archive of ``cifar10`` or ``cifar100`` into ``root``, unless it is there.
+    """Download and unpack the official archive of ``cifar10`` or ``cifar100`` into ``root``, if it is missing.
 
     Raises:
-        UserError: the download failed.
+        UserError: if the download fails.
     """
     try:
         _CIFAR[name](root, download=True)
@@ -122,14 +122,14 @@ def download_cifar(name: str, root: Path) -> None:
 
 
 def load_cifar(name: str, root: Path) -> tuple[TensorSet, TensorSet]:
-    """CIFAR-10 or CIFAR-100 (Krizhevsky, 2009): 50,000 training and 10,000 test images.
+    """Load CIFAR-10 or CIFAR-100 (Krizhevsky, 2009): 50,000 training and 10,000 test images.
 
     Args:
         name: ``cifar10`` or ``cifar100``.
         root: the folder that holds ``cifar-10-batches-py`` or ``cifar-100-python``.
 
     Raises:
-        UserError: files are missing or are not the official ones.
+        UserError: if files are missing or are not the official ones.
     """
     kind = _CIFAR[name]
     folder = root / kind.base_folder
@@ -149,7 +149,7 @@ def _read_cifar(folder: Path, files: list[list[str]]) -> TensorSet:
         if hashlib.md5(content, usedforsecurity=False).hexdigest() != md5:
             state = "is missing" if not content else "is damaged (its md5 is wrong)"
             raise UserError(f"{path.absolute()} {state}; fetch the data set anew with data.download=true.")
-        # Unpickling can run code, but this content has just been found to be the official one.
+        # Unpickling can run code, but the md5 shows that this is the official file.
         batch = pickle.loads(content, encoding="latin1")
         images.append(torch.from_numpy(batch["data"]).view(-1, 3, 32, 32))
         labels += batch["labels"] if "labels" in batch else batch["fine_labels"]
@@ -157,10 +157,10 @@ def _read_cifar(folder: Path, files: list[list[str]]) -> TensorSet:
 
 
 def list_classes(folder: Path) -> list[str]:
-    """The classes of a folder of classes, which are the names of its folders, sorted.
+    """Return the classes of a folder: the names of its subfolders, sorted.
 
     Raises:
-        UserError: the folder is missing or holds no folder.
+        UserError: if the folder is missing or has no subfolders.
     """
     if not folder.is_dir():
         raise UserError(
@@ -174,20 +174,20 @@ def list_classes(folder: Path) -> list[str]:
 
 
 def list_images(folder: Path, classes: list[str]) -> FileSet:
-    """The image files of a folder of classes, sorted by class and by path.
+    """Return the image files of a folder of classes, sorted by class and by path.
 
     Args:
         folder: the folder that holds one folder per class, for instance ``root/train``.
         classes: the classes that it must have; their order gives the labels.
 
     Raises:
-        UserError: the folder is missing, has other classes, or has a class without images.
+        UserError: if the folder is missing, has other classes, or has a class without images.
     """
     here = list_classes(folder)
     if set(here) != set(classes):
         odd = sorted(set(here) ^ set(classes))
         raise UserError(
-            f"{folder.absolute()} and the train folder beside it must have the same classes, but differ in "
+            f"{folder.absolute()} and the train folder next to it must have the same classes, but differ in "
             f"{len(odd)}: {', '.join(odd[:5])}{', ...' if len(odd) > 5 else ''}."
         )
     paths: list[bytes] = []
@@ -205,16 +205,16 @@ def list_images(folder: Path, classes: list[str]) -> FileSet:
 
 
 def say_skipped(folder: Path, skipped: Counter[str]) -> None:
-    """Log what was passed over below a folder, if there is anything."""
+    """Log the files that were skipped below a folder, if there are any."""
     if skipped:
         rank_zero_only(log.info)("Skipped in %s: %s.", folder, describe_skipped(skipped))
 
 
 def image_files(folder: Path, name: str = ".") -> tuple[list[bytes], Counter[str]]:
-    """All image files below ``folder / name``, relative to ``folder``, sorted, and what was passed over there.
+    """Return all image files below ``folder / name``, relative to ``folder``, sorted, and the counts of skipped files.
 
     Raises:
-        UserError: a folder cannot be read, and its images would be missing.
+        UserError: if a folder cannot be read, because its images would be missing.
     """
     found = find_images(folder / name)
     if found.unreadable:

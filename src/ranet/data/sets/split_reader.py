@@ -1,4 +1,4 @@
-"""The splits of a data set: each read when it is first used, with the classes and held-out images of a run."""
+"""The splits of a data set, each read at its first use; they can follow the classes and held-out images of a run."""
 
 from __future__ import annotations
 
@@ -24,20 +24,19 @@ _log = logging.getLogger(__name__)
 
 
 class SplitReader:
-    """Read the training, validation and test images of a data set.
+    """A reader of the training, validation and test images of a data set.
 
     Args:
-        name: of the data set in the catalogue.
+        name: name of the data set in the catalogue.
         root: as for ``ImageData``.
-        validation_size: how many training images are held out (int) or which share of them (float); None is the
-            published number.
-        split_seed: the seed of what is held out, of a limited training set and of the canvases of ``digits``.
-        train_limit: train on this many of the training images, a seeded choice; None is all.
-        digit_options: for ``digits``, how they are placed.
-        on_bad: what becomes of image files that cannot be read; see `readable`. None is "stop".
+        validation_size: number (int) or share (float) of the training images to hold out; None is the published number.
+        split_seed: seed of the held-out images, of a limited training set and of the canvases of ``digits``.
+        train_limit: number of training images to use, a seeded choice; None is all.
+        digit_options: options of the placement, for ``digits``.
+        on_bad: what to do with image files that cannot be read; see `readable`. None is "stop".
 
     Raises:
-        UserError: on_bad is unknown, or images are not in files.
+        UserError: if on_bad is unknown, or is given for images that are not in files.
     """
 
     def __init__(
@@ -70,7 +69,7 @@ class SplitReader:
         self._read_splits: dict[Split, Samples] = {}
 
     def follow(self, record: DataRecord, chosen_anew: bool) -> None:
-        """Label and split the images as a run did; see ``ImageData.follow``."""
+        """Use the labels and splits of a run; see ``ImageData.follow``."""
         assert not self._read_splits, "the images were read already"
         self._followed, self._chosen_anew = record, chosen_anew
 
@@ -79,7 +78,7 @@ class SplitReader:
         """The names of the classes in the order of the labels.
 
         Raises:
-            UserError: the data set has other classes than the run that it follows, or its folder is missing.
+            UserError: if the data set has other classes than the run that it follows, or its folder is missing.
         """
         own = self._facts.class_names
         if self._followed is None:
@@ -90,7 +89,7 @@ class SplitReader:
 
     @property
     def num_classes(self) -> int:
-        """The number of classes; without a look at the files where the data set is known."""
+        """The number of classes; it does not read files if the data set is known."""
         known = self._facts.num_classes if self._followed is None else None
         return known or len(self.class_names)
 
@@ -98,8 +97,8 @@ class SplitReader:
         """Return the images of a split.
 
         Raises:
-            UserError: files are missing, damaged or cannot be read, folders do not agree, or a split is larger than the
-                set.
+            UserError: if files are missing, damaged or cannot be read, folders do not match, or a split is larger than
+                the set.
         """
         if split not in self._read_splits:
             self._read_splits |= self._read(split)
@@ -107,7 +106,7 @@ class SplitReader:
         return self._read_splits[split]
 
     def record(self) -> DataRecord:
-        """Return what a run that trains on these data must remember of them."""
+        """Return the record of these data for a training run."""
         splits = {split: self.samples(split) for split in SPLITS}
         return DataRecord(
             name=self.name,
@@ -119,7 +118,7 @@ class SplitReader:
         )
 
     def _read(self, split: Split) -> dict[Split, Samples]:
-        """Read a split, and those that come with it."""
+        """Read a split, and the splits that are read together with it."""
         if self.name == "digits":
             train, validation, test = make_digits(self._digit_options, self._validation_size, self._split_seed)
             return {"train": self._limited(train), "validation": validation, "test": test}
@@ -141,7 +140,7 @@ class SplitReader:
         return {"train": self._limited(self._list("train"))}
 
     def _has_own_test(self) -> bool:
-        """Return whether the folder has ``test/``, or had it when the run that is followed was trained."""
+        """Return whether the folder has ``test/``, or had it when the followed run was trained."""
         if self._followed is not None and not self._chosen_anew:
             return self.name == "imagefolder" and self._followed.held_out is None
         return self.name == "imagefolder" and (self.folder / "test").is_dir()
@@ -157,7 +156,7 @@ class SplitReader:
         return readable(list_images(self.folder / part, self.class_names), self._on_bad)
 
     def _relabelled(self, samples: TensorSet) -> TensorSet:
-        """Return the samples with the labels of the run that is followed."""
+        """Return the samples with the labels of the followed run."""
         own = list(self._facts.class_names or ())
         if self.class_names == own:
             return samples
@@ -165,7 +164,7 @@ class SplitReader:
         return TensorSet(samples.images, order[samples.labels], samples.sizes)
 
     def _hold_out(self, train: Samples) -> dict[Split, Samples]:
-        """Split the training images as the run did that is followed, or else by the seed."""
+        """Split the training images as the followed run did, else by the seed."""
         held_out = None if self._followed is None else self._recorded(self._followed, train)
         if held_out is None:
             held_out = hold_out_stratified(train.labels, self._validation_size, self._split_seed)[1]
@@ -186,7 +185,7 @@ class SplitReader:
         if (wanted and not found) or record.held_out is None:
             raise UserError(
                 f"The images that the run held out for validation are not in {self.folder / 'train'}; put them back, "
-                f"or say data={self.name} for data on which the network was not trained."
+                f"or use data={self.name} for data on which the network was not trained."
             )
         return torch.tensor(found, dtype=torch.int64)
 

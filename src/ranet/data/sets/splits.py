@@ -1,4 +1,4 @@
-"""Which images are held out: seeded, disjoint, complete."""
+"""Seeded splits into training and held-out images, disjoint and complete."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from ranet.errors import UserError
 
 
 def derived_seed(*parts: int | str) -> int:
-    """A seed in [0, 2^63) that follows from ``parts``, the same on every machine and in every version.
+    """Return a seed in [0, 2^63) from the hash of ``parts``, the same on every machine and in every version.
 
-    Seeds made by adding numbers collide (seed 1 of epoch 2 is seed 2 of epoch 1); a hash of the parts does not.
+    Sums of numbers would collide (seed 1 of epoch 2 is seed 2 of epoch 1); a hash does not.
 
     Example:
         >>> derived_seed("split", 0) == derived_seed("split", 0) != derived_seed("split", 1)
@@ -24,15 +24,15 @@ def derived_seed(*parts: int | str) -> int:
 
 
 def derived_generator(*parts: int | str) -> torch.Generator:
-    """A CPU generator seeded with :func:`derived_seed`."""
+    """Return a CPU generator seeded with :func:`derived_seed`."""
     return torch.Generator().manual_seed(derived_seed(*parts))
 
 
 def held_out_count(total: int, size: int | float) -> int:
-    """How many of ``total`` samples are held out: ``size`` itself if it is an integer, else that share of them.
+    """Return how many of ``total`` samples to hold out: ``size`` if it is an integer, else that share of them.
 
     Raises:
-        UserError: nothing would be left to train on, or the size is no count and no share.
+        UserError: if no training images would remain, or the size is not a count or a share.
 
     Example:
         >>> held_out_count(50_000, 5_000), held_out_count(1_000, 0.1), held_out_count(10, 0)
@@ -54,10 +54,10 @@ def hold_out(total: int, size: int | float, seed: int, purpose: str = "validatio
         total: the number of samples.
         size: a count or a share to hold out, as in :func:`held_out_count`.
         seed: the seed of the permutation.
-        purpose: what is held out; splits for different purposes are independent of each other.
+        purpose: purpose of the split; splits for different purposes are independent.
 
     Returns:
-        The indices that stay and the indices that are held out, each ascending, int64: disjoint, together complete.
+        The indices that stay and the held-out indices, each ascending, int64: disjoint and complete.
     """
     count = held_out_count(total, size)
     order = _order(total, purpose, seed)
@@ -67,8 +67,8 @@ def hold_out(total: int, size: int | float, seed: int, purpose: str = "validatio
 def hold_out_stratified(labels: Tensor, size: int | float, seed: int) -> tuple[Tensor, Tensor]:
     """Split samples by a seeded permutation, holding out the same share of every class.
 
-    The counts are those of the largest remainder: every class gives the whole part of its share, and the classes with
-    the largest fractions one more. A class gives its last sample only when all other classes have one left.
+    The counts follow the largest-remainder method: every class gives the integer part of its share, and the classes
+    with the largest fractions give one more. A class gives its last sample only if all other classes have one left.
 
     Args:
         labels: int64 (N,).
@@ -76,7 +76,7 @@ def hold_out_stratified(labels: Tensor, size: int | float, seed: int) -> tuple[T
         seed: the seed of the permutation.
 
     Returns:
-        The indices that stay and the indices that are held out, each ascending, int64: disjoint, together complete.
+        The indices that stay and the held-out indices, each ascending, int64: disjoint and complete.
 
     Example:
         >>> stay, held_out = hold_out_stratified(torch.tensor([0] * 20 + [1] * 10 + [2]), 3, seed=0)
@@ -106,10 +106,10 @@ def _order(total: int, purpose: str, seed: int) -> Tensor:
 
 
 def choose(total: int, limit: int, seed: int) -> Tensor:
-    """A seeded choice of ``limit`` indices out of ``range(total)``, ascending, int64.
+    """Return a seeded choice of ``limit`` indices from ``range(total)``, ascending, int64.
 
     Raises:
-        UserError: there are fewer than ``limit``.
+        UserError: if there are fewer than ``limit``.
     """
     if limit > total:
         raise UserError(f"data.train_limit={limit} is more than the {total} training images; lower or remove it.")
@@ -120,16 +120,16 @@ def divide(images: int, share: float, seed: int, copies: int = 1) -> tuple[Tenso
     """Divide the validation images in two by a seeded permutation; all copies of a sample are in the same part.
 
     Args:
-        images: how many there are: copy c of sample i is image c * (images / copies) + i.
-        share: how much of them the first part takes, between 0 and 1.
+        images: number of images; copy c of sample i is image c * (images / copies) + i.
+        share: share of the images in the first part, between 0 and 1.
         seed: the seed of the permutation.
-        copies: how often each sample is there.
+        copies: number of copies of each sample.
 
     Returns:
-        The indices of the first part and of the rest, copy after copy, int64: disjoint, together complete.
+        The indices of the first part and of the rest, copy after copy, int64: disjoint and complete.
 
     Raises:
-        UserError: a part would be empty.
+        UserError: if a part would be empty.
     """
     samples = images // copies
     count = round(samples * share) if 0 < share < 1 else 0

@@ -1,4 +1,4 @@
-"""Methods over seeds: mean and standard deviation of each exit and along the budget, and paired differences."""
+"""Comparison of methods over seeds: mean, standard deviation and paired differences, by exit and by budget."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ Place = int | float
 
 @dataclass(frozen=True)
 class Statistic:
-    """What n independent runs come to.
+    """Mean and standard deviation over n independent runs.
 
     Attributes:
-        n: how many.
-        mean: NaN for none.
-        std: the sample's standard deviation, with n - 1 in the denominator; NaN below two runs.
+        n: number of runs.
+        mean: mean over the runs; NaN without runs.
+        std: sample standard deviation, with n - 1 in the denominator; NaN for fewer than two runs.
     """
 
     n: int
@@ -41,7 +41,7 @@ class Statistic:
 
 @dataclass(frozen=True)
 class Difference(Statistic):
-    """The mean of n paired differences, with the 95 % interval of Student's t; NaN below two pairs."""
+    """The mean of n paired differences, with the 95 % interval of Student's t; NaN for fewer than two pairs."""
 
     low: float
     high: float
@@ -52,9 +52,9 @@ class Group:
     """The runs of one method.
 
     Attributes:
-        label: unlike any other group's.
-        runs: by the pair that they form with runs of other groups: the seed, and the options that were pooled.
-        details: the options in which the group differs from another.
+        label: unique name of the group.
+        runs: runs by the key that pairs them with runs of other groups: the seed and the pooled options.
+        details: options in which the group differs from another.
     """
 
     label: str
@@ -67,13 +67,13 @@ class Point:
     """A group at an exit or a budget; accuracies are fractions.
 
     Attributes:
-        group: its label.
+        group: label of the group.
         place: the exit, counted from 1, or the budget in the unit of the costs.
-        cost: of an image that leaves at the exit, or the mean cost on the test images of the policies for the budget.
-        top1: accuracy.
-        difference: of top-1 to the baseline; None for the baseline itself.
-        top5: accuracy of an exit.
-        calibration_error: expected, of an exit.
+        cost: cost of an image that leaves at the exit, or mean cost on the test images of the policies for the budget.
+        top1: top-1 accuracy.
+        difference: top-1 accuracy minus that of the baseline; None for the baseline itself.
+        top5: top-5 accuracy; only for an exit.
+        calibration_error: expected calibration error; only for an exit.
     """
 
     group: str
@@ -90,11 +90,11 @@ class Comparison:
     """All groups, the baseline first.
 
     Attributes:
-        groups: at least one.
-        unit: of the costs.
-        exits: one point for each group and exit that the group has.
-        budgets: one point for each group and budget; empty where no budget suits all runs.
-        notes: what the reader must know, each a sentence.
+        groups: the groups, at least one.
+        unit: unit of the costs.
+        exits: one point for each group and exit of the group.
+        budgets: one point for each group and budget; empty if no budget suits all runs.
+        notes: sentences for the reader.
     """
 
     groups: tuple[Group, ...]
@@ -105,7 +105,7 @@ class Comparison:
 
     @property
     def images(self) -> int:
-        """How many test images there are, the same for all runs."""
+        """The number of test images, the same for all runs."""
         return self.runs[0].test.num_images
 
     @property
@@ -120,7 +120,7 @@ class Comparison:
 
 
 def statistic(values: Iterable[float]) -> Statistic:
-    """Mean and sample standard deviation.
+    """Return mean and sample standard deviation.
 
     Example:
         >>> statistic([1.0, 2.0, 3.0]), statistic([0.5])
@@ -132,10 +132,10 @@ def statistic(values: Iterable[float]) -> Statistic:
 
 
 def paired_difference(values: Mapping[Pair, float], baseline: Mapping[Pair, float]) -> Difference:
-    """Statistics of value minus baseline over the keys that both have.
+    """Return statistics of value minus baseline over the keys that both have.
 
     The interval is mean +- t std / sqrt(n), with t the 97.5 % point of Student's distribution with n - 1 degrees of
-    freedom. Pairing takes out what a seed does to both methods alike.
+    freedom. Pairing removes the effect of a seed that is the same on both methods.
 
     Example:
         >>> paired_difference({("0",): 3.0, ("1",): 5.0}, {("0",): 2.0, ("1",): 3.0, ("2",): 9.0}).mean
@@ -159,19 +159,19 @@ def compare(
     """Group runs and compare the groups exit by exit and along the budget.
 
     For the budgeted part the geometric policy is solved for each budget on a run's validation images (`calibrate`) and
-    measured on its test images. The budgets are the same for all runs: evenly spaced from the dearest first exit to the
-    cheapest last exit.
+    measured on its test images. The budgets are the same for all runs: evenly spaced from the most expensive first exit
+    to the cheapest last exit.
 
     Args:
-        runs: at least one, read with costs in the unit.
-        unit: of the costs.
+        runs: at least one run, read with costs in the unit.
+        unit: unit of the costs.
         keys: options to group by; see `group_runs`.
-        baseline: a group's label; by default "plain" if there is such a group, and otherwise the first.
-        budgets: how many.
+        baseline: label of a group; by default "plain" if there is such a group, else the first.
+        budgets: number of budgets.
 
     Raises:
-        UserError: if the runs were not tested on the same images, a group has a seed twice, or there is no such
-            baseline.
+        UserError: if the runs were not tested on the same images, a group has a seed twice, or no group has the label
+            of the baseline.
     """
     check_same_images(runs)
     found, notes = _groups(runs, keys)
@@ -183,7 +183,7 @@ def compare(
 
     swept = [run for run in runs if run.validation is not None and run.test.num_exits > 1]
     if left_out := [str(run.folder) for run in runs if run not in swept]:
-        notes.append(f"Without validation scores, or with one exit alone, and so not under budgets: {_list(left_out)}.")
+        notes.append(f"Not compared under budgets, without validation scores or with only one exit: {_list(left_out)}.")
     grid = common_budgets([run.costs for run in swept], budgets)
     if swept and not len(grid):
         notes.append("No budget suits all runs: the first exit of one costs more than the last exit of another.")
@@ -192,10 +192,10 @@ def compare(
 
 
 def check_same_images(runs: Sequence[FinishedRun]) -> None:
-    """Raise a UserError unless all runs were tested on the same images, as far as names and labels tell."""
+    """Raise a UserError unless all runs were tested on the same images, judged by names and labels."""
     first = runs[0]
     for run in runs[1:]:
-        between = f"{first.folder} and {run.folder} cannot be compared: the one was tested on"
+        between = f"{first.folder} and {run.folder} cannot be compared: one was tested on"
         one, other = first.options.get("data.name"), run.options.get("data.name")
         if one != other:
             raise UserError(f"{between} {one}, the other on {other}.")
@@ -207,7 +207,7 @@ def check_same_images(runs: Sequence[FinishedRun]) -> None:
 
 
 def common_budgets(costs: Sequence[npt.NDArray[np.float64]], count: int) -> npt.NDArray[np.float64]:
-    """Budgets that every network can meet, and for which none is too large; none if there are no such budgets.
+    """Return evenly spaced budgets between the first and last exit's cost of every network; empty if there are none.
 
     Example:
         >>> common_budgets([np.array([1.0, 5.0]), np.array([2.0, 3.0, 4.0])], 3)
@@ -238,7 +238,7 @@ def _at_budgets(run: FinishedRun, budgets: Iterable[float], unit: str) -> dict[P
 
 
 def _points(groups: Sequence[Group], of_run: Mapping[Path, Mapping[Place, Values]]) -> tuple[Point, ...]:
-    """The statistics of each group at each place where one of its runs has values."""
+    """Return the statistics of each group at each place for which a run of the group has values."""
     points = []
     for group in groups:
         runs = {pair: of_run[run.folder] for pair, run in group.runs.items() if run.folder in of_run}
@@ -254,23 +254,22 @@ def _points(groups: Sequence[Group], of_run: Mapping[Path, Mapping[Place, Values
 
 
 def _possible(difference: Difference) -> Difference:
-    """A difference of accuracies: its interval ends at -1 and 1, and there is none where all pairs differ alike.
+    """Return the difference with its interval cut to -1..1, and without it if all pairs have the same difference.
 
-    That happens where few images are counted, and does not say how much seeds can differ.
+    With few images all pairs can be equal; this does not show how much seeds can differ.
     """
-    if not difference.std > 1e-12:  # equal but for rounding, or of one pair
+    if not difference.std > 1e-12:  # equal up to rounding, or one pair
         return replace(difference, low=nan, high=nan)
     return replace(difference, low=max(difference.low, -1.0), high=min(difference.high, 1.0))
 
 
 def _groups(runs: Sequence[FinishedRun], keys: Sequence[str] | None) -> tuple[list[Group], list[str]]:
-    """The groups, and a note if options were pooled."""
+    """Return the groups, and a note if options were pooled."""
     grouping = group_runs([run.options for run in runs], keys)
     notes = []
     if grouping.pooled:
         notes.append(f"Runs are pooled that differ in {_list(grouping.pooled)}.")
-    # Where the seed alone tells the runs of each group apart, it pairs them, too: a pooled option can be one that only
-    # one of the methods has.
+    # If the seeds within each group differ, the seed alone pairs runs: only one method may have a pooled option.
     seeds = [[runs[number].seed for number in members] for members in grouping.members]
     paired_by = () if all(len(set(of_group)) == len(of_group) for of_group in seeds) else grouping.pooled
     groups = []
@@ -279,7 +278,7 @@ def _groups(runs: Sequence[FinishedRun], keys: Sequence[str] | None) -> tuple[li
         for run in (runs[number] for number in members):
             pair = (run.seed, *(run.options.get(option) for option in paired_by))
             if pair in by_pair:
-                # A repetition is no new sample: n would say too much, and the standard deviation too little.
+                # A repetition is not a new sample: n would be too large, and the standard deviation too small.
                 raise UserError(
                     f"{by_pair[pair].folder} and {run.folder} are both seed {run.seed} of the group {label!r}; a seed "
                     "counts once, so leave one of them out."

@@ -1,4 +1,4 @@
-"""Finished training runs on disk: where they lie, what they were told, and what they scored."""
+"""Finished training runs on disk: their folders, options and scores."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from ranet.calibration.policies.outcome import checked_costs
 from ranet.calibration.scores.exit_scores import ExitScores
 from ranet.errors import UserError
 
-# What the commands write: ranet train the first, into the run; the evaluation the others, the report last of all.
+# Files of a run: ranet train writes the first two, the evaluation its folder with the report as the last file.
 CONFIG, ENVIRONMENT, EVALUATION, REPORT = "config.yaml", "environment.json", "evaluation", "report.json"
-# What the configuration of a training has, and those of the other commands lack.
+# Sections that only the configuration of a training has.
 _OF_A_TRAINING = {"trainer", "model", "data", "seed"}
 
 
@@ -30,12 +30,12 @@ class FinishedRun:
     """A run with its evaluation; K exits, N test images.
 
     Attributes:
-        folder: as it was given or found.
+        folder: folder of the run, as given or found.
         options: the whole configuration, {"optim.optimizer.lr": "0.1", ...}; see `flat_options`.
         test: scores on the test images.
-        validation: scores on the validation images; None if the run held none out.
-        costs: (K,) cumulative cost of each exit, in the unit that was asked for.
-        git_revision: of the code that trained; empty if unknown.
+        validation: scores on the validation images; None if the run has no validation split.
+        costs: (K,) cumulative cost of each exit, in the requested unit.
+        git_revision: revision of the training code; empty if unknown.
     """
 
     folder: Path
@@ -47,18 +47,18 @@ class FinishedRun:
 
     @property
     def seed(self) -> str:
-        """What tells the repetitions of a method apart: the seed, and that of the data if it is another."""
+        """The seed, with the seed of the data if it differs: the identity of a repetition."""
         seed, of_data = self.options["seed"], self.options.get("data.seed")
         return seed if of_data in (None, seed) else f"{seed} (data {of_data})"
 
 
 @dataclass(frozen=True)
 class FoundRuns:
-    """Run folders, each once, in the order in which they were found.
+    """Run folders, without repetition, in the order in which they were found.
 
     Attributes:
-        finished: with an evaluation that `read_run` can read.
-        unfinished: with a configuration and no complete evaluation.
+        finished: folders with a complete evaluation, for `read_run`.
+        unfinished: folders with a configuration but without a complete evaluation.
     """
 
     finished: tuple[Path, ...]
@@ -66,10 +66,10 @@ class FoundRuns:
 
 
 def find_runs(folders: Sequence[str | Path]) -> FoundRuns:
-    """Search the folders and all below them for training runs.
+    """Find training runs in the folders and their subfolders.
 
-    A run ends the search below it: what lies there, such as the first stage of two, belongs to it. Hidden folders are
-    not searched. Numbers in names count as numbers, so that job 10 of a sweep comes after job 9.
+    Subfolders of a run are not searched: a run in them, such as the first of two phases, belongs to it. Hidden folders
+    are not searched. Numbers in names sort as numbers, so job 10 of a sweep comes after job 9.
 
     Raises:
         UserError: if a folder does not exist, or a configuration cannot be read.
@@ -89,10 +89,10 @@ def read_run(folder: Path, unit: str) -> FinishedRun:
 
     Args:
         folder: one of `FoundRuns.finished`.
-        unit: of the costs: "paper_ops", "macs", "lazy_paper_ops" or "lazy_macs".
+        unit: unit of the costs: "paper_ops", "macs", "lazy_paper_ops" or "lazy_macs".
 
     Raises:
-        UserError: if a file of the evaluation is missing or damaged, or they are not of one network.
+        UserError: if a file of the evaluation is missing or damaged, or the files are not of one network.
     """
     configuration = _configuration(folder)
     assert configuration is not None, "find_runs found it"
@@ -115,12 +115,12 @@ def read_run(folder: Path, unit: str) -> FinishedRun:
 
 
 def evaluate_command(folder: Path) -> str:
-    """What to type to give a run the evaluation that it lacks."""
+    """Return the command that evaluates a run."""
     return f"ranet evaluate checkpoint={folder} run={folder / EVALUATION}"
 
 
 def flat_options(configuration: Mapping[Any, Any]) -> dict[str, str]:
-    """A configuration as dotted names with values as people write them; equal numbers are written alike.
+    """Return a configuration as dotted names with values in YAML style; equal numbers give equal strings.
 
     Example:
         >>> flat_options({"optim": {"lr": 0.10, "nesterov": True}, "seed": 0, "groups": [1, None]})
@@ -146,7 +146,7 @@ def _text(value: Any) -> str:
 
 
 def _search(folder: Path, seen: set[Path]) -> Iterator[Path]:
-    """The runs in the folder and below that were not seen before."""
+    """Yield the runs in the folder and its subfolders that were not seen before."""
     if folder.resolve() in seen:
         return
     seen.add(folder.resolve())
@@ -159,13 +159,13 @@ def _search(folder: Path, seen: set[Path]) -> Iterator[Path]:
 
 
 def _natural(path: Path) -> list[tuple[int, str]]:
-    """Sorts names with the numbers in them by value."""
+    """Return a key that sorts names with the numbers in them by value."""
     parts = re.split(r"(\d+)", path.name)
     return [(int(part), "") if part.isdigit() else (-1, part) for part in parts]
 
 
 def _configuration(folder: Path) -> Mapping[Any, Any] | None:
-    """The configuration of the training in this folder; None if there was none."""
+    """Return the configuration of the training in this folder; None if there was none."""
     path = folder / CONFIG
     if not path.is_file():
         return None
@@ -184,12 +184,12 @@ def _read_json(path: Path) -> dict[str, Any]:
     except ValueError as error:
         raise UserError(f"{path} is not valid JSON.") from error
     if not isinstance(content, dict):
-        raise UserError(f"{path} is no JSON object.")
+        raise UserError(f"{path} is not a JSON object.")
     return content
 
 
 def _check_shapes(scores: ExitScores | None, exits: int) -> None:
-    """Refuse arrays that are not of one network and one set of images."""
+    """Check that the arrays are of one network and one set of images."""
     if scores is None:
         return
     shape = (exits, len(scores.labels))

@@ -1,4 +1,4 @@
-"""Which runs are repetitions of one method, and the shortest names that tell the methods apart."""
+"""Groups of runs that repeat one method, and short labels for the groups."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ NO_METHOD = (
     "logger",
     "data.root",
     "data.download",
-    # what is computed alike, on other hardware or at another speed
+    # same computation, other hardware or speed
     "data.num_workers",
     "data.eval_batch_size",
     "trainer.accelerator",
     "trainer.deterministic",
     "compile",
     "channels_last",
-    # what happens around the training
+    # before and after the training
     "resume",
     "evaluate",
     "unit",
@@ -35,19 +35,19 @@ NO_METHOD = (
     "trainer.enable_progress_bar",
     "trainer.enable_model_summary",
 )
-"""Options, and groups of them, that make no other method: runs that differ in these only are repetitions."""
+"""Options, and groups of options, that do not define the method: runs that differ only in these are repetitions."""
 
 _FIRST = ("technique", "model")
 
 
 @dataclass(frozen=True)
 class Grouping:
-    """Runs in groups; the runs are numbered as they were given.
+    """Groups of runs; the runs are numbered in the given order.
 
     Attributes:
-        labels: a name for each group, all different.
-        members: the numbers of its runs.
-        details: the options in which a group differs from another, whether it was grouped by them or not.
+        labels: a unique name for each group.
+        members: the numbers of each group's runs.
+        details: for each group, the options in which it differs from another.
         pooled: the options that differ within a group.
     """
 
@@ -58,7 +58,7 @@ class Grouping:
 
 
 def group_runs(runs: Sequence[Options], keys: Sequence[str] | None = None) -> Grouping:
-    """Group runs by what differs between them.
+    """Group runs by the options in which they differ.
 
     Args:
         runs: the options of each run, at least one.
@@ -95,14 +95,14 @@ def group_runs(runs: Sequence[Options], keys: Sequence[str] | None = None) -> Gr
 
 
 def group_labels(groups: Sequence[Options]) -> list[str]:
-    """A short label for each group, made of the options that differ.
+    """Return a short label for each group, made of the options that differ.
 
-    Each section of the configuration ("technique", "optim") that differs has its part. The part is the section's
-    ``name`` where that says which it is; otherwise the fewest options that do, with as much of their names as is clear.
-    A section is never dropped because another one differs alike: who compares two things at once shall see it.
+    Each section of the configuration ("technique", "optim") that differs has its part of the label. The part is the
+    section's ``name`` if this distinguishes the groups, else a few options that do, with names as short as is clear.
+    A section is never dropped because another differs in the same way: the label shows all that is compared.
 
     Args:
-        groups: the options of each group, no two alike.
+        groups: the options of each group, all different.
 
     Example:
         >>> group_labels([{"technique.name": "ge", "technique.gamma": "1"}, {"technique.name": "ofa"}])
@@ -121,7 +121,7 @@ def group_labels(groups: Sequence[Options]) -> list[str]:
 
 
 def _section_parts(section: str, differing: Sequence[str], groups: Sequence[Options]) -> list[str]:
-    """What each group's label says of this section."""
+    """Return the part of each group's label for this section."""
     name = f"{section}.name"
     own = sorted((option for option in differing if _belongs(option, (section,))), key=lambda option: option != name)
     telling: list[str] = []
@@ -131,7 +131,7 @@ def _section_parts(section: str, differing: Sequence[str], groups: Sequence[Opti
     parts = []
     for group in groups:
         named = [group.get(name, f"no {name}")] if name in telling else []
-        # Those that the name does not tell from this group; without a name, all.
+        # Groups with the same name as this one; without a name, all.
         peers = [other for other in groups if name not in telling or other.get(name) == group.get(name)]
         rest = [option for option in telling if option != name and _differs(option, peers)]
         said = [_said(option, group.get(option), differing) for option in rest]
@@ -140,7 +140,7 @@ def _section_parts(section: str, differing: Sequence[str], groups: Sequence[Opti
 
 
 def _said(option: str, value: str | None, among: Iterable[str]) -> str:
-    """``lr=0.1``, with as much of the option's name as only this option of those that differ ends in."""
+    """Return ``lr=0.1``, with the shortest ending of the option's name that no other differing option has."""
     words = option.split(".")
     endings = (".".join(words[start:]) for start in range(len(words) - 1, -1, -1))
     short = next((end for end in endings if sum(f".{other}".endswith(f".{end}") for other in among) == 1), option)
@@ -156,7 +156,7 @@ def _differs(option: str, among: Iterable[Options]) -> bool:
 
 
 def _belongs(option: str, keys: Iterable[str]) -> bool:
-    """Whether the option is one of the keys, or of a group of options that is."""
+    """Return whether the option is one of the keys, or of a group of options that is."""
     return any(option == key or option.startswith(f"{key}.") for key in keys)
 
 

@@ -1,4 +1,4 @@
-"""Anytime prediction: every image is asked of every exit."""
+"""Anytime prediction: every exit answers every image."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class AnytimeCurve:
-    """Each exit on all images: what a prediction costs that is taken there, and how good it is.
+    """Cost and accuracy of each exit on all images.
 
     Attributes:
-        cost: (K,) cumulative, of reaching and asking the exit.
+        cost: (K,) cumulative cost of reaching and running the exit.
         top1: (K,) fraction of the images whose label is the prediction.
-        top5: (K,) fraction whose label is among the five most probable classes.
+        top5: (K,) fraction of the images whose label is among the five most probable classes.
         calibration_error: (K,) expected calibration error, 15 bins.
-        confidence: (K,) mean.
-        images: how many these are.
+        confidence: (K,) mean confidence.
+        images: number of images.
     """
 
     cost: Floats
@@ -36,7 +36,7 @@ class AnytimeCurve:
 
 
 def anytime_curve(scores: ExitScores, cost_per_exit: npt.ArrayLike) -> AnytimeCurve:
-    """Accuracy of each exit against the cumulative cost of reaching it (Huang et al., ICLR 2018, section 5).
+    """Return the accuracy of each exit and the cumulative cost of reaching it (Huang et al., ICLR 2018, section 5).
 
     Raises:
         UserError: if there is not one cost for each exit.

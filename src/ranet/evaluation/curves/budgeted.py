@@ -1,4 +1,4 @@
-"""Budgeted batch classification: the sweep over geometric policies that draws the papers' curve."""
+"""Budgeted batch classification: the papers' curve, a sweep over geometric policies."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class BudgetedCurve:
-    """R geometric policies, solved on validation and seen on test.
+    """R geometric policies, solved on validation and measured on test.
 
     Attributes:
-        ratios: (R,) of the geometric series.
-        thresholds: (R, K - 1), infinite where nobody leaves.
-        validation_accuracy: (R,) top-1 fraction.
+        ratios: (R,) ratios of the geometric series.
+        thresholds: (R, K - 1) thresholds; infinite where no image leaves.
+        validation_accuracy: (R,) top-1 fraction on validation.
         accuracy: (R,) top-1 fraction on test.
-        mean_cost: (R,) on test, with the shares seen there.
+        mean_cost: (R,) mean cost on test.
         exit_shares: (R, K) fraction of the test images that left at each exit.
-        accuracy_per_exit: (R, K) top-1 fraction of those that left there; NaN where nobody did.
-        images: how many test images these are.
+        accuracy_per_exit: (R, K) top-1 fraction of the images that left at each exit; NaN where none did.
+        images: number of test images.
     """
 
     ratios: Floats
@@ -41,7 +41,7 @@ class BudgetedCurve:
     images: int
 
     def policy(self, index: int) -> ExitPolicy:
-        """The policy of one row, ready to save."""
+        """Return the policy of one row, ready to save."""
         metadata = {"policy": "geometric", "ratio": self.ratios[index]}
         return ExitPolicy(tuple(self.thresholds[index].tolist()), metadata=metadata)
 
@@ -52,13 +52,13 @@ def budgeted_curve(
     cost_per_exit: npt.ArrayLike,
     ratios: npt.ArrayLike = PAPER_RATIOS,
 ) -> BudgetedCurve:
-    """Solve the geometric policy of each ratio on validation and report accuracy and mean cost on test.
+    """Solve the geometric policy of each ratio on validation, and measure accuracy and mean cost on test.
 
     By default the 39 ratios 0.05, 0.10 .. 1.95 of the papers (Huang et al., ICLR 2018; Yang et al., CVPR 2020). All
     are solved at once: about 10 ms for 5 exits and 5,000 + 10,000 images.
 
     Raises:
-        UserError: if validation, test and costs are not of the same number of exits, or a ratio is not positive.
+        UserError: if validation, test and costs have different numbers of exits, or a ratio is not positive.
 
     Example:
         >>> rng = np.random.default_rng(0)
@@ -74,7 +74,7 @@ def budgeted_curve(
     costs = checked_costs(cost_per_exit, test.num_exits)
     ratio = np.asarray(ratios, dtype=np.float64)
     if ratio.ndim != 1 or not (np.isfinite(ratio).all() and (ratio > 0).all()):
-        raise UserError(f"The ratios of a sweep must be positive numbers, these are {ratio.tolist()}.")
+        raise UserError(f"The ratios of a sweep must be positive numbers, not {ratio.tolist()}.")
     thresholds = geometric_thresholds(validation.confidence, ratio)
     seen = evaluate_thresholds(thresholds, test, costs)
     return BudgetedCurve(

@@ -1,4 +1,4 @@
-"""Whether the policy spends where it is hard: exits, cost and accuracy by a size that the samples carry."""
+"""Exits, cost and accuracy by the size of the images: whether a policy spends more on hard images."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ MOST_BINS = 6
 
 @dataclass(frozen=True, eq=False)
 class DifficultyTable:
-    """What a policy does to images of each size; S bins, of equal numbers of images where sizes allow.
+    """Results of a policy on images of each size; S bins, with equal numbers of images if the sizes allow it.
 
     Attributes:
-        low: (S,) the smallest size in the bin.
-        high: (S,) the largest.
-        images: (S,) how many there are.
-        exit_shares: (S, K) where they left.
-        mean_cost: (S,) in the unit of the costs.
+        low: (S,) smallest size in the bin.
+        high: (S,) largest size in the bin.
+        images: (S,) number of images in the bin.
+        exit_shares: (S, K) fraction of the bin's images that left at each exit.
+        mean_cost: (S,) mean cost, in the unit of the costs.
         accuracy: (S,) top-1 fraction.
     """
 
@@ -40,14 +40,14 @@ class DifficultyTable:
 def difficulty_table(
     policy: ExitPolicy, scores: ExitScores, cost_per_exit: npt.ArrayLike, sizes: npt.ArrayLike, bins: int = MOST_BINS
 ) -> DifficultyTable:
-    """Group the images by size and say of each group where it left, at what cost, and how accurate it was.
+    """Group the images by size, and return exit shares, mean cost and accuracy of each group.
 
     Args:
-        policy: decides who leaves where.
-        scores: of the test images.
-        cost_per_exit: (K,).
+        policy: policy that decides where images leave.
+        scores: scores of the test images.
+        cost_per_exit: (K,) cumulative cost of each exit.
         sizes: (N,) any number that may make an image easy or hard, such as the height of the object in pixels.
-        bins: at most so many groups; one for each size if there are no more sizes.
+        bins: largest number of groups; with no more sizes than this, each size is a group.
 
     Raises:
         UserError: if there is not one finite size for each image.
@@ -59,7 +59,7 @@ def difficulty_table(
     exits = policy.exits(scores)
     correct = scores.correct[exits, np.arange(scores.num_images)]
     distinct = np.unique(size)
-    # Edges are sizes that occur, so that no bin is empty.
+    # Edges are sizes of images, so that no bin is empty.
     quantiles = np.quantile(size, np.arange(bins) / bins, method="inverted_cdf")
     edges = distinct if len(distinct) <= bins else np.unique(quantiles)
     group = np.searchsorted(edges, size, side="right") - 1

@@ -1,4 +1,4 @@
-"""The points that the papers publish, to be drawn beside ours."""
+"""The points that the papers publish, for figures."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class PublishedPoint:
         data: "cifar10", "cifar100" or "imagenet".
         setting: "anytime" or "budgeted".
         network: "RANet" or "MSDNet".
-        cost: in paper ops; the mean for each image where budgeted.
-        top1: in percent.
+        cost: cost of an image in paper ops; the mean cost if budgeted.
+        top1: top-1 accuracy in percent.
     """
 
     data: str
@@ -35,10 +35,10 @@ class PublishedPoint:
 
 
 def published_points(data: str | None = None, setting: str | None = None) -> tuple[PublishedPoint, ...]:
-    """The published points, of one data set and one setting if given, by rising cost for each network.
+    """Return the published points, of one data set and one setting if given, by increasing cost for each network.
 
     Raises:
-        UserError: for a data set or setting without published points.
+        UserError: if there are no published points for the data set or setting.
 
     Example:
         >>> published_points("CIFAR-10", "anytime")[0]

@@ -1,4 +1,4 @@
-"""Each exit alone: what every policy has to beat, as a table, and in the sentences of `ranet calibrate`."""
+"""Each exit alone, the baseline of every policy: a table, and sentences for `ranet calibrate`."""
 
 from __future__ import annotations
 
@@ -23,14 +23,13 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class StaticExits:
-    """What stopping all images at one exit comes to, for each of K exits.
+    """Cost and accuracy of stopping all images at one exit, for each of K exits.
 
     Attributes:
-        costs: (K,) of each exit as the only one.
-        unit: of the costs.
-        top1: (K,) fractions by split: "validation" and, where there are such images, "test"; a split without labels is
-            left out.
-        images: how many there are of each of these splits.
+        costs: (K,) cost of each exit as the only one.
+        unit: unit of the costs.
+        top1: (K,) top-1 fractions by split: "validation" and, if there are test images, "test"; only labelled splits.
+        images: number of images of each of these splits.
     """
 
     costs: Floats
@@ -40,22 +39,22 @@ class StaticExits:
 
     @classmethod
     def of(cls, costs: Floats, unit: str, validation: ExitScores, test: ExitScores | None = None) -> StaticExits:
-        """Count on these images."""
+        """Measure each exit on these images."""
         splits = {"validation": validation} | ({} if test is None else {"test": test})
         labelled = {split: scores for split, scores in splits.items() if scores.has("correct")}
         top1 = {split: scores.correct.mean(axis=1) for split, scores in labelled.items()}
         return cls(costs, unit, top1, {split: scores.num_images for split, scores in labelled.items()})
 
     def accuracy(self, split: str) -> Floats:
-        """(K,) top-1 fractions; NaN for a split without labels."""
+        """Return (K,) top-1 fractions; NaN for a split without labels."""
         return self.top1.get(split, np.full(len(self.costs), np.nan))
 
     def interval(self, split: str, exit: int) -> Interval | None:
-        """Of the accuracy (95 %); None for a split without labels."""
+        """Return the interval of an exit's accuracy (95 %); None for a split without labels."""
         return interval_of(float(self.accuracy(split)[exit]), self.images.get(split, 0))
 
     def table(self) -> Table:
-        """For the console."""
+        """Return the table for the console."""
         scale = CostScale.of(self.costs, self.unit)
         table = Table(title="Each exit alone", box=None)
         for name in ("exit", "cost", *(f"{split} top-1 %" for split in self.top1)):
@@ -66,7 +65,7 @@ class StaticExits:
         return table
 
     def rows(self) -> list[Row]:
-        """One row for each exit, for programs."""
+        """Return one row for each exit, for CSV files."""
         rows: list[Row] = []
         for k, cost in enumerate(self.costs):
             row: Row = {"exit": k + 1, f"cost_{self.unit}" if self.unit else "cost": float(cost)}
@@ -79,7 +78,7 @@ class StaticExits:
 
     @property
     def metadata(self) -> dict[str, Any]:
-        """What policy files say of labelled validation images: cost, accuracy and its interval of each exit."""
+        """The entries of policy files: cost of each exit, and its accuracy on validation with its interval."""
         return {
             "cost": self.costs.tolist(),
             "accuracy": self.accuracy("validation").tolist(),
@@ -87,7 +86,7 @@ class StaticExits:
         }
 
     def best_against(self, one: Calibration) -> int | None:
-        """The exit that beats a policy on validation and costs no more than it or its budget; None if none does."""
+        """Return the exit that beats a policy on validation, within its cost or its budget; None if none does."""
         worth = list(zip(self.accuracy("validation"), -self.costs, strict=True))
         most = max(one.predicted_cost, one.policy.metadata["budget"] or 0.0)
         beats = [
@@ -100,11 +99,11 @@ class StaticExits:
 
 
 def choice_sentences(solved: Sequence[Calibration], exits: StaticExits) -> list[str]:
-    """What was chosen instead of the families' own policies, and which policies lose to an exit alone all the same.
+    """Return sentences on alternatives chosen instead of a family's policy, and on policies that lose to one exit.
 
     Args:
-        solved: of one network.
-        exits: of the same network, on the same validation images.
+        solved: calibrations of one network.
+        exits: exits of the same network, on the same validation images.
     """
     chosen = [one for one in solved if one.instead is not None]
     lost = {i: exit for i, one in enumerate(solved) if (exit := exits.best_against(one)) is not None}

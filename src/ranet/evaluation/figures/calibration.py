@@ -1,4 +1,4 @@
-"""The figure of solved policies: what is promised along the budget, and what was seen."""
+"""The figure of solved policies: predictions along the budget, and results on test."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class Promised:
-    """What R policies promise: (R,) mean cost, (R,) top-1 fraction and (R, 2) its interval, cheapest first."""
+    """The promises of R policies: (R,) mean cost, (R,) top-1 fraction and (R, 2) its interval, cheapest first."""
 
     cost: Floats
     accuracy: Floats
@@ -26,7 +26,7 @@ class Promised:
 
 @dataclass(frozen=True, eq=False)
 class Seen:
-    """What they do on test: (R,) mean cost and (R,) top-1 fraction."""
+    """The results of R policies on test: (R,) mean cost and (R,) top-1 fraction."""
 
     cost: Floats
     accuracy: Floats
@@ -34,7 +34,7 @@ class Seen:
 
 @dataclass(frozen=True, eq=False)
 class Exits:
-    """Everybody at one exit: (K,) cost and (K,) top-1 fraction on the images of a split."""
+    """Each exit alone: (K,) cost and (K,) top-1 fraction on the images of a split."""
 
     cost: Floats
     accuracy: Floats
@@ -45,7 +45,7 @@ class Exits:
 def calibration_figure(
     promised: Promised, seen: Seen | None, exits: Exits, unit: str, title: str = "Exit policies"
 ) -> Figure:
-    """Top-1 accuracy against mean cost: the promise with its interval, the test images, and the exits alone."""
+    """Draw top-1 accuracy against mean cost: the promise with its interval, the test images, and each exit alone."""
     scale = CostScale.of(exits.cost, unit)
     figure = new_figure(height=2.9)
     axes = figure.subplots()

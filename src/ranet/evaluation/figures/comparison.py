@@ -12,8 +12,8 @@ from ranet.cost.units import CostScale
 from ranet.evaluation.comparison.comparison import Comparison, Point
 from ranet.evaluation.figures.style import FAINT, INK, PAGE, legend_below, minor_grid, new_figure, set_title, styled
 
-# Okabe and Ito, "Color Universal Design" (2008), with grey in place of the yellow that white paper swallows. The
-# baseline stands first and is drawn in ink.
+# Okabe and Ito, "Color Universal Design" (2008), with grey in place of yellow, which is hard to see on white. The
+# baseline comes first, in near-black.
 COLORS = (INK, "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", FAINT)
 LINES = ("-", "--", "-.", ":")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
@@ -21,9 +21,9 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 
 @styled
 def comparison_figure(comparison: Comparison, title: str = "") -> Figure:
-    """Top-1 accuracy against cost, left of each exit and right along the budget: mean, and one standard deviation.
+    """Draw top-1 accuracy against cost, of each exit (left) and along the budget (right): mean and standard deviation.
 
-    A group of one run has a line and no band. The right panel is left out where there are no budgets.
+    A group of one run has a line but no band. Without budgets there is no right panel.
     """
     scale = CostScale.of([point.cost.mean for point in comparison.exits], comparison.unit)
     figure = new_figure(PAGE, 3.4)
@@ -31,7 +31,7 @@ def comparison_figure(comparison: Comparison, title: str = "") -> Figure:
     panels = [("Anytime: each exit", "cost per image", comparison.exits)]
     if comparison.budgets:
         panels.append(("Budgeted batch classification", "mean cost per image", comparison.budgets))
-    # One scale of accuracy, so that the panels can be read across.
+    # One accuracy axis for both panels, so that they can be compared.
     row = figure.subplots(1, len(panels), squeeze=False, sharey=True)[0]
     for axes, (heading, cost, points) in zip(row, panels, strict=True):
         for number, group in enumerate(comparison.groups):
@@ -48,9 +48,9 @@ def comparison_figure(comparison: Comparison, title: str = "") -> Figure:
 
 
 def _draw(axes: Axes, points: Sequence[Point], scale: CostScale, number: int, label: str, few: bool) -> None:
-    """A group's line, and its band where there is a standard deviation; markers only where points are few."""
+    """Draw a group's line, a band if there is a standard deviation, and markers if there are few points."""
     color = COLORS[number % len(COLORS)]
-    # Beyond the colours, the same colour comes with another line.
+    # With more groups than colours, a colour is used again with another line style.
     line = LINES[(number + number // len(COLORS)) % len(LINES)]
     cost = np.array([point.cost.mean for point in points]) / scale.divisor
     mean = 100 * np.array([point.top1.mean for point in points])

@@ -1,4 +1,4 @@
-"""Figures of accuracy against cost, and of who leaves where along the budget."""
+"""Figures of accuracy against cost, and of exit shares along the budget."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def anytime_figure(
     title: str = "Anytime prediction",
     name: str = "ours",
 ) -> Figure:
-    """Top-1 accuracy of each exit against the cost of reaching it, with published anytime points beside it."""
+    """Draw top-1 accuracy of each exit against the cost of reaching it, with published anytime points."""
     scale = CostScale.of(curve.cost, unit)
     figure = new_figure(height=2.9)
     axes = figure.subplots()
@@ -57,7 +57,7 @@ def budgeted_figure(
     title: str = "Budgeted batch classification",
     name: str = "ours",
 ) -> Figure:
-    """Top-1 accuracy against mean cost along the sweep, the exits alone as reference, and published budgeted points."""
+    """Draw top-1 accuracy against mean cost along the sweep, each exit alone, and published budgeted points."""
     scale = CostScale.of(anytime.cost, unit)
     figure = new_figure(height=2.9)
     axes = figure.subplots()
@@ -82,7 +82,7 @@ def budgeted_figure(
 def shares_figure(
     curve: BudgetedCurve, costs: np.ndarray, unit: str, title: str = "Where images leave along the budget"
 ) -> Figure:
-    """The share of the images that left at each exit, stacked, against the mean cost of the sweep."""
+    """Draw the share of the images that left at each exit, stacked, against the mean cost of the sweep."""
     scale = CostScale.of(costs, unit)
     exits = curve.exit_shares.shape[1]
     figure = new_figure(height=2.9)
@@ -107,7 +107,7 @@ def shares_figure(
 
 
 def _draw_published(axes: Axes, points: Sequence[PublishedPoint], scale: CostScale) -> None:
-    """Hollow markers on thin lines: these are somebody else's measurements, read off a figure."""
+    """Draw published points as hollow markers on thin lines, because they were read off a figure."""
     for network, (color, marker) in LOOKS.items():
         own = [point for point in points if point.network == network]
         if own:
@@ -125,7 +125,7 @@ def _draw_published(axes: Axes, points: Sequence[PublishedPoint], scale: CostSca
 
 
 def draw_exits_alone(axes: Axes, cost: np.ndarray, top1: np.ndarray, scale: CostScale, label: str) -> None:
-    """Everybody at one exit, (K,) cost and top-1 fraction, as a faint line behind what policies give."""
+    """Draw each exit alone, (K,) cost and top-1 fraction, as a faint line behind the policies."""
     axes.plot(
         cost / scale.divisor,
         100 * top1,
@@ -139,7 +139,7 @@ def draw_exits_alone(axes: Axes, cost: np.ndarray, top1: np.ndarray, scale: Cost
 
 
 def label_axes(axes: Axes, cost: str, scale: CostScale, title: str) -> None:
-    """The title, and what the axes show: a cost and top-1 accuracy in percent."""
+    """Set the title, and the labels of the axes: a cost and top-1 accuracy in percent."""
     set_title(axes, title)
     axes.set(xlabel=f"{cost} [{scale.label}]", ylabel="top-1 accuracy [%]")
     axes.set_xlim(left=0)

@@ -1,4 +1,4 @@
-"""The figure of easy and hard images: where images of each size leave, what they cost, and how many are right."""
+"""The figure of easy and hard images: exit shares, mean cost and accuracy by image size."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Floats = npt.NDArray[np.float64]
 def difficulty_figure(
     table: DifficultyTable, costs: Floats, unit: str, size_name: str = "size", title: str = "Small and large"
 ) -> Figure:
-    """Where the images of each size leave, what they cost, and how many are right, in three panels."""
+    """Draw exit shares, mean cost and accuracy of the images of each size, in three panels."""
     scale = CostScale.of(costs, unit)
     figure = new_figure(PAGE, 3.0)
     set_title(figure, title)

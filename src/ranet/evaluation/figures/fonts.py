@@ -1,4 +1,4 @@
-"""Texts in figures: fonts that have their characters, and escapes for what no font here has."""
+"""Text in figures: fonts that have its characters, and escapes for characters that no installed font has."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from matplotlib.text import Text
 
 #: The font of all figures; it has Latin, Greek, Cyrillic, Hebrew, Arabic and many symbols.
 FIRST = "DejaVu Sans"
-# Beginnings of the names of fonts that are for formulas, with characters in other places, or that draw boxes.
+# Prefixes of fonts for formulas, whose characters have other codes, and of fonts that draw boxes.
 _NOT_FOR_NAMES = ("cm", "STIX", "Last Resort", "DejaVu Math")
 
 
 class Drawable(NamedTuple):
-    """A text as it can be drawn.
+    """A str that the fonts of this machine can draw.
 
     Attributes:
-        text: with Python's escapes for what no font has.
-        fonts: names of the fonts that together have all of it, in the order of their use.
-        whole: whether it is the text that was given.
+        text: the str, with Python's escapes for characters that no font has.
+        fonts: names of the fonts that together have all characters, in the order of their use.
+        whole: whether the text is unchanged.
     """
 
     text: str
@@ -31,9 +31,9 @@ class Drawable(NamedTuple):
 
 
 def drawable(text: str) -> Drawable:
-    r"""Return the text as it can be drawn with the fonts of this machine.
+    r"""Return the text in a form that the fonts of this machine can draw.
 
-    Bytes of a file name that are not UTF-8 are shown as Python shows bytes.
+    Bytes of a file name that are not UTF-8 are shown as Python's byte escapes.
 
     Example:
         >>> drawable("café")
@@ -54,7 +54,7 @@ def drawable(text: str) -> Drawable:
 
 
 def make_drawable(figure: Figure) -> None:
-    """Give every text of a figure fonts that have its characters, and escape what no font has."""
+    """Give every text of a figure fonts that have its characters, and escape characters that no font has."""
     for artist in figure.findobj(Text):
         assert isinstance(artist, Text)
         text = artist.get_text()
@@ -69,7 +69,7 @@ def make_drawable(figure: Figure) -> None:
 
 def _escaped(character: str) -> str:
     code = ord(character)
-    if 0xDC80 <= code <= 0xDCFF:  # where Python puts a byte of a file name that is not UTF-8
+    if 0xDC80 <= code <= 0xDCFF:  # Python's codes for bytes of a file name that are not UTF-8
         return f"\\x{code - 0xDC00:02x}"
     return character.encode("unicode_escape").decode()
 
@@ -85,13 +85,13 @@ def _font_with(character: str) -> str | None:
 
 
 def _preference(font: FontEntry) -> tuple[bool, bool, bool, str]:
-    """Upright fonts of usual weight without serifs come first."""
+    """Return a sort key that puts upright sans-serif fonts of regular weight first."""
     return font.style != "normal", font.weight not in (400, "normal", "regular"), "Sans" not in font.name, font.name
 
 
 @cache
 def _characters(path: str) -> frozenset[int]:
-    """The codes of the characters that a font file has an outline of; none where matplotlib cannot read it."""
+    """Return the codes of the characters that a font file has an outline of; empty if matplotlib cannot read it."""
     try:
         font = FT2Font(path)
         return frozenset(font.get_charmap()) if font.scalable else frozenset()

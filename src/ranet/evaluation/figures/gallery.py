@@ -1,4 +1,4 @@
-"""A figure of easy and hard images: for each exit, some of those that left there."""
+"""A figure of easy and hard images: for each exit, some images that left there."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from ranet.errors import UserError
 from ranet.evaluation.figures.fonts import drawable
 from ranet.evaluation.figures.style import INK, PAGE, RIGHT, WRONG, new_figure, set_title, styled
 
-LONGEST_NAME = 12  # of a class under an image, in letters; Chinese ones are two wide
+LONGEST_NAME = 12  # widest class name under an image, in cells; Chinese characters are two cells wide
 
 
 class Pictures(Protocol):
-    """Anything that gives the picture of test image i: a list, an array, a tensor or a data set of pictures alone."""
+    """A sequence whose item i is the picture of test image i: a list, an array, a tensor or a data set of pictures."""
 
     def __getitem__(self, index: int, /) -> Any: ...
 
@@ -39,27 +39,27 @@ def gallery_figure(
     seed: int = 0,
     title: str = "Images that left at each exit",
 ) -> Figure:
-    """One row of images for each exit, chosen at random among those that left there under the policy.
+    """Draw a row of images for each exit, chosen at random among those that left there under the policy.
 
-    Under an image stands its label; where the network is wrong, the image is framed and an arrow leads to what it said.
+    The label is below the image. If the network is wrong, the image has a frame and an arrow points to the prediction.
 
     Args:
-        policy: decides who leaves where.
-        scores: of the test images.
+        policy: policy that decides where images leave.
+        scores: scores of the test images.
         images: the same images in the same order, each (H, W), (H, W, 3) or (3, H, W), as uint8 or in [0, 1].
-        class_names: by class index; indices are shown without them.
-        columns: images for each exit.
-        seed: of the choice.
-        title: of the figure.
+        class_names: names by class index; None shows the indices.
+        columns: number of images for each exit.
+        seed: seed of the choice of images.
+        title: title of the figure.
 
     Raises:
         UserError: if there are not as many images as scores, or fewer names than classes.
     """
     if len(images) != scores.num_images:
-        raise UserError(f"The gallery needs the {scores.num_images} scored images in order, there are {len(images)}.")
+        raise UserError(f"The gallery needs the {scores.num_images} scored images in order, not {len(images)} images.")
     classes = 1 + max(int(scores.labels.max()), int(scores.prediction.max()))
     if class_names is not None and len(class_names) < classes:
-        raise UserError(f"The gallery needs a name for each of {classes} classes, there are {len(class_names)}.")
+        raise UserError(f"The gallery needs a name for each of {classes} classes, not {len(class_names)} names.")
     left_at = policy.exits(scores)
     rng = np.random.default_rng(seed)
     figure = new_figure(PAGE, 0.5 + 0.92 * policy.num_exits)
@@ -78,7 +78,7 @@ def gallery_figure(
 
 
 def as_picture(image: Any) -> npt.NDArray[np.uint8]:
-    """The image as (H, W, 3) uint8, from a tensor, an array or a PIL image in any of the usual layouts.
+    """Return the image as (H, W, 3) uint8, from a tensor, an array or a PIL image in any common layout.
 
     Example:
         >>> as_picture(np.ones((3, 4, 5), dtype=np.float32)).shape
@@ -102,13 +102,13 @@ def _draw(
     axes.set(xticks=[], yticks=[])
     for spine in axes.spines.values():
         spine.set(visible=not right, color=WRONG, linewidth=1.8)
-    # Two lines in any case, so that all rows are of one height.
+    # Always two lines, so that all rows have the same height.
     text = _name(label, class_names) + ("\n" if right else f"\n→ {_name(prediction, class_names)}")
     axes.set_xlabel(text, fontsize=5.5, color=RIGHT if right else WRONG, labelpad=2)
 
 
 def _name(label: int, class_names: Sequence[str] | None) -> str:
-    """The name of a class, cut; with its index where no font can draw it."""
+    """Return the name of a class, shortened; with its index if no font can draw it."""
     name = str(label) if class_names is None else class_names[label]
     found = drawable(name)
     shown = name if found.whole else f"{label} {found.text}"
@@ -116,7 +116,7 @@ def _name(label: int, class_names: Sequence[str] | None) -> str:
 
 
 def _describe_row(axes: Axes, k: int, share: float, correct: npt.NDArray[np.bool_]) -> None:
-    right = f"{100 * correct.mean():.1f} % right" if correct.size else "nobody"
+    right = f"{100 * correct.mean():.1f} % right" if correct.size else "no images"
     lines = [f"exit {k + 1}", f"{100 * share:.1f} % leave", right]
     axes.annotate(
         "\n".join(lines),

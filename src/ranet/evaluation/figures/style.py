@@ -1,4 +1,4 @@
-"""The look of all figures: sizes for one column of a paper, colours that colour-blind readers tell apart."""
+"""The style of all figures: sizes for one column of a paper, colours that colour-blind readers can distinguish."""
 
 from __future__ import annotations
 
@@ -56,38 +56,38 @@ STYLE: Any = {
 }
 
 styled = mpl.rc_context(STYLE)
-"""Decorates what draws a figure. The style holds while it runs, and the reader's own settings return afterwards."""
+"""Decorator of functions that draw a figure: the style applies only while they run."""
 
 
 def new_figure(width: float = COLUMN, height: float = 2.6) -> Figure:
-    """An empty figure of so many inches, outside pyplot: no window, no global state, nothing to close."""
+    """Return an empty figure of this size in inches, outside pyplot: no window, no global state, nothing to close."""
     return Figure(figsize=(width, height))
 
 
 def exit_colors(num_exits: int) -> list[tuple[float, float, float, float]]:
-    """One colour for each exit, dark to light in the order of the exits, so that grey prints keep the order too."""
+    """Return one colour for each exit, dark to light in the order of the exits, so that grey prints show the order."""
     return [tuple(color) for color in mpl.colormaps["cividis"](np.linspace(0.0, 0.95, num_exits))]
 
 
 def set_title(of: Axes | Figure, title: str) -> None:
-    """Title the axes (one column wide) or the figure (a page wide), in lines that fit."""
+    """Set the title of the axes (one column wide) or the figure (a page wide), in lines that fit."""
     width, draw = (44, of.set_title) if isinstance(of, Axes) else (95, of.suptitle)
     draw("\n".join(line for part in title.splitlines() for line in wrap(part, width)))
 
 
 def legend_below(figure: Figure, axes: Axes, columns: int = 2) -> None:
-    """Put the legend below the axes, where it cannot hide a point, in at most so many columns as fit the width."""
+    """Put the legend below the axes, where it hides no point, in as many columns, up to ``columns``, as fit."""
     handles, labels = axes.get_legend_handles_labels()
     for ncols in range(columns, 0, -1):
         legend = figure.legend(handles, labels, loc="outside lower center", ncols=ncols, columnspacing=1.2)
-        make_drawable(figure)  # or its width would be asked for in vain
+        make_drawable(figure)  # the width depends on the fonts
         if ncols == 1 or legend.get_window_extent().width <= figure.bbox.width:
             break
         legend.remove()
 
 
 def minor_grid(axes: Axes) -> None:
-    """Ticks between the labelled ones, for readers who take numbers off the figure."""
+    """Add ticks between the labelled ones, so that readers can read numbers off the figure."""
     axes.xaxis.set_minor_locator(AutoMinorLocator())
     axes.yaxis.set_minor_locator(AutoMinorLocator())
     axes.tick_params(which="minor", length=1.5, width=0.4)

@@ -1,4 +1,4 @@
-"""Whether what is seen differs from what was promised by more than the chance of drawing images."""
+"""Differences between promise and result, with their sampling error."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ RESAMPLES = 2000
 
 @dataclass(frozen=True)
 class Difference:
-    """Seen minus promised.
+    """A seen mean minus a promised mean.
 
     Attributes:
-        value: the difference of the two means.
-        interval: of the difference, 95 %.
-        p_value: how often chance alone gives a difference at least as large, of either sign.
-        promised: the mean that it is a difference to.
+        value: difference of the two means.
+        interval: interval of the difference, 95 %.
+        p_value: probability that chance alone gives a difference at least as large, of either sign.
+        promised: the promised mean.
     """
 
     value: float
@@ -36,7 +36,7 @@ class Difference:
 
     @property
     def in_percent(self) -> Difference:
-        """The same in percent of what was promised; NaN if that is 0."""
+        """The difference in percent of the promised mean; NaN if that is 0."""
         factor = 100 / self.promised if self.promised else nan
         low, high = self.interval
         return Difference(factor * self.value, (factor * low, factor * high), self.p_value, 100.0)
@@ -51,30 +51,29 @@ def mean_difference(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> Difference:
-    """The difference of the mean of a value between two crowds of images, with the sampling error of both.
+    """Return the difference of the means of a value in two samples of images, with the sampling error of both.
 
-    If nothing has changed, the promised and the seen images are one crowd, out of which the seen ones might as well
-    have been any others of the same number (Pitman, "Significance Tests Which May be Applied to Samples from any
-    Populations", 1937): drawing them again and again says what differences come by chance, exactly for any number of
-    images and any skew. That is the p-value. Images of the same value are the same to the mean, so a draw is one of how
-    many have each value: its time does not grow with the number of images.
+    The p-value is that of a permutation test (Pitman, "Significance Tests Which May be Applied to Samples from any
+    Populations", 1937). If nothing has changed, both samples come from one population, and every split of all images
+    into two samples of these sizes is equally likely. Random splits show what differences come by chance, for any
+    number of images and any skew. A split draws only how many images have each value, so its time does not grow with
+    the number of images.
 
-    The interval is made of those of the two means, (l1, u1) of the promised m1 and (l2, u2) of the seen m2
-    (`mean_interval`), by squares and roots (Newcombe, "Interval Estimation for the Difference Between Independent
-    Proportions", Statistics in Medicine, 1998; Zou and Donner, "Construction of Confidence Limits about Effect
-    Measures", 2008):
+    The interval combines those of the two means, (l1, u1) of the promised m1 and (l2, u2) of the seen m2
+    (`mean_interval`; Newcombe, "Interval Estimation for the Difference Between Independent Proportions", Statistics in
+    Medicine, 1998; Zou and Donner, "Construction of Confidence Limits about Effect Measures", 2008):
 
         m2 - m1 - sqrt((m2 - l2)^2 + (u1 - m1)^2)   to   m2 - m1 + sqrt((u2 - m2)^2 + (m1 - l1)^2)
 
-    It never leaves what is possible, and is a point only if there is one value.
+    It stays within the possible range, and is a single point only if there is one value.
 
     Args:
-        promised: (V,) how many of the images of calibration have each value.
-        seen: (V,) how many of the images seen have it.
-        values: (V,) all that are possible, such as the cost of each exit, or 0 and 1 for wrong and right.
-        level: of the interval.
-        resamples: how many times the images are drawn again.
-        seed: of the draws.
+        promised: (V,) number of calibration images with each value.
+        seen: (V,) number of seen images with each value.
+        values: (V,) all possible values, such as the cost of each exit, or 0 and 1 for wrong and right.
+        level: level of the interval.
+        resamples: number of random splits.
+        seed: seed of the random splits.
 
     Example:
         >>> change = mean_difference([400, 600], [250, 250], [1.0, 3.0])
@@ -94,7 +93,7 @@ def mean_difference(
     chance = differences(
         rng.multivariate_hypergeometric(together, int(after.sum()), size=resamples, method="marginals")
     )
-    # What is equal differs by rounding, and an interval that only touches 0 must not exclude it.
+    # Equal differences can differ by rounding, and an interval that touches 0 must not exclude it.
     tolerance = 1e-12 * float(np.abs(value).max())
     as_large = np.count_nonzero(np.abs(chance) >= abs(difference) - tolerance)
     (l1, u1), (l2, u2) = (mean_interval(counts, value, level=level, seed=seed) for counts in (before, after))

@@ -1,4 +1,4 @@
-"""Drift, seen without labels: how far exit shares and scores have moved since calibration, and what that costs."""
+"""Drift, measured without labels: the change of exit shares, scores and mean cost since calibration."""
 
 from __future__ import annotations
 
@@ -33,19 +33,19 @@ from ranet.support.files import written_whole
 from ranet.support.strict_json import strict_json
 
 ALPHA = 0.01
-SLIGHT = 0.05  # of the images leave elsewhere
+SLIGHT = 0.05  # share of the images that leave elsewhere
 
 
 @dataclass(frozen=True)
 class ScoreDrift:
-    """How one exit's scores of all images, whether they leave there or not, have moved.
+    """The change of one exit's scores, over all images, whether they leave there or not.
 
     Attributes:
-        test: of homogeneity over the bins that the policy has stored.
-        corrected_p: its p-value after Holm's correction for the number of exits.
+        test: test of homogeneity over the bins stored in the policy.
+        corrected_p: p-value of the test after Holm's correction for the number of exits.
         stability_index: `population_stability_index`.
-        superiority: how often an image seen has a higher score than one of calibration; below 0.5 the exit has become
-            less sure.
+        superiority: probability that a seen image has a higher score than a calibration image; below 0.5 the exit has
+            become less sure.
     """
 
     test: Homogeneity
@@ -56,25 +56,25 @@ class ScoreDrift:
 
 @dataclass(frozen=True, eq=False)
 class DriftReport:
-    """What has moved since calibration.
+    """The changes since calibration.
 
     Attributes:
-        policy: whose metadata say what was seen at calibration.
-        images: how many were seen now.
-        calibration_images: how many were seen at calibration.
-        promised_shares: (K,) of calibration.
-        shares: (K,) seen now.
-        share_test: of homogeneity of the two.
-        share_distance: `total_variation` of the two.
-        scores: one for each exit.
+        policy: the policy, with the results of its calibration in the metadata.
+        images: number of images seen now.
+        calibration_images: number of calibration images.
+        promised_shares: (K,) exit shares at calibration.
+        shares: (K,) exit shares now.
+        share_test: test of homogeneity of the two exit shares.
+        share_distance: `total_variation` of the two exit shares.
+        scores: drift of the scores of each exit.
         promised_cost: mean cost at calibration.
-        promised_cost_interval: of it (95 %), as the policy says it; NaN where it does not.
+        promised_cost_interval: interval of the mean cost at calibration (95 %), from the policy; NaN without one.
         cost: mean cost now.
-        cost_interval: of the mean cost on all images like those seen now (95 %).
-        cost_difference: now minus at calibration, with the sampling error of both.
-        cost_per_exit: (K,).
-        unit: of the costs.
-        budget: that the policy was made for; NaN if it names none.
+        cost_interval: interval of the mean cost now (95 %).
+        cost_difference: mean cost now minus at calibration, with the sampling error of both.
+        cost_per_exit: (K,) cumulative cost of each exit.
+        unit: unit of the costs.
+        budget: budget of the policy; NaN without one.
     """
 
     policy: ExitPolicy
@@ -96,32 +96,32 @@ class DriftReport:
 
     @property
     def shares_shifted(self) -> bool:
-        """Whether chance alone would give the exit shares seen in less than 1 % of all cases."""
+        """Whether chance alone gives such a change of the exit shares in less than 1 % of cases."""
         return self.share_test.p_value < ALPHA
 
     @property
     def cost_shifted(self) -> bool:
-        """Likewise for the mean cost."""
+        """Whether chance alone gives such a change of the mean cost in less than 1 % of cases."""
         return self.cost_difference.p_value < ALPHA
 
     @property
     def drifted_exits(self) -> tuple[int, ...]:
-        """The exits, 0..K-1, whose scores have drifted: likewise, at any exit where nothing has."""
+        """The exits, 0..K-1, whose scores have drifted; without drift there is one in less than 1 % of cases."""
         return tuple(k for k, drift in enumerate(self.scores) if drift.corrected_p < ALPHA)
 
     @property
     def drifted(self) -> bool:
-        """Whether shares, scores or cost have drifted: at most 3 % of the times that nothing has."""
+        """Whether shares, scores or cost have drifted; without drift this is true in at most 3 % of cases."""
         return self.shares_shifted or self.cost_shifted or bool(self.drifted_exits)
 
     @property
     def over_budget_percent(self) -> float:
-        """The mean cost seen beyond the budget in percent of it, negative below it; NaN without a budget."""
+        """The mean cost now minus the budget, in percent of the budget; NaN without a budget."""
         return 100 * (self.cost / self.budget - 1) if self.budget > 0 else nan
 
     @property
     def verdict(self) -> str:
-        """What all this means, in one sentence."""
+        """The conclusion in one sentence."""
         if not self.drifted:
             few = "; so few could only show a large one" if self.images < FEW else ""
             return f"No drift seen: images ({self.images:,}) are like those of calibration, up to chance{few}."
@@ -149,7 +149,7 @@ class DriftReport:
         return f"scores have drifted {reading} at {where} ({surer}; stability index up to {worst.stability_index:.2g})"
 
     def _costs(self) -> str:
-        # One measure for both, or the sentence would say that nobody leaves elsewhere and all pay more.
+        # One criterion for both, or the sentence could say that no image leaves elsewhere but the cost has changed.
         if not (self.cost_difference.significant if self.shares_shifted else self.cost_shifted):
             return "they cost what was promised, up to chance"
         change, over = self.cost_difference.in_percent.value, self.over_budget_percent
@@ -158,7 +158,7 @@ class DriftReport:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What does not fit into the table, in a sentence each."""
+        """Sentences on what the table does not show."""
         low, high = self.cost_difference.in_percent.interval
         budget = "" if np.isnan(self.over_budget_percent) else f", {self.over_budget_percent:+.2f} % against the budget"
         return (
@@ -166,11 +166,11 @@ class DriftReport:
             f"freedom, p {p_text(self.share_test.p_value)}; {percent(self.share_distance)} % leave elsewhere.",
             f"Mean cost: {self.cost_difference.in_percent.value:+.2f} % of what was promised (95 % interval "
             f"{low:+.2f} to {high:+.2f}){budget}.",
-            "How accurate the policy is on these images, only labels can tell.",
+            "The accuracy of the policy on these images cannot be measured without labels.",
         )
 
     def table(self) -> Table:
-        """Exits and mean cost for the console."""
+        """Return the table of exits and mean cost for the console."""
         scale = CostScale.of(self.cost_per_exit, self.unit)
         table = Table(
             title=f"Drift: images seen ({self.images:,}) beside calibration ({self.calibration_images:,})",
@@ -246,18 +246,18 @@ class DriftReport:
 
 
 def measure_drift(policy: ExitPolicy, scores: ExitScores) -> DriftReport:
-    """Compare images without labels with what the policy knows of its calibration.
+    """Compare images without labels with the calibration of a policy.
 
-    Where the images leave, and how sure each exit is of all of them, are compared by chi-square tests of two samples
-    (`homogeneity`), the mean cost by drawing again (`mean_difference`): all three ask whether the images may come from
-    where those of calibration came from. How accurate the policy now is they do not say: that takes labels.
+    Exit shares and the scores of each exit are compared by chi-square tests of two samples (`homogeneity`), the mean
+    cost by a permutation test (`mean_difference`). All three test whether the images may come from the same
+    distribution as the calibration images. They do not measure accuracy, which needs labels.
 
     Args:
-        policy: that `calibrate` made.
-        scores: of the images, scored with the policy's temperatures; labels are not looked at.
+        policy: policy from `calibrate`.
+        scores: scores of the images, with the policy's temperatures; labels are not used.
 
     Raises:
-        UserError: if the policy does not say what was seen at calibration, or as for `ExitPolicy.exits`.
+        UserError: if the policy does not store its calibration results, and as for `ExitPolicy.exits`.
 
     Example:
         >>> from ranet.calibration import calibrate
@@ -274,8 +274,8 @@ def measure_drift(policy: ExitPolicy, scores: ExitScores) -> DriftReport:
     counts, difference = promise.exit_counts, cost_difference(promise, exits, costs, policy.possible_exits)
     if counts is None or difference is None:
         raise UserError(
-            "The policy does not say how many images left at each exit when it was calibrated (predicted.images and "
-            "predicted.exit_shares), so drift from there cannot be seen: make it with ranet calibrate."
+            "The policy does not store how many calibration images left at each exit (predicted.images and "
+            "predicted.exit_shares), so drift cannot be measured: make the policy with ranet calibrate."
         )
     now = np.bincount(exits, minlength=policy.num_exits)
     binned = [
@@ -309,7 +309,7 @@ def measure_drift(policy: ExitPolicy, scores: ExitScores) -> DriftReport:
 
 
 def p_text(p: float) -> str:
-    """A p-value for people.
+    """Return a p-value as a short str.
 
     Example:
         >>> p_text(0.0432), p_text(1e-9)

@@ -18,9 +18,9 @@ class Homogeneity:
     """A chi-square test of homogeneity.
 
     Attributes:
-        statistic: chi-square.
-        degrees: of freedom; 0 where all images are in one bin, and there is nothing to test.
-        p_value: how often chance alone gives at least this statistic; 1 where there is nothing to test.
+        statistic: the chi-square statistic.
+        degrees: degrees of freedom; 0 if all images are in one bin, so that there is nothing to test.
+        p_value: probability that chance alone gives at least this statistic; 1 if there is nothing to test.
     """
 
     statistic: float
@@ -33,20 +33,20 @@ def homogeneity(
 ) -> Homogeneity:
     """Test whether two samples of images come from one distribution over bins.
 
-    Chi-square of the 2 x B table (Pearson, 1900), bins without any image left out. Where fewer than five images are
-    expected in a cell (Cochran, "Some Methods for Strengthening the Common Chi-square Tests", Biometrics, 1954) the
-    chi-square distribution is no guide; then the images are drawn again out of both samples together, which is exact
-    for any number of them but for the number of draws.
+    The statistic is chi-square of the 2 x B table (Pearson, 1900) without empty bins. If fewer than five images are
+    expected in a cell (Cochran, "Some Methods for Strengthening the Common Chi-square Tests", Biometrics, 1954), the
+    chi-square distribution does not apply. Then the p-value comes from random splits of both samples together, which is
+    exact for any number of images up to the number of splits.
 
-    That the bins or the thresholds were laid through the calibration images, whose counts are therefore hardly random,
-    changes nothing: the shares of later images in such bins vary as much as counts would (Wilks, "Determination of
-    Sample Sizes for Setting Tolerance Limits", 1941), and it must be a test of two samples all the same.
+    The bins or thresholds may be quantiles of the calibration images, whose counts are then hardly random. The test of
+    two samples is still right: the shares of later images in such bins vary as much as counts would (Wilks,
+    "Determination of Sample Sizes for Setting Tolerance Limits", 1941).
 
     Args:
-        calibration: (B,) how many images of calibration fall into each bin.
-        seen: (B,) how many of the others.
-        resamples: how many times images are drawn again, where they are.
-        seed: of the draws.
+        calibration: (B,) number of calibration images in each bin.
+        seen: (B,) number of seen images in each bin.
+        resamples: number of random splits, if they are needed.
+        seed: seed of the random splits.
 
     Example:
         >>> homogeneity([10, 20, 30], [20, 20, 20])
@@ -70,7 +70,7 @@ def homogeneity(
 
 
 def total_variation(calibration: npt.ArrayLike, seen: npt.ArrayLike) -> float:
-    """The share of the images that would have to change bins to make both distributions equal, 0 to 1.
+    """Return the share of images that must change bins to make both distributions equal, 0 to 1.
 
     Example:
         >>> total_variation([10, 20, 30], [20, 20, 20])
@@ -81,12 +81,12 @@ def total_variation(calibration: npt.ArrayLike, seen: npt.ArrayLike) -> float:
 
 
 def population_stability_index(calibration: npt.ArrayLike, seen: npt.ArrayLike) -> float:
-    """The population stability index: sum over bins of (q - p) ln(q / p), p at calibration and q seen.
+    """Return the population stability index: sum over bins of (q - p) ln(q / p), p at calibration and q seen.
 
-    Read by convention (Siddiqi, "Credit Risk Scorecards", 2006): below 0.1 little has changed, up to 0.25 some, above
-    0.25 much. Chance alone makes it about (B - 1) (1/N + 1/M) for N and M images (Yurdakul and Naranjo, "Statistical
-    Properties of the Population Stability Index", 2020), so it says something only beside a test. Half an image is
-    added to each bin, or an empty one would make it infinite.
+    By convention (Siddiqi, "Credit Risk Scorecards", 2006) the change is little below 0.1, some up to 0.25 and large
+    above. Chance alone gives about (B - 1) (1/N + 1/M) for N and M images (Yurdakul and Naranjo, "Statistical
+    Properties of the Population Stability Index", 2020), so use it only with a test. Half an image is added to each
+    bin, or an empty bin would make the index infinite.
 
     Example:
         >>> population_stability_index([500, 500], [250, 750])  # (0.25 - 0.5) ln 0.5 + (0.75 - 0.5) ln 1.5
@@ -98,7 +98,7 @@ def population_stability_index(calibration: npt.ArrayLike, seen: npt.ArrayLike) 
 
 
 def stability_reading(index: float) -> str:
-    """What a population stability index means by convention: "little", "some" or "large".
+    """Return the conventional reading of a population stability index: "little", "some" or "large".
 
     Example:
         >>> [stability_reading(index) for index in (0.05, 0.1, 0.3)]
@@ -110,10 +110,10 @@ def stability_reading(index: float) -> str:
 
 
 def superiority(calibration: npt.ArrayLike, seen: npt.ArrayLike) -> float:
-    """How often an image seen is in a higher bin than one of calibration, ties counted half; 0.5 without drift.
+    """Return the probability that a seen image is in a higher bin than a calibration image, ties counted half.
 
-    The probability of superiority (Mann and Whitney, 1947) of the binned scores: below 0.5 the network has become less
-    sure.
+    This is the probability of superiority (Mann and Whitney, 1947) of the binned scores: 0.5 without drift, below 0.5
+    if the network has become less sure.
 
     Example:
         >>> superiority([1, 1], [0, 2])
@@ -124,9 +124,10 @@ def superiority(calibration: npt.ArrayLike, seen: npt.ArrayLike) -> float:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """The p-values corrected for their number (Holm, "A Simple Sequentially Rejective Multiple Test Procedure", 1979).
+    """Return the p-values corrected for multiple tests.
 
-    To reject where the corrected value is below alpha rejects anything that is true with probability alpha at most.
+    If tests reject at a corrected value below alpha, any true hypothesis is rejected with probability at most alpha
+    (Holm, "A Simple Sequentially Rejective Multiple Test Procedure", 1979).
 
     Example:
         >>> holm([0.01, 0.04, 0.03])

@@ -1,4 +1,4 @@
-"""Promise and truth: what a policy's file predicts, beside what the policy does on other images."""
+"""Promise and truth: the predictions in a policy file, and the results of the policy on other images."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ from ranet.support.strict_json import strict_json
 
 @dataclass(frozen=True, eq=False)
 class PolicyReport:
-    """What a policy promises and what it does.
+    """The promise and the results of a policy.
 
     Attributes:
-        policy: with the promise in its metadata, if `calibrate` made it.
-        promised: on validation; NaN where the policy says nothing.
-        promised_intervals: of its accuracy and mean cost, as the policy says them (95 %).
-        seen: on the images scored here.
-        seen_intervals: of accuracy and mean cost on all images like those scored here (95 %).
-        cost_difference: mean cost seen minus promised; None where the policy does not say what it was made on.
-        accuracy_difference: top-1 likewise, fractions; None without labels, too.
-        cost_per_exit: (K,).
-        unit: of the costs.
-        budget: that the policy was made for; NaN if it names none.
-        images: how many were scored.
-        risk: what the policy's guarantee is about, as seen; None without a guarantee, or without labels that it needs.
+        policy: the policy, with the promise in its metadata if `calibrate` made it.
+        promised: outcome on validation; NaN where the policy stores none.
+        promised_intervals: intervals of the promised accuracy and mean cost, from the policy (95 %).
+        seen: outcome on the images scored here.
+        seen_intervals: intervals of accuracy and mean cost on the images scored here (95 %).
+        cost_difference: mean cost seen minus promised; None if the policy does not store its calibration counts.
+        accuracy_difference: top-1 fraction seen minus promised; None without labels or a promised accuracy.
+        cost_per_exit: (K,) cumulative cost of each exit.
+        unit: unit of the costs.
+        budget: budget of the policy; NaN without one.
+        images: number of images scored here.
+        risk: observed risk of the policy's guarantee; None without a guarantee, or without the labels that it needs.
     """
 
     policy: ExitPolicy
@@ -65,12 +65,12 @@ class PolicyReport:
         if self.accuracy_difference is not None:
             parts.append(f"top-1 {_signed(self.accuracy_difference, 100, 'points')}")
         if not parts:
-            return "The policy does not say on how many images it was made, so chance cannot be told from change."
+            return "The policy does not store on how many images it was made, so its promise cannot be tested."
         return f"Seen minus promised, with 95 % intervals: {'; '.join(parts)}."
 
     @property
     def sentences(self) -> list[str]:
-        """What the table does not say, in a sentence each."""
+        """Sentences on what the table does not show."""
         found = [self.verdict]
         guarantee = self.policy.metadata.get("guarantee")
         if isinstance(guarantee, dict) and self.risk is not None:
@@ -83,7 +83,7 @@ class PolicyReport:
         return found
 
     def table(self, seen_on: str = "seen") -> Table:
-        """The comparison for the console; the second column is called as the caller says, such as "on test"."""
+        """Return the comparison for the console; ``seen_on`` names the last column, such as "on test"."""
         scale = CostScale.of(self.cost_per_exit, self.unit)
         budget = "" if np.isnan(self.budget) else f"\nbudget {scale.text(self.budget)}"
         table = Table(title="The policy: promise and truth", caption=f"cost in {scale.label}{budget}")
@@ -142,20 +142,20 @@ class PolicyReport:
 def policy_report(
     policy: ExitPolicy, scores: ExitScores, cost_per_exit: npt.ArrayLike | None = None, unit: str | None = None
 ) -> PolicyReport:
-    """Apply a policy to scored images and set the result beside what the policy promises.
+    """Apply a policy to scored images, and compare the results with its promise.
 
-    Both sides are samples: each has an interval for its own number of images, and whether they differ by more than
-    chance is asked with both numbers (`mean_difference`).
+    Both are from samples: each has an interval for its number of images, and their difference has the sampling error of
+    both (`mean_difference`).
 
     Args:
-        policy: as `load_policy` gives it.
-        scores: of images that the policy was not made on, with the policy's temperatures.
-        cost_per_exit: (K,); by default the costs in the policy's metadata.
-        unit: of the costs; by default the one in the metadata.
+        policy: the policy, for example from `load_policy`.
+        scores: scores of images that the policy was not made on, with the policy's temperatures.
+        cost_per_exit: (K,) cumulative costs; by default those in the policy's metadata.
+        unit: unit of the costs; by default that in the metadata.
 
     Raises:
-        UserError: if policy and scores are of different numbers of exits or temperatures, or nobody says what the
-            exits cost.
+        UserError: if policy and scores differ in the number of exits or the temperatures, or the costs of the exits are
+            unknown.
     """
     exits = policy.exits(scores)
     costs = costs_of(policy, cost_per_exit)
@@ -180,13 +180,13 @@ def policy_report(
 def cost_difference(
     promise: Promise, exits: npt.NDArray[np.int64], costs: npt.NDArray[np.float64], possible: npt.NDArray[np.bool_]
 ) -> Difference | None:
-    """Mean cost seen minus promised; None where the promise does not say how many left where.
+    """Return the mean cost seen minus promised; None if the promise does not hold how many images left at each exit.
 
     Args:
-        promise: of the policy.
-        exits: (N,) where the images seen leave.
-        costs: (K,).
-        possible: (K,) where images can leave under the policy.
+        promise: promise of the policy.
+        exits: (N,) exit at which each seen image leaves.
+        costs: (K,) cumulative cost of each exit.
+        possible: (K,) whether images can leave at each exit under the policy.
     """
     promised, seen = promise.exit_counts, np.bincount(exits, minlength=len(costs))
     if promised is None or promised[~possible].any():
@@ -195,7 +195,7 @@ def cost_difference(
 
 
 def interval_text(interval: Interval | None, factor: float, form: str) -> str:
-    """Both ends times the factor; a dash where there is no interval.
+    """Return both ends times the factor, as a str; a dash if there is no interval.
 
     Example:
         >>> interval_text((0.5, 0.625), 100, ".1f"), interval_text(None, 100, ".1f")

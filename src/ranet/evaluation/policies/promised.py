@@ -1,4 +1,4 @@
-"""What a policy promises, read from its metadata: policies can be written by hand and promise little."""
+"""The promise of a policy, read from its metadata; policies written by hand may lack parts of it."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ NO_INTERVAL: Interval = (nan, nan)
 
 @dataclass(frozen=True, eq=False)
 class Promise:
-    """What `calibrate` has written into a policy; NaN, 0 and "" where nobody has.
+    """The promise that `calibrate` wrote into a policy; NaN, 0 and "" for missing parts.
 
     Attributes:
-        outcome: on the images of calibration.
-        intervals: of accuracy and mean cost there.
-        images: how many these were.
-        unit: of the costs.
-        budget: that the policy was made for.
+        outcome: outcome on the calibration images.
+        intervals: intervals of accuracy and mean cost on these images.
+        images: number of calibration images.
+        unit: unit of the costs.
+        budget: budget of the policy.
     """
 
     outcome: PolicyOutcome
@@ -36,7 +36,7 @@ class Promise:
 
     @property
     def exit_counts(self) -> npt.NDArray[np.int64] | None:
-        """(K,) how many of the images of calibration left at each exit; None where that is not known."""
+        """(K,) how many calibration images left at each exit; None if unknown."""
         shares = self.outcome.exit_shares
         if not (self.images > 0 and np.isfinite(shares).all() and (shares >= 0).all()):
             return None
@@ -45,7 +45,7 @@ class Promise:
 
 
 def read_promise(policy: ExitPolicy) -> Promise:
-    """What the metadata of a policy promise; what is missing or of another kind counts as not promised."""
+    """Return the promise in the metadata of a policy; entries of a wrong type count as missing."""
     predicted = policy.metadata.get("predicted")
     predicted = predicted if isinstance(predicted, dict) else {}
     shares = predicted.get("exit_shares")
@@ -68,10 +68,10 @@ def read_promise(policy: ExitPolicy) -> Promise:
 
 
 def costs_of(policy: ExitPolicy, cost_per_exit: npt.ArrayLike | None = None) -> npt.NDArray[np.float64]:
-    """(K,) the costs given, or else those in the policy's metadata.
+    """Return (K,) the given costs, or else those in the policy's metadata.
 
     Raises:
-        UserError: if nobody says what the exits cost, or these are no costs of the policy's exits.
+        UserError: if there are no costs, or they are not valid costs of the policy's exits.
     """
     if cost_per_exit is None:
         cost_per_exit = policy.metadata.get("cost_per_exit")

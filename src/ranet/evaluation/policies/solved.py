@@ -1,4 +1,4 @@
-"""What ranet calibrate tells: every solved policy with its promise, and what it does on test images."""
+"""The report of ranet calibrate: every solved policy with its promise, and its results on test images."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from ranet.evaluation.tables import Row, interval_columns, percent, with_interva
 
 @dataclass(frozen=True, eq=False)
 class SolvedPolicy:
-    """A solved policy, and what it does on test images.
+    """A solved policy, and its results on test images.
 
     Attributes:
-        calibration: the policy and what it promises.
-        seen: on test images; None without them.
-        seen_intervals: of accuracy and mean cost on all images like those of the test (95 %); None without these.
+        calibration: the policy and its promise.
+        seen: outcome on test images; None without them.
+        seen_intervals: intervals of accuracy and mean cost on test images (95 %); None without test images.
     """
 
     calibration: Calibration
@@ -39,13 +39,13 @@ class SolvedPolicy:
 
     @property
     def budget(self) -> float:
-        """That the policy was made for; NaN if it was made for something else."""
+        """The budget of the policy; NaN if it was made for another goal."""
         budget = self.calibration.policy.metadata.get("budget")
         return nan if budget is None else float(budget)
 
     @property
     def exceeds_budget_by(self) -> float:
-        """How much more than the budget an image costs on test, as a fraction of the budget; NaN without either."""
+        """The mean cost on test minus the budget, as a fraction of the budget; NaN without test images or budget."""
         return nan if self.seen is None else self.seen.mean_cost / self.budget - 1
 
 
@@ -54,7 +54,7 @@ class CalibrationReport:
     """Some policies of one network, solved on the same images.
 
     Attributes:
-        policies: cheapest first.
+        policies: the policies, cheapest first.
         exits: each exit alone, on the same images.
         tested: whether there are test images.
     """
@@ -64,7 +64,7 @@ class CalibrationReport:
     tested: bool
 
     def table(self) -> Table:
-        """The policies for the console, one row each."""
+        """Return the policies for the console, one row each."""
         scale = self._scale
         of_cost = f"cost in {scale.label}; " if self.exits.unit else ""
         table = Table(title="Exit policies", caption=f"{of_cost}in brackets 95 % intervals", box=None)
@@ -96,13 +96,13 @@ class CalibrationReport:
 
     @property
     def sentences(self) -> list[str]:
-        """What the tables do not say, in a sentence each."""
+        """Sentences on what the tables do not show."""
         said = choice_sentences([solved.calibration for solved in self.policies], self.exits)
         return said if self.remark is None else [*said, self.remark]
 
     @property
     def remark(self) -> str | None:
-        """Where more budget stops to promise more accuracy, if it does before the last of three or more policies."""
+        """A sentence on the budget beyond which accuracy no longer rises, for three or more policies; else None."""
         accuracies = np.array([solved.calibration.predicted_accuracy for solved in self.policies])
         if len(accuracies) < 3 or np.isnan(accuracies).any() or accuracies.argmax() == len(accuracies) - 1:
             return None
@@ -112,11 +112,11 @@ class CalibrationReport:
         on = "" if np.isnan(budgets).any() else f"from a budget of {self._scale.text(min(budgets))} on, "
         return (
             f"On these validation images no policy is more accurate than the one of mean cost {cost} "
-            f"({percent(accuracies.max())} %): {on}more budget buys nothing there."
+            f"({percent(accuracies.max())} %): {on}more budget gives no more accuracy."
         )
 
     def rows(self) -> list[Row]:
-        """One row for each policy, for programs."""
+        """Return one row for each policy, for CSV files."""
         of_unit = f"_{self.exits.unit}" if self.exits.unit else ""
         rows: list[Row] = []
         for solved in self.policies:
@@ -188,17 +188,17 @@ def calibration_report(
     costs: npt.NDArray[np.float64],
     unit: str,
 ) -> CalibrationReport:
-    """See what solved policies do on test images, where there are any.
+    """Evaluate solved policies on test images, if there are any.
 
     Args:
-        calibrations: of one network, one unit.
-        validation: the scores that they were solved on.
-        test: scores of other images; None for the promises alone.
-        costs: (K,) cumulative, as in the report; what a policy costs is in its own metadata.
-        unit: of the costs.
+        calibrations: calibrations of one network in one unit.
+        validation: scores that the policies were solved on.
+        test: scores of other images; None reports only the promises.
+        costs: (K,) cumulative cost of each exit alone; the costs of a policy are in its metadata.
+        unit: unit of the costs.
 
     Raises:
-        UserError: if test scores are of another network, or lack what the policies compare.
+        UserError: if the test scores are of another network, or lack the scores that the policies compare.
     """
     ordered = sorted(calibrations, key=lambda one: one.predicted_cost)
     policies = [SolvedPolicy(one) if test is None else _see(one, test) for one in ordered]

@@ -1,1 +1,1 @@
-"""Folders and tables that evaluations leave."""
+"""Folders and tables that evaluations write."""

@@ -1,4 +1,4 @@
-"""The folder that a comparison leaves: tables for programs, a page and a figure for people."""
+"""The folder of a comparison: CSV tables, a Markdown page and a figure."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def write_comparison(folder: str | Path, comparison: Comparison, sources: Sequen
     """Write exits.csv, runs.csv, comparison.md and comparison.png, and budgets.csv if there are budgets.
 
     Args:
-        folder: is made if need be; earlier files of the same names are replaced.
+        folder: folder of the files, made if it is missing; earlier files of the same names are replaced.
         comparison: what to write.
         sources: the folders that were searched for runs, for the page.
 
@@ -45,13 +45,13 @@ def write_comparison(folder: str | Path, comparison: Comparison, sources: Sequen
     save_figure(figure, folder / FIGURE)
     with written_whole(folder / PAGE) as partial:
         partial.write_text(page, encoding="utf-8", errors="surrogateescape")
-    if not comparison.budgets:  # those of an earlier comparison would belong to no other file here
+    if not comparison.budgets:  # a file of an earlier comparison would not match the other files
         (folder / "budgets.csv").unlink(missing_ok=True)
     return (*tables, FIGURE, PAGE)
 
 
 def comparison_page(comparison: Comparison, sources: Sequence[str] = ()) -> str:
-    """All tables as one Markdown page, with the figure, the notes and the runs that it is made of."""
+    """Return all tables as one Markdown page, with the figure, the notes and the list of runs."""
     runs = [(row["group"], row["seed"], f"`{row['run']}`", row["git_revision"] or "-") for row in run_rows(comparison)]
     searched = f"Found in {', '.join(f'`{source}`' for source in sources)}." if sources else "As given."
     headings = ("group", "seed", "run", "git revision")

@@ -1,4 +1,4 @@
-"""A comparison as tables: rows for CSV files, and sheets that a console and a Markdown file show."""
+"""A comparison as tables: rows for CSV files, and sheets for the console and Markdown files."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from ranet.evaluation.tables import Row, interval_of, with_interval
 
 @dataclass(frozen=True)
 class Sheet:
-    """A table as text.
+    """A table of str cells.
 
     Attributes:
-        title: what it is.
-        caption: how to read it.
-        headings: of the columns.
-        rows: as many cells each as there are headings; a cell may have two lines.
-        numbers: whether the cells are numbers, which stand on the right.
+        title: title of the table.
+        caption: how to read the table.
+        headings: headings of the columns.
+        rows: rows with one cell for each heading; a cell may have two lines.
+        numbers: whether the cells are numbers, which are aligned to the right.
     """
 
     title: str
@@ -35,7 +35,7 @@ class Sheet:
     numbers: bool = True
 
     def table(self) -> Table:
-        """For the console."""
+        """Return the table for the console."""
         table = Table(title=Text(self.title), caption=Text(self.caption), box=SIMPLE_HEAD)
         for heading in self.headings:
             table.add_column(Text(heading), justify="right" if self.numbers else "left")
@@ -44,7 +44,7 @@ class Sheet:
         return table
 
     def markdown(self) -> str:
-        """For a Markdown file, the caption first."""
+        """Return the table for a Markdown file, with title and caption before it."""
         rule = ("--:" if self.numbers else "---",) * len(self.headings)
         lines = [self.headings, rule, *self.rows]
         cells = [" | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in line) for line in lines]
@@ -52,7 +52,7 @@ class Sheet:
 
 
 def exit_comparison_rows(comparison: Comparison) -> list[Row]:
-    """One row for each group and exit."""
+    """Return one row for each group and exit."""
     rows = []
     for point in comparison.exits:
         assert point.top5 is not None
@@ -67,7 +67,7 @@ def exit_comparison_rows(comparison: Comparison) -> list[Row]:
 
 
 def budget_comparison_rows(comparison: Comparison) -> list[Row]:
-    """One row for each group and budget."""
+    """Return one row for each group and budget."""
     rows = []
     for point in comparison.budgets:
         row: Row = {"group": point.group, f"budget_{comparison.unit}": point.place, "n": point.top1.n}
@@ -78,7 +78,7 @@ def budget_comparison_rows(comparison: Comparison) -> list[Row]:
 
 
 def run_rows(comparison: Comparison) -> list[Row]:
-    """One row for each run: its group, and where it comes from."""
+    """Return one row for each run: its group, folder and revision."""
     return [
         {
             "group": group.label,
@@ -95,7 +95,7 @@ def run_rows(comparison: Comparison) -> list[Row]:
 
 
 def group_sheet(comparison: Comparison) -> Sheet:
-    """Which groups there are, and all in which they differ."""
+    """Return the table of groups, and of the options in which they differ."""
     rows = []
     for group in comparison.groups:
         details = ", ".join(f"{name}={value}" for name, value in group.details.items())
@@ -107,7 +107,7 @@ def group_sheet(comparison: Comparison) -> Sheet:
 
 
 def exit_sheets(comparison: Comparison) -> list[Sheet]:
-    """Accuracy of each exit, and its difference to the baseline."""
+    """Return the tables of the accuracy of each exit, and of its difference to the baseline."""
     scale = _scale(comparison)
     places = _places(comparison.exits)
     costs = {place: {p.cost.mean for p in comparison.exits if p.place == place} for place in places}
@@ -127,11 +127,11 @@ def exit_sheets(comparison: Comparison) -> list[Sheet]:
 
 
 def budget_sheets(comparison: Comparison, most: int | None = None) -> list[Sheet]:
-    """Accuracy under each budget, and its difference to the baseline; of many budgets, evenly chosen ones.
+    """Return the tables of the accuracy under each budget, and of its difference to the baseline.
 
     Args:
-        comparison: with or without budgets; there are no sheets without.
-        most: how many budgets to show; by default all.
+        comparison: the comparison; without budgets there are no tables.
+        most: largest number of budgets to show, evenly chosen; by default all.
     """
     if not comparison.budgets:
         return []
@@ -185,7 +185,7 @@ def _sheet(
     text: Callable[[Point, int], str],
     count: Callable[[Point], int],
 ) -> Sheet:
-    """A row for each place, a column for each group with points; n in the heading, and in cells where it is another."""
+    """Return a row for each place and a column for each group; n is in the heading, and in cells if it differs."""
     at = {(point.group, point.place): point for point in points}
     labels = [group.label for group in comparison.groups if any(group.label == point.group for point in points)]
     usual = {label: max(count(point) for point in points if point.group == label) for label in labels}
@@ -244,7 +244,7 @@ def _spread(name: str, statistic: Statistic, factor: float = 1.0) -> Row:
 
 
 def _difference(comparison: Comparison, point: Point) -> Row:
-    """The difference in percentage points; empty for the baseline."""
+    """Return the difference in percentage points; empty for the baseline."""
     found: Difference | None = point.difference
     values = [100 * value for value in (found.mean, found.std, found.low, found.high)] if found else [""] * 4
     names = [f"top1_difference_{name}" for name in ("mean", "std", "low95", "high95")]

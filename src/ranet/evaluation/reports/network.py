@@ -1,4 +1,4 @@
-"""Everything a network's scores can say, in one folder: tables, figures and a summary."""
+"""The report on a network's scores, in one folder: tables, figures and a summary."""
 
 from __future__ import annotations
 
@@ -38,15 +38,15 @@ from ranet.support.strict_json import strict_json
 
 @dataclass(frozen=True, eq=False)
 class Report:
-    """What was written, and the numbers behind it.
+    """The files of a report, and its numbers.
 
     Attributes:
-        folder: where.
-        files: the names in it, in the order of writing.
+        folder: folder of the files.
+        files: names of the files, in the order of writing.
         anytime: each exit on all test images.
         budgeted: the sweep; None without validation scores.
-        policy: the policy that the exit table, the gallery and the difficulty figure show; None if there is none.
-        outcome: what that policy comes to on test.
+        policy: policy that the exit table, the gallery and the difficulty figure show; None without one.
+        outcome: outcome of this policy on test; None without a policy.
     """
 
     folder: Path
@@ -76,31 +76,32 @@ def write_report(
 ) -> Report:
     """Evaluate test scores, write tables and figures into a folder, and print the tables.
 
-    Always: anytime.csv, anytime.png, exits.csv, report.json. With validation scores: budgeted.csv, budgeted.png,
-    shares.png. With a policy (given, or the sweep's of ratio 1) and images: gallery.png; and sizes: difficulty.png.
+    It always writes anytime.csv, anytime.png, exits.csv and report.json; with validation scores, budgeted.csv,
+    budgeted.png and shares.png; with a policy (the given one, or that of ratio 1 of the sweep) and images, gallery.png;
+    with a policy and sizes, difficulty.png.
 
     Args:
-        folder: is made if need be; earlier files of the same names are replaced.
-        test: K exits, N images.
+        folder: folder of the files, made if it is missing; earlier files of the same names are replaced.
+        test: scores of K exits and N images.
         costs: (K,) cumulative cost of each exit.
-        unit: of the costs: "macs", "paper_ops", "ms" ...
+        unit: unit of the costs: "macs", "paper_ops", "ms" ...
         validation: scores on held-out training images, for the sweep over the papers' 39 ratios.
-        policy: shown in exits.csv, the gallery and the difficulty figure.
-        published: a data set's name, or points, to draw beside ours; drawn only where the unit is theirs, paper ops.
-        images: of the test set, in its order; see `gallery_figure`.
-        class_names: by class index.
+        policy: policy for exits.csv, the gallery and the difficulty figure.
+        published: name of a data set, or points, to draw in the figures; drawn only if the unit is paper ops.
+        images: images of the test set, in its order; see `gallery_figure`.
+        class_names: names by class index.
         sizes: (N,) a number for each test image that may make it hard; see `difficulty_table`.
-        size_name: what the sizes are, with their unit.
-        title: of the figures and the summary, such as "RANet on CIFAR-10".
-        name: of our curve in the legends.
-        console: where the tables are printed; `Console(quiet=True)` for nowhere.
+        size_name: name of the sizes, with their unit.
+        title: title of the figures and the summary, such as "RANet on CIFAR-10".
+        name: name of our curve in the legends.
+        console: console for the tables; `Console(quiet=True)` prints none.
 
     Raises:
-        UserError: if scores, costs, policy, images or sizes do not belong together. Nothing is written then.
+        UserError: if scores, costs, policy, images or sizes do not match. Nothing is written then.
     """
     console = console or new_console()
     anytime = anytime_curve(test, costs)
-    # A single exit leaves nothing to decide, and its sweep would be one point.
+    # With one exit there is nothing to decide, and the sweep would be one point.
     swept = validation if test.num_exits > 1 else None
     budgeted = None if swept is None else budgeted_curve(swept, test, anytime.cost)
     if policy is None and budgeted is not None:
@@ -147,7 +148,7 @@ def _write(report: Report, tables: dict, figures: dict[str, Figure], summary: st
 
 
 def _summary(report: Report, title: str, unit: str, images: int, validation: ExitScores | None) -> dict[str, object]:
-    """What report.json holds."""
+    """Return the content of report.json."""
     summary: dict[str, object] = {
         "title": title,
         "unit": unit,
