@@ -187,6 +187,6 @@ def test_every_runtime_and_a_rival_from_a_file(tmp_path: Path) -> None:
     assert {row["backend"] for row in rows(tmp_path / "out")} == {"torch", "onnxruntime", "openvino"}
     with (tmp_path / "out" / "bench_rivals.csv").open(newline="") as file:
         rivals = list(csv.DictReader(file))
-    assert [(row["backend"], row["image_size"]) for row in rivals] == [
-        (backend, "48") for backend in ("onnxruntime", "onnxruntime", "openvino", "openvino")
+    assert [(row["backend"], row["shape"]) for row in rivals] == [
+        (backend, "3x48x48") for backend in ("onnxruntime", "onnxruntime", "openvino", "openvino")
     ]
