@@ -251,10 +251,10 @@ class TestTeachers:
             (["technique.teacher=last-exit"], "A teacher is last_exit, first_stage, torchvision/NAME, a run folder"),
             (
                 [squeezenet, "technique.teacher_weights=ten.pth", *tiny],
-                "cannot see images of 12 pixels: ",
+                "cannot read images of shape (3, 12, 12): ",
             ),
             ([squeezenet, "technique.teacher_weights=IMAGENET1K_V9"], "did you mean IMAGENET1K_V1"),
-            ([squeezenet], "A teacher must have been trained"),
+            ([squeezenet], "A teacher must have trained weights"),
             (["technique.teacher=torchvision/squeezenet"], "did you mean squeezenet1_"),
             ([f"technique.teacher={two_stages}", "technique.teacher_weights=three.pth"], "is for torchvision's"),
         ):
