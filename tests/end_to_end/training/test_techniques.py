@@ -314,7 +314,7 @@ def test_the_last_exit_learns_from_another_network_only_where_it_is_told_to(two_
         ("technique.teach_last=true", "teacher_weights and teach_last need a technique.teacher"),
         ("technique.teacher=first_stage", "teacher=first_stage needs two stages"),
         ("technique=ofa technique.stages=2", "teacher=last_exit excludes two stages"),
-        ("technique.stages=2", "A second stage without collaboration or a teacher"),
+        ("technique.stages=2", "A second stage needs collaboration or a teacher"),
         ("technique.stages=3", "technique.stages=3 must be 1 or 2"),
         ("technique=ge technique.first_stage_run=run", "first_stage_run needs two stages"),
         ("technique=imta_two_stage technique.first_stage_share=1", "must be between 0 and 1"),
