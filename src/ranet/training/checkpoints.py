@@ -1,4 +1,4 @@
-"""Reading what training wrote: a run folder or checkpoint file becomes a network."""
+"""Loading a network from a run folder or checkpoint file."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ _PREFIX = "network."
 
 @dataclass(frozen=True)
 class TrainedNetwork:
-    """A network with trained weights, and what it was trained with.
+    """A network with trained weights, and the recipe of its training.
 
     Attributes:
         network: the network, in evaluation mode on the CPU.
-        recipe: what training stored: "network" (name, options and, where its exits collaborate, "collaboration" with
-            the arguments of ``InlineCollaboration``) and "data" (the arguments of its data module).
+        recipe: recipe that training stored: "network" (name, options and, if its exits collaborate, "collaboration"
+            with the arguments of ``InlineCollaboration``) and "data" (the arguments of its data module).
         path: the checkpoint file.
         epoch: number of finished epochs.
     """
@@ -41,7 +41,7 @@ def find_checkpoint(run: str | Path) -> Path:
     """Resolve a path to a checkpoint file: the file itself, or in a run folder the best one, else the last.
 
     Raises:
-        UserError: if there is none.
+        UserError: if there is no checkpoint.
     """
     path = Path(run)
     if path.is_file():
@@ -55,14 +55,14 @@ def find_checkpoint(run: str | Path) -> Path:
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """Everything in a checkpoint file, as plain values and tensors on the CPU; no code from it is run.
+    """Load the content of a checkpoint file as plain values and tensors on the CPU, without running code from it.
 
     Raises:
-        UserError: if it is not a checkpoint that can be read.
+        UserError: if the file is not a readable checkpoint.
     """
     try:
         loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # bytes that are no checkpoint can raise anything
+    except Exception as error:  # bytes that are not a checkpoint can raise anything
         raise UserError(f"{path} is not a checkpoint that can be read ({type(error).__name__}).") from error
     if not isinstance(loaded, dict):
         raise UserError(f"{path} is not a checkpoint: it holds a {type(loaded).__name__}.")
@@ -70,14 +70,14 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def build_network(recipe: Mapping[str, Any]) -> StagedNetwork:
-    """The network that a recipe describes, with fresh weights.
+    """Return the network that a recipe describes, with fresh weights.
 
     Args:
-        recipe: "name" and "options", as ``create_network`` takes them, and, for a network whose exits collaborate,
+        recipe: "name" and "options" for ``create_network``, and, for a network whose exits collaborate,
             "collaboration" with the arguments of ``InlineCollaboration``.
 
     Raises:
-        UserError: if no network can be built from it.
+        UserError: if no network can be built from the recipe.
     """
     network = create_network(recipe["name"], **recipe["options"])
     collaboration = recipe.get("collaboration")
@@ -98,7 +98,7 @@ def load_trained(run: str | Path) -> TrainedNetwork:
     recipe = checkpoint.get("ranet")
     if not isinstance(recipe, dict):
         raise UserError(
-            f"{path} was not written by ranet train; for a published checkpoint say model=... and data=... too."
+            f"{path} was not written by ranet train; for a published checkpoint use model=... and data=... too."
         )
     network = build_network(recipe["network"])
     weights: dict[str, Tensor] = {
@@ -109,5 +109,5 @@ def load_trained(run: str | Path) -> TrainedNetwork:
     try:
         network.load_state_dict(weights)
     except RuntimeError as error:
-        raise UserError(f"The weights in {path} are of another network than the options beside them.") from error
+        raise UserError(f"The weights in {path} are of another network than its options.") from error
     return TrainedNetwork(network.eval(), recipe, path, int(checkpoint["epoch"]) + 1)

@@ -32,34 +32,35 @@ Made = TypeVar("Made")
 
 
 class MultiExitClassifier(pl.LightningModule):
-    """Trains all exits of a staged network together on the weighted sum of their cross-entropies, or with a teacher.
+    """A Lightning module that trains all exits of a staged network together, on labels or also with a teacher.
 
-    Logs, per epoch: ``train/loss``, ``train/accuracy_exit1`` ... ``train/accuracy_exitK``, the same under ``val/``, and
-    ``val/accuracy_mean``, the mean over the exits, by which the best checkpoint is chosen. Epochs are counted from 1.
+    The loss is the weighted sum of the exits' cross-entropies, or the distillation loss. Each epoch logs
+    ``train/loss``, ``train/accuracy_exit1`` ... ``train/accuracy_exitK``, the same under ``val/``, and
+    ``val/accuracy_mean``, the mean over the exits, which chooses the best checkpoint. Epochs are counted from 1.
 
     Args:
         network: the network to train.
-        optimizer: makes the optimizer from the parameters.
-        schedule: makes the learning-rate schedule from the optimizer, the number of epochs and the number of steps.
+        optimizer: function that makes the optimizer from the parameters.
+        schedule: function that makes the learning-rate schedule from the optimizer and the numbers of epochs and steps.
         exit_weights: K weights of the exits' losses, none below 0, or None for the plain sum.
-        label_smoothing: share of the training labels that is spread evenly over all classes.
-        mixing: changes each training batch and its labels (mixup, cutmix); None leaves them alone. The accuracy on
-            training images is then that of the label with the larger share.
+        label_smoothing: share of each training label that is spread evenly over all classes.
+        mixing: function that mixes each training batch and its labels (mixup, cutmix), or None. The accuracy on mixed
+            images is that of the label with the larger share.
         equilibrium: see ``forward_in_stages``.
-        teacher: gives the logits that the exits learn from, too; None for labels alone.
-        distillation: the loss with a teacher, ``distillation_loss`` with the options that are not its defaults.
-        freeze_backbone: train what comes after the features only; the rest keeps its weights and the statistics of its
-            batch normalisation to the last bit.
-        decay_norm_and_bias: whether the optimizer's weight decay holds for normalisation layers and biases, too.
+        teacher: source of logits that the exits also learn from; None trains only on labels.
+        distillation: loss with a teacher: ``distillation_loss``, with options if they are not its defaults.
+        freeze_backbone: whether to train only the layers after the features; all other weights, and the statistics of
+            batch normalisation, do not change.
+        decay_norm_and_bias: whether weight decay also applies to normalisation layers and biases.
         compile: run the network through ``torch.compile``: True, or the name of one of its modes ("reduce-overhead"
             records CUDA graphs).
-        channels_last: keep images and weights with the channels next to each other in memory.
-        recipe: what to store with each checkpoint so that it can be used without the command that made it; see
+        channels_last: whether to store the channels of a pixel next to each other in memory.
+        recipe: content to store in each checkpoint, so that it can be used without the command that made it; see
             ``ranet.training.checkpoints``.
 
     Raises:
         UserError: if the network breaks the contract of `StagedNetwork`, the weights are not one number for each exit,
-            or the label smoothing is no share.
+            or the label smoothing is not in [0, 1).
     """
 
     def __init__(
@@ -163,8 +164,8 @@ class MultiExitClassifier(pl.LightningModule):
         for name, value in values.items():
             shown = name.endswith(("loss", "accuracy_mean"))
             self.log(name, value, prog_bar=shown, logger=False, sync_dist=True)
-        # Lightning itself would write the row of the training images after the checkpoint of their epoch, and a run
-        # that is killed in between would resume without it.
+        # Lightning would write the training row after the checkpoint of its epoch, and a run killed in between would
+        # resume without it.
         row = {name: value.item() for name, value in values.items()}
         for logger in self.loggers:
             logger.log_metrics({"epoch": self.current_epoch + 1, **row}, step=max(0, self.global_step - 1))
@@ -174,23 +175,21 @@ class MultiExitClassifier(pl.LightningModule):
         """Make the optimizer, and the schedule over all epochs and training steps of a run.
 
         Raises:
-            UserError: if one of them cannot be made from its options.
+            UserError: if the optimizer or the schedule cannot be made from its options.
         """
         optimizer = _make("optimizer", self._make_optimizer, parameter_groups(self.network, self.decay_norm_and_bias))
         return optimizer, _make("schedule", self._make_schedule, optimizer, epochs, steps or epochs)
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        """Make optimizer and schedule for the run that begins."""
+        """Make the optimizer and schedule of a run."""
         epochs = self.trainer.max_epochs
         if epochs is None or epochs < 1:
-            raise UserError(
-                "trainer.max_epochs must be at least 1: the learning-rate schedule is laid over all epochs."
-            )
+            raise UserError("trainer.max_epochs must be at least 1: the learning-rate schedule covers all epochs.")
         optimizer, schedule = self.make_optimization(epochs, int(self.trainer.estimated_stepping_batches))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Store how to build the network beside its weights."""
+        """Store the recipe in the checkpoint."""
         if self.recipe is not None:
             checkpoint["ranet"] = self.recipe
 
@@ -208,7 +207,7 @@ def _check_exit_weights(weights: Sequence[float], num_exits: int) -> None:
 
 
 def _make(what: str, factory: Callable[..., Made], *arguments: Any) -> Made:
-    """Call a factory whose options the user chose."""
+    """Call a factory, and turn errors in the user's options into a UserError."""
     try:
         return factory(*arguments)
     except UserError:

@@ -10,12 +10,12 @@ from torch import Tensor
 
 
 def exit_cross_entropies(logits: Tensor, labels: Tensor, label_smoothing: float = 0.0) -> Tensor:
-    """Mean cross-entropy of each exit, in nats, computed in float32 where the logits are of less precision.
+    """Return the mean cross-entropy of each exit, in nats, computed in float32 or in a higher precision of the logits.
 
     Args:
         logits: (K, B, C).
         labels: class indices (B,), or probabilities (B, C).
-        label_smoothing: share of the labels that is spread evenly over all classes (Szegedy et al., CVPR 2016).
+        label_smoothing: share of each label that is spread evenly over all classes (Szegedy et al., CVPR 2016).
 
     Returns:
         (K,) losses.
@@ -33,12 +33,12 @@ def exit_cross_entropies(logits: Tensor, labels: Tensor, label_smoothing: float 
 
 
 def at_least_float32(values: Tensor) -> Tensor:
-    """The values in float32, or in the precision that they have where it is higher."""
+    """Return the values in float32, or unchanged if their precision is higher."""
     return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
 def weighted_sum(losses: Tensor, exit_weights: Sequence[float] | None) -> Tensor:
-    """Sum over exits of weight * loss, for losses (K,) and K weights; None weighs all by 1."""
+    """Return the sum over exits of weight * loss, for losses (K,) and K weights; None sets all weights to 1."""
     if exit_weights is None:
         return losses.sum()
     return losses @ torch.as_tensor(exit_weights, dtype=losses.dtype, device=losses.device)
@@ -47,7 +47,7 @@ def weighted_sum(losses: Tensor, exit_weights: Sequence[float] | None) -> Tensor
 def multi_exit_loss(
     logits: Tensor, labels: Tensor, exit_weights: Sequence[float] | None = None, label_smoothing: float = 0.0
 ) -> Tensor:
-    """Sum over exits of weight * cross-entropy; all weights are 1 in the papers (MSDNet, section 4).
+    """Return the sum over exits of weight * cross-entropy; all weights are 1 in the papers (MSDNet, section 4).
 
     Args:
         logits: (K, B, C).

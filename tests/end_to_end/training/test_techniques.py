@@ -251,10 +251,10 @@ class TestTeachers:
             (["technique.teacher=last-exit"], "A teacher is last_exit, first_stage, torchvision/NAME, a run folder"),
             (
                 [squeezenet, "technique.teacher_weights=ten.pth", *tiny],
-                "cannot see images of shape (3, 12, 12): ",
+                "cannot read images of shape (3, 12, 12): ",
             ),
             ([squeezenet, "technique.teacher_weights=IMAGENET1K_V9"], "did you mean IMAGENET1K_V1"),
-            ([squeezenet], "A teacher must have been trained"),
+            ([squeezenet], "A teacher must have trained weights"),
             (["technique.teacher=torchvision/squeezenet"], "did you mean squeezenet1_"),
             ([f"technique.teacher={two_stages}", "technique.teacher_weights=three.pth"], "is for torchvision's"),
         ):
@@ -314,7 +314,7 @@ def test_the_last_exit_learns_from_another_network_only_where_it_is_told_to(two_
         ("technique.teach_last=true", "teacher_weights and teach_last need a technique.teacher"),
         ("technique.teacher=first_stage", "teacher=first_stage needs two stages"),
         ("technique=ofa technique.stages=2", "teacher=last_exit excludes two stages"),
-        ("technique.stages=2", "A second stage without collaboration or a teacher"),
+        ("technique.stages=2", "A second stage needs collaboration or a teacher"),
         ("technique.stages=3", "technique.stages=3 must be 1 or 2"),
         ("technique=ge technique.first_stage_run=run", "first_stage_run needs two stages"),
         ("technique=imta_two_stage technique.first_stage_share=1", "must be between 0 and 1"),

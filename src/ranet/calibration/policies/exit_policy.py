@@ -1,4 +1,4 @@
-"""Exit policies: where each image stops, given how confident each exit is."""
+"""Exit policies: the exit at which each image leaves, given the scores of the exits."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from ranet.calibration.scores.checks import SCORES, require_exits_first, require
 from ranet.errors import UserError
 
 if TYPE_CHECKING:
-    from ranet.calibration.scores.exit_scores import ExitScores  # which needs PyTorch; to follow a policy does not
+    from ranet.calibration.scores.exit_scores import ExitScores  # needs PyTorch; following a policy does not
 from ranet.support.strict_json import plain
 
 
 def first_exits(
     scores: npt.NDArray[np.float32], thresholds: Sequence[float] | npt.NDArray[np.floating]
 ) -> npt.NDArray[np.int64]:
-    """The first exit k at which scores[k] >= thresholds[k]; the last exit takes who has not left before.
+    """Return the first exit k at which scores[k] >= thresholds[k]; the remaining images leave at the last exit.
 
     Args:
-        scores: (K, N), more is surer.
-        thresholds: (K - 1,); infinity where nobody leaves.
+        scores: (K, N) scores, higher is surer.
+        thresholds: (K - 1,) thresholds; infinity where no image leaves.
 
     Returns:
         (N,) exit indices, 0..K-1.
@@ -36,7 +36,7 @@ def first_exits(
         >>> first_exits(np.float32([[0.9, 0.2, 0.2], [0.9, 0.7, 0.6], [1.0, 1.0, 1.0]]), [0.8, 0.7])
         array([0, 1, 2])
     """
-    # How many exits an image has passed; in bytes, which is several times faster than in whole words.
+    # How many exits an image has passed, in bytes: several times faster than int64.
     passed: npt.NDArray[Any] = np.zeros(scores.shape[1], dtype=np.uint8 if len(scores) <= 256 else np.int64)
     here = np.ones(scores.shape[1], dtype=np.bool_)
     for of_exit, threshold in zip(scores[:-1], thresholds, strict=True):
@@ -46,7 +46,7 @@ def first_exits(
 
 
 def possible_exits(thresholds: Sequence[float] | npt.NDArray[np.floating]) -> npt.NDArray[np.bool_]:
-    """(K,) whether an image can leave there: not at an infinite threshold, nor behind one of minus infinity.
+    """Return (K,) whether images can leave at each exit: not at a threshold of infinity or after one of -infinity.
 
     Example:
         >>> possible_exits([0.9, inf, -inf, 0.5]).tolist()
@@ -60,22 +60,22 @@ def possible_exits(thresholds: Sequence[float] | npt.NDArray[np.floating]) -> np
 
 @dataclass(frozen=True)
 class ExitPolicy:
-    """An image leaves at the first exit whose score reaches the exit's threshold, and at the last exit otherwise.
+    """A rule by which an image leaves at the first exit whose score reaches its threshold, else at the last exit.
 
-    Thresholds are rounded to float32, the precision of the scores, so that NumPy here, PyTorch in the engine and a
-    float32 graph in an exported network agree about every image, ties included.
+    Thresholds are rounded to float32, the precision of the scores. So NumPy here, PyTorch in the engine and a float32
+    graph in an exported network agree on every image, ties included.
 
     Attributes:
-        thresholds: one for each exit but the last; infinity where nobody leaves, minus infinity where everybody does.
-        score: what is compared, more is surer: "confidence" is the largest softmax probability, "margin" this minus
-            the second largest, "entropy" the negative entropy of the softmax in nats, "patience" how many exits in a
-            row predict this class, plus a fraction for the confidence (`patience_scores`).
-        temperatures: one for each exit, what its logits are divided by before the softmax; None is 1.
-        metadata: where the policy comes from and what it promises (JSON values): `calibrate` puts in the unit, the
-            budget, the cost per exit, and the cost, accuracy and exit shares that validation predicts.
+        thresholds: one for each exit but the last; infinity where no image leaves, minus infinity where all leave.
+        score: score to compare, higher is surer: "confidence" is the largest softmax probability, "margin" this minus
+            the second largest, "entropy" the negative entropy of the softmax in nats, "patience" the number of exits in
+            a row that predict this class, plus a fraction for the confidence (`patience_scores`).
+        temperatures: one for each exit, which divides its logits before the softmax; None is 1.
+        metadata: origin and predictions of the policy (JSON values): `calibrate` stores the unit, the budget, the cost
+            of each exit, and the cost, accuracy and exit shares predicted on validation.
 
     Raises:
-        UserError: if these are not thresholds, a score, and temperatures.
+        UserError: if the thresholds, the score or the temperatures are invalid.
 
     Example:
         >>> policy = ExitPolicy((0.75, float("inf")))
@@ -105,7 +105,7 @@ class ExitPolicy:
 
     @classmethod
     def only(cls, exit: int, num_exits: int, **metadata: Any) -> ExitPolicy:
-        """The policy by which everybody leaves at one exit, 0..K-1, however unsure."""
+        """Return the policy under which all images leave at one exit, 0..K-1."""
         if not 0 <= exit < num_exits:
             raise UserError(f"There is no exit {exit + 1} among {num_exits}.")
         thresholds = (inf,) * exit + (-inf,) * (num_exits - 1 - exit)
@@ -113,12 +113,12 @@ class ExitPolicy:
 
     @property
     def num_exits(self) -> int:
-        """K, the number of exits of the networks that this policy is for."""
+        """K, the number of exits of the network."""
         return len(self.thresholds) + 1
 
     @property
     def possible_exits(self) -> npt.NDArray[np.bool_]:
-        """(K,) whether an image can leave there, whatever its scores."""
+        """(K,) whether images can leave at each exit, for some scores."""
         return possible_exits(self.thresholds)
 
     def require_exits(self, num_exits: int) -> None:
@@ -130,33 +130,32 @@ class ExitPolicy:
             )
 
     def exits(self, scores: ExitScores) -> npt.NDArray[np.int64]:
-        """(N,) the index of the exit at which each image leaves.
+        """Return (N,) the index of the exit at which each image leaves.
 
         Raises:
-            UserError: if the scores are of a network with another number of exits, of other temperatures, or lack what
-                the policy compares.
+            UserError: if the scores have another number of exits or other temperatures than the policy, or lack the
+                score that it compares.
         """
         return first_exits(self.compared(scores), self.thresholds)
 
     def compared(self, scores: ExitScores) -> npt.NDArray[np.float32]:
-        """(K, N) what is compared with the thresholds; raises as `exits`."""
+        """Return (K, N) the scores that are compared with the thresholds; raise the errors of `exits`."""
         require_scores(scores)
         require_exits_first(scores, self.num_exits, "the policy is for")
         self.require_exits(scores.num_exits)
         if not same_temperatures(self.temperatures, scores.temperatures):
             raise UserError(
-                "The policy and the scores are of different temperatures: score the images with those of the policy."
+                "The policy and the scores have different temperatures: score the images with those of the policy."
             )
         return scores.score(self.score)
 
     def require_network(self, fingerprint: str) -> None:
-        """Raise a UserError if the policy says that it was solved for a network of another fingerprint.
+        """Raise a UserError if the policy was solved for a network with another fingerprint.
 
-        Policies that name no network pass: those made by hand, and those solved on scores of a network that lives
-        elsewhere.
+        Policies that name no network pass: those written by hand, and those solved on scores from another program.
 
         Args:
-            fingerprint: of the network that shall follow the policy; compared with
+            fingerprint: fingerprint of the network that will follow the policy; compared with
                 ``metadata["network"]["fingerprint"]``.
 
         Example:
@@ -167,17 +166,17 @@ class ExitPolicy:
         known = network.get("fingerprint") if isinstance(network, dict) else None
         if known is not None and known != fingerprint:
             raise UserError(
-                f"The policy was solved for another network (its fingerprint is {known}, and that of this network is "
-                f"{fingerprint}): calibrate a policy for this one."
+                f"The policy was solved for another network (fingerprint {known}; this network has {fingerprint}): "
+                "calibrate a policy for this network."
             )
 
     def save(self, path: str | Path) -> None:
         """Write the policy file (`PolicyFile`), whole or not at all.
 
-        Policies made by hand are made so: ``ExitPolicy((0.9, 0.8), metadata={...}).save("policy.json")``.
+        To make a policy by hand: ``ExitPolicy((0.9, 0.8), metadata={...}).save("policy.json")``.
 
         Raises:
-            UserError: if the metadata are not what a policy file can hold, such as a budget that is no number.
+            UserError: if a policy file cannot hold the metadata, such as a budget that is not a number.
         """
         from ranet.calibration.policies.schema import INFINITE, PolicyFile  # pydantic takes a while to import
 
@@ -193,11 +192,11 @@ class ExitPolicy:
 
 
 def load_policy(path: str | Path) -> ExitPolicy:
-    """Read a policy that `ExitPolicy.save` wrote; one that was edited and is still right is read with a notice.
+    """Read a policy that `ExitPolicy.save` wrote; an edited policy that is still valid is read with a notice.
 
     Raises:
-        UserError: if the file is missing, is not JSON, is not a policy of this format and version, or says what no
-            policy can.
+        UserError: if the file is missing, is not JSON, is not a policy of this format and version, or holds an invalid
+            policy.
     """
     from ranet.calibration.policies.schema import PolicyFile
 

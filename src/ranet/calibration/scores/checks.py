@@ -1,4 +1,4 @@
-"""What arrays of scores must be, wherever they come from."""
+"""Checks of score arrays from any source."""
 
 from __future__ import annotations
 
@@ -17,38 +17,38 @@ Array = npt.NDArray[Any]
 
 Score = Literal["confidence", "margin", "entropy", "patience"]
 SCORES: tuple[Score, ...] = get_args(Score)
-"""What policies can compare; `ExitPolicy` says what they are."""
-ROUNDING = 1e-5  # of probabilities that add up to 1 in half precision
+"""The scores that policies can compare; `ExitPolicy` defines them."""
+ROUNDING = 1e-5  # error of probabilities that add up to 1 in half precision
 RANGES = {
     "confidence": (0.0, 1.0, "a probability, between 0 and 1"),
     "margin": (0.0, 1.0, "a difference of probabilities, between 0 and 1"),
-    "entropy": (-np.inf, 0.0, "the negative entropy, at most 0, so that more is surer"),
+    "entropy": (-np.inf, 0.0, "the negative entropy, at most 0, so that higher is surer"),
 }
 
 
 def check_scores(arrays: Mapping[str, Array]) -> None:
-    """Refuse arrays that do not go together or are no scores.
+    """Check that arrays are valid scores and have matching shapes.
 
     Args:
-        arrays: by the names of `ExitScores`, "confidence" (K, N) among them.
+        arrays: arrays by the names of `ExitScores`; must include "confidence" (K, N).
 
     Raises:
-        UserError: if there are no images, shapes do not agree, or a score is no finite number of its range.
+        UserError: if there are no images, shapes do not match, or a score is not finite or is out of its range.
     """
     shape = arrays["confidence"].shape
     if len(shape) != 2:
-        raise UserError(f"Scores must be (exits, images), these are {shape}.")
+        raise UserError(f"Scores must have shape (exits, images), not {shape}.")
     if 0 in shape:
         raise UserError("There are no images to score; check the split or the selection.")
     for name, array in arrays.items():
         if array.shape[: 1 if name == "labels" else 2] != (shape[1:] if name == "labels" else shape):
-            told = f"The scores have {name} of shape {array.shape} beside a confidence of {shape}"
+            told = f"The scores have {name} of shape {array.shape}, which does not match confidence of shape {shape}"
             if name == "labels" and array.shape == shape[:1]:
                 raise UserError(f"{told}; {transpose('confidence')}.")
             raise UserError(f"{told}; {transpose(name)}." if array.shape[:2] == shape[::-1] else f"{told}.")
         if array.dtype.kind != "f":
             continue
-        # A class that is excluded has a logit of minus infinity.
+        # A logit of minus infinity excludes a class.
         finite = np.isfinite(array) if name != "logits" else ~(np.isnan(array) | (array == np.inf))
         if not finite.all():
             bad = int((~finite).reshape(*shape, -1).any(axis=(0, 2)).sum())
@@ -58,25 +58,25 @@ def check_scores(arrays: Mapping[str, Array]) -> None:
             )
         low, high, meaning = RANGES.get(name, (-np.inf, np.inf, ""))
         if array.min() < low - ROUNDING or array.max() > high + ROUNDING:
-            raise UserError(f"The {name} must be {meaning}; these lie in {array.min():.4g}..{array.max():.4g}.")
+            raise UserError(f"The {name} must be {meaning}; the values are {array.min():.4g}..{array.max():.4g}.")
 
 
 def transpose(name: str) -> str:
-    """How an array is made (exits, images), or (exits, images, classes), that has the images first."""
+    """Return advice for an array that has the images before the exits."""
     axes = "(exits, images, classes)" if name == "logits" else "(exits, images)"
     return f"it must be {axes}: transpose it with numpy.swapaxes({name}, 0, 1)"
 
 
 def require_exits_first(scores: ExitScores, num_exits: int, of: str) -> None:
-    """Refuse scores that have the images where the exits should be, and the other way round.
+    """Check that the axes of exits and images are not swapped.
 
     Args:
-        scores: any.
-        num_exits: as many exits as something else says that there are.
-        of: what says so.
+        scores: the scores to check.
+        num_exits: expected number of exits.
+        of: source of the expected number, to begin "NUM exits" in the message, such as "the policy is for".
 
     Raises:
-        UserError: if there are as many images, and another number of exits.
+        UserError: if the number of images, and not that of exits, is the expected number of exits.
     """
     if scores.num_images == num_exits != scores.num_exits:
         raise UserError(
@@ -109,7 +109,7 @@ def same_temperatures(one: npt.ArrayLike | None, other: npt.ArrayLike | None) ->
 
 
 def require_scores(scores: object) -> None:
-    """Raise a UserError for arrays and the like where `ExitScores` are needed."""
+    """Raise a UserError unless the object is an `ExitScores`."""
     if not hasattr(scores, "num_exits") or not hasattr(scores, "score"):
         raise UserError(
             f"Exit scores are needed, not {type(scores).__name__}: make them with ranet.ExitScores(confidence, ...), "

@@ -1,4 +1,4 @@
-"""Averaged weights: what is validated and kept is an exponential moving average of the weights that are trained."""
+"""Averaged weights: an exponential moving average of the trained weights is validated and saved."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ from ranet.errors import UserError
 
 
 class AveragedWeights(WeightAveraging):
-    """Lightning's ``WeightAveraging`` with an exponential moving average that suits short runs, too.
+    """Lightning's ``WeightAveraging`` with an exponential moving average that also works for short runs.
 
-    After step t (1, 2, ...) each averaged value moves towards the present one::
+    After step t (1, 2, ...) each averaged value moves towards the current one::
 
         average <- d(t) * average + (1 - d(t)) * value,    d(t) = min(decay, (1 + t) / (10 + t))
 
-    beginning with the initial weights, which the smaller decay of the first steps forgets at once (as TensorFlow's
-    ``ExponentialMovingAverage`` with ``num_updates``; Polyak & Juditsky, 1992, for the average itself). The statistics
-    of batch normalisation are averaged with the weights; whole numbers (its count of batches) are taken over as they
-    are. Training itself is the same, to the last bit, as without the average.
+    The average starts with the initial weights, which it forgets quickly because the decay is smaller in the first
+    steps (as TensorFlow's ``ExponentialMovingAverage`` with ``num_updates``; Polyak & Juditsky, 1992, for the average
+    itself). The statistics of batch normalisation are averaged with the weights; integers (its number of batches) are
+    copied. Training itself is the same, to the last bit, as without the average.
 
-    Validation sees the averaged weights, so by them the best checkpoint is chosen. Each checkpoint holds them under
-    ``state_dict``, where ``load_trained`` reads, and the weights to go on with under ``current_model_state``. When the
-    training ends, the module is left with the averaged ones.
+    Validation uses the averaged weights, so they choose the best checkpoint. Each checkpoint holds them under
+    ``state_dict``, which ``load_trained`` reads, and the weights to continue training under ``current_model_state``.
+    After training, the module has the averaged weights.
 
-    Unlike Lightning's ``EMAWeightAveraging`` it keeps the average on the device of the training from the beginning (the
-    original makes it before the module gets there, on the CPU) and decides nothing by a tensor, so that no step waits
-    for a GPU.
+    Unlike Lightning's ``EMAWeightAveraging``, it keeps the average on the training device from the start (the original
+    makes it earlier, on the CPU), and no decision depends on a tensor, so that no step waits for a GPU.
 
     Args:
-        decay: how much of the average stays per step, above 0 and below 1; it spans about ``1 / (1 - decay)`` steps.
+        decay: share of the average that stays in each step, above 0 and below 1; the average covers about
+            ``1 / (1 - decay)`` steps.
 
     Raises:
         UserError: if the decay is out of its range.
@@ -49,14 +49,14 @@ class AveragedWeights(WeightAveraging):
         self.decay = decay
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Begin with the initial weights."""
+        """Start the average with the initial weights."""
         if stage == "fit":
             self._average_model = AveragedModel(pl_module, device=trainer.strategy.root_device, use_buffers=True)
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Move the average after each step of the optimizer."""
+        """Update the average after each step of the optimizer."""
         step = trainer.global_step
         if step == self._latest_update_step:
             return  # gradients are accumulated
@@ -71,9 +71,9 @@ def move_average(average: nn.Module, current: nn.Module, decay: float) -> None:
     """Move the parameters and buffers of a module towards another's: ``decay * average + (1 - decay) * current``.
 
     Args:
-        average: changed in place.
-        current: a module of the same structure.
-        decay: from 0 to 1. Whole numbers are copied whatever it is.
+        average: module with the average, changed in place.
+        current: module of the same structure.
+        decay: from 0 to 1; integers are copied, whatever the decay.
     """
     averages, values = (
         [tensor.detach() for tensor in chain(module.parameters(), module.buffers())] for module in (average, current)

@@ -12,23 +12,23 @@ from ranet.errors import UserError
 
 
 class BatchMixing:
-    """Mixes each image of a batch with its neighbour in the batch, with torchvision's ``MixUp`` and ``CutMix``.
+    """A function that mixes each image with its neighbour in the batch, by torchvision's ``MixUp`` and ``CutMix``.
 
     Mixup (Zhang et al., ICLR 2018) adds two images: ``share * image + (1 - share) * neighbour``. CutMix (Yun et al.,
-    ICCV 2019) puts a rectangle of the neighbour into the image, and ``share`` is the area that is left. The labels are
-    mixed by the same share, which is drawn from Beta(alpha, alpha) once for the whole batch, as in both papers; the
-    neighbour of the first image is the last one. Where both are on, each mixed batch gets one of them, with equal
-    chances.
+    ICCV 2019) puts a rectangle of the neighbour into the image, and ``share`` is the remaining area. The labels are
+    mixed by the same share, which is drawn from Beta(alpha, alpha) once for the whole batch, as in both papers. The
+    neighbour of the first image is the last one. If both are on, each mixed batch gets one of them, with equal
+    probability.
 
-    All draws come from PyTorch's global generator on the CPU, which ``RandomState`` puts into checkpoints, whatever the
-    device of the batch, and nothing waits for that device. In a distributed run, all processes were seeded alike and
-    draw alike.
+    All draws come from PyTorch's global generator on the CPU, which ``RandomState`` stores in checkpoints. So they do
+    not depend on the device of the batch or wait for it. In a distributed run, all processes have the same seed and
+    draw the same numbers.
 
     Args:
-        num_classes: C.
-        mixup: alpha of mixup; 0 is off. At 1 all shares are equally likely; near 0 one image prevails.
+        num_classes: number of classes C.
+        mixup: alpha of mixup; 0 is off. At 1 all shares are equally likely; near 0 one image dominates.
         cutmix: alpha of CutMix; 0 is off.
-        probability: the share of the batches that are mixed, from 0 to 1.
+        probability: share of the batches that are mixed, from 0 to 1.
 
     Raises:
         UserError: if a value is out of its range.
@@ -64,12 +64,12 @@ class BatchMixing:
         """Mix a batch.
 
         Args:
-            images: floating point (B, 3, H, W); left as they are.
+            images: floating point (B, 3, H, W); not changed.
             labels: int64 (B,).
 
         Returns:
-            Images (B, 3, H, W), and the probabilities of the classes, float32 (B, C): one-hot for a batch that is not
-            mixed, so that the shapes are always the same.
+            Images (B, 3, H, W), and the probabilities of the classes, float32 (B, C). They are one-hot for a batch that
+            is not mixed, so that the shapes are always the same.
         """
         probabilities = F.one_hot(labels, self.num_classes).float()
         if self._mix is None:

@@ -1,4 +1,4 @@
-"""Which parameters weight decay pulls towards zero."""
+"""Parameter groups with and without weight decay."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ _NORMALISATIONS = (_NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)
 
 
 def parameter_groups(network: nn.Module, decay_norm_and_bias: bool) -> list[nn.Parameter] | list[dict[str, Any]]:
-    """What an optimizer is made from: the parameters that are trained, with or without an exemption from weight decay.
+    """Return the trained parameters for an optimizer, all with weight decay or with some exempt from it.
 
-    Both papers decay all parameters. Weight decay keeps the effective learning rate of weights that a normalisation
-    follows; scales, shifts and biases are no such weights, and decay only pulls them to zero. He et al., "Bag of Tricks
-    for Image Classification", CVPR 2019, section 3.1, exempt them, as do the recipes of timm and torchvision.
+    Both papers decay all parameters. Weight decay maintains the effective learning rate of weights before a
+    normalisation. For scales, shifts and biases it only pulls the values towards zero. He et al., "Bag of Tricks for
+    Image Classification", CVPR 2019, section 3.1, exempt them, as do the recipes of timm and torchvision.
 
     Args:
         network: the network; parameters that do not require a gradient are left out.
-        decay_norm_and_bias: whether weight decay applies to all of them. If not, parameters of one dimension or none
+        decay_norm_and_bias: whether weight decay applies to all parameters. If not, parameters of at most one dimension
             (biases, scales, shifts) and all parameters of normalisation modules form a group of ``weight_decay`` 0,
-            which wins over the weight decay that the optimizer is made with.
+            which overrides the weight decay of the optimizer.
 
     Returns:
         The parameters in the network's order; or at most two groups, the decayed parameters first, each in the
-        network's order and none of them empty.
+        network's order and not empty.
 
     Raises:
         UserError: if ``decay_norm_and_bias`` is neither true nor false.

@@ -18,18 +18,17 @@ Schedule = Callable[[Optimizer, int, int], LambdaLR]
 def step_schedule(
     optimizer: Optimizer, epochs: int, steps: int, milestones: Sequence[float], factor: float = 0.1
 ) -> LambdaLR:
-    """Multiply the rate by ``factor`` at each milestone, a share of the training run at which an epoch begins.
+    """Return a schedule that multiplies the rate by ``factor`` at each milestone, a share of the training run.
 
-    The first epoch always has the base rate.
-
-    The papers: milestones 1/2 and 3/4 of 300 epochs on CIFAR, 1/3 and 2/3 of 90 epochs on ImageNet.
+    Milestones are rounded to the start of an epoch, and the first epoch always has the base rate. The papers use
+    milestones 1/2 and 3/4 of 300 epochs on CIFAR, and 1/3 and 2/3 of 90 epochs on ImageNet.
 
     Args:
         optimizer: the optimizer to drive.
         epochs: number of epochs.
         steps: number of training steps in all epochs together.
         milestones: increasing shares between 0 and 1.
-        factor: see above.
+        factor: factor at each milestone.
 
     Raises:
         UserError: if the milestones are not increasing shares.
@@ -44,7 +43,7 @@ def step_schedule(
 def cosine_schedule(
     optimizer: Optimizer, epochs: int, steps: int, warmup_epochs: float = 0.0, final_factor: float = 0.0
 ) -> LambdaLR:
-    """Rise linearly over the first ``warmup_epochs``, then fall along half a cosine to ``final_factor`` of the rate.
+    """Return a schedule with a linear warm-up, then half a cosine down to ``final_factor`` of the base rate.
 
     Loshchilov & Hutter, "SGDR", ICLR 2017 (without restarts), with the warm-up of Goyal et al., 2017.
 
@@ -53,7 +52,7 @@ def cosine_schedule(
         epochs: number of epochs.
         steps: number of training steps in all epochs together.
         warmup_epochs: length of the warm-up, in epochs.
-        final_factor: where the cosine ends, as a share of the base rate.
+        final_factor: end of the cosine, as a share of the base rate.
 
     Raises:
         UserError: if the warm-up is not shorter than the training.

@@ -1,1 +1,1 @@
-"""What a training run needs around its loop: checkpoints, random state, progress and logs."""
+"""Parts of a training run around its loop: checkpoints, random state, progress and logs."""

@@ -1,4 +1,4 @@
-"""What happens around the training loop: random state, signals, and stopping when the loss is not a number."""
+"""Callbacks of the training loop: random state, signals, and stopping at a loss that is not finite."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from ranet.errors import UserError
 
 
 class RandomState(Callback):
-    """Puts the state of all random generators into each checkpoint, and back when training goes on from it.
+    """A callback that stores the state of all random generators in each checkpoint, and restores it on resuming.
 
-    Order and augmentation of the data do not need it (they follow from seed and epoch); everything else that draws
-    random numbers while training does.
+    Order and augmentation of the data do not need it (they follow from seed and epoch), but all other random numbers
+    in training do.
     """
 
     def __init__(self) -> None:
         self._restored: dict[str, Any] | None = None
 
     def state_dict(self) -> dict[str, Any]:
-        """The states of the generators of PyTorch (CPU and every CUDA device), NumPy and Python."""
+        """Return the states of the generators of PyTorch (CPU and every CUDA device), NumPy and Python."""
         version, keys, position, has_gauss, cached = np.random.get_state(legacy=True)
         return {
             "torch": torch.get_rng_state(),
             "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-            # Plain types, so that the checkpoint can be read without running code from it.
+            # Plain types, so that the checkpoint can be loaded without running code from it.
             "numpy": [
                 str(version),
                 torch.from_numpy(np.asarray(keys).astype(np.int64)),
@@ -44,11 +44,11 @@ class RandomState(Callback):
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Keep the states until training starts, so that nothing that is set up in between disturbs them."""
+        """Keep the states until training starts, so that the setup in between cannot change them."""
         self._restored = state_dict
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Put the generators where the checkpoint left them."""
+        """Restore the states of the generators from the checkpoint."""
         if self._restored is None:
             return
         torch.set_rng_state(self._restored["torch"])
@@ -62,17 +62,17 @@ class RandomState(Callback):
 
 
 class OwnSignals(Callback):
-    """Keeps the program's own handler of SIGTERM, which Lightning wraps in one of its own.
+    """A callback that keeps the program's own handler of SIGTERM, which Lightning replaces.
 
-    That one waits for the end of the step, ends with status 0, and in a distributed run waits for processes that do not
-    know of it.
+    Lightning's handler waits for the end of the step, exits with status 0, and in a distributed run waits for processes
+    that got no signal.
     """
 
     def __init__(self) -> None:
         self._handler = signal.getsignal(signal.SIGTERM)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Put the handler back."""
+        """Restore the handler."""
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, self._handler)
 
@@ -81,11 +81,11 @@ _NEVER = torch.iinfo(torch.long).max
 
 
 class StopAtBadLoss(Callback):
-    """Ends the training with a UserError when the loss is NaN or infinite, before the next checkpoint is written.
+    """A callback that ends training with a UserError if the loss is NaN or infinite, before the next checkpoint.
 
-    The loss stays on its device; it is looked at every ``every_n_steps`` steps and at the end of each epoch, and the
-    error still names the first step with a bad loss, or after which the loss on the validation images is bad. In a
-    distributed run all processes stop together.
+    The loss stays on its device, and is checked every ``every_n_steps`` steps and at the end of each epoch. The error
+    still names the first step with a bad loss, or the step after which the validation loss is bad. In a distributed run
+    all processes stop together.
     """
 
     def __init__(self, every_n_steps: int = 50) -> None:
@@ -95,7 +95,7 @@ class StopAtBadLoss(Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Remember the first step with a bad loss; look every ``every_n_steps`` steps."""
+        """Record the first step with a bad loss, and check every ``every_n_steps`` steps."""
         self._remember(trainer.global_step, outputs["loss"])
         if trainer.global_step % self.every_n_steps == 0:
             self._stop_if_bad(trainer)
@@ -109,15 +109,15 @@ class StopAtBadLoss(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Remember the step if the weights that it led to give a bad loss: no training loss has seen them yet."""
+        """Record the last step if its weights give a bad validation loss: no training loss has used them yet."""
         self._remember(trainer.global_step, outputs)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Look before the best checkpoint is chosen."""
+        """Check before the best checkpoint is chosen."""
         self._stop_if_bad(trainer)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Look before the last checkpoint is written."""
+        """Check before the last checkpoint is written."""
         self._stop_if_bad(trainer)
 
     def _remember(self, step: int, loss: Tensor) -> None:

@@ -15,11 +15,11 @@ FILE = "metrics.csv"
 
 
 class MetricsLog(Logger):
-    """Writes ``metrics.csv`` into the run folder, one row per epoch and split, whole each time.
+    """A logger that writes ``metrics.csv`` into the run folder, with a row for each epoch and split, whole each time.
 
     Args:
         folder: the run folder.
-        resume_step: keep the rows of the steps before this one, at which the run is resumed; without it, start anew.
+        resume_step: step at which the run is resumed: earlier rows are kept; None starts a new file.
     """
 
     def __init__(self, folder: str | Path, resume_step: int | None = None) -> None:
@@ -46,11 +46,11 @@ class MetricsLog(Logger):
 
     @rank_zero_only
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
-        """Take in a row, which `save` writes."""
+        """Add a row, which `save` writes."""
         self._rows.append({**metrics, "step": step})
 
     def finalize(self, status: str) -> None:
-        """Do nothing: what belongs to a finished epoch is written."""
+        """Do nothing: the rows of finished epochs are already written."""
 
     @rank_zero_only
     def save(self) -> None:

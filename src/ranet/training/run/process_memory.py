@@ -1,4 +1,4 @@
-"""How this process returns memory to the system."""
+"""Control of how this process returns memory to the system."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ _NEVER = -1
 
 
 def keep_freed_memory() -> bool:
-    """Keep the memory that training frees for the next step instead of returning it to the system.
+    """Keep the memory that a training step frees for the next step instead of returning it to the system.
 
-    glibc gets every large map of a training step from the kernel and gives it back when it is freed, so each step on a
-    CPU pays again for tens of thousands of page faults. Afterwards the process stays as large as it once was: for
-    processes that train, not for a library to call on import.
+    glibc gets the memory of every large array from the kernel and returns it when it is freed. So on a CPU each step
+    has tens of thousands of page faults. With this setting the process never gets smaller, so call it only in processes
+    that train, not on import of a library.
 
     Returns:
-        Whether the C library took the settings; elsewhere than on glibc nothing changes.
+        Whether the C library accepted the settings; without glibc nothing changes.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt
-    except (AttributeError, OSError, TypeError):  # no such function, or no handle of the process itself (Windows)
+    except (AttributeError, OSError, TypeError):  # no such function, or no handle of this process (Windows)
         return False
     return bool(mallopt(_M_MMAP_MAX, 0)) and bool(mallopt(_M_TRIM_THRESHOLD, _NEVER))

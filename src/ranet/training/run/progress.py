@@ -1,4 +1,4 @@
-"""What training says while it runs: a line for each finished epoch, and a bar for the one that runs."""
+"""Progress of training: a line for each finished epoch, and a bar for the current one."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from ranet.training.classifier import MultiExitClassifier
 
 
 class EpochProgress(Callback):
-    """Prints a line for each finished epoch, and shows a bar below where standard output is a terminal.
+    """A callback that prints a line for each finished epoch, and shows a bar if standard output is a terminal.
 
     The line is like ``epoch 3/12  loss 0.412  train 88.1 / 91.2 %  val 93.0 / 95.1 % (first / last exit)  12 s``. The
     trainer needs no other progress bar.
 
     Args:
-        bar: false for lines alone.
+        bar: whether to show the bar.
     """
 
     def __init__(self, bar: bool = True) -> None:
@@ -41,7 +41,7 @@ class EpochProgress(Callback):
         self._progress.start()
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Print the line of the epoch before, whose checkpoint is written by now."""
+        """Print the line of the previous epoch, whose checkpoint has been written."""
         self._print_finished(trainer, pl_module)
         self._begun, self._validated = monotonic(), False
         self._show(_name(trainer), trainer.num_training_batches)
@@ -51,7 +51,7 @@ class EpochProgress(Callback):
         self._advance()
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Begin the bar anew."""
+        """Restart the bar for validation."""
         self._show(f"{_name(trainer)}, validation", sum(trainer.num_val_batches))
 
     def on_validation_batch_end(self, *_: Any) -> None:
@@ -59,20 +59,20 @@ class EpochProgress(Callback):
         self._advance()
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Remember that this epoch has numbers of validation images."""
+        """Record that this epoch has validation results."""
         self._validated = True
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Stop the clock."""
+        """Record the name and duration of the epoch."""
         self._finished = _name(trainer), monotonic() - self._begun
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Print the line of the last epoch, and take the bar away."""
+        """Print the line of the last epoch, and remove the bar."""
         self._print_finished(trainer, pl_module)
         self._progress.stop()
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        """Take the bar away."""
+        """Remove the bar."""
         self._progress.stop()
 
     def _show(self, what: str, batches: float) -> None:

@@ -1,4 +1,4 @@
-"""Writing checkpoints: which there are, when they are written, and that a killed run leaves whole files."""
+"""Writing checkpoints: the best and the last one, so that a killed run leaves only whole files."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ BEST, LAST = "best.ckpt", "last.ckpt"
 
 
 def checkpoint_callbacks(folder: str | Path, validates: bool) -> list[Callback]:
-    """Callbacks that write ``last.ckpt`` after every epoch and, with a validation split, ``best.ckpt``.
+    """Return callbacks that write ``last.ckpt`` after every epoch and, with a validation split, ``best.ckpt``.
 
-    The best checkpoint is the one with the highest mean accuracy of all exits on the validation split. Give the trainer
-    ``WholeFiles`` beside them.
+    The best checkpoint is the one with the highest mean accuracy of all exits on the validation split. Also give
+    ``WholeFiles`` to the trainer.
     """
     callbacks: list[Callback] = []
     if validates:
@@ -27,7 +27,7 @@ def checkpoint_callbacks(folder: str | Path, validates: bool) -> list[Callback]:
                 folder, Path(BEST).stem, monitor="val/accuracy_mean", mode="max", enable_version_counter=False
             )
         )
-    # After the best one, whose state it stores.
+    # After the callback of the best checkpoint, whose state it stores.
     callbacks.append(
         MovableCheckpoint(folder, Path(LAST).stem, save_on_train_epoch_end=True, enable_version_counter=False)
     )
@@ -35,13 +35,13 @@ def checkpoint_callbacks(folder: str | Path, validates: bool) -> list[Callback]:
 
 
 class MovableCheckpoint(ModelCheckpoint):
-    """A ``ModelCheckpoint`` that goes on when the run folder has been moved.
+    """A ``ModelCheckpoint`` that keeps its scores after the run folder was moved.
 
-    Lightning forgets the best score then, and the next epoch would replace the best checkpoint however bad it is.
+    Otherwise Lightning forgets the best score, and the next epoch replaces the best checkpoint even if it is worse.
     """
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take over the scores, with the paths of files where they lie now."""
+        """Load the scores, with the current paths of the files."""
         before, now = str(state_dict["dirpath"]), str(self.dirpath)
 
         def moved(path: str) -> str:
@@ -53,14 +53,14 @@ class MovableCheckpoint(ModelCheckpoint):
 
 
 class WholeFiles(TorchCheckpointIO):
-    """Writes a checkpoint beside its place and renames it, so that it is whole or not there.
+    """A checkpoint writer that writes to a file next to the target and renames it, so that the target is whole.
 
-    Lightning writes to the temporary folder first. That often lies on another disk; then the file is copied to its
-    place, and a run that is killed meanwhile leaves half of it.
+    Lightning writes to the temporary folder first, which is often on another disk. Then the file is copied, and a run
+    that is killed meanwhile leaves a part of it.
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
         """Write the checkpoint to a local path."""
-        # Through a handle, because PyTorch's own writer does not say why it fails.
+        # Through a handle, because PyTorch's own writer does not report why it fails.
         with written_whole(path) as partial, partial.open("wb") as file:
             torch.save(checkpoint, file)

@@ -14,9 +14,9 @@ from ranet.training.loss import at_least_float32, exit_cross_entropies, weighted
 
 
 def exit_divergences(logits: Tensor, teacher_logits: Tensor, temperature: float) -> Tensor:
-    """Kullback-Leibler divergence of each exit from the teacher at a temperature, in nats, meaned over the images.
+    """Return the Kullback-Leibler divergence of each exit from the teacher, in nats, averaged over the images.
 
-    ``KL(softmax(t / T) || softmax(z / T))``, summed over the classes. Computed in float32 at least.
+    It is ``KL(softmax(t / T) || softmax(z / T))``, summed over the classes, computed at least in float32.
 
     Args:
         logits: (K, B, C).
@@ -45,22 +45,22 @@ def distillation_loss(
     exit_weights: Sequence[float] | None = None,
     label_smoothing: float = 0.0,
 ) -> Tensor:
-    """The one-for-all objective: every exit but the last learns from the labels and from a teacher.
+    """Return the one-for-all loss: every exit but the last learns from the labels and from a teacher.
 
     ``CE(z_last, y) + sum_{k < last} [(1 - gamma) * CE(z_k, y) + gamma * T^2 * KL(softmax(t / T) || softmax(z_k / T))]``
 
-    Both terms are means over the images, so gamma weighs the same whatever the batch size and the number of classes.
-    (The authors' code divides the divergence by the number of classes too; its gamma means something else.) No gradient
-    goes to the teacher. Source: Li et al., "Improved Techniques for Training Adaptive Deep Networks", ICCV 2019,
-    section 3.3; Hinton et al., 2015.
+    Both terms are means over the images, so the effect of gamma does not depend on the batch size or the number of
+    classes. (The authors' code also divides the divergence by the number of classes, so its gamma differs.) The teacher
+    gets no gradient. Source: Li et al., "Improved Techniques for Training Adaptive Deep Networks", ICCV 2019, section
+    3.3; Hinton et al., 2015.
 
     Args:
         logits: (K, B, C).
         teacher_logits: (B, C); for a network that teaches itself, those of its last exit.
         labels: class indices (B,), or probabilities (B, C).
         temperature: T > 0.
-        gamma: the teacher's share, from 0 (the plain sum) to 1.
-        teach_last: whether the last exit learns from the teacher, too: for one that knows more than it.
+        gamma: share of the teacher, from 0 (the plain sum) to 1.
+        teach_last: whether the last exit also learns from the teacher, which must then be better.
         exit_weights: K weights of the exits' terms, or None for 1.
         label_smoothing: see ``exit_cross_entropies``.
 
@@ -68,7 +68,7 @@ def distillation_loss(
         The loss, a scalar.
 
     Raises:
-        UserError: if temperature or gamma are out of range, or the teacher's logits are not (B, C).
+        UserError: if temperature or gamma is out of range, or the teacher's logits are not (B, C).
     """
     check_distillation(temperature, gamma)
     if teacher_logits.shape != logits.shape[1:]:
@@ -85,7 +85,7 @@ def distillation_loss(
 
 
 def check_distillation(temperature: float, gamma: float) -> None:
-    """Refuse a temperature that is not positive, and a gamma that is no share."""
+    """Raise a UserError if the temperature is not positive, or gamma is not in [0, 1]."""
     if not 0 < temperature < math.inf:
         raise UserError(f"temperature={temperature} must be a positive number.")
     if not 0 <= gamma <= 1:

@@ -15,7 +15,7 @@ Equilibrium = Literal["all", "coarsest"]
 
 
 class _RescaledGradient(torch.autograd.Function):
-    """The identity, whose gradient is multiplied by a factor. Only the factor is stored for the backward pass."""
+    """The identity with a gradient that is multiplied by a factor; only the factor is stored for the backward pass."""
 
     @staticmethod
     def forward(x: Tensor, factor: float) -> Tensor:
@@ -31,7 +31,7 @@ class _RescaledGradient(torch.autograd.Function):
 
 
 def rescale_gradient(x: Tensor, factor: float) -> Tensor:
-    """Return x, and multiply its gradient by the factor on the way back.
+    """Return x, with its gradient multiplied by the factor in the backward pass.
 
     Example:
         >>> x = torch.tensor(2.0, requires_grad=True)
@@ -45,23 +45,23 @@ def rescale_gradient(x: Tensor, factor: float) -> Tensor:
 def forward_in_stages(network: StagedNetwork, images: Tensor, equilibrium: Equilibrium | None = None) -> Tensor:
     """Run a network stage by stage, with the gradients of its exits in equilibrium.
 
-    Each of the K exits sends a gradient into the backbone before it, so that the first block would receive K of them.
-    Here block k = 0 .. K - 1 receives ``(g_k + (K - k - 1) * g_{k+1}) / (K - k)``, with g_k that of its own head and
-    g_{k+1} that of the next block's output: along the chain, the mean of the gradients of the exits downstream. The
-    heads receive theirs in full, and no value of the forward pass changes. Source: Li et al., "Improved Techniques for
+    Each of the K exits sends a gradient into the backbone before it, so the first block would receive the sum of K.
+    Here block k = 0 .. K - 1 receives ``(g_k + (K - k - 1) * g_{k+1}) / (K - k)``, where g_k is the gradient of its own
+    head and g_{k+1} that of the next block's output. This is the mean of the gradients of all later exits. The heads
+    receive their full gradients, and the forward pass does not change. Source: Li et al., "Improved Techniques for
     Training Adaptive Deep Networks", ICCV 2019, section 3.1.
 
     Args:
         network: any staged network.
         images: (B, 3, H, W).
         equilibrium: "all" rescales every tensor of the state, which makes the mean exact; "coarsest" only the map that
-            the head reads (in MSDNet the coarsest scale), as the authors' code does; None leaves the gradients alone.
+            the head reads (in MSDNet the coarsest scale), as the authors' code does; None rescales nothing.
 
     Returns:
         The logits of every exit, (K, B, C).
 
     Raises:
-        UserError: if the equilibrium is none of these, or the network is no staged network.
+        UserError: if the equilibrium is unknown, or the network is not a staged network.
 
     Example:
         >>> from ranet.models import create_network
@@ -76,7 +76,7 @@ def forward_in_stages(network: StagedNetwork, images: Tensor, equilibrium: Equil
 def logits_and_last_state(
     network: StagedNetwork, images: Tensor, equilibrium: Equilibrium | None
 ) -> tuple[Tensor, State]:
-    """``forward_in_stages``, and the state at the last exit."""
+    """Return the logits of ``forward_in_stages``, and the state at the last exit."""
     if equilibrium not in ("all", "coarsest", None):
         raise unknown_name("equilibrium", str(equilibrium), ["all", "coarsest"])
     exits = network.num_exits

@@ -1,4 +1,4 @@
-"""Who teaches in one-for-all distillation: the last exit, a frozen network, or the first stage's last exit."""
+"""Teachers of one-for-all distillation: the last exit, a frozen network, or the last exit of the first stage."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ TORCHVISION = "torchvision/"
 
 
 class Teacher(nn.Module, ABC):
-    """Gives the logits that the exits of a network are to learn from."""
+    """A source of logits that the exits of a network learn from."""
 
     @abstractmethod
     def forward(self, network: StagedNetwork, images: Tensor, logits: Tensor, last_state: State) -> Tensor:
         """Return the teacher's logits (B, C).
 
         Args:
-            network: the network that learns.
+            network: the network to train.
             images: (B, 3, H, W).
-            logits: of the network's exits, (K, B, C).
+            logits: logits of the network's exits, (K, B, C).
             last_state: the network's state at its last exit.
         """
 
 
 class LastExit(Teacher):
-    """The network's own last exit, as it is at this step."""
+    """The network's own last exit, at the current step."""
 
     def forward(self, network: StagedNetwork, images: Tensor, logits: Tensor, last_state: State) -> Tensor:
         """Return the logits of the last exit, detached."""
@@ -42,9 +42,9 @@ class LastExit(Teacher):
 
 
 class FirstStage(Teacher):
-    """The last exit of a frozen network as it was before its linear layers were trained anew.
+    """The last exit of a network with a frozen backbone, as it was before new linear layers were trained.
 
-    The features of the frozen backbone have not changed, so its old last linear layer is all that must be kept.
+    The features of the frozen backbone do not change, so only the old last linear layer is kept.
 
     Args:
         network: the network; its last linear layer is copied.
@@ -55,19 +55,19 @@ class FirstStage(Teacher):
         self.linear = copy.deepcopy(with_linear_heads(network).readouts[-1]).requires_grad_(False)
 
     def forward(self, network: StagedNetwork, images: Tensor, logits: Tensor, last_state: State) -> Tensor:
-        """Return what the last exit answered before the second stage."""
+        """Return the logits of the last exit before the second stage."""
         with torch.no_grad():
             return self.linear(with_linear_heads(network).features(network.num_exits - 1, last_state))
 
 
 class FrozenNetwork(Teacher):
-    """Another network that does not learn: the last exit of a staged one, or a classifier.
+    """Another network that is not trained: the last exit of a staged network, or a classifier.
 
-    It is no sub-module, so that it is neither saved with each checkpoint nor set to training mode.
+    It is not a sub-module, so it is not saved in checkpoints or set to training mode.
 
     Args:
-        network: maps images (B, 3, H, W) to logits (B, C), or of all exits (K, B, C).
-        classes: the names of its C classes in order, where they are known.
+        network: module that maps images (B, 3, H, W) to logits (B, C), or to those of all exits (K, B, C).
+        classes: names of its C classes in order, if known.
     """
 
     def __init__(self, network: nn.Module, classes: Sequence[str] | None = None) -> None:
@@ -76,9 +76,9 @@ class FrozenNetwork(Teacher):
         self.classes = None if classes is None else tuple(classes)
 
     def forward(self, network: StagedNetwork, images: Tensor, logits: Tensor, last_state: State) -> Tensor:
-        """Return the logits that the frozen network gives for the images."""
+        """Return the logits of the frozen network for the images."""
         (teacher,) = self._network
-        teacher.to(images.device)  # the first batch moves it, for the others there is nothing to do
+        teacher.to(images.device)  # only the first batch moves it
         with torch.no_grad():
             if isinstance(teacher, StagedNetwork):
                 return teacher.forward_to(images, teacher.num_exits - 1)
@@ -86,18 +86,18 @@ class FrozenNetwork(Teacher):
 
 
 def load_teacher(source: str, num_classes: int, shape: Sequence[int], weights: str | None = None) -> FrozenNetwork:
-    """Load a frozen network that teaches.
+    """Load a frozen network as a teacher.
 
     Args:
-        source: a run folder or checkpoint file of ``ranet train``, or "torchvision/NAME" with the name of one of
-            torchvision's classifiers.
-        num_classes: number of classes that it must tell apart.
-        shape: (C, H, W) of the images that it will see.
+        source: a run folder or checkpoint file of ``ranet train``, or "torchvision/NAME" with the name of a torchvision
+            classifier.
+        num_classes: required number of classes.
+        shape: (C, H, W) of the images.
         weights: for a torchvision classifier, a file with its state dictionary, or the name of its published weights
-            (such as "IMAGENET1K_V1"; they are downloaded where they are not there yet).
+            (such as "IMAGENET1K_V1"; they are downloaded if they are missing).
 
     Raises:
-        UserError: if there is no such network, its weights do not fit, or it has another number of classes.
+        UserError: if the network does not exist, its weights do not fit, or it has another number of classes.
     """
     names = None
     if source.startswith(TORCHVISION):
@@ -106,7 +106,7 @@ def load_teacher(source: str, num_classes: int, shape: Sequence[int], weights: s
             with torch.no_grad():
                 classes = network(torch.zeros(1, *shape)).shape[-1]
         except (RuntimeError, AssertionError, ValueError) as error:
-            raise UserError(f"The teacher {source} cannot see images of shape {tuple(shape)}: {error}") from error
+            raise UserError(f"The teacher {source} cannot read images of shape {tuple(shape)}: {error}") from error
     else:
         if weights is not None:
             raise UserError("teacher_weights is for torchvision's classifiers; a run has its own weights.")
@@ -133,8 +133,8 @@ def _torchvision_classifier(name: str, num_classes: int, weights: str | None) ->
         raise unknown_name("classifier of torchvision", name, known)
     if weights is None:
         raise UserError(
-            f"A teacher must have been trained: add teacher_weights with a file of {name}'s weights, or the name of "
-            "published ones."
+            f"A teacher must have trained weights: set teacher_weights to a file with weights of {name}, or to "
+            "the name of published ones."
         )
     if not Path(weights).is_file():
         published = torchvision.models.get_model_weights(name).__members__

@@ -1,4 +1,4 @@
-"""Which techniques a network is trained with, and which of them go together."""
+"""The choice of training techniques, and the check that they are compatible."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ class Technique:
     """A choice of Gradient Equilibrium, Inline Subnetwork Collaboration and one-for-all distillation.
 
     Args:
-        name: for tables and figures.
+        name: name for tables and figures.
         equilibrium: "all", "coarsest" or "off" (``forward_in_stages``).
         collaboration: whether the exits collaborate (``InlineCollaboration``).
-        detach: whether later exits' losses are kept from training earlier heads through their logits.
+        detach: whether to prevent that the losses of later exits train earlier heads through their logits.
         teacher: None for no distillation; "last_exit", the network's own; "first_stage", the last exit of the first of
             two stages; a run folder, a checkpoint or "torchvision/NAME" (``load_teacher``).
         teacher_weights: file or published name of a torchvision classifier's weights.
-        temperature: of the softmax of teacher and exits (``distillation_loss``).
-        gamma: the teacher's share of an exit's loss.
-        teach_last: whether the last exit learns from the teacher, too.
+        temperature: temperature of the softmax of teacher and exits (``distillation_loss``).
+        gamma: share of the teacher in an exit's loss.
+        teach_last: whether the last exit also learns from the teacher.
         stages: 1, or 2: the first trains the network without collaboration and distillation; the second freezes its
             backbone and trains new linear layers and the links between them.
-        first_stage_share: share of the epochs that the first of two stages has.
-        first_stage_run: a finished run to take as the first stage; the second then has all epochs.
+        first_stage_share: share of the epochs for the first of two stages.
+        first_stage_run: a finished run to use as the first stage; the second then has all epochs.
 
     Raises:
-        UserError: if a value is none of these, or the choices exclude each other.
+        UserError: if a value is invalid, or the choices exclude each other.
     """
 
     name: str
@@ -64,7 +64,7 @@ class Technique:
         elif self.teacher_weights is not None or self.teach_last:
             raise UserError("teacher_weights and teach_last need a technique.teacher.")
         if self.teach_last and self.teacher == LAST_EXIT:
-            raise UserError("The last exit cannot teach itself; leave out teach_last, or choose another teacher.")
+            raise UserError("The last exit cannot teach itself; remove teach_last, or choose another teacher.")
         self._check_stages()
 
     def _check_stages(self) -> None:
@@ -78,42 +78,42 @@ class Technique:
             return
         if not self.collaboration and self.teacher is None:
             raise UserError(
-                "A second stage without collaboration or a teacher would learn what the first has learned; use "
+                "A second stage needs collaboration or a teacher, or it would learn the same as the first; use "
                 "technique.stages=1, technique.collaboration=true or technique.teacher=first_stage."
             )
         if self.teacher == LAST_EXIT:
             raise UserError(
-                "teacher=last_exit excludes two stages: the second starts its linear layers anew, the last one too; "
-                "use technique.teacher=first_stage."
+                "teacher=last_exit excludes two stages: the second has new linear layers, also at the last exit; use "
+                "technique.teacher=first_stage."
             )
         if not 0 < self.first_stage_share < 1:
             raise UserError(f"technique.first_stage_share={self.first_stage_share} must be between 0 and 1.")
 
     @property
     def gradient_equilibrium(self) -> Equilibrium | None:
-        """The equilibrium as ``forward_in_stages`` takes it."""
+        """The equilibrium as an argument of ``forward_in_stages``."""
         if self.equilibrium == "all":
             return "all"
         return "coarsest" if self.equilibrium == "coarsest" else None
 
     def first_stage(self) -> Technique:
-        """The technique of the first of two stages: the equilibrium alone."""
+        """Return the technique of the first of two stages: only the equilibrium."""
         return Technique(f"{self.name}_first", equilibrium=self.equilibrium)
 
     def check_network(self, network: StagedNetwork) -> None:
-        """Refuse techniques between exits for a network that has one.
+        """Refuse techniques between exits for a network with one exit.
 
         Raises:
-            UserError: if so.
+            UserError: if the network has one exit and a technique needs more.
         """
         if network.num_exits < 2 and (self.gradient_equilibrium or self.collaboration or self.teacher):
-            raise UserError("Equilibrium, collaboration and distillation are between exits, and this network has one.")
+            raise UserError("Equilibrium, collaboration and distillation need several exits; this network has one.")
 
     def make_teacher(self, network: StagedNetwork) -> Teacher | None:
-        """The teacher of a network, which for ``first_stage`` still has the linear layers of the first.
+        """Return the teacher of a network, which for ``first_stage`` must still have the first stage's linear layers.
 
         Raises:
-            UserError: if it cannot be loaded, or has other classes.
+            UserError: if the teacher cannot be loaded, or has other classes.
         """
         if self.teacher is None:
             return None
@@ -124,12 +124,12 @@ class Technique:
         return load_teacher(self.teacher, network.num_classes, network.image_shape, self.teacher_weights)
 
     def second_stage(self, network: StagedNetwork) -> tuple[StagedNetwork, Teacher | None]:
-        """Make of the network of the first stage that of the second, with fresh linear layers, and its teacher.
+        """Return the network of the second stage, with new linear layers, and its teacher, from that of the first.
 
         Raises:
-            UserError: if the teacher cannot be loaded, or the network collaborates already.
+            UserError: if the teacher cannot be loaded, or the network already collaborates.
         """
-        teacher = self.make_teacher(network)  # before its last linear layer is gone
+        teacher = self.make_teacher(network)  # before its last linear layer is reset
         for readout in with_linear_heads(network).readouts:
             readout.reset_parameters()
             nn.init.zeros_(readout.bias)
