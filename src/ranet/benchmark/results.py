@@ -111,7 +111,7 @@ class SettingTimes:
         trained: the network as trained: plain PyTorch in float32, to the last exit.
         whole: in this backend and precision as one graph to the last exit.
         all_exits: likewise, with the logits of all exits.
-        stages: (K,) milliseconds an image of each stage alone, on a state that is there already.
+        stages: (K,) milliseconds an image of each stage alone, on a state computed before.
         stages_uncut: of all stages in the graph with all exits' logits, timed as and among the stages alone.
         policies: in the order in which they were given.
         rivals: likewise.

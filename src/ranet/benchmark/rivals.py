@@ -48,8 +48,8 @@ def find_rivals(given: Sequence[str], num_classes: int, shape: tuple[int, int, i
         shape: (C, H, W) of the images that they read; an ONNX file may say another.
 
     Raises:
-        UserError: for a name that nobody knows, an accuracy that is none, a network that cannot read images of this
-            size, a file that is not an ONNX graph from one batch of images.
+        UserError: for an unknown name, an invalid accuracy, a network that cannot read images of this shape, or a file
+            that is not an ONNX graph from one batch of images.
 
     Example:
         >>> (rival,) = find_rivals(["resnet18:69.76"], num_classes=10, shape=(3, 32, 32))

@@ -79,10 +79,10 @@ class Pace:
 def take_turns(
     contestants: Mapping[Name, Callable[[], Result]], rounds: int, tick: Callable[[], None] | None = None
 ) -> dict[Name, list[Result]]:
-    """Call everybody once a round; each round in a random order of its own.
+    """Call each contestant once a round; each round in a random order of its own.
 
-    Who runs finds the caches as its predecessor has left them, so everybody follows everybody else at times. The orders
-    are the same in every call.
+    A contestant finds the caches as its predecessor left them, so the random orders let each follow each of the others.
+    The orders are the same in every call.
 
     Args:
         contestants: by name.

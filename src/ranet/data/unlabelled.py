@@ -49,7 +49,7 @@ def unlabelled_loader(path: str | Path, data: ImageData, left_out: list[UserErro
         left_out: list for the errors of images that cannot be read, which are then left out; None raises the first.
 
     Returns:
-        Batches (images float32 (B, 3, H, W), labels int64 (B,), all 0 as placeholders), in the order of
+        Batches (images float32 (B, 3, H, W), labels int64 (B,), all 0, without meaning), in the order of
         `list_unlabelled`.
 
     Raises:

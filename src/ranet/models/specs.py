@@ -1,4 +1,4 @@
-"""Sizes of images: one number for squares, or height and width."""
+"""What goes in and out of a network: sizes of images and shapes of tensors."""
 
 from __future__ import annotations
 

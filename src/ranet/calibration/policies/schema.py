@@ -14,7 +14,7 @@ from ranet.calibration.scores.checks import Score
 from ranet.support.records import LEFT_OUT, Count, Part, Record, Row, Text, like
 from ranet.support.strict_json import shown
 
-#: JSON has no infinities: nobody leaves, everybody does.
+#: JSON has no infinities: no image leaves, or all images leave.
 INFINITE = {"never": inf, "always": -inf}
 SHARES_SUM_WITHIN = 1e-6
 COSTS_AGREE_WITHIN = 1e-9  # of the last exit's cost: a mean of costs is rounded
@@ -100,7 +100,7 @@ class PolicyFile(Record):
 
     Attributes:
         score, temperatures, metadata: as in `ExitPolicy`.
-        thresholds: numbers, "never" where nobody leaves and "always" where everybody does.
+        thresholds: numbers, "never" where no image leaves and "always" where all images do.
         software: the versions that wrote it.
     """
 

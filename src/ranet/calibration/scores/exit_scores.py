@@ -219,7 +219,7 @@ class ExitScores:
             device: device to run on; by default that of the network's parameters.
             temperatures: (K,), divisors of the logits of each exit; None is 1.
             keep_logits: whether to keep the logits in the scores, which takes O(K N C) memory.
-            labelled: False if the labels in the batches are placeholders.
+            labelled: False if the labels in the batches have no meaning.
 
         Raises:
             UserError: if there is no batch, and as for `from_logits`.
