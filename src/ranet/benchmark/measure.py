@@ -167,7 +167,8 @@ def benchmark_setting(
         if name != _STAGES
     }
     costs = measure_costs(task.network)
-    macs = np.asarray(costs.per_exit("macs", lazy=True), dtype=np.float64)
+    table = costs.table("macs")
+    macs = table.cumulative()
     is_lazy = any(getattr(module, "lazy", False) for module in task.network.modules())
     whole_macs = costs.lazy_macs_per_exit_alone[-1]
     policies = []
@@ -177,7 +178,7 @@ def benchmark_setting(
             PolicyTimes(
                 name=policy_name(policy, number + 1),
                 predicted=predicted_share(policy),
-                macs=float(macs[exits].mean() / macs[-1]),
+                macs=float((macs[exits] + answers.of_parts(number, table.parts)[:images]).mean() / macs[-1]),
                 ideal=ideal_time(times, plan.stages, exits),
                 measured={way: timings[number, way] for way in (CALL, STREAM) if (number, way) in timings},
                 answered=answers.worth[number],

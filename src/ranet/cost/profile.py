@@ -111,10 +111,18 @@ class CostProfile:
             "optional_parts": list(self.optional_parts),
             "uncounted": list(self.uncounted),
             **{name: getattr(self, name) for name in per_exit},
-            "tables": {
-                unit: {"stages": np.nan_to_num(of.stages).tolist(), "parts": of.parts.tolist()}
-                for unit, of in ((unit, self.table(unit)) for unit in UNITS)
-            },
+            "tables": self.tables(),
+        }
+
+    def tables(self) -> dict[str, dict[str, Any]]:
+        """Return the tables of both units as lists of integers, with 0 below the diagonal of the stages."""
+        tables = ((unit, self.table(unit)) for unit in UNITS)
+        return {
+            unit: {
+                "stages": np.nan_to_num(table.stages).round().astype(np.int64).tolist(),
+                "parts": table.parts.round().astype(np.int64).tolist(),
+            }
+            for unit, table in tables
         }
 
     def save(self, path: str | Path) -> None:

@@ -30,7 +30,8 @@ class StagedNetwork(nn.Module, ABC):
             state = network.carry(k, state, logits)
 
     A state is a flat tuple of floating-point tensors with the batch in dimension 0. It holds what head k and the later
-    stages need and nothing else (but ``optional_parts``), so an image leaves a batch by ``state = tuple(t[alive] for t in state)``.
+    stages need and, but for the record of ``optional_parts``, nothing else. So an image leaves a batch by
+    ``state = tuple(t[alive] for t in state)``.
 
     A network of your own calls ``super().__init__(num_classes, image_size)`` (with ``in_channels`` for images that are
     not RGB), has ``heads`` (or sets ``num_exits``), and defines `stem`, `advance` and `answer`: the engine, costs,

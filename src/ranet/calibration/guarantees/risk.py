@@ -66,8 +66,8 @@ def calibrate_risk(
 
     Args:
         scores: scores of images that nothing else was fitted on; labelled for risk="accuracy".
-        cost_per_exit: (K,) cumulative cost of each exit, or a `CostTable`. All exits are used: to choose them by the same
-            images would break the guarantee.
+        cost_per_exit: (K,) cumulative cost of each exit, or a `CostTable`. All exits are used: the guarantee would not
+            hold if the same images chose them.
         eps: upper bound on the risk, in (0, 1); 0.01 is one image in a hundred.
         delta: probability that the bound fails, in (0, 1); None: the bound holds in expectation.
         risk: "accuracy" or "disagreement".

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, Field, PlainValidator, model_validator
 
@@ -60,7 +60,8 @@ class Network(Part):
     image_size: Annotated[ImageSize, PlainValidator(checked_image_size)]
     heads_can_be_skipped: bool
     fingerprint: Name
-    in_channels: Count = 3  # of folders that were exported before images could have others
+    in_channels: Count
+    optional_parts: Row[Name]
 
 
 class StageFile(Part):
@@ -112,23 +113,11 @@ class Data(Part):
     digests: dict[str, Text]
 
 
-class Counts(Part):
-    """Operations of each stage of the backbone, and of each head."""
-
-    backbone: Operations
-    heads: Operations
-
-
 class Costs(Part):
-    """The counts in each unit; `ranet.cost.CostProfile` says what they are."""
+    """A `ranet.cost.CostTable`: 0 below the diagonal."""
 
-    macs: Counts
-    paper_ops: Counts
-    lazy_macs: Counts
-    lazy_paper_ops: Counts
-
-
-UNITS = tuple(Costs.model_fields)
+    stages: Annotated[Row[Operations], Field(min_length=1)]
+    parts: Operations
 
 
 class Manifest(Record):
@@ -142,12 +131,12 @@ class Manifest(Record):
         golden: the names of the `Golden` files; None without preprocessing.
         classes: the names of the C classes in the order of the labels; None if the export was not told.
         data: what `Data` has; None if not told.
-        costs: for each of `UNITS` the K operation counts of the "backbone" and of the "heads".
+        costs: the counted operations in each unit of `ranet.cost.CostProfile.table`.
         software: the versions that wrote the folder.
     """
 
     FORMAT: ClassVar[str] = "ranet exported engine"
-    VERSION: ClassVar[int] = 2
+    VERSION: ClassVar[int] = 3
     NAME: ClassVar[str] = "manifest"
     WRITER: ClassVar[str] = "ranet export"
     AGAIN: ClassVar[str] = "export the network again with ranet export"
@@ -159,7 +148,7 @@ class Manifest(Record):
     golden: Annotated[dict[str, Any], like(Golden)] | None
     classes: Row[Text] | None
     data: Annotated[dict[str, Any], like(Data)] | None
-    costs: Annotated[dict[str, Any], like(Costs)]
+    costs: Annotated[dict[Literal["macs", "paper_ops"], Costs], Field(min_length=2)]
     software: dict[str, Text]
 
     @property
@@ -171,6 +160,7 @@ class Manifest(Record):
     def _goes_together(self) -> Self:
         """Check that the stages go together, that some chain of them begins at the images, and what is counted."""
         exits, classes, image = self.network.num_exits, self.network.num_classes, self.facts.input_shape
+        parts = len(self.network.optional_parts)
         states: dict[int, tuple[Tensor, ...]] = {}
         for i, stage in enumerate(self.stages):
             where = f"stages[{i}]"
@@ -178,7 +168,10 @@ class Manifest(Record):
                 raise ValueError(f"{where} must run from one of the {exits} exits to the same or a later one")
             if not set(stage.inputs) <= {tensor.name for tensor in stage.before}:
                 raise ValueError(f"{where}.inputs must be some of the names in {where}.before")
-            if bool(stage.after) != (stage.last < exits - 1):
+            if stage.last == exits - 1:
+                if [tensor.shape for tensor in stage.after] != ([(parts,)] if parts else []):
+                    raise ValueError(f"{where}.after must hold the record of optional parts alone, if there are any")
+            elif not stage.after:
                 raise ValueError(f"{where}.after must be empty after the last exit and nowhere else")
             if stage.first == 0 and [tensor.shape for tensor in stage.before] != [image]:
                 raise ValueError(f"{where}.before must be the images, {shown(image)}")
@@ -192,10 +185,11 @@ class Manifest(Record):
             raise ValueError("stages must have one that starts at the images")
         if self.classes is not None and len(self.classes) != classes:
             raise ValueError(f"classes must be a name for each of the {classes} classes, or null")
-        for unit in UNITS:
-            for part, counts in self.costs[unit].items():
-                if len(counts) != exits:
-                    raise ValueError(f"costs.{unit}.{part} must be a count for each of the {exits} exits")
+        for unit, costs in self.costs.items():
+            if {len(costs.stages), *map(len, costs.stages)} != {exits} or len(costs.parts) != parts:
+                raise ValueError(
+                    f"costs.{unit} must have stages of {exits} x {exits} counts and {parts} counts of optional parts"
+                )
         return self
 
 
