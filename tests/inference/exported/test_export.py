@@ -259,7 +259,7 @@ class TestTheTarget:
         for name in ("golden.png", "golden.npz"):
             (target / name).unlink()
         (target / "manifest.json").write_text(json.dumps({**content, "checksum": checksum(content)}))
-        with pytest.raises(UserError, match="has version 1 and this ranet reads 2: export the network again"):
+        with pytest.raises(UserError, match="has version 1 and this ranet reads 3: export the network again"):
             ExportedFolder(target)
         export_engine(network, ExitPolicy.only(1, 4), target, cache=cache)
         assert sorted(path.name for path in target.iterdir()) == ["manifest.json", "policy.json", "stages_1-2.onnx"]

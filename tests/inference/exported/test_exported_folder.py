@@ -157,7 +157,7 @@ class TestReading:
 
     def test_the_file_is_what_the_documentation_says(self, folder: Path) -> None:
         content = manifest_of(folder)
-        assert [content["format"], content["version"]] == ["ranet exported engine", 2]
+        assert [content["format"], content["version"]] == ["ranet exported engine", 3]
         assert "cuts" not in content["network"]
         assert content["stages"][1]["first"] == 1
         assert content["stages"][1]["sha256"] == hashlib.sha256(b"two stages").hexdigest()
@@ -235,10 +235,10 @@ class TestDamage:
             (b"{", "is not valid JSON"),
             (b"[]", "is not a ranet exported engine"),
             (b'{"format": "ranet exit policy"}', "is not a ranet exported engine"),
-            (b'{"format": "ranet exported engine", "version": 3}', "was written by a newer ranet"),
-            (b'{"format": "ranet exported engine", "version": 1}', "this ranet reads 2"),
+            (b'{"format": "ranet exported engine", "version": 4}', "was written by a newer ranet"),
+            (b'{"format": "ranet exported engine", "version": 1}', "this ranet reads 3"),
             (b'{"format": "ranet exported engine", "version": true}', "a whole number as"),
-            (b'{"format": "ranet exported engine", "version": 2}', "it has no checksum"),
+            (b'{"format": "ranet exported engine", "version": 3}', "it has no checksum"),
         ):
             (folder / "manifest.json").write_bytes(content)
             assert message in refusal(folder)
@@ -341,12 +341,6 @@ class TestDamage:
         target[place[-1]] = value
         rewrite(folder, content)
         assert message in refusal(folder)
-
-    def test_a_folder_of_before_images_had_other_channels_is_read(self, folder: Path) -> None:
-        content = manifest_of(folder)
-        del content["network"]["in_channels"]
-        rewrite(folder, content)
-        assert ExportedFolder(folder).facts.in_channels == 3
 
     def test_a_manifest_without_its_first_stage(self, folder: Path) -> None:
         content = manifest_of(folder)

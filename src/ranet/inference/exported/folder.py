@@ -11,7 +11,7 @@ import numpy as np
 from ranet.calibration.policies.exit_policy import ExitPolicy, load_policy
 from ranet.cost.table import CostTable
 from ranet.errors import UserError, unknown_name
-from ranet.inference.exported.manifest import StageFile, read_manifest
+from ranet.inference.exported.manifest import UNITS, StageFile, read_manifest
 from ranet.inference.images.preprocessing import Preprocessing
 from ranet.inference.runtimes.stage_graph import StageGraph
 from ranet.inference.stages.chains import chain_through
@@ -103,9 +103,9 @@ class ExportedFolder:
         Raises:
             UserError: if the unit is not known.
         """
-        if unit not in self.manifest.costs:
-            raise unknown_name("unit", unit, self.manifest.costs)
-        counted = self.manifest.costs[unit]
+        if unit not in UNITS:
+            raise unknown_name("unit", unit, UNITS)
+        counted = getattr(self.manifest.costs, unit)
         return CostTable(unit, np.array(counted.stages, dtype=np.float64), np.array(counted.parts, dtype=np.float64))
 
     def _check_length(self, file: StageFile) -> None:

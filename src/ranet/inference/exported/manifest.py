@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import AfterValidator, Field, PlainValidator, model_validator
 
@@ -113,11 +113,21 @@ class Data(Part):
     digests: dict[str, Text]
 
 
-class Costs(Part):
-    """A `ranet.cost.CostTable`: 0 below the diagonal."""
+class Table(Part):
+    """A `ranet.cost.CostTable`; below the diagonal the stages have 0."""
 
     stages: Annotated[Row[Operations], Field(min_length=1)]
     parts: Operations
+
+
+class Costs(Part):
+    """The counted operations in each unit of `ranet.cost.CostProfile.table`."""
+
+    macs: Table
+    paper_ops: Table
+
+
+UNITS = tuple(Costs.model_fields)
 
 
 class Manifest(Record):
@@ -131,7 +141,7 @@ class Manifest(Record):
         golden: the names of the `Golden` files; None without preprocessing.
         classes: the names of the C classes in the order of the labels; None if the export was not told.
         data: what `Data` has; None if not told.
-        costs: the counted operations in each unit of `ranet.cost.CostProfile.table`.
+        costs: see `Costs`.
         software: the versions that wrote the folder.
     """
 
@@ -148,7 +158,7 @@ class Manifest(Record):
     golden: Annotated[dict[str, Any], like(Golden)] | None
     classes: Row[Text] | None
     data: Annotated[dict[str, Any], like(Data)] | None
-    costs: Annotated[dict[Literal["macs", "paper_ops"], Costs], Field(min_length=2)]
+    costs: Costs
     software: dict[str, Text]
 
     @property
@@ -185,8 +195,8 @@ class Manifest(Record):
             raise ValueError("stages must have one that starts at the images")
         if self.classes is not None and len(self.classes) != classes:
             raise ValueError(f"classes must be a name for each of the {classes} classes, or null")
-        for unit, costs in self.costs.items():
-            if {len(costs.stages), *map(len, costs.stages)} != {exits} or len(costs.parts) != parts:
+        for unit, table in self.costs:
+            if {len(table.stages), *map(len, table.stages)} != {exits} or len(table.parts) != parts:
                 raise ValueError(
                     f"costs.{unit} must have stages of {exits} x {exits} counts and {parts} counts of optional parts"
                 )
