@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ranet.calibration.policies.calibration import Calibration
+from ranet.calibration.solvers.calibration import Calibration
 
 
 def used_exits_sentence(policies: Sequence[Calibration]) -> str:

@@ -11,12 +11,12 @@ from omegaconf import DictConfig
 
 from ranet.calibration.goals import Budget, Deadline, Goal, Risk
 from ranet.calibration.guarantees.risk import observed_risk
-from ranet.calibration.policies.calibration import Calibration
 from ranet.calibration.policies.intervals import few_images
 from ranet.calibration.scores.checks import require_exits_first
 from ranet.calibration.scores.exit_scores import ExitScores
 from ranet.calibration.scores.temperature import fit_temperatures
 from ranet.calibration.solve import check_goal, solve_goal
+from ranet.calibration.solvers.calibration import Calibration
 from ranet.cli.inputs.costs import ExitCosts, exit_costs
 from ranet.cli.inputs.scoring import save_scores, score, score_cache
 from ranet.cli.inputs.trained import load_network_and_data

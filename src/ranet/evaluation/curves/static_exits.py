@@ -11,10 +11,10 @@ import numpy as np
 import numpy.typing as npt
 from rich.table import Table
 
-from ranet.calibration.policies.calibration import Calibration
 from ranet.calibration.policies.intervals import Interval
 from ranet.calibration.scores.exit_scores import ExitScores
 from ranet.calibration.solvers.alternatives import alone_name
+from ranet.calibration.solvers.calibration import Calibration
 from ranet.cost.units import CostScale
 from ranet.evaluation.tables import Row, interval_columns, interval_of, percent, with_interval
 

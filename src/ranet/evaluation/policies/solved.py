@@ -11,10 +11,10 @@ import numpy as np
 import numpy.typing as npt
 from rich.table import Table
 
-from ranet.calibration.policies.calibration import Calibration
 from ranet.calibration.policies.intervals import OutcomeIntervals, outcome_intervals
 from ranet.calibration.policies.outcome import PolicyOutcome, evaluate_policy
 from ranet.calibration.scores.exit_scores import ExitScores
+from ranet.calibration.solvers.calibration import Calibration
 from ranet.cost.units import CostScale
 from ranet.evaluation.curves.static_exits import StaticExits, choice_sentences
 from ranet.evaluation.figures.calibration import Exits, Promised, Seen, calibration_figure
