@@ -124,8 +124,8 @@ def register_model_group() -> None:
     """Give every preset and family its entry in the group ``model``, with all options of its family."""
     store = ConfigStore.instance()
     for name in [*list_networks(), *list_families()]:
-        # Class count and image size follow the data unless they are set.
-        node = {"name": name, **option_defaults(name), "num_classes": None, "image_size": None}
+        # Class count, size and channels of images follow the data unless they are set.
+        node = {"name": name, **option_defaults(name), "num_classes": None, "image_size": None, "in_channels": None}
         store.store(group="model", name=name, node=node)
 
 

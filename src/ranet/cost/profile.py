@@ -17,10 +17,10 @@ from torch import nn
 from ranet.cost.counting import Operations, count_operations
 from ranet.models.collaboration import InlineCollaboration
 from ranet.models.papers.msdnet import MSDNet
-from ranet.models.specs import ImageSize, checked_image_size, image_shape
 from ranet.models.staged import StagedNetwork
 from ranet.models.staged_checks import check_attributes, checked_state
 from ranet.support.files import written_whole
+from ranet.support.shapes import ImageSize, checked_image_size, image_shape
 
 
 @dataclass(frozen=True)

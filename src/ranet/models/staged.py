@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ranet.errors import UserError
-from ranet.models.specs import ImageSize, TensorSpec, checked_image_size, image_shape
+from ranet.support.shapes import ImageSize, TensorSpec, checked_image_size, image_shape
 
 State = tuple[Tensor, ...]
 #: Gives the state that head k reads, and the state that the rest of the network goes on with.

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from ranet.errors import UserError
-from ranet.models.specs import checked_image_size
 from ranet.models.staged import StagedNetwork, State
+from ranet.support.shapes import checked_image_size
 
 _HOW = 'see "Your own network" in the README'
 

@@ -21,10 +21,10 @@ from torch import nn
 
 import ranet.inference.exported.export as export_module
 from ranet import ExitPolicy, InlineCollaboration, StagedNetwork, UserError, create_network, measure_costs
+from ranet.images.preprocessing import Preprocessing
 from ranet.inference.exported.export import export_engine, needed_stages
 from ranet.inference.exported.folder import ExportedFolder
 from ranet.inference.graphs.of_network import NetworkGraphs
-from ranet.inference.images.preprocessing import Preprocessing
 from ranet.inference.stages.chains import chain_through, reachable_cuts
 from ranet.inference.stages.fused_stages import FusedStage, fused_stages, used_exits
 from ranet.models import network_fingerprint

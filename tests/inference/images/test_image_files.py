@@ -17,9 +17,9 @@ from PIL import Image
 from ranet.data.module import ImageData
 from ranet.data.unlabelled import list_unlabelled, unlabelled_loader
 from ranet.errors import UserError
+from ranet.images.preprocessing import Preprocessing
 from ranet.inference.images import files as image_files
 from ranet.inference.images.files import ImageArray, ImageFiles, ReadImage, open_images, read_ahead
-from ranet.inference.images.preprocessing import Preprocessing
 
 FOUR = Preprocessing(4, 4, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 
@@ -54,7 +54,7 @@ def test_a_folder_is_read_as_the_evaluation_reads_it(folder: Path) -> None:
     assert len(source) == 9
     data = ImageData("cifar10", num_workers=0, loader="workers")
     ((expected, _),) = unlabelled_loader(folder, data)
-    found = read_all(folder, Preprocessing(32, 32, data.mean, data.std))
+    found = read_all(folder, Preprocessing(32, 32, data.facts.mean, data.facts.std))
     np.testing.assert_array_equal(np.stack([image.pixels for image in found if image.pixels is not None]), expected)
     assert [image.name for image in found] == list(source.paths)
 
@@ -161,6 +161,24 @@ def test_pixels_in_an_array_are_those_of_files(first: bool, tmp_path: Path) -> N
     for image, each in zip(found, pixels, strict=True):
         assert image.pixels is not None
         np.testing.assert_array_equal(image.pixels, FOUR(Image.fromarray(each)))
+
+
+@pytest.mark.parametrize("first", [False, True])
+def test_grey_pixels_in_an_array(first: bool, tmp_path: Path) -> None:
+    grey = Preprocessing((4, 6), (4, 6), (0.5,), (0.25,))
+    pixels = np.random.default_rng(0).integers(256, size=(5, 4, 6), dtype=np.uint8)
+    np.save(tmp_path / "pixels.npy", pixels[:, None] if first else pixels[..., None])
+    expected = (pixels[:, None].astype(np.float64) / 255 - 0.5) / 0.25
+    found = read_all(tmp_path / "pixels.npy", grey)
+    seen = np.stack([image.pixels for image in found if image.pixels is not None])
+    np.testing.assert_allclose(seen, expected, atol=1e-6)
+    np.save(tmp_path / "ready.npy", expected.astype(np.float32))
+    (ready, *_) = read_all(tmp_path / "ready.npy", grey)
+    np.testing.assert_array_equal(ready.pixels, expected[0].astype(np.float32))
+    for wrong in (np.zeros((5, 4, 6, 3), np.uint8), np.zeros((5, 1, 6, 4), np.float32)):
+        np.save(tmp_path / "wrong.npy", wrong)
+        with pytest.raises(UserError, match=r"uint8 \(N, H, W, 1\) or \(N, 1, H, W\), .* float32 \(N, 1, 4, 6\)\.$"):
+            open_images(tmp_path / "wrong.npy", grey)
 
 
 def test_normalised_images_pass_unless_they_are_not_finite(tmp_path: Path) -> None:

@@ -70,13 +70,23 @@ def build_data(node: DictConfig) -> ImageData:
 
 
 def network_options(node: DictConfig, data: ImageData) -> dict[str, Any]:
-    """The options of the network: those of the configuration, with class count and image size of the data."""
+    """The options of the network: those of the configuration, with class count, size and channels of the data."""
     if node.name is None:
         raise UserError("model=as_trained goes with a checkpoint; choose the network with model=NAME.")
     options = {option: value for option, value in plain(node).items() if option != "name"}
-    for option, value in (("num_classes", data.num_classes), ("image_size", data.image_size)):
+    size = data.image_size if isinstance(data.image_size, int) else list(data.image_size)
+    for option, value in (
+        ("num_classes", data.num_classes),
+        ("image_size", size),
+        ("in_channels", data.facts.channels),
+    ):
         if options[option] is None:
             options[option] = value
+    if options["in_channels"] != data.facts.channels:
+        raise UserError(
+            f"model.in_channels={options['in_channels']} must be data.channels={data.facts.channels}; leave it out to "
+            "follow the data."
+        )
     if options["num_classes"] < data.num_classes:
         raise UserError(
             f"model.num_classes={options['num_classes']} is less than the {data.num_classes} classes of the data; "

@@ -8,12 +8,11 @@ from typing import Any
 from omegaconf import DictConfig
 
 from ranet.cli.inputs.build import build, plain
-from ranet.cli.inputs.trained import data_as_trained, load_public
-from ranet.data.loading.transforms import resized
+from ranet.cli.inputs.trained import data_as_trained, load_public, require_channels
 from ranet.data.record import DataRecord
-from ranet.data.sets.catalogue import CATALOGUE, Facts
+from ranet.data.sets.catalogue import CATALOGUE
 from ranet.errors import UserError, unknown_name
-from ranet.inference.images.preprocessing import Preprocessing
+from ranet.images.preprocessing import Preprocessing
 from ranet.training.checkpoints import TrainedNetwork, load_trained
 
 
@@ -50,27 +49,16 @@ def load_network_alone(config: DictConfig) -> NetworkAlone:
         data = plain(config.data)
     if data.get("name") not in CATALOGUE:
         raise unknown_name("data set", str(data.get("name")), CATALOGUE)
-    facts = CATALOGUE[data["name"]]
+    facts = CATALOGUE[data["name"]].chosen(*map(data.get, ("image_size", "channels", "mean", "std")))
     network = trained.network
     if facts.num_classes not in (None, network.num_classes):
         raise UserError(
             f"The network has {network.num_classes} classes and {data['name']} has {facts.num_classes}; name "
             "the data that it was trained on."
         )
-    preprocessing = preprocessing_of(facts, data.get("image_size") or facts.image_size)
+    require_channels(network, facts, data["name"])
     record = DataRecord.from_recipe(trained.recipe)
     classes = facts.class_names if record is None else record.classes
     if classes is not None and len(classes) != network.num_classes:  # a network with more classes than its data
         classes = None
-    return NetworkAlone(trained, preprocessing, classes, None if record is None else record.summary)
-
-
-def preprocessing_of(facts: Facts, image_size: int) -> Preprocessing:
-    """What `ranet.data.loading.transforms.any_size_geometry` and normalisation do with an image, as numbers.
-
-    Example:
-        >>> preprocessing_of(CATALOGUE["imagenet"], 224).resize, preprocessing_of(CATALOGUE["cifar10"], 32).resize
-        (256, 32)
-    """
-    short_side = resized(image_size) if facts.crop_padding is None else image_size
-    return Preprocessing(image_size, short_side, facts.mean, facts.std)
+    return NetworkAlone(trained, facts.preprocessing, classes, None if record is None else record.summary)

@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from ranet.cli.inputs.build import build, build_data, network_options, plain
 from ranet.data.module import ImageData
 from ranet.data.record import DataRecord
+from ranet.data.sets.catalogue import Facts
 from ranet.errors import UserError
 from ranet.models.papers.public_checkpoints import load_public_checkpoint
 from ranet.models.registry import create_network
@@ -35,9 +36,20 @@ def load_network_and_data(config: DictConfig) -> tuple[TrainedNetwork, ImageData
             f"The network has {trained.network.num_classes} classes and {data.name} has {data.num_classes}; "
             "evaluate it on the data it was trained for."
         )
+    require_channels(trained.network, data.facts, data.name)
     data.size("test")  # so that images that do not fit are refused before anything is written
     trained.network.to(evaluation_device())
     return trained, data
+
+
+def require_channels(network: StagedNetwork, facts: Facts, name: str) -> None:
+    """Raise a UserError unless a network reads images with as many channels as those of a data set."""
+    reads = network.image_shape[0]
+    if reads != facts.channels:
+        raise UserError(
+            f"The network reads images with {reads} {'channel' if reads == 1 else 'channels'} and those of {name} have "
+            f"{facts.channels}; use data.channels={reads}, or the data that it was trained on."
+        )
 
 
 def build_data_of(trained: TrainedNetwork, overrides: DictConfig) -> ImageData:

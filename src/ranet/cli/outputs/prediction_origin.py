@@ -10,10 +10,10 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
+from ranet.images.preprocessing import Preprocessing
 from ranet.inference.engine.engine import EarlyExitEngine
 from ranet.inference.engine.plan import Plan
 from ranet.inference.images.files import ImageArray, ImageFiles
-from ranet.inference.images.preprocessing import Preprocessing
 from ranet.inference.predictions.resumable import Origin
 
 # In batches: the first chunk, and the longest. The last batch of a chunk is rarely full at the deeper stages.

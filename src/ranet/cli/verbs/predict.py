@@ -21,10 +21,10 @@ from ranet.cli.options.shares import is_number, is_share, parse_share
 from ranet.cli.outputs.prediction_origin import chunk_ends, origin_of
 from ranet.cli.progress import bar
 from ranet.errors import UserError
+from ranet.images.preprocessing import Preprocessing
 from ranet.inference.engine.engine import EarlyExitEngine
 from ranet.inference.engine.plan import Plan
 from ranet.inference.images.files import ImageArray, ImageFiles, ReadImage, default_readers, open_images, read_ahead
-from ranet.inference.images.preprocessing import Preprocessing
 from ranet.inference.predictions.file import STANDARD_OUTPUT, PredictionTable, open_table
 from ranet.inference.runtimes.openvino_backend import BATCH_SIZES
 from ranet.support.hardware import limit_threads

@@ -11,12 +11,13 @@ import numpy.typing as npt
 
 from ranet.calibration.policies.exit_policy import ExitPolicy, load_policy
 from ranet.errors import UserError, unknown_name
+from ranet.images.preprocessing import Preprocessing
 from ranet.inference.exported.manifest import UNITS, StageFile, read_manifest
-from ranet.inference.images.preprocessing import Preprocessing
 from ranet.inference.runtimes.stage_graph import StageGraph
 from ranet.inference.stages.chains import chain_through
 from ranet.inference.stages.fused_stages import FusedStage, used_exits
 from ranet.support.files import restore_folder
+from ranet.support.shapes import image_shape
 
 
 class ExportedFolder:
@@ -140,10 +141,11 @@ class ExportedFolder:
         if self.manifest.preprocessing is None:
             return None
         preprocessing = Preprocessing.from_dict(self.manifest.preprocessing)
-        if preprocessing.image_size != self.facts.image_size:
+        shape = image_shape(preprocessing.image_size, preprocessing.channels)
+        if shape != self.facts.input_shape:
             raise UserError(
-                f"The export {str(self.path)!r} prepares images of {preprocessing.image_size} pixels for a network "
-                f"that reads {self.facts.image_size}: export the network again with ranet export."
+                f"The export {str(self.path)!r} prepares images of shape {shape} for a network that reads "
+                f"{self.facts.input_shape}: export the network again with ranet export."
             )
         return preprocessing
 

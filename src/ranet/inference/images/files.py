@@ -20,8 +20,9 @@ from PIL import Image
 from ranet.errors import UserError
 from ranet.images.decoding import ImageError, read_image
 from ranet.images.listing import describe_skipped, find_images, no_images
-from ranet.inference.images.preprocessing import Floats, Preprocessing
+from ranet.images.preprocessing import Floats, Preprocessing
 from ranet.support.hardware import available_cores
+from ranet.support.shapes import image_shape
 
 _AHEAD = 4  # images that wait, read, for each thread that reads
 
@@ -31,7 +32,7 @@ class ReadImage(NamedTuple):
 
     Attributes:
         name: its path, or its index in the array.
-        pixels: what the network reads, float32 (3, S, S); None if it cannot be read.
+        pixels: what the network reads, float32 (C, H, W); None if it cannot be read.
         error: why not, in one sentence; None if it can.
     """
 
@@ -75,7 +76,7 @@ class ImageArray:
     """Images in a NumPy array.
 
     Args:
-        images: uint8 (N, H, W, 3) or (N, 3, H, W), pixels of any size, or float32 (N, 3, S, S), normalised as the
+        images: uint8 (N, H, W, C) or (N, C, H, W), pixels of any size, or float32 (N, C, H, W), normalised as the
             network was trained.
         path: of the array's file.
     """
@@ -96,10 +97,11 @@ class ImageArray:
         """Read one image."""
         image, name = np.asarray(self.images[index]), str(index)
         if image.dtype == np.uint8:
-            if image.shape[-1] != 3:
+            if image.shape[-1] != preprocessing.channels:
                 image = image.transpose(1, 2, 0)
+            picture = image[..., 0] if preprocessing.mode == "L" else image
             try:
-                return ReadImage(name, preprocessing(Image.fromarray(np.ascontiguousarray(image))))
+                return ReadImage(name, preprocessing(Image.fromarray(np.ascontiguousarray(picture))))
             except ImageError as error:
                 return ReadImage(name, None, self.sentence_about(name, error.what))
         if not np.isfinite(image).all():
@@ -191,17 +193,18 @@ def _open_array(name: str, preprocessing: Preprocessing) -> ImageArray:
         raise UserError(f"The array {name} cannot be read ({error.strerror or error}).") from error
     except (ValueError, EOFError, SyntaxError, TypeError, OverflowError, MemoryError) as error:
         raise UserError(f"{name} is no whole array of numbers; write it with numpy.save.") from error
-    size = preprocessing.image_size
+    channels = preprocessing.channels
+    shape = image_shape(preprocessing.image_size, channels)
     what = f"{images.dtype} {images.shape}" if isinstance(images, np.ndarray) else "several arrays"
     ready = isinstance(images, np.ndarray) and images.ndim == 4
     if ready and images.dtype == np.uint8:
-        ready = (images.shape[-1] == 3 or images.shape[1] == 3) and min(images.shape[1:]) > 0
+        ready = channels in (images.shape[-1], images.shape[1]) and min(images.shape[1:]) > 0
     elif ready:
-        ready = images.dtype == np.float32 and images.shape[1:] == (3, size, size)
+        ready = images.dtype == np.float32 and images.shape[1:] == shape
     if not ready:
         raise UserError(
-            f"{name} holds {what}; it must hold pixels as uint8 (N, H, W, 3) or (N, 3, H, W), or images that are "
-            f"normalised already as float32 (N, 3, {size}, {size})."
+            f"{name} holds {what}; it must hold pixels as uint8 (N, H, W, {channels}) or (N, {channels}, H, W), or "
+            f"images that are normalised already as float32 (N, {', '.join(map(str, shape))})."
         )
     if not len(images):
         raise UserError(f"The array {name} holds no image.")

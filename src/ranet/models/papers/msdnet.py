@@ -20,8 +20,8 @@ from ranet.models.papers.layers import (
     first_layer,
     initialise,
 )
-from ranet.models.specs import ImageSize
 from ranet.models.staged import LinearHeads, State
+from ranet.support.shapes import ImageSize
 
 # Scale 0 is the finest. A map is named by (step, scale): step 0 is the stem, each layer or transition is one step.
 Map = tuple[int, int]

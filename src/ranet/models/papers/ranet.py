@@ -21,8 +21,8 @@ from ranet.models.papers.layers import (
     initialise,
     resize_like,
 )
-from ranet.models.specs import ImageSize
 from ranet.models.staged import LinearHeads, State
+from ranet.support.shapes import ImageSize
 
 
 @dataclass(frozen=True)
