@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from importlib import import_module
+from importlib.util import find_spec
 from itertools import takewhile
 from pathlib import Path
 from typing import Any, NoReturn
@@ -65,8 +66,8 @@ def run_verb(name: str, verb: Verb) -> None:
         _check_switches(config)
         _make_texts(config, verb.several)
         with _notices():
-            if verb.options is not None:
-                import_module(verb.options).check_options(config)
+            if find_spec(f"ranet.cli.options.{name}"):
+                import_module(f"ranet.cli.options.{name}").check_options(config)
             with locked(_run_folder(config)):
                 _say_what_loads(name, config)
                 run = import_module(f"ranet.cli.verbs.{name}").run

@@ -25,7 +25,7 @@ from ranet.data.sets.readable import OnBad
 from ranet.data.sets.sources import Samples, TensorSet, download_cifar
 from ranet.data.sets.split_reader import SPLITS, Split, SplitReader
 from ranet.data.sets.splits import divide
-from ranet.errors import UserError, unknown_name
+from ranet.errors import UserError, require_known
 
 _LOADERS = ("auto", "device", "workers")
 
@@ -120,10 +120,8 @@ class ImageData(pl.LightningDataModule):
         eval_copies: int | None = None,
     ) -> None:
         super().__init__()
-        if name not in CATALOGUE:
-            raise unknown_name("data set", name, CATALOGUE)
-        if loader not in _LOADERS:
-            raise unknown_name("data loader", loader, _LOADERS)
+        require_known("data set", name, CATALOGUE)
+        require_known("data loader", loader, _LOADERS)
         for option, value, least in (
             ("batch_size", batch_size, 1),
             ("eval_batch_size", eval_batch_size, 1),

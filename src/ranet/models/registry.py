@@ -8,7 +8,7 @@ from fnmatch import fnmatch
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from ranet.errors import UserError, unknown_name
+from ranet.errors import UserError, require_known
 
 if TYPE_CHECKING:
     from ranet.models.staged import StagedNetwork
@@ -93,8 +93,7 @@ def network_preset(name: str) -> Preset:
     """
     if name in _families:
         return Preset(name, name, f"{_families[name].class_name} with your options", {})
-    if name not in _presets:
-        raise unknown_name("network", name, [*_presets, *_families])
+    require_known("network", name, [*_presets, *_families])
     return _presets[name]
 
 
@@ -135,8 +134,7 @@ def create_network(name_or_family: str, **options: Any) -> StagedNetwork:
     preset = network_preset(name_or_family)
     family = _families[preset.family]
     for option in options:
-        if option not in family.options:
-            raise unknown_name(f"option of {preset.family}", option, family.options)
+        require_known(f"option of {preset.family}", option, family.options)
     try:
         return family.load()(**{**preset.options, **options})
     except TypeError as error:

@@ -17,7 +17,7 @@ from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from ranet.data.module import ImageData
-from ranet.errors import UserError, unknown_name
+from ranet.errors import UserError, require_known, unknown_name
 from ranet.models.staged import StagedNetwork
 from ranet.training.checkpoints import build_network
 from ranet.training.classifier import MultiExitClassifier
@@ -192,8 +192,7 @@ def build_loggers(config: DictConfig, folder: Path, resume_step: int | None) -> 
     """CSV always; wandb unless it is disabled."""
     loggers: list[Logger] = [MetricsLog(folder, resume_step)]
     mode = OmegaConf.select(config, "logger.wandb.mode")
-    if mode not in _WANDB_MODES:
-        raise unknown_name("logger.wandb.mode", str(mode), _WANDB_MODES)
+    require_known("logger.wandb.mode", mode, _WANDB_MODES)
     if mode != "disabled":
         from ranet.cli.wandb_log import WandbLog  # which takes a second
 

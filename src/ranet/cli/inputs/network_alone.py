@@ -11,7 +11,7 @@ from ranet.cli.inputs.build import build, plain
 from ranet.cli.inputs.trained import data_as_trained, load_public, require_channels
 from ranet.data.record import DataRecord
 from ranet.data.sets.catalogue import CATALOGUE
-from ranet.errors import UserError, unknown_name
+from ranet.errors import UserError, require_known
 from ranet.images.preprocessing import Preprocessing
 from ranet.training.checkpoints import TrainedNetwork, load_trained
 
@@ -47,8 +47,7 @@ def load_network_alone(config: DictConfig) -> NetworkAlone:
     else:
         _, trained = load_public(config, lambda node: build("data", node))
         data = plain(config.data)
-    if data.get("name") not in CATALOGUE:
-        raise unknown_name("data set", str(data.get("name")), CATALOGUE)
+    require_known("data set", data.get("name"), CATALOGUE)
     facts = CATALOGUE[data["name"]].chosen(*map(data.get, ("image_size", "channels", "mean", "std")))
     network = trained.network
     if facts.num_classes not in (None, network.num_classes):

@@ -8,9 +8,9 @@ from omegaconf import DictConfig, OmegaConf
 from ranet.calibration.goals import BOUNDS, POLICIES, RISKS, score_of
 from ranet.calibration.scores.checks import SCORES
 from ranet.cli.options.shared import UNITS as COUNTED
-from ranet.cli.options.shared import check_checkpoint
+from ranet.cli.options.shared import check_checkpoint, check_without_checkpoint
 from ranet.cli.options.shares import is_number
-from ranet.errors import UserError, unknown_name
+from ranet.errors import UserError, require_known, unknown_name
 from ranet.inference.choosing.open_backend import BACKENDS
 from ranet.inference.runtimes.backend import PRECISIONS
 from ranet.support.numbers import require_count
@@ -36,9 +36,7 @@ def check_options(config: DictConfig) -> None:
         if value is not None and not is_number(value):
             raise UserError(f"{name}={value} must be a number.")
     for name, choices in (("risk.of", RISKS), ("risk.bound", BOUNDS), ("policy", POLICIES)):
-        chosen = str(OmegaConf.select(config, name))
-        if chosen not in choices:
-            raise unknown_name(name, chosen, choices)
+        require_known(name, OmegaConf.select(config, name), choices)
     for override in HydraConfig.get().overrides.task:
         if override.startswith("risk.") and goals != ["risk.eps"]:
             raise UserError(f"{override} has no effect without risk.eps=; remove it.")
@@ -46,8 +44,8 @@ def check_options(config: DictConfig) -> None:
         raise UserError("alternatives=false is for a budget, and has no effect otherwise; remove it.")
     if config.policy != "geometric" and goals != ["budget"]:
         raise UserError(f"policy={config.policy} goes with a budget; remove it.")
-    if config.score is not None and config.score not in SCORES:
-        raise unknown_name("score", config.score, SCORES)
+    if config.score is not None:
+        require_known("score", config.score, SCORES)
     if goals == ["budget"]:
         score_of(config.policy, config.score)
     if config.score is not None and goals == ["deadline"]:
@@ -61,23 +59,10 @@ def check_options(config: DictConfig) -> None:
     if config.scores is None and config.test_scores is not None:
         raise UserError("test_scores= goes with scores=; with a checkpoint, say test=true.")
     if config.scores is not None:
-        _check_scores_alone(config)
+        if config.test:
+            raise UserError("test=true goes with checkpoint=; for scores=, test_scores=FILE.npz alone is enough.")
+        check_without_checkpoint(config, "scores", "temperature_share", "model", "data", "cache")
     check_checkpoint(config)
-
-
-def _check_scores_alone(config: DictConfig) -> None:
-    """Refuse what needs a network."""
-    if config.test:
-        raise UserError("test=true goes with checkpoint=; for scores=, test_scores=FILE.npz alone is enough.")
-    given = {
-        "temperature_share": config.temperature_share,
-        "model": config.model.name,
-        "data": "_target_" in config.data,
-        "cache": config.cache,
-    }
-    for name, value in given.items():
-        if value:
-            raise UserError(f"{name}= goes with checkpoint= and has no effect on scores=; remove it.")
 
 
 def _check_currency(config: DictConfig) -> None:
@@ -98,8 +83,8 @@ def _check_currency(config: DictConfig) -> None:
         if option != "latency" and config.latency is not None:
             raise UserError(f"The latency profile says its {option.replace('_', ' ')}; remove {option}=.")
     for option, names in (("backend", (*BACKENDS, "auto")), ("precision", PRECISIONS)):
-        if config[option] not in (None, *names):
-            raise unknown_name(option, config[option], names)
+        if config[option] is not None:
+            require_known(option, config[option], names)
     for option in ("batch_size", "threads"):
         if config[option] is not None:
             require_count(option, config[option])

@@ -5,8 +5,8 @@ from __future__ import annotations
 from omegaconf import DictConfig
 
 from ranet.cli.options.policy_files import read_policies
-from ranet.cli.options.shared import check_checkpoint
-from ranet.errors import UserError, unknown_name
+from ranet.cli.options.shared import check_checkpoint, check_without_checkpoint
+from ranet.errors import UserError, require_known
 from ranet.inference.choosing.open_backend import BACKENDS
 from ranet.inference.predictions.file import STANDARD_OUTPUT, check_output
 from ranet.inference.runtimes.backend import PRECISIONS
@@ -22,16 +22,9 @@ def check_options(config: DictConfig) -> None:
     if config.engine is None and config.policy is None:
         raise UserError("A policy says which image leaves where: add policy=FILE; ranet calibrate solves one.")
     if config.engine is not None:
-        for name, given in (
-            ("model", config.model.name),
-            ("data", "_target_" in config.data),
-            ("device", config.device),
-        ):
-            if given:
-                raise UserError(f"{name}= goes with checkpoint= and has no effect on engine=; remove it.")
-    for name, known in (("backend", (*BACKENDS, "auto")), ("precision", PRECISIONS)):
-        if config[name] not in known:
-            raise unknown_name(name, str(config[name]), known)
+        check_without_checkpoint(config, "engine", "model", "data", "device")
+    require_known("backend", config.backend, (*BACKENDS, "auto"))
+    require_known("precision", config.precision, PRECISIONS)
     for name in ("batch_size", "threads", "max_exit"):
         if config[name] is not None or name == "batch_size":
             require_count(name, config[name])

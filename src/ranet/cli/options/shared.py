@@ -31,6 +31,14 @@ def check_checkpoint(config: DictConfig) -> None:
         raise UserError(f"There is no run folder or checkpoint file {Path(config.checkpoint)}.")
 
 
+def check_without_checkpoint(config: DictConfig, instead: str, *names: str) -> None:
+    """Refuse options of a trained network where ``instead`` takes its place."""
+    groups = {"model": config.model.name is not None, "data": "_target_" in config.data}
+    for name in names:
+        if groups[name] if name in groups else config[name]:
+            raise UserError(f"{name}= goes with checkpoint= and has no effect on {instead}=; remove it.")
+
+
 def listed(value: Any) -> list[Any]:
     """A list, also where only one thing is said, and each thing once."""
     return list(dict.fromkeys(value)) if OmegaConf.is_list(value) else [value]

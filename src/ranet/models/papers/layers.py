@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ranet.errors import UserError, unknown_name
+from ranet.errors import UserError, require_known
 from ranet.models.papers.pointwise import PointwiseConv2d
 
 Style = Literal["cifar", "imagenet"]
@@ -107,11 +107,8 @@ def choose_style(option: str, value: str | None, shape: Sequence[int]) -> Style:
     """The style of a stem or head: the one asked for, else that of the published networks for images of this size."""
     if value is None:
         return "cifar" if max(shape[1:]) <= LARGEST_CIFAR_STYLE_IMAGE else "imagenet"
-    if value == "cifar":
-        return "cifar"
-    if value == "imagenet":
-        return "imagenet"
-    raise unknown_name(f"value of {option}", str(value), ["cifar", "imagenet"])
+    require_known(f"value of {option}", value, ["cifar", "imagenet"])
+    return cast(Style, value)
 
 
 def check_head_map(shape: Sequence[int], stem: Style, halvings: int) -> None:

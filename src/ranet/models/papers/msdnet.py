@@ -9,7 +9,7 @@ from typing import cast
 
 from torch import Tensor, nn
 
-from ranet.errors import UserError, unknown_name
+from ranet.errors import UserError, require_known
 from ranet.models.papers.layers import (
     ConvNormReLU,
     DenseUnit,
@@ -278,10 +278,8 @@ class MSDNet(LinearHeads):
 
 
 def _checked_layers(blocks: int, mode: str, base: int, step: int, scales: int, prune: str) -> list[int]:
-    if mode not in ("even", "lin_grow"):
-        raise unknown_name("mode", mode, ["even", "lin_grow"])
-    if prune not in ("max", "min"):
-        raise unknown_name("prune", prune, ["max", "min"])
+    require_known("mode", mode, ["even", "lin_grow"])
+    require_known("prune", prune, ["max", "min"])
     if min(blocks, base, step) < 1:
         raise UserError(f"blocks={blocks}, base={base} and step={step} must all be at least 1.")
     per_block = layers_per_block(blocks, mode, base, step)

@@ -9,7 +9,7 @@ from typing import cast
 
 from torch import Tensor, nn
 
-from ranet.errors import UserError, unknown_name
+from ranet.errors import UserError, require_known
 from ranet.models.papers.layers import (
     ConvNormReLU,
     DenseUnit,
@@ -332,8 +332,7 @@ def _check(
     channels: int,
     growth: int,
 ) -> None:
-    if mode not in ("even", "lg"):
-        raise unknown_name("mode", mode, ["even", "lg"])
+    require_known("mode", mode, ["even", "lg"])
     if not len(scale_list) == len(growth_factors) == len(bottleneck_factors) or not scale_list:
         raise UserError(
             f"scale_list={list(scale_list)}, growth_factors={list(growth_factors)} and "
