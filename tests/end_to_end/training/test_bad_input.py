@@ -49,7 +49,7 @@ CASES: dict[str, tuple[int, str]] = {
     "calibrate checkpoint=good": (1, "one of budget=, risk.eps= and deadline= is needed"),
     "networks pattern=resnet": (1, "Unknown network 'resnet'; did you mean"),
     "costs model=as_trained": (1, "choose the network with model=NAME"),
-    "costs image_size=big": (1, "image_size=big must be a whole number"),
+    "costs image_size=big": (1, "image_size=big must be an integer of at least 1, or two of them"),
     # values
     "train seed=one": (1, "seed=one must be a whole number"),
     "train compile=yes": (1, "Unknown compile 'yes'"),
