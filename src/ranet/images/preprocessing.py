@@ -13,7 +13,7 @@ from PIL import Image
 
 from ranet.errors import UserError
 from ranet.images.decoding import DECODING, to_rgb
-from ranet.support.shapes import ImageSize, checked_image_size, sides
+from ranet.support.shapes import ImageSize, checked_image_size, image_shape, sides
 
 Bytes = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
@@ -101,6 +101,12 @@ class Preprocessing:
     def mode(self) -> str:
         """Pillow's name of the pixels: "RGB", or "L" (grey) for one channel."""
         return "L" if self.channels == 1 else "RGB"
+
+    def require_shape(self, shape: tuple[int, ...], owner: str, advice: str) -> None:
+        """Raise a UserError unless the result has the shape (C, H, W) that a network reads."""
+        own = image_shape(self.image_size, self.channels)
+        if own != shape:
+            raise UserError(f"{owner} prepares images of shape {own} for a network that reads {shape}: {advice}.")
 
     def resized(self, width: int, height: int) -> tuple[int, int]:
         """Return width and height of an image of this size before the crop.

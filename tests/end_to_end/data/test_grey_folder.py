@@ -135,7 +135,7 @@ def test_colour_and_other_sizes_are_answered_too(here: Path) -> None:
         (
             "train",
             [*GREY, "model.in_channels=3"],
-            "model.in_channels=3 must be data.channels=1; leave it out to",
+            "model.in_channels=3 must be data.channels=1; remove it to use",
         ),
         ("evaluate", ["checkpoint=run", *DATA, "data.image_size=[28,40]"], "reads images with 1 channel and those of"),
         (

@@ -292,6 +292,11 @@ class TestTheTarget:
             (ExitPolicy((0.5,) * 4), {}, "is for 5 exits and the network has 4: calibrate a policy for this one"),
             (ExitPolicy((0.5,) * 3, metadata={"network": {"fingerprint": "0" * 16}}), {}, "another network"),
             (ExitPolicy((0.5,) * 3), {"classes": ["a", "b"]}, "2 class names were given for .* 7 classes"),
+            (
+                ExitPolicy((0.5,) * 3),
+                {"preprocessing": Preprocessing(32, 37, (0.5,), (0.2,)).to_dict()},
+                r"The preprocessing prepares images of shape \(1, 32, 32\) for a network that reads \(3, 32",
+            ),
             (ExitPolicy((0.5,) * 3), {"preprocessing": {"image_size": 32}}, "A preprocessing must say its"),
             ("nowhere.json", {}, "does not exist"),
         ],

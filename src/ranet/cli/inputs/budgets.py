@@ -1,4 +1,4 @@
-"""The budgets that the user asks for, in the unit of the costs."""
+"""The option ``budget``, in the unit of the costs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SWEEP = 20  # budgets from the first exit's cost to the last's
 
 
 def budgets(config: Mapping[str, Any], of: Currency) -> list[float]:
-    """The budgets of ``budget``, in the unit of the costs.
+    """Return the budgets of the option ``budget``, in the unit of the costs.
 
     A number is an absolute budget, or under unit=fraction a fraction of the last exit's cost; "50%" is a share of it in
     any unit; "sweep" goes from the first exit's cost to the last's in equal steps.
@@ -38,7 +38,7 @@ def _budget(asked: object, fraction: bool, of: Currency) -> float:
     value: object = asked
     if is_share(asked):
         if fraction:
-            raise UserError(f"budget={asked} is a share already; leave out unit=fraction.")
+            raise UserError(f"budget={asked} is a share already; remove unit=fraction.")
         fraction, value = True, parse_share(asked)
     if not is_number(value):
         raise UserError(f"budget={asked} must be a number such as 40e6, a share such as 50%, a list of them, or sweep.")
@@ -51,5 +51,5 @@ def _budget(asked: object, fraction: bool, of: Currency) -> float:
             )
         return float(value)
     if not 0 < value <= 1:
-        raise UserError(f"A budget of {asked} must be more than nothing and at most all of the last exit's cost.")
+        raise UserError(f"A budget of {asked} must be above 0 and at most the whole cost of the last exit.")
     return float(value) * float(of.costs[-1])

@@ -1,4 +1,4 @@
-"""What ranet predict and ranet export start from: a trained network, without the files of its data set."""
+"""The input of ranet predict and ranet export: a trained network, without the files of its data set."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from ranet.training.checkpoints import TrainedNetwork, load_trained
 
 @dataclass(frozen=True)
 class NetworkAlone:
-    """A trained network, and what is known of its data without reading them.
+    """A trained network, and the facts about its data that need no files.
 
     Attributes:
         trained: the network, on the CPU, and its recipe.
-        preprocessing: how images of any size become what it reads.
-        classes: the name of each class in the order of the labels; None where the checkpoint does not say them.
-        data: what the checkpoint says of the data that it was trained on (`DataRecord.summary`), or None.
+        preprocessing: the transform of images of any size.
+        classes: the name of each class in the order of the labels; None if the checkpoint does not hold them.
+        data: the record of the training data in the checkpoint (`DataRecord.summary`), or None.
     """
 
     trained: TrainedNetwork
@@ -34,12 +34,12 @@ class NetworkAlone:
 
 
 def load_network_alone(config: DictConfig) -> NetworkAlone:
-    """The network of ``checkpoint`` and what its recipe, or ``data``, says of the images that it reads.
+    """Load the network of ``checkpoint``, with the preprocessing of its recipe or of ``data``.
 
-    The names of the classes are those of the training, or of a published checkpoint those of the catalogue.
+    The names of the classes are those of the training; for a published checkpoint, those of the catalogue.
 
     Raises:
-        UserError: if there is no such checkpoint, or network, checkpoint and data do not belong together.
+        UserError: if there is no such checkpoint, or network, checkpoint and data do not fit together.
     """
     if config.model.name is None:
         trained = load_trained(config.checkpoint)
@@ -52,7 +52,7 @@ def load_network_alone(config: DictConfig) -> NetworkAlone:
     network = trained.network
     if facts.num_classes not in (None, network.num_classes):
         raise UserError(
-            f"The network has {network.num_classes} classes and {data['name']} has {facts.num_classes}; name "
+            f"The network has {network.num_classes} classes and {data['name']} has {facts.num_classes}; use "
             "the data that it was trained on."
         )
     require_channels(network, facts, data["name"])

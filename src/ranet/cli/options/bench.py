@@ -1,4 +1,4 @@
-"""What ranet bench is asked for, checked before anything is read."""
+"""Check of the options of ranet bench, before anything is read."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ _EXTRAS = {"onnxruntime": "onnx", "openvino": "openvino"}
 
 
 class Settings(NamedTuple):
-    """What to measure in, and what is left out, in a sentence each."""
+    """The settings to measure, and a sentence about each part that is left out."""
 
     settings: list[Setting]
     notices: list[str]
 
 
 def check_options(config: DictConfig) -> None:
-    """Refuse what cannot be or has no effect."""
+    """Refuse options that are invalid or have no effect."""
     if config.checkpoint is None:
         if config.model.name is None:
             raise UserError("Say what to measure: checkpoint=RUN, or model=NAME for a network with random weights.")
@@ -58,7 +58,7 @@ def check_options(config: DictConfig) -> None:
 
 
 def settings_of(config: DictConfig, device: torch.device) -> Settings:
-    """Every combination of backends, precisions and batch sizes that is possible.
+    """Return every possible combination of backends, precisions and batch sizes.
 
     Raises:
         UserError: if a package is missing, or no combination is left.
@@ -83,7 +83,7 @@ def settings_of(config: DictConfig, device: torch.device) -> Settings:
 
 
 def rival_names(config: DictConfig) -> list[str]:
-    """The rivals as they are described; null, or an empty list, means none.
+    """Return the names of the rivals; null, or an empty list, means none.
 
     Raises:
         UserError: for null in a list.

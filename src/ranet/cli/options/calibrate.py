@@ -1,4 +1,4 @@
-"""What ranet calibrate is asked for, checked before anything is read."""
+"""Check of the options of ranet calibrate, before anything is read."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _MEASURED = ("batch_size", "backend", "precision", "threads", "device")
 
 
 def check_options(config: DictConfig) -> None:
-    """Refuse what cannot be or has no effect, before anything is computed."""
+    """Refuse options that are invalid or have no effect."""
     if (config.checkpoint is None) == (config.scores is None):
         raise UserError("Say what to calibrate: either checkpoint=RUN or scores=FILE.npz.")
     if not OmegaConf.is_dict(config.risk):
@@ -49,7 +49,7 @@ def check_options(config: DictConfig) -> None:
     if goals == ["budget"]:
         score_of(config.policy, config.score)
     if config.score is not None and goals == ["deadline"]:
-        raise UserError("A deadline sends everybody to one exit, whatever the score; remove score=.")
+        raise UserError("A deadline sends every image to one exit, whatever the score; remove score=.")
     if config.unit == "fraction" and goals != ["budget"]:
         raise UserError("unit=fraction applies only to budget=; remove it.")
     _check_currency(config)
@@ -66,10 +66,10 @@ def check_options(config: DictConfig) -> None:
 
 
 def _check_currency(config: DictConfig) -> None:
-    """Refuse options of the costs that are wrong or have no effect, before anything is computed."""
+    """Refuse options of the costs that are invalid or have no effect."""
     if config.cost is None and config.unit not in (None, *UNITS):
         known = unknown_name("unit", str(config.unit), UNITS)
-        raise UserError(f"{str(known).rstrip('?.')}; or say what each exit costs in it with cost=[...].")
+        raise UserError(f"{str(known).rstrip('?.')}; or give the cost of each exit in it with cost=[...].")
     if config.cost is None and config.scores is not None:
         raise UserError("Scores alone do not say what the exits cost: add cost=[...], cumulative, one for each exit.")
     if config.cost is not None and not OmegaConf.is_list(config.cost):

@@ -1,4 +1,4 @@
-"""What ranet costs is asked for, checked before anything is counted."""
+"""Check of the options of ranet costs, before anything is counted."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ranet.support.shapes import checked_image_size
 
 
 def check_options(config: DictConfig) -> None:
-    """Refuse what cannot be."""
+    """Refuse invalid options."""
     if config.model.name is None:
         raise UserError("model=as_trained goes with a checkpoint; choose the network with model=NAME.")
     if config.image_size is not None:

@@ -1,4 +1,4 @@
-"""What ranet evaluate is asked for, checked before anything is read."""
+"""Check of the options of ranet evaluate, before anything is read."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ranet.errors import UserError
 
 
 def check_options(config: DictConfig) -> None:
-    """Refuse what cannot be or has no effect."""
+    """Refuse options that are invalid or have no effect."""
     if (config.checkpoint is None) == (config.scores is None):
         raise UserError("Say what to evaluate: either checkpoint=RUN, or scores=FILE.npz with policy=FILE.")
     if config.scores is not None:

@@ -1,4 +1,4 @@
-"""What ranet predict is asked for, checked before anything is read."""
+"""Check of the options of ranet predict, before anything is read."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ranet.support.numbers import require_count
 
 
 def check_options(config: DictConfig) -> None:
-    """Refuse what cannot be or has no effect."""
+    """Refuse options that are invalid or have no effect."""
     if (config.checkpoint is None) == (config.engine is None):
         raise UserError("Say what answers: either checkpoint=RUN with policy=FILE, or engine=FOLDER of ranet export.")
     if config.images is None or not len(config.images):
@@ -32,7 +32,7 @@ def check_options(config: DictConfig) -> None:
         raise UserError("output= must be a .csv or .jsonl file, or - for standard output.")
     check_output(config.output)
     if config.resume and config.output == STANDARD_OUTPUT:
-        raise UserError("resume=true goes on with a file; name it by output=FILE.csv or output=FILE.jsonl.")
+        raise UserError("resume=true continues a file; name it with output=FILE.csv or output=FILE.jsonl.")
     check_checkpoint(config)
     if config.policy is not None:
         read_policies(config.policy)

@@ -9,24 +9,24 @@ from omegaconf import DictConfig, OmegaConf
 
 from ranet.errors import UserError, unknown_name
 
-#: What can be counted without measuring.
+#: Units that are counted, not measured.
 UNITS = ("macs", "paper_ops")
 
 
 def check_unit(unit: str) -> None:
-    """Refuse a unit that is not known."""
+    """Refuse an unknown unit."""
     if unit not in UNITS:
         raise unknown_name("unit", unit, UNITS)
 
 
 def check_seed(seed: Any) -> None:
-    """Refuse what PyTorch and NumPy do not both take as a seed."""
+    """Refuse a seed that PyTorch or NumPy does not accept."""
     if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**32:
         raise UserError(f"seed={seed} must be a whole number from 0 to {2**32 - 1}.")
 
 
 def check_checkpoint(config: DictConfig) -> None:
-    """Refuse a checkpoint that is not there, before PyTorch is imported to read it."""
+    """Refuse a checkpoint that does not exist, before PyTorch is imported to read it."""
     if config.checkpoint is not None and not Path(config.checkpoint).exists():
         raise UserError(f"There is no run folder or checkpoint file {Path(config.checkpoint)}.")
 
@@ -40,5 +40,5 @@ def check_without_checkpoint(config: DictConfig, instead: str, *names: str) -> N
 
 
 def listed(value: Any) -> list[Any]:
-    """A list, also where only one thing is said, and each thing once."""
+    """Return a list without duplicates, also for a single value."""
     return list(dict.fromkeys(value)) if OmegaConf.is_list(value) else [value]

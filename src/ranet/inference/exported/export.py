@@ -91,6 +91,8 @@ def export_engine(
     if classes is not None and len(classes) != network.num_classes:
         raise UserError(f"{len(classes)} class names were given for a network with {network.num_classes} classes.")
     prepares = None if preprocessing is None else Preprocessing.from_dict(preprocessing)
+    if prepares is not None:
+        prepares.require_shape(network.image_shape, "The preprocessing", "give that of the network's training data")
     graphs = NetworkGraphs(network, None if cache is None else Path(cache) / "graphs")
     for policy in chosen:
         policy.require_network(graphs.facts.fingerprint)

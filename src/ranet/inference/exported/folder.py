@@ -17,7 +17,6 @@ from ranet.inference.runtimes.stage_graph import StageGraph
 from ranet.inference.stages.chains import chain_through
 from ranet.inference.stages.fused_stages import FusedStage, used_exits
 from ranet.support.files import restore_folder
-from ranet.support.shapes import image_shape
 
 
 class ExportedFolder:
@@ -141,12 +140,8 @@ class ExportedFolder:
         if self.manifest.preprocessing is None:
             return None
         preprocessing = Preprocessing.from_dict(self.manifest.preprocessing)
-        shape = image_shape(preprocessing.image_size, preprocessing.channels)
-        if shape != self.facts.input_shape:
-            raise UserError(
-                f"The export {str(self.path)!r} prepares images of shape {shape} for a network that reads "
-                f"{self.facts.input_shape}: export the network again with ranet export."
-            )
+        owner = f"The export {str(self.path)!r}"
+        preprocessing.require_shape(self.facts.input_shape, owner, "export the network again with ranet export")
         return preprocessing
 
     def _policy(self, name: str) -> ExitPolicy:

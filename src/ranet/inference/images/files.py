@@ -1,15 +1,13 @@
-"""The images that ``ranet predict`` is given: files, folders or a NumPy array, read ahead and in order.
+"""The images of ``ranet predict``: files, folders or a NumPy array, read ahead and in order.
 
-An image that cannot be read becomes a sentence that says so; the others go on.
+An image that cannot be read becomes an error sentence, and the others are read.
 """
 
 from __future__ import annotations
 
-from collections import Counter, deque
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
@@ -24,16 +22,14 @@ from ranet.images.preprocessing import Floats, Preprocessing
 from ranet.support.hardware import available_cores
 from ranet.support.shapes import image_shape
 
-_AHEAD = 4  # images that wait, read, for each thread that reads
-
 
 class ReadImage(NamedTuple):
-    """One of the images that were asked for.
+    """One image.
 
     Attributes:
-        name: its path, or its index in the array.
-        pixels: what the network reads, float32 (C, H, W); None if it cannot be read.
-        error: why not, in one sentence; None if it can.
+        name: path of the image, or its index in the array.
+        pixels: input of the network, float32 (C, H, W); None if the image cannot be read.
+        error: why the image cannot be read, in one sentence; None if it can.
     """
 
     name: str
@@ -47,8 +43,8 @@ class ImageFiles:
 
     Args:
         paths: in order.
-        left_out: a sentence about each folder that cannot be read, whose images are missing in the paths.
-        skipped: how many files of which kinds in the folders were passed over, as ``3 .txt, 1 hidden``.
+        left_out: a sentence about each folder that cannot be read; its images are missing in the paths.
+        skipped: numbers of skipped files by kind, such as ``3 .txt, 1 hidden``.
     """
 
     paths: tuple[str, ...]
@@ -59,7 +55,7 @@ class ImageFiles:
         return len(self.paths)
 
     def sentence_about(self, name: str, what: str) -> str:
-        """A sentence about the image of this name."""
+        """Return a sentence about the image of this name."""
         return f"{name} {what}."
 
     def read(self, index: int, preprocessing: Preprocessing) -> ReadImage:
@@ -90,7 +86,7 @@ class ImageArray:
         return len(self.images)
 
     def sentence_about(self, name: str, what: str) -> str:
-        """A sentence about the image of this name."""
+        """Return a sentence about the image of this name."""
         return f"Image {name} of {self.path} {what}."
 
     def read(self, index: int, preprocessing: Preprocessing) -> ReadImage:
@@ -110,21 +106,21 @@ class ImageArray:
 
 
 def open_images(given: str | Path | Sequence[str | Path], preprocessing: Preprocessing) -> ImageFiles | ImageArray:
-    """Find images, and read none of them yet.
+    """Find images without reading them.
 
     Args:
         given: an image file, whatever its name; a folder, searched with all folders in it for files with the suffixes
             of images, sorted by path; a list of files and folders; or a NumPy file (.npy) as for `ImageArray`, which is
             not loaded whole.
-        preprocessing: what is going to happen to them.
+        preprocessing: of the network that will read them.
 
     Raises:
-        UserError: if there is nothing at a path, no image in a folder, or no array of images in a NumPy file.
+        UserError: if a path does not exist, a folder has no image, or a NumPy file is not an array of images.
     """
     listed = not isinstance(given, str | Path)
     names = [str(name) for name in given] if isinstance(given, Sequence) and listed else [str(given)]
     if not names:
-        raise UserError("There are no images; name a folder, files or a NumPy array (.npy).")
+        raise UserError("There are no images; give a folder, files or a NumPy array (.npy).")
     if len(names) == 1 and names[0].lower().endswith(".npy"):
         return _open_array(names[0], preprocessing)
     paths: list[str] = []
@@ -137,7 +133,9 @@ def open_images(given: str | Path | Sequence[str | Path], preprocessing: Preproc
             raise UserError(f"{name} is an array of images; give it alone, without other images.")
         if not Path(name).is_dir():
             if not Path(name).exists():
-                raise UserError(f"There is no folder and no image {Path(name).absolute()}; say where the images lie.")
+                raise UserError(
+                    f"There is no folder and no image {Path(name).absolute()}; give the path of the images."
+                )
             paths.append(name)
             continue
         found = find_images(name)
@@ -150,49 +148,23 @@ def open_images(given: str | Path | Sequence[str | Path], preprocessing: Preproc
     return ImageFiles(tuple(paths), tuple(left_out), describe_skipped(skipped))
 
 
-def read_ahead(
-    source: ImageFiles | ImageArray, preprocessing: Preprocessing, threads: int, start: int = 0
-) -> Iterator[ReadImage]:
-    """Read images in order, by some threads that are at most a few images ahead of who takes them.
-
-    Args:
-        source: of `open_images`.
-        preprocessing: what happens to each image.
-        threads: how many read; Pillow lets others work while it decodes.
-        start: index of the first image.
-    """
-    with ThreadPoolExecutor(threads, thread_name_prefix="ranet-images") as pool:
-        indices = iter(range(start, len(source)))
-        waiting: deque[Future[ReadImage]] = deque()
-        try:
-            while True:
-                for index in islice(indices, _AHEAD * threads - len(waiting)):
-                    waiting.append(pool.submit(source.read, index, preprocessing))
-                if not waiting:
-                    return
-                yield waiting.popleft().result()
-        finally:
-            for future in waiting:
-                future.cancel()
-
-
 def default_readers() -> int:
-    """One thread for each core that this process may use; 8 at most."""
+    """Return one thread for each core that this process may use; 8 at most."""
     cores = available_cores()
     return min(8, cores)
 
 
 def _open_array(name: str, preprocessing: Preprocessing) -> ImageArray:
     if Path(name).exists() and not Path(name).is_file() and not Path(name).is_dir():
-        raise UserError(f"{name} is no file; write the array with numpy.save.")
+        raise UserError(f"{name} is not a regular file; write the array with numpy.save.")
     try:
         images = np.load(name, mmap_mode="r", allow_pickle=False)
     except FileNotFoundError as error:
-        raise UserError(f"There is no array {Path(name).absolute()}; say where the images lie.") from error
+        raise UserError(f"There is no array {Path(name).absolute()}; give the path of the images.") from error
     except OSError as error:
         raise UserError(f"The array {name} cannot be read ({error.strerror or error}).") from error
     except (ValueError, EOFError, SyntaxError, TypeError, OverflowError, MemoryError) as error:
-        raise UserError(f"{name} is no whole array of numbers; write it with numpy.save.") from error
+        raise UserError(f"{name} is not a complete array of numbers; write it with numpy.save.") from error
     channels = preprocessing.channels
     shape = image_shape(preprocessing.image_size, channels)
     what = f"{images.dtype} {images.shape}" if isinstance(images, np.ndarray) else "several arrays"
