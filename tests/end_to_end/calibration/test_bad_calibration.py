@@ -106,7 +106,7 @@ CASES: dict[str, str] = {
     f"{BUDGET}=70": "for a share of the last exit's cost say budget=70%",
     f"{BUDGET}=cheap": "budget=cheap must be a number such as 40e6, a share such as 50%, a list of them, or sweep",
     f"{BUDGET}=[]": "asks for nothing",
-    f"{BUDGET}=150%": "A budget of 150% must be .* at most all of the last exit's cost",
+    f"{BUDGET}=150%": "A budget of 150% must be .* at most the whole cost of the last exit",
     f"{BUDGET}=50% unit=fraction": "remove unit=fraction",
     # what exits cost
     f"{BUDGET}=2 unit=flops": "Unknown unit 'flops'; known: fraction, macs, ms, paper_ops; or give the cost",
