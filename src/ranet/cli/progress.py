@@ -1,4 +1,4 @@
-"""The bar that commands show while something takes its time."""
+"""The progress bar of the commands."""
 
 from __future__ import annotations
 
@@ -12,35 +12,35 @@ from ranet.support.console import new_console
 
 
 class Bar:
-    """A bar that is shown; call it with how much is done, and of how much."""
+    """A visible bar; call it with the number of steps done and their total."""
 
     def __init__(self, progress: Progress, what: str) -> None:
         self._progress = progress
         self._task = progress.add_task(what, total=None)
 
     def __call__(self, done: int, total: int) -> None:
-        """Show how much is done."""
+        """Show how many steps are done."""
         self._progress.update(self._task, completed=done, total=total)
 
     def step(self, total: int) -> None:
-        """Show that one more is done."""
+        """Show that one more step is done."""
         self._progress.update(self._task, advance=1, total=total)
 
     def begin(self, what: str) -> None:
-        """Show something else, from its beginning."""
+        """Start again with another description."""
         self._progress.reset(self._task, description=what, total=None)
 
 
 @contextmanager
 def bar(what: str, hidden: bool = False) -> Iterator[Bar]:
-    """Show a bar on standard error while the block runs, where that is a terminal; nothing of it stays.
+    """Show a bar on standard error while the block runs, if it is a terminal; the bar is erased at the end.
 
-    Until the bar is called it only shows that something goes on. Nothing should be printed to standard output in the
-    block.
+    Until it is called, the bar shows only that something is going on. Nothing should be printed to standard output in
+    the block.
 
     Args:
-        what: is going on, as in "Scoring test images".
-        hidden: whether to show none.
+        what: description, such as "Scoring test images".
+        hidden: whether to show no bar.
     """
     console = new_console(stderr=True)
     with Progress(

@@ -19,10 +19,10 @@ from ranet.cost.counting import Operations, count_apart
 from ranet.cost.table import CostTable
 from ranet.models.collaboration import InlineCollaboration
 from ranet.models.papers.msdnet import MSDNet
-from ranet.models.specs import ImageSize, checked_image_size, image_shape
 from ranet.models.staged import StagedNetwork
 from ranet.models.staged_checks import check_attributes, checked_state
 from ranet.support.files import written_whole
+from ranet.support.shapes import ImageSize, checked_image_size, image_shape
 
 UNITS = ("macs", "paper_ops")
 log = logging.getLogger(__name__)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from itertools import islice
 from time import monotonic
 from typing import TypeVar
@@ -17,9 +18,30 @@ from ranet.support.hardware import available_cores
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
+AHEAD = 4  # waiting items for each thread
 _CHUNK = 16  # images that a thread takes at once
-_AHEAD = 4  # waiting chunks for each thread
 _UNSEEN = 3.0  # seconds before a bar is shown
+
+
+def ahead(work: Callable[[Item], Result], items: Iterable[Item], threads: int) -> Iterator[Result]:
+    """Yield the result of each item, in order; threads compute at most `AHEAD` results each in advance.
+
+    Example:
+        >>> list(ahead(str.upper, ["a", "b"], threads=2))
+        ['A', 'B']
+    """
+    with ThreadPoolExecutor(threads, thread_name_prefix="ranet-images") as pool:
+        rest = iter(items)
+        waiting: deque[Future[Result]] = deque()
+        try:
+            while True:
+                waiting.extend(pool.submit(work, item) for item in islice(rest, AHEAD * threads - len(waiting)))
+                if not waiting:
+                    return
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
 
 
 def for_each(
@@ -43,26 +65,17 @@ def for_each(
     def do(start: int) -> list[Result]:
         return [work(item) for item in items[start : start + _CHUNK]]
 
-    threads, begun = available_cores(), monotonic()
-    bar = _bar(show_bar)
+    begun, bar = monotonic(), _bar(show_bar)
     task = bar.add_task(what, total=len(items))
-    with ThreadPoolExecutor(threads, thread_name_prefix="ranet-images") as pool:
-        starts = iter(range(0, len(items), _CHUNK))
-        waiting: deque[Future[list[Result]]] = deque()
+    with closing(ahead(do, range(0, len(items), _CHUNK), available_cores())) as chunks:
         try:
-            while True:
-                waiting.extend(pool.submit(do, start) for start in islice(starts, _AHEAD * threads - len(waiting)))
-                if not waiting:
-                    return
-                results = waiting.popleft().result()
+            for results in chunks:
                 if monotonic() - begun > _UNSEEN:
                     bar.start()
                 bar.advance(task, len(results))
                 yield from results
         finally:
             bar.stop()
-            for future in waiting:
-                future.cancel()
 
 
 def _bar(show: bool) -> Progress:

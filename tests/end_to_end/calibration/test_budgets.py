@@ -42,12 +42,12 @@ def test_with_one_exit_a_sweep_is_one_budget() -> None:
 @pytest.mark.parametrize(
     ("budget", "unit", "message"),
     [
-        (1.5, "fraction", "at most all of the last exit's cost"),
-        (0, "fraction", "more than nothing"),
-        ("101%", "ms", "at most all"),
-        ("-5%", "ms", "more than nothing"),
-        ("nan%", "ms", "more than nothing"),
-        ("50%", "fraction", "leave out unit=fraction"),
+        (1.5, "fraction", "at most the whole cost of the last exit"),
+        (0, "fraction", "must be above 0 and at most"),
+        ("101%", "ms", "at most the whole"),
+        ("-5%", "ms", "must be above 0 and at most"),
+        ("nan%", "ms", "must be above 0 and at most"),
+        ("50%", "fraction", "remove unit=fraction"),
         ("half", "ms", "budget=half must be a number such as 40e6"),
         ("%", "ms", "budget=% must be a number"),
         (False, "ms", "budget=False must be a number"),

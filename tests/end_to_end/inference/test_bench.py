@@ -140,7 +140,7 @@ CASES = {
     "model=msdnet_tiny seed=-1": "seed=-1 must be a whole number from 0 to 4294967295.",
     "model=msdnet_tiny images_limit=8 rivals=[null]": "rivals=[null] names no network",
     "model=msdnet_tiny seconds=0": "seconds=0 must be a positive number, or null",
-    "model=msdnet_tiny device=abacus": "device=abacus is not there",
+    "model=msdnet_tiny device=abacus": "device=abacus is not available",
     "model=msdnet_tiny budget=1%": "No policy has a mean cost of",
     "model=msdnet_tiny budget=50% policy=seven_exits.json": "not both policy= and budget=",
     "model=msdnet_tiny policy=nowhere.json": "'nowhere.json' does not exist",

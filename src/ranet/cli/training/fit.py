@@ -1,4 +1,4 @@
-"""One stage of training, from its beginning or from its last checkpoint, in a folder."""
+"""One stage of training in a folder, from its start or from its last checkpoint."""
 
 from __future__ import annotations
 
@@ -35,17 +35,17 @@ def fit(
     first_stage: StagedNetwork | None = None,
     record: DictConfig | None = None,
 ) -> None:
-    """Train, and leave checkpoints, metrics and the record of the run in the folder.
+    """Train, and write checkpoints, metrics and the record of the run into the folder.
 
     Args:
         config: of the stage.
         technique: to train with.
         folder: of the stage.
         first_stage: for a second stage, the network of the first.
-        record: the configuration to write, where it is not that of the stage.
+        record: the configuration to write, if it is not that of the stage.
 
     Raises:
-        UserError: if something does not fit; then nothing is written.
+        UserError: if options, data and folder do not fit together; then nothing is written.
     """
     record = config if record is None else record
     last = folder / "checkpoints" / LAST
@@ -75,15 +75,15 @@ def _beginning(config: DictConfig, last: Path) -> str:
 
 
 def _stopped(config: DictConfig, last: Path) -> str:
-    """Return how a run that was stopped goes on."""
+    """Return the sentence that says how to resume a stopped training."""
     done, epochs = finished_epochs(last), config.trainer.max_epochs
     return how_to_go_on(config, f"from epoch {done + 1} of {epochs}" if done < epochs else "with the evaluation")
 
 
 def how_to_go_on(config: DictConfig, where: str) -> str:
-    """Return the sentence for a command that was stopped."""
+    """Return the sentence that says how to resume a stopped command."""
     option = "run" if HydraConfig.get().mode is RunMode.RUN else "sweep"
-    return f"Stopped; the same command with {option}={config[option]} resume=true goes on {where}."
+    return f"Stopped; the same command with {option}={config[option]} resume=true continues {where}."
 
 
 def require_same_data(checkpoint: Path, data: ImageData, folder: Path) -> None:
@@ -95,7 +95,7 @@ def require_same_data(checkpoint: Path, data: ImageData, folder: Path) -> None:
         folder: of the run, for the sentence.
 
     Raises:
-        UserError: if classes or images are not those of the checkpoint.
+        UserError: if the classes or images are others than those of the checkpoint.
     """
     record = DataRecord.from_recipe(read_checkpoint(checkpoint)["ranet"])
     if record is None:
@@ -107,7 +107,7 @@ def require_same_data(checkpoint: Path, data: ImageData, folder: Path) -> None:
 
 
 def _describe(data: ImageData) -> None:
-    """Print how many images each split has, and what is odd about them."""
+    """Print the number of images of each split, and problems of the data."""
     heading, *rows, total = split_table(data)
     table = Table(box=None, show_footer=True)
     for i, (name, count) in enumerate(zip(heading, total, strict=True)):

@@ -44,7 +44,7 @@ from ranet.support.console import new_console, print_table, say
 from ranet.support.hardware import compute_threads
 from ranet.training.checkpoints import TrainedNetwork
 
-#: What is measured unless something else is asked for, as far as the first exit allows.
+#: Default budgets as shares of the last exit's cost; those below the first exit's cost are left out.
 SHARES = (0.25, 0.5, 0.75)
 
 
@@ -56,8 +56,8 @@ class Subject:
         name: of the network and its data, for titles.
         network: on the device to use.
         policies: cheapest first.
-        images: (N, 3, H, W) float32, normalised.
-        labels: (N,); None where they are not known.
+        images: (N, C, H, W) float32, normalised.
+        labels: (N,); None if they are not known.
     """
 
     name: str
@@ -110,12 +110,12 @@ def _device(config: DictConfig) -> torch.device:
         device = evaluation_device() if config.device is None else torch.device(str(config.device))
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:  # the latter where PyTorch was built without the device
-        raise UserError(f"device={config.device} is not there; leave it out, or say device=cpu.") from error
+        raise UserError(f"device={config.device} is not available; remove it, or use device=cpu.") from error
     return device
 
 
 def _trained(config: DictConfig, policies: list[ExitPolicy] | None, device: torch.device) -> Subject:
-    """A trained network with its policies, and a seeded choice of its test images."""
+    """Return a trained network with its policies, and a seeded choice of its test images."""
     trained, data = load_network_and_data(config)
     trained.network.to(device)
     if policies is None:
@@ -137,7 +137,7 @@ def _trained(config: DictConfig, policies: list[ExitPolicy] | None, device: torc
 def _calibrated(config: DictConfig, trained: TrainedNetwork, data: ImageData) -> list[ExitPolicy]:
     if not len(data.val_dataloader()):
         raise UserError(
-            "There are no validation images to solve policies on: name policy=FILE of ranet calibrate, or train with a "
+            "There are no validation images to solve policies on: give policy=FILE of ranet calibrate, or train with a "
             "validation split."
         )
     costs = measure_costs(trained.network).table("macs")
@@ -146,7 +146,7 @@ def _calibrated(config: DictConfig, trained: TrainedNetwork, data: ImageData) ->
 
 
 def _random(config: DictConfig, policies: list[ExitPolicy] | None, device: torch.device) -> Subject:
-    """A network with random weights, random images, and policies that are solved on what it says of them."""
+    """Return a network with random weights, random images, and policies solved on its scores of them."""
     options = {name: value for name, value in plain(config.model).items() if name != "name" and value is not None}
     torch.manual_seed(config.seed)
     network = create_network(config.model.name, **options).to(device).eval()
@@ -191,7 +191,7 @@ def _how_long(settings: Sequence[Setting], seconds: float | None) -> str:
 
 
 def _conditions(config: DictConfig, device: torch.device, images: int) -> dict[str, Any]:
-    """With what it was measured."""
+    """Return the conditions of the measurement: command, hardware and versions."""
     job = HydraConfig.get()
     around = environment()
     packages = {name: value for name, value in around["packages"].items() if name in ("ranet", "torch", "torchvision")}

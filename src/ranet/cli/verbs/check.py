@@ -1,4 +1,4 @@
-"""ranet check: what is wrong or odd in a data set, before anybody trains on it."""
+"""ranet check: problems of a data set, before training."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def run(config: DictConfig) -> None:
 
 
 def write_findings(path: Path, findings: Sequence[Finding]) -> None:
-    """Write findings as CSV, a row each, under the names of their attributes; names of files byte by byte."""
+    """Write findings as CSV, one row each; file names that are not UTF-8 keep their bytes."""
     columns = ["path", "split", "class", "finding", "detail"]
     with (
         written_whole(path) as partial,
@@ -62,7 +62,7 @@ def _table(health: Health) -> Table:
 
 
 def _sentences(health: Health, everything: bool) -> list[str]:
-    """The first findings of each kind, those to mend first."""
+    """Return the first findings of each kind, those to repair first."""
     kinds = list(dict.fromkeys([*TO_MEND, *(each.finding for each in health.findings)]))
     lines = []
     for kind in kinds:

@@ -1,4 +1,4 @@
-"""ranet compare: what finished runs come to over their seeds."""
+"""ranet compare: mean and spread of finished runs over their seeds."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def run(config: DictConfig) -> None:
     folders = _names(config.runs)
     found = find_runs(folders)
     unfinished = [
-        f"{run} is not evaluated and left out: go on with it (resume=true), or {evaluate_command(run)}"
+        f"{run} is not evaluated and left out: continue it (resume=true), or {evaluate_command(run)}"
         for run in found.unfinished
     ]
     if not found.finished:
@@ -51,5 +51,5 @@ def run(config: DictConfig) -> None:
 
 
 def _names(value: object) -> list[str]:
-    """A list of names, also where only one is said."""
+    """Return a list of names, also for a single name."""
     return [str(name) for name in value] if isinstance(value, ListConfig) else [str(value)]

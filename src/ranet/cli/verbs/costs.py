@@ -1,4 +1,4 @@
-"""ranet costs: what each exit of a network costs."""
+"""ranet costs: the cost of each exit of a network."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from ranet.support.console import new_console, print_table, say
 
 
 def run(config: DictConfig) -> None:
-    """Print the costs of a network, and write them where asked."""
+    """Print the costs of a network, and write them to ``output``."""
     options = plain(config.model)
     name = options.pop("name")
-    # Class count and image size are those of the preset where they are not set.
+    # Options that are not set keep the values of the preset.
     network = create_network(name, **{option: value for option, value in options.items() if value is not None})
     if config.collaboration:
         network = InlineCollaboration(network)

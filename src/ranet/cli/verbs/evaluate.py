@@ -1,4 +1,4 @@
-"""ranet evaluate: the curves of a trained network, or what a policy does, on test images; or its drift on others."""
+"""ranet evaluate: curves of a network or results of a policy on test images, or the drift of a policy on others."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def run(config: DictConfig) -> None:
 
 
 def report_scores(policy: ExitPolicy, scores: ExitScores, config: DictConfig) -> None:
-    """Set what a policy does on scored images beside what it promises; without labels, say how they have drifted."""
+    """Compare a policy's results on scored images with its promise; without labels, measure the drift."""
     folder = run_folder()
     if scores.has("correct"):
         report_policy(policy, scores, folder, config)
@@ -68,7 +68,7 @@ def report_scores(policy: ExitPolicy, scores: ExitScores, config: DictConfig) ->
 def report_policy(
     policy: ExitPolicy, scores: ExitScores, folder: Path, config: DictConfig, classes: Sequence[str] | None = None
 ) -> None:
-    """Set what a policy does on labelled images, of these classes, beside what it promises."""
+    """Compare a policy's results on labelled images, of these classes, with its promise."""
     report = policy_report(policy, scores)
     write_record(folder, config)
     save_scores(scores, folder / "scores_test.npz", [config.scores])
@@ -81,7 +81,7 @@ def report_policy(
 def report_drift(
     policy: ExitPolicy, scores: ExitScores, folder: Path, config: DictConfig, left_out: Sequence[str] = ()
 ) -> None:
-    """Say how far images without labels have drifted from those that a policy was made on, and which were left out."""
+    """Report the drift of images without labels from those of the calibration, and the images that were left out."""
     report = measure_drift(policy, scores)
     write_record(folder, config)
     save_scores(scores, folder / "scores_images.npz", [config.scores])
@@ -134,7 +134,7 @@ def _show(table: Table, sentences: Sequence[str], folder: Path) -> None:
 
 
 def _published(trained: TrainedNetwork, data: ImageData) -> str | None:
-    """The data set whose published points belong beside this network's: those of the papers' own configurations."""
+    """Return the data set whose published points are drawn, if the network is one of the papers'; else None."""
     if data.name not in {point.data for point in published_points()}:
         return None
     network = trained.recipe["network"]

@@ -1,4 +1,4 @@
-"""ranet export: a trained network and its policies as a folder that answers without PyTorch."""
+"""ranet export: a trained network and its policies as a folder that runs without PyTorch."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def run(config: DictConfig) -> None:
 
 
 def _table(written: Export) -> Table:
-    """The files of the graphs and who needs them."""
+    """Return a table of the files of the graphs."""
     table = Table(title="Exported stages", box=None)
     for heading in ("file", "graph", "answers at", "kB"):
         table.add_column(heading, justify="right" if heading == "kB" else "left")
@@ -45,7 +45,7 @@ def _table(written: Export) -> Table:
 
 
 def _sentences(written: Export) -> list[str]:
-    """What the table does not say, in a sentence each."""
+    """Return sentences about everything that is not in the table."""
     folder = written.folder
     sentences = [
         f"{name} uses {_exits(used_exits(policy))} of {folder.facts.num_exits}."

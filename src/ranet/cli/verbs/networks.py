@@ -11,7 +11,7 @@ from ranet.support.console import new_console, print_table
 
 
 def run(config: DictConfig) -> None:
-    """Print the names that match the pattern, and what they are."""
+    """Print the networks whose names match the pattern."""
     pattern = str(config.pattern)
     names = list_networks(pattern)
     if not names:
