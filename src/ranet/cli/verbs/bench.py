@@ -17,7 +17,7 @@ from omegaconf import DictConfig
 from ranet.benchmark.amount import Amount
 from ranet.benchmark.answers import Task, reference_answers
 from ranet.benchmark.measure import benchmark_settings
-from ranet.benchmark.report import sentences, setting_table, write_benchmark
+from ranet.benchmark.report import sentences, setting_sheet, write_benchmark
 from ranet.benchmark.results import Benchmark, Setting, SettingTimes
 from ranet.benchmark.rivals import check_rivals, find_rivals
 from ranet.calibration.policies.exit_policy import ExitPolicy
@@ -38,7 +38,7 @@ from ranet.errors import UserError
 from ranet.models.fingerprint import network_fingerprint
 from ranet.models.registry import create_network
 from ranet.models.staged import StagedNetwork
-from ranet.support.console import new_console, print_table, say
+from ranet.support.console import new_console, print_sheets, say
 from ranet.support.hardware import compute_threads
 from ranet.training.checkpoints import TrainedNetwork
 
@@ -96,8 +96,7 @@ def run(config: DictConfig) -> None:
     )
     write_record(folder, config)
     files = write_benchmark(folder, benchmark, f"Early exit of {subject.name}")
-    for result in measured:
-        print_table(console, setting_table(result, config.rounds))
+    print_sheets(console, *(setting_sheet(result, config.rounds) for result in measured))
     figures = [f"  figure: {file}" for file in files if file.suffix == ".png"]
     written = f"Written to {folder}; its bench.md says what lines and columns mean"
     say(console, *sentences(benchmark)[len(notices) :], written, *figures)

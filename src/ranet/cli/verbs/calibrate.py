@@ -29,8 +29,9 @@ from ranet.cli.progress import bar
 from ranet.errors import UserError
 from ranet.evaluation.curves.static_exits import StaticExits
 from ranet.evaluation.policies.solved import calibration_report
+from ranet.evaluation.reports.calibration import calibration_document
 from ranet.models.fingerprint import network_fingerprint
-from ranet.support.console import new_console, print_table, say
+from ranet.support.console import new_console
 from ranet.training.run.saving import BEST
 
 
@@ -74,9 +75,11 @@ def run(config: DictConfig) -> None:
     earlier = earlier_results(folder, (config.scores, config.test_scores, config.latency))
     write_policies([one.policy for one in solved], paths)
     write_record(folder, config)
-    # A deadline sends everybody to one exit: there is nothing to draw.
-    title = None if config.deadline is not None else f"Exit policies of {scored.name}"
-    files = report.write(folder, title)
+    sentences = [*scored.notices, *dict.fromkeys(notice for one in solved for notice in one.notices)]
+    sentences += [*report.sentences, *_what_it_means(config, solved, scored)]
+    title, draw = f"Exit policies of {scored.name}", config.deadline is None  # with a deadline all leave at one exit
+    document = calibration_document(report, title, sentences, draw=draw)
+    files = document.write(folder)
     written = [*paths, *files, folder / "scores_validation.npz"]
     inputs = [config.scores, config.test_scores]
     save_scores(scored.validation, folder / "scores_validation.npz", inputs)
@@ -87,16 +90,8 @@ def run(config: DictConfig) -> None:
         scored.currency.latency.save(folder / "latency.json")
         written.append(folder / "latency.json")
     forget(earlier, written)
-    console = new_console()
-    print_table(console, report.table())
-    if report.exits.top1:
-        print_table(console, report.exits.table())
-    sentences = [*scored.notices, *dict.fromkeys(notice for one in solved for notice in one.notices)]
-    sentences += report.sentences
-    sentences += _what_it_means(config, solved, scored)
-    sentences.append(f"Policy written to {paths[0]}" if len(paths) == 1 else f"Policies written to {paths[0].parent}")
-    sentences += [f"  figure: {file}" for file in files if file.suffix == ".png"]
-    say(console, *sentences)
+    where = f"Policy written to {paths[0]}" if len(paths) == 1 else f"Policies written to {paths[0].parent}"
+    document.print(new_console(), where, *(f"  figure: {file}" for file in files if file.suffix == ".png"))
 
 
 def _what_it_means(config: DictConfig, solved: Sequence[Calibration], scored: Scored) -> list[str]:

@@ -1,57 +1,19 @@
-"""A comparison as tables: rows for CSV files, and sheets for the console and Markdown files."""
+"""The tables of `ranet compare`."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from math import isnan
 
 import numpy as np
-from rich.box import SIMPLE_HEAD
-from rich.table import Table
-from rich.text import Text
 
 from ranet.cost.units import CostScale
+from ranet.evaluation.cells import accuracy_text
 from ranet.evaluation.comparison.comparison import Comparison, Difference, Place, Point, Statistic
-from ranet.evaluation.tables import Row, interval_of, with_interval
+from ranet.support.sheet import Column, Row, Sheet
 
 
-@dataclass(frozen=True)
-class Sheet:
-    """A table of str cells.
-
-    Attributes:
-        title: title of the table.
-        caption: how to read the table.
-        headings: headings of the columns.
-        rows: rows with one cell for each heading; a cell may have two lines.
-        numbers: whether the cells are numbers, which are aligned to the right.
-    """
-
-    title: str
-    caption: str
-    headings: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    numbers: bool = True
-
-    def table(self) -> Table:
-        """Return the table for the console."""
-        table = Table(title=Text(self.title), caption=Text(self.caption), box=SIMPLE_HEAD)
-        for heading in self.headings:
-            table.add_column(Text(heading), justify="right" if self.numbers else "left")
-        for row in self.rows:
-            table.add_row(*map(Text, row))
-        return table
-
-    def markdown(self) -> str:
-        """Return the table for a Markdown file, with title and caption before it."""
-        rule = ("--:" if self.numbers else "---",) * len(self.headings)
-        lines = [self.headings, rule, *self.rows]
-        cells = [" | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in line) for line in lines]
-        return "\n".join([f"## {self.title}", "", self.caption, "", *(f"| {line} |" for line in cells), ""])
-
-
-def exit_comparison_rows(comparison: Comparison) -> list[Row]:
+def exit_rows(comparison: Comparison) -> list[Row]:
     """Return one row for each group and exit."""
     rows = []
     for point in comparison.exits:
@@ -66,7 +28,7 @@ def exit_comparison_rows(comparison: Comparison) -> list[Row]:
     return rows
 
 
-def budget_comparison_rows(comparison: Comparison) -> list[Row]:
+def budget_rows(comparison: Comparison) -> list[Row]:
     """Return one row for each group and budget."""
     rows = []
     for point in comparison.budgets:
@@ -77,9 +39,9 @@ def budget_comparison_rows(comparison: Comparison) -> list[Row]:
     return rows
 
 
-def run_rows(comparison: Comparison) -> list[Row]:
-    """Return one row for each run: its group, folder and revision."""
-    return [
+def run_sheet(comparison: Comparison, caption: str) -> Sheet:
+    """Return the table of the runs: group, folder, revision and, for programs, numbers of exits and images."""
+    rows: list[Row] = [
         {
             "group": group.label,
             "seed": run.seed,
@@ -92,18 +54,28 @@ def run_rows(comparison: Comparison) -> list[Row]:
         for group in comparison.groups
         for run in group.runs.values()
     ]
+    columns = [
+        Column("group", left=True),
+        Column("seed", left=True),
+        Column("run", form=lambda folder: f"`{folder}`", left=True),
+        Column("git revision", "git_revision", lambda revision: revision or "-", left=True),
+    ]
+    return Sheet("Runs", rows, columns, caption)
 
 
 def group_sheet(comparison: Comparison) -> Sheet:
     """Return the table of groups, and of the options in which they differ."""
-    rows = []
-    for group in comparison.groups:
-        details = ", ".join(f"{name}={value}" for name, value in group.details.items())
-        seeds = " ".join(dict.fromkeys(run.seed for run in group.runs.values()))
-        rows.append((group.label, str(len(group.runs)), seeds, details or "-"))
-    caption = f"The baseline is {comparison.baseline}."
-    headings = ("group", "n", "seeds", "options that differ between groups")
-    return Sheet("Groups", caption, headings, tuple(rows), numbers=False)
+    rows: list[Row] = [
+        {
+            "group": group.label,
+            "n": len(group.runs),
+            "seeds": " ".join(dict.fromkeys(run.seed for run in group.runs.values())),
+            "options that differ between groups": ", ".join(f"{name}={value}" for name, value in group.details.items())
+            or "-",
+        }
+        for group in comparison.groups
+    ]
+    return Sheet("Groups", rows, caption=f"The baseline is {comparison.baseline}.")
 
 
 def exit_sheets(comparison: Comparison) -> list[Sheet]:
@@ -190,10 +162,14 @@ def _sheet(
     labels = [group.label for group in comparison.groups if any(group.label == point.group for point in points)]
     usual = {label: max(count(point) for point in points if point.group == label) for label in labels}
     rows = [
-        (*first(place), *(text(at[label, place], usual[label]) if (label, place) in at else "-" for label in labels))
+        dict(zip(names, first(place), strict=True))
+        | {
+            f"{label} (n={usual[label]})": text(at[label, place], usual[label]) if (label, place) in at else "-"
+            for label in labels
+        }
         for place in places
     ]
-    return Sheet(title, caption, (*names, *(f"{label} (n={usual[label]})" for label in labels)), tuple(rows))
+    return Sheet(title, rows, [Column(heading) for heading in rows[0]], caption)
 
 
 def _runs(point: Point) -> int:
@@ -212,7 +188,7 @@ def _spread_of(points: Sequence[Point]) -> str:
 def _mean_and_std(statistic: Statistic, usual: int, images: int) -> str:
     if statistic.n == 1:
         n = "" if usual == 1 else " (n=1)"
-        return with_interval(statistic.mean, interval_of(statistic.mean, images)) + n
+        return accuracy_text(statistic.mean, images) + n
     n = "" if statistic.n == usual else f" (n={statistic.n})"
     return f"{_number(100 * statistic.mean)} ± {_number(100 * statistic.std)}{n}"
 
