@@ -12,7 +12,6 @@ from omegaconf import DictConfig
 
 from ranet.calibration.policies.outcome import checked_costs
 from ranet.cli.options.shares import is_number
-from ranet.cli.progress import bar
 from ranet.cost.fused_stage_costs import FusedStageCosts
 from ranet.cost.profile import measure_costs
 from ranet.errors import UserError
@@ -22,6 +21,7 @@ from ranet.inference.choosing.latency_profile import LatencyProfile
 from ranet.models.fingerprint import network_fingerprint
 from ranet.models.staged import StagedNetwork
 from ranet.support.hardware import processor_name
+from ranet.support.progress import Bar
 
 
 def _hardware() -> list[str]:
@@ -122,7 +122,7 @@ def _latency(config: DictConfig, network: StagedNetwork, image_size: int | None)
     # The network is on the first GPU, if there is one, where PyTorch alone runs it.
     elsewhere = "cpu" if config.backend in ("onnxruntime", "openvino") else None
     options = {name: config[name] for name in ("backend", "precision") if config[name] is not None}
-    with bar("Measuring stages") as shown:
+    with Bar("Measuring stages") as shown:
         return measure_latency(
             network,
             config.batch_size or 1,

@@ -31,7 +31,6 @@ from ranet.cli.inputs.trained import evaluation_device, load_network_and_data
 from ranet.cli.options.bench import rival_names, settings_of
 from ranet.cli.options.policy_files import read_policies
 from ranet.cli.outputs.run_folder import environment, run_folder, write_record
-from ranet.cli.progress import bar
 from ranet.cost.profile import measure_costs
 from ranet.data.module import ImageData
 from ranet.errors import UserError
@@ -40,6 +39,7 @@ from ranet.models.registry import create_network
 from ranet.models.staged import StagedNetwork
 from ranet.support.console import new_console, print_sheets, say
 from ranet.support.hardware import compute_threads
+from ranet.support.progress import Bar
 from ranet.training.checkpoints import TrainedNetwork
 
 #: What is measured unless something else is asked for, as far as the first exit allows.
@@ -78,7 +78,7 @@ def run(config: DictConfig) -> None:
     console = new_console()
     say(console, _how_long(settings, config.seconds), *notices)
     measured: list[SettingTimes] = []
-    with bar("Answering all images as trained") as shown:
+    with Bar("Answering all images as trained") as shown:
         reference = reference_answers(task)
         shown.begin(str(settings[0]))
         amount = Amount(config.rounds, config.seconds, shown.step)
@@ -152,7 +152,7 @@ def _random(config: DictConfig, policies: list[ExitPolicy] | None, device: torch
         of = _multiply_adds(network)
         wanted = _budgets(config, of)
         batches = ((part, torch.zeros(len(part), dtype=torch.int64)) for part in images.split(100))
-        with bar("Scoring random images"):
+        with Bar("Scoring random images"):
             scores = ExitScores.collect(network, batches, labelled=False)
         policies = _solved(scores, of, wanted)
     for policy in policies:

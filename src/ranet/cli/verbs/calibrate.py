@@ -25,13 +25,13 @@ from ranet.cli.inputs.trained import load_network_and_data
 from ranet.cli.outputs.policies import earlier_results, forget, policy_paths, write_policies
 from ranet.cli.outputs.run_folder import run_folder, write_record
 from ranet.cli.outputs.used_exits import used_exits_sentence
-from ranet.cli.progress import bar
 from ranet.errors import UserError
 from ranet.evaluation.curves.static_exits import StaticExits
 from ranet.evaluation.policies.solved import calibration_report
 from ranet.evaluation.reports.calibration import calibration_document
 from ranet.models.fingerprint import network_fingerprint
 from ranet.support.console import new_console
+from ranet.support.progress import Bar
 from ranet.training.run.saving import BEST
 
 
@@ -68,7 +68,7 @@ def run(config: DictConfig) -> None:
     """Calibrate, as the configuration says."""
     folder = run_folder()
     scored = _of_files(config) if config.scores is not None else _of_network(config)
-    with bar("Solving policies"):
+    with Bar("Solving policies"):
         solved = _solve(config, scored)
         report = calibration_report(solved, scored.validation, scored.test, scored.currency.costs, scored.currency.unit)
     paths = policy_paths(len(solved), config.output, folder)

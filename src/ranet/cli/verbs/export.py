@@ -6,11 +6,11 @@ from omegaconf import DictConfig
 
 from ranet.cli.inputs.network_alone import load_network_alone
 from ranet.cli.options.policy_files import read_policies
-from ranet.cli.progress import bar
 from ranet.inference.exported.export import Export, export_engine
 from ranet.inference.exported.folder import stage_name
 from ranet.inference.stages.fused_stages import used_exits
 from ranet.support.console import new_console, print_sheets, say
+from ranet.support.progress import Bar
 from ranet.support.sheet import Column, Sheet
 
 
@@ -18,7 +18,7 @@ def run(config: DictConfig) -> None:
     """Export, as the configuration says."""
     policies = read_policies(config.policy)
     alone = load_network_alone(config)
-    with bar("Exporting stages") as shown:
+    with Bar("Exporting stages") as shown:
         written = export_engine(
             alone.trained.network,
             policies,

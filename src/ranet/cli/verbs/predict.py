@@ -19,7 +19,6 @@ from omegaconf import DictConfig
 from ranet.cli.options.policy_files import read_policies
 from ranet.cli.options.shares import is_number, is_share, parse_share
 from ranet.cli.outputs.prediction_origin import chunk_ends, origin_of
-from ranet.cli.progress import bar
 from ranet.errors import UserError
 from ranet.inference.engine.engine import EarlyExitEngine
 from ranet.inference.engine.plan import Plan
@@ -28,6 +27,7 @@ from ranet.inference.images.preprocessing import Preprocessing
 from ranet.inference.predictions.file import STANDARD_OUTPUT, PredictionTable, open_table
 from ranet.inference.runtimes.openvino_backend import BATCH_SIZES
 from ranet.support.hardware import limit_threads
+from ranet.support.progress import Bar
 
 _BROKEN_PIPE = 141  # as a shell says of a program that wrote to one
 _OVERFLOW = "has no answer: its logits are too large for a probability; look at its pixels and at the weights"
@@ -60,7 +60,7 @@ class Tally:
 def run(config: DictConfig) -> None:
     """Answer images, as the configuration says."""
     try:
-        with bar("Opening the engine"):
+        with Bar("Opening the engine"):
             engine, source, preprocessing, classes = _open(config)
         budget, cap = _budget(config.budget, engine), _cap(config.max_exit, engine)
         plan = engine.plan(budget=budget, max_exit=cap)  # also a mistake's last chance before anything is written
@@ -116,7 +116,7 @@ def answer(
     start = perf_counter()
     rows_are_seen = config.output == STANDARD_OUTPUT and sys.stdout.isatty()
     # What becomes of an overflow is said below.
-    with bar("Answering images", hidden=rows_are_seen) as shown, np.errstate(over="ignore", invalid="ignore"):
+    with Bar("Answering images", hidden=rows_are_seen) as shown, np.errstate(over="ignore", invalid="ignore"):
         shown(done, len(source))
         images = read_ahead(source, preprocessing, default_readers(), done)
         # A stream ends with each chunk, so that a later run, which begins with one, computes the same batches.
