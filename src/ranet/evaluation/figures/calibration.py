@@ -6,8 +6,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from ranet.cost.units import CostScale
-from ranet.evaluation.figures.curves import draw_exits_alone, label_axes
-from ranet.evaluation.figures.style import OURS, RANET, legend_below, new_figure, styled
+from ranet.evaluation.figures.curves import draw_exits_alone, finished
+from ranet.evaluation.figures.style import OURS, RANET, new_figure, styled
 from ranet.evaluation.policies.solved import CalibrationReport
 
 
@@ -44,6 +44,4 @@ def calibration_figure(report: CalibrationReport, title: str = "Exit policies") 
         )
     split = "test" if seen else "validation"
     draw_exits_alone(axes, exits.costs, exits.accuracy(split), scale, f"each exit alone ({split})")
-    label_axes(axes, "mean cost per image", scale, title)
-    legend_below(figure, axes)
-    return figure
+    return finished(figure, "mean cost per image", scale, title)
