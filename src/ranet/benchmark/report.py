@@ -39,7 +39,7 @@ def setting_sheet(result: SettingTimes, rounds: int) -> Sheet:
         for way, timing in policy.measured.items():
             row = _row(result, f"{policy.name}, {way}", timing, policy.macs, policy.answered.accuracy)
             row["of ideal"] = policy.of_ideal(way)
-            if way == STREAM:  # nobody waits for a step of a stream
+            if way == STREAM:  # whose steps are not calls
                 row |= {f"p{percentile} ms": nan for percentile in PERCENTILES}
             rows.append(row)
     rows += [_row(result, rival.name, rival.timing, accuracy=rival.accuracy) for rival in result.rivals]
