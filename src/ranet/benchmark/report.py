@@ -121,20 +121,16 @@ def rival_rows(benchmark: Benchmark) -> list[Row]:
 
 
 def _time_columns(name: str, timing: Pace | None) -> Row:
-    if timing is None:
-        return {f"{name}_{column}": nan for column in ("ms", "ms_low", "ms_high", "images_per_second")}
-    return {
-        f"{name}_ms": timing.ms,
-        f"{name}_ms_low": timing.low,
-        f"{name}_ms_high": timing.high,
-        f"{name}_images_per_second": timing.images_per_second,
-    }
+    values = (nan,) * 4 if timing is None else (timing.ms, timing.low, timing.high, timing.images_per_second)
+    return dict(
+        zip((f"{name}_ms", f"{name}_ms_low", f"{name}_ms_high", f"{name}_images_per_second"), values, strict=True)
+    )
 
 
-def _latency(timing: Pace) -> Iterator[tuple[int, float | str]]:
-    """Percentiles, or nothing where there are too few steps."""
+def _latency(timing: Pace) -> Iterator[tuple[int, float | None]]:
+    """Yield the percentiles; None where there are too few steps."""
     for percentile, value in zip(PERCENTILES, timing.latency.tolist(), strict=True):
-        yield percentile, "" if isnan(value) else value
+        yield percentile, None if isnan(value) else value
 
 
 HOW = (

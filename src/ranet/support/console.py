@@ -5,10 +5,10 @@ from __future__ import annotations
 import codecs
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from io import TextIOWrapper
 from textwrap import wrap
-from typing import NamedTuple, TextIO
+from typing import Any, TextIO
 
 from rich.cells import cell_len
 from rich.console import Console
@@ -73,60 +73,47 @@ def _written_anyway(error: UnicodeError) -> tuple[str | bytes, int]:
         return codecs.lookup_error("backslashreplace")(first)
 
 
-class _Printed(NamedTuple):
-    """A column on a console: its heading and cells, their least width, and whether they may go over several lines."""
-
-    heading: str
-    cells: Sequence[str]
-    least: int
-    wraps: bool
-    left: bool
-
-
 def _parts(width: int, sheet: Sheet) -> Iterator[Table]:
     cells = list(zip(*sheet.cells, strict=True)) or [()] * len(sheet.columns)
     natural = [max(map(_width, (heading, *own))) for heading, own in zip(sheet.headings, cells, strict=True)]
-    too_wide = sum(natural) + _GAP * (len(natural) - 1) > width
-    columns = [_printed(column, own, width, too_wide) for column, own in zip(sheet.columns, cells, strict=True)]
-    groups = [columns[:1]]
-    for column in columns[1:]:
-        if len(groups[-1]) > 1 and _least([*groups[-1], column]) > width:
-            groups.append(columns[:1])
-        groups[-1].append(column)
+    too_wide = _together(natural) > width
+    columns = [_layout(column, own, width, too_wide) for column, own in zip(sheet.columns, cells, strict=True)]
+    groups = [[0]]
+    for k in range(1, len(columns)):
+        if len(groups[-1]) > 1 and _together(columns[i]["min_width"] for i in (*groups[-1], k)) > width:
+            groups.append([0])
+        groups[-1].append(k)
     for group in groups:
-        fits = _least(group) <= width  # if not, a number alone is wider than the console
+        fits = _together(columns[k]["min_width"] for k in group) <= width  # if not, a number alone is wider than that
         table = Table(box=None, padding=(0, _GAP, 0, 0), pad_edge=False)
-        for each in group:
-            table.add_column(
-                Text(each.heading),
-                justify="left" if each.left else "right",
-                overflow="fold",
-                min_width=each.least if fits else None,
-                no_wrap=fits and not each.wraps,
-            )
-        for row in zip(*(each.cells for each in group), strict=True):
-            table.add_row(*map(Text, row))
+        for k in group:
+            table.add_column(**columns[k] if fits else columns[k] | {"min_width": None, "no_wrap": False})
+        for row in sheet.cells:
+            table.add_row(*(Text(row[k]) for k in group))
         yield table
 
 
-def _printed(column: Column, cells: Sequence[str], width: int, too_wide: bool) -> _Printed:
+def _layout(column: Column, cells: Sequence[str], width: int, too_wide: bool) -> dict[str, Any]:
+    """Return the arguments of rich's column; its width is the least without breaking a number or a word."""
     widest = max(map(_width, cells), default=1)
     wraps = column.left and (widest > width // 2 or any(" " in cell for cell in cells))
     words = " ".join((column.heading, *(cells if wraps else ()))).split()
     longest = max(map(cell_len, words), default=1)
-    heading = _narrow(column.heading, max(widest, longest)) if too_wide and not wraps else column.heading
-    return _Printed(heading, cells, longest if wraps else max(widest, _width(heading)), wraps, column.left)
+    narrow = too_wide and not wraps
+    heading = "\n".join(wrap(column.heading, max(widest, longest))) if narrow else column.heading
+    return {
+        "header": Text(heading),
+        "justify": "left" if column.left else "right",
+        "overflow": "fold",
+        "min_width": longest if wraps else max(widest, _width(heading)),
+        "no_wrap": not wraps,
+    }
 
 
-def _least(columns: Sequence[_Printed]) -> int:
-    return sum(column.least for column in columns) + _GAP * (len(columns) - 1)
+def _together(widths: Iterable[int]) -> int:
+    return sum(width + _GAP for width in widths) - _GAP
 
 
 def _width(cell: str) -> int:
     """Return the width of the widest line of a cell."""
     return max(map(cell_len, cell.splitlines()), default=0)
-
-
-def _narrow(heading: str, width: int) -> str:
-    """Return the heading in lines of this width."""
-    return "\n".join(line for part in heading.splitlines() for line in wrap(part, width))
