@@ -25,7 +25,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationResolutionError, MissingMandatoryValue, OmegaConfBaseException
 
-from ranet.cli.ending import Stopped, ended_in_order, is_first_process, leave_ctrl_c_to_parent, when_stopped
+from ranet.cli.ending import Stopped, ended_in_order, leave_ctrl_c_to_parent, when_stopped
 from ranet.cli.help import verb_help
 from ranet.cli.outputs.own_folder import locked, register_stamp
 from ranet.cli.sweep import NOTE, failure, failures, new_sweep, print_failures, stopped_sweep, this_job
@@ -33,7 +33,7 @@ from ranet.cli.verbs import Verb
 from ranet.errors import UserError, unknown_name
 from ranet.models.registry import list_families, list_networks, option_defaults
 from ranet.support.files import WriteError, advice, is_unwritable
-from ranet.support.hardware import limit_threads
+from ranet.support.hardware import is_first_process, limit_threads
 
 _SWITCHES = ("resume", "channels_last", "evaluate", "collaboration", "test", "all_exits", "alternatives")
 #: Hydra's own.

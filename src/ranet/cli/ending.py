@@ -13,13 +13,13 @@ from multiprocessing import util
 from types import FrameType
 from typing import NoReturn
 
+from ranet.support.hardware import is_first_process
+
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 # Seconds within which a second signal is the first once more, from whoever passes Ctrl-C on.
 _SAME = 1.0
 # Seconds after which a KeyboardInterrupt that was lost is raised again.
 _AGAIN = 0.1
-# Where Lightning looks for the number of a process of a distributed run.
-_RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK")
 _received: list[int] = []
 
 
@@ -49,11 +49,6 @@ class Stopped(Exception):  # noqa: N818 (no error: the user wanted it)
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(self.status)
-
-
-def is_first_process() -> bool:
-    """Return whether this is the only process, or the one of a distributed run that writes and prints."""
-    return next((os.environ[name] for name in _RANKS if name in os.environ), "0") == "0"
 
 
 def leave_ctrl_c_to_parent() -> None:

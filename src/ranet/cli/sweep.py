@@ -11,10 +11,10 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
-from rich.table import Table
 
 from ranet.cli.outputs.own_folder import LOCK
-from ranet.support.console import new_console, print_table
+from ranet.support.console import new_console, print_sheets
+from ranet.support.sheet import Sheet
 
 FAULT = "fault of the program: its traceback is above"
 #: The option that makes Hydra call `NoteSweep`.
@@ -98,12 +98,8 @@ def print_failures() -> None:
     """Print a table of the jobs that have failed, if any have, on standard error."""
     if not _failed:
         return
-    table = Table(title="Jobs that failed", box=None, title_justify="left")
-    for heading in ("job", "options", "error"):
-        table.add_column(heading)
-    for one in failures():
-        table.add_row(str(one.job), one.overrides, one.sentence)
-    print_table(new_console(stderr=True), table)
+    rows = [{"job": str(one.job), "options": one.overrides, "error": one.sentence} for one in failures()]
+    print_sheets(new_console(stderr=True), Sheet("Jobs that failed", rows))
 
 
 def _overrides() -> str:

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from itertools import islice
-from time import monotonic
 from typing import TypeVar
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
 from ranet.support.hardware import available_cores
+from ranet.support.progress import Bar
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -23,7 +20,7 @@ _CHUNK = 16  # images that a thread takes at once
 _UNSEEN = 3.0  # seconds before a bar is shown
 
 
-def ahead(work: Callable[[Item], Result], items: Iterable[Item], threads: int) -> Iterator[Result]:
+def ahead(work: Callable[[Item], Result], items: Iterable[Item], threads: int) -> Generator[Result, None, None]:
     """Yield the result of each item, in order; threads compute at most `AHEAD` results each in advance.
 
     Example:
@@ -44,9 +41,7 @@ def ahead(work: Callable[[Item], Result], items: Iterable[Item], threads: int) -
                 future.cancel()
 
 
-def for_each(
-    work: Callable[[Item], Result], items: Sequence[Item], what: str, show_bar: bool = True
-) -> Iterator[Result]:
+def for_each(work: Callable[[Item], Result], items: Sequence[Item], what: str) -> Iterator[Result]:
     """Yield the result of each item, in order, with one thread for each core (Pillow decodes in parallel).
 
     A progress bar appears on standard error after 3 seconds if it is a terminal.
@@ -55,7 +50,6 @@ def for_each(
         work: function to call with each item, in a thread.
         items: the items, such as paths.
         what: name of the bar, such as "Reading images".
-        show_bar: whether to allow a bar.
 
     Example:
         >>> list(for_each(str.upper, ["a", "b"], "Letters"))
@@ -65,20 +59,12 @@ def for_each(
     def do(start: int) -> list[Result]:
         return [work(item) for item in items[start : start + _CHUNK]]
 
-    begun, bar = monotonic(), _bar(show_bar)
-    task = bar.add_task(what, total=len(items))
-    with closing(ahead(do, range(0, len(items), _CHUNK), available_cores())) as chunks:
-        try:
-            for results in chunks:
-                if monotonic() - begun > _UNSEEN:
-                    bar.start()
-                bar.advance(task, len(results))
-                yield from results
-        finally:
-            bar.stop()
-
-
-def _bar(show: bool) -> Progress:
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    return Progress(*columns, console=console, transient=True, disable=not (show and console.is_terminal))
+    done = 0
+    with (
+        Bar(what, after=_UNSEEN) as shown,
+        closing(ahead(do, range(0, len(items), _CHUNK), available_cores())) as chunks,
+    ):
+        for results in chunks:
+            done += len(results)
+            shown(done, len(items))
+            yield from results

@@ -88,6 +88,16 @@ def written_whole(path: str | Path) -> Iterator[Path]:
                 partial.unlink(missing_ok=True)
 
 
+def write_text(path: str | Path, text: str) -> None:
+    """Write a file in UTF-8, whole or not at all; bytes of file names that are not UTF-8 are written unchanged.
+
+    Raises:
+        WriteError: if the system does not let us write.
+    """
+    with written_whole(path) as partial:
+        partial.write_text(text, encoding="utf-8", errors="surrogateescape", newline="")
+
+
 @contextmanager
 def folder_written_whole(path: str | Path) -> Iterator[Path]:
     """Give a new folder beside ``path`` to write to, which takes its place only when the block ends without an error.

@@ -12,6 +12,14 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import torch
 
+# Where Lightning looks for the number of a process of a distributed run.
+_RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK")
+
+
+def is_first_process() -> bool:
+    """Return whether this is the process of a distributed run that writes and speaks, or the only one."""
+    return next((os.environ[name] for name in _RANKS if name in os.environ), "0") == "0"
+
 
 def processor_name() -> str:
     """Return the name of the processor, or its architecture if the system does not give the name."""

@@ -65,8 +65,8 @@ def test_a_trained_network_with_policies_and_a_rival(here: Path, tmp_path: Path)
         assert float(row["calls_ms"]) > 0
         assert float(row["stream_ms"]) > 0
         assert f"{float(row['whole_accuracy_percent']):.2f}" == f"{100 * test.correct[-1].mean():.2f}"
-        assert f" {row['policy']}, calls" in outcome.out
-        assert f" {row['policy']}, stream" in outcome.out
+        assert f"\n{row['policy']}, calls" in outcome.out
+        assert f"\n{row['policy']}, stream" in outcome.out
 
     told = json.loads((tmp_path / "out" / "bench.json").read_text())
     assert told["conditions"]["command"] == " ".join(["ranet bench checkpoint=run", *options])

@@ -16,13 +16,13 @@ from torch import Tensor
 import ranet
 from ranet.calibration.scores.cache import ScoreCache
 from ranet.calibration.scores.exit_scores import ExitScores
-from ranet.cli.progress import bar
 from ranet.data.loading.loader import Batch, EpochLoader
 from ranet.data.module import ImageData, Split
 from ranet.data.unlabelled import unlabelled_loader
 from ranet.errors import UserError
 from ranet.models.fingerprint import network_fingerprint
 from ranet.support.files import default_cache
+from ranet.support.progress import Bar
 from ranet.training.checkpoints import TrainedNetwork
 
 
@@ -53,7 +53,7 @@ def score(
         keep_logits: whether the scores hold the logits.
     """
     options: dict[str, Any] = {"temperatures": temperatures, "keep_logits": keep_logits}
-    with bar(f"Scoring {split} images") as shown:
+    with Bar(f"Scoring {split} images") as shown:
         loader = Watched(data.evaluation_loader(split, part), shown)
         if kept is None:
             return ExitScores.collect(trained.network, loader, **options)
@@ -115,7 +115,7 @@ def score_unlabelled(
     """
     left_out: list[UserError] = []
     loader = unlabelled_loader(images, data, left_out)
-    with bar("Scoring images") as shown:
+    with Bar("Scoring images") as shown:
         batches = iter(Watched(loader, shown))
         if (first := next(batches, None)) is None:
             raise UserError(f"None of the {len(left_out):,} images in {images} can be read: {left_out[0]}")

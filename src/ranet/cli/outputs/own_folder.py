@@ -13,8 +13,8 @@ from secrets import token_hex
 
 from omegaconf import OmegaConf
 
-from ranet.cli.ending import is_first_process
 from ranet.errors import UserError
+from ranet.support.hardware import is_first_process
 
 try:
     import fcntl

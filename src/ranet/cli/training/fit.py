@@ -9,7 +9,6 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
-from rich.table import Table
 
 from ranet.cli.ending import when_stopped
 from ranet.cli.inputs.build import build_classifier, build_data, build_trainer
@@ -20,8 +19,9 @@ from ranet.data.module import ImageData
 from ranet.data.record import DataRecord
 from ranet.errors import UserError
 from ranet.models.staged import StagedNetwork
-from ranet.support.console import new_console, print_table, say
+from ranet.support.console import new_console, print_sheets, say
 from ranet.support.hardware import limit_threads
+from ranet.support.sheet import sheet_of_cells
 from ranet.training.checkpoints import read_checkpoint
 from ranet.training.run.process_memory import keep_freed_memory
 from ranet.training.run.saving import LAST
@@ -107,15 +107,10 @@ def require_same_data(checkpoint: Path, data: ImageData, folder: Path) -> None:
 
 
 def _describe(data: ImageData) -> None:
-    """Print the number of images of each split, and problems of the data."""
-    heading, *rows, total = split_table(data)
-    table = Table(box=None, show_footer=True)
-    for i, (name, count) in enumerate(zip(heading, total, strict=True)):
-        table.add_column(name, footer=count, justify="right" if i else "left")
-    for row in rows:
-        table.add_row(*row)
+    """Print how many images each split has, and what is odd about them."""
+    heading, *rows = split_table(data)
     console = new_console()
-    print_table(console, table)
+    print_sheets(console, sheet_of_cells("", heading, rows))
     say(console, *split_notices(data))
 
 

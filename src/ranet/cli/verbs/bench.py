@@ -17,7 +17,7 @@ from omegaconf import DictConfig
 from ranet.benchmark.amount import Amount
 from ranet.benchmark.answers import Task, reference_answers
 from ranet.benchmark.measure import benchmark_settings
-from ranet.benchmark.report import sentences, setting_table, write_benchmark
+from ranet.benchmark.report import sentences, setting_sheet, write_benchmark
 from ranet.benchmark.results import Benchmark, Setting, SettingTimes
 from ranet.benchmark.rivals import check_rivals, find_rivals
 from ranet.calibration.goals import Budget, BudgetAmount
@@ -32,7 +32,6 @@ from ranet.cli.options.bench import rival_names, settings_of
 from ranet.cli.options.calibrate import budget_amounts
 from ranet.cli.options.policy_files import read_policies
 from ranet.cli.outputs.run_folder import environment, run_folder, write_record
-from ranet.cli.progress import bar
 from ranet.cost.profile import measure_costs
 from ranet.cost.table import CostTable
 from ranet.data.module import ImageData
@@ -40,8 +39,9 @@ from ranet.errors import UserError
 from ranet.models.fingerprint import network_fingerprint
 from ranet.models.registry import create_network
 from ranet.models.staged import StagedNetwork
-from ranet.support.console import new_console, print_table, say
+from ranet.support.console import new_console, print_sheets, say
 from ranet.support.hardware import compute_threads
+from ranet.support.progress import Bar
 from ranet.training.checkpoints import TrainedNetwork
 
 #: Default budgets as shares of the last exit's cost; those below the first exit's cost are left out.
@@ -80,7 +80,7 @@ def run(config: DictConfig) -> None:
     console = new_console()
     say(console, _how_long(settings, config.seconds), *notices)
     measured: list[SettingTimes] = []
-    with bar("Answering all images as trained") as shown:
+    with Bar("Answering all images as trained") as shown:
         reference = reference_answers(task)
         shown.begin(str(settings[0]))
         amount = Amount(config.rounds, config.seconds, shown.step)
@@ -98,8 +98,7 @@ def run(config: DictConfig) -> None:
     )
     write_record(folder, config)
     files = write_benchmark(folder, benchmark, f"Early exit of {subject.name}")
-    for result in measured:
-        print_table(console, setting_table(result, config.rounds))
+    print_sheets(console, *(setting_sheet(result, config.rounds) for result in measured))
     figures = [f"  figure: {file}" for file in files if file.suffix == ".png"]
     written = f"Written to {folder}; its bench.md says what lines and columns mean"
     say(console, *sentences(benchmark)[len(notices) :], written, *figures)
@@ -155,7 +154,7 @@ def _random(config: DictConfig, policies: list[ExitPolicy] | None, device: torch
         costs = measure_costs(network).table("macs")
         goal = _goal(config, costs)
         batches = ((part, torch.zeros(len(part), dtype=torch.int64)) for part in images.split(100))
-        with bar("Scoring random images"):
+        with Bar("Scoring random images"):
             scores = ExitScores.collect(network, batches, labelled=False)
         policies = _solved(scores, costs, goal)
     for policy in policies:

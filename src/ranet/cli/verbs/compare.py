@@ -8,13 +8,13 @@ from pathlib import Path
 from omegaconf import DictConfig, ListConfig
 
 from ranet.cli.outputs.run_folder import refuse_record_of_another, write_record
-from ranet.cli.progress import bar
 from ranet.errors import UserError
 from ranet.evaluation.comparison.comparison import compare
 from ranet.evaluation.comparison.finished_runs import evaluate_command, find_runs, read_run
 from ranet.evaluation.reports.comparison import write_comparison
 from ranet.evaluation.reports.comparison_tables import budget_sheets, exit_sheets
-from ranet.support.console import new_console, print_table, say
+from ranet.support.console import new_console, print_sheets, say
+from ranet.support.progress import Bar
 
 BUDGETS_SHOWN = 8
 
@@ -32,7 +32,7 @@ def run(config: DictConfig) -> None:
     ]
     if not found.finished:
         raise UserError("; ".join([f"There is no finished run in {', '.join(folders)}", *unfinished]) + ".")
-    with bar("Comparing runs"):
+    with Bar("Comparing runs"):
         comparison = compare(
             [read_run(folder, unit) for folder in found.finished],
             unit,
@@ -45,8 +45,7 @@ def run(config: DictConfig) -> None:
     write_record(output, config)
     write_comparison(output, comparison, folders)
     console = new_console()
-    for sheet in (*exit_sheets(comparison), *budget_sheets(comparison, BUDGETS_SHOWN)):
-        print_table(console, sheet.table())
+    print_sheets(console, *exit_sheets(comparison), *budget_sheets(comparison, BUDGETS_SHOWN))
     say(console, *(f"Note: {note}" for note in comparison.notes), f"Written to {output}")
 
 

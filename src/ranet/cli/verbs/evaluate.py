@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from omegaconf import DictConfig
-from rich.table import Table
 
 from ranet.calibration.policies.exit_policy import ExitPolicy, load_policy
 from ranet.calibration.policies.intervals import few_images
@@ -23,10 +22,13 @@ from ranet.data.module import ImageData
 from ranet.evaluation.curves.published import published_points
 from ranet.evaluation.policies.drift import measure_drift
 from ranet.evaluation.policies.promise_and_truth import policy_report
+from ranet.evaluation.reports.document import Document
+from ranet.evaluation.reports.drift import drift_document
 from ranet.evaluation.reports.network import write_report
+from ranet.evaluation.reports.policy import policy_document
 from ranet.models.fingerprint import network_fingerprint
 from ranet.models.registry import is_published
-from ranet.support.console import new_console, print_table, say
+from ranet.support.console import new_console
 from ranet.training.checkpoints import TrainedNetwork
 
 _DATA_TITLES = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "imagenet": "ImageNet", "digits": "cluttered digits"}
@@ -72,10 +74,8 @@ def report_policy(
     report = policy_report(policy, scores)
     write_record(folder, config)
     save_scores(scores, folder / "scores_test.npz", [config.scores])
-    report.write(folder)
     few = few_images(scores, "test", classes)
-    sentences = [*report.sentences, *([few] if few else [])]
-    _show(report.table("on test" if config.scores is None else "seen"), sentences, folder)
+    _show(policy_document(report, "on test" if config.scores is None else "seen", [few] if few else []), folder)
 
 
 def report_drift(
@@ -85,12 +85,11 @@ def report_drift(
     report = measure_drift(policy, scores)
     write_record(folder, config)
     save_scores(scores, folder / "scores_images.npz", [config.scores])
-    report.write(folder)
     named = [*left_out[:_NAMED]]
     if left_out:
         total = len(left_out) + scores.num_images
         named.append(f"{len(left_out):,} of {total:,} images cannot be read and are left out.")
-    _show(report.table(), [*named, *report.notes, report.verdict], folder)
+    _show(drift_document(report, named), folder)
 
 
 def report_curves(
@@ -127,10 +126,9 @@ def report_curves(
             print(f"  figure: {folder / file}")
 
 
-def _show(table: Table, sentences: Sequence[str], folder: Path) -> None:
-    console = new_console()
-    print_table(console, table)
-    say(console, *sentences, f"Written to {folder}")
+def _show(document: Document, folder: Path) -> None:
+    document.write(folder)
+    document.print(new_console(), f"Written to {folder}")
 
 
 def _published(trained: TrainedNetwork, data: ImageData) -> str | None:

@@ -19,7 +19,6 @@ from omegaconf import DictConfig
 from ranet.cli.options.policy_files import read_policies
 from ranet.cli.options.shares import is_number, is_share, parse_share
 from ranet.cli.outputs.prediction_origin import chunk_ends, origin_of
-from ranet.cli.progress import bar
 from ranet.errors import UserError
 from ranet.images.many import ahead
 from ranet.images.preprocessing import Preprocessing
@@ -29,6 +28,7 @@ from ranet.inference.images.files import ImageArray, ImageFiles, ReadImage, defa
 from ranet.inference.predictions.file import STANDARD_OUTPUT, PredictionTable, open_table
 from ranet.inference.runtimes.openvino_backend import BATCH_SIZES
 from ranet.support.hardware import limit_threads
+from ranet.support.progress import Bar
 
 _BROKEN_PIPE = 141  # as a shell says of a program that wrote to one
 _OVERFLOW = "has no answer: its logits are too large for a probability; look at its pixels and at the weights"
@@ -61,7 +61,7 @@ class Tally:
 def run(config: DictConfig) -> None:
     """Answer images, as the configuration says."""
     try:
-        with bar("Opening the engine"):
+        with Bar("Opening the engine"):
             engine, source, preprocessing, classes = _open(config)
         budget, cap = _budget(config.budget, engine), _cap(config.max_exit, engine)
         plan = engine.plan(budget=budget, max_exit=cap)  # also a mistake's last chance before anything is written
@@ -117,7 +117,7 @@ def answer(
     start = perf_counter()
     rows_are_seen = config.output == STANDARD_OUTPUT and sys.stdout.isatty()
     # What becomes of an overflow is said below.
-    with bar("Answering images", hidden=rows_are_seen) as shown, np.errstate(over="ignore", invalid="ignore"):
+    with Bar("Answering images", hidden=rows_are_seen) as shown, np.errstate(over="ignore", invalid="ignore"):
         shown(done, len(source))
         rest = range(done, len(source))
         images = ahead(lambda index: source.read(index, preprocessing), rest, default_readers())
