@@ -27,9 +27,9 @@ import torch
 from rich.console import Console
 
 from ranet import EarlyExitEngine, ExitPolicy, ExitScores, StagedNetwork, calibrate_each, create_network, measure_costs
-from ranet.benchmark.opponents import ALL_EXITS, TRAINED, Opponents
-from ranet.benchmark.uncut import Runtime, Uncut
+from ranet.benchmark.opponents import Run, Runtime, all_exits, run_as_trained
 from ranet.cli.outputs.run_folder import environment
+from ranet.inference.runtimes.backend import Backend
 from ranet.inference.stages.fused_stages import FusedStage
 
 NETWORKS = ("msdnet_cifar_budgeted_5", "ranet_cifar_budgeted_1")
@@ -67,9 +67,8 @@ def in_turns(work: dict[Any, Callable[[Images], Any]], parts: list[Images], seed
     return found
 
 
-def chain(engine: EarlyExitEngine, size: int, stages: list[FusedStage]) -> Callable[[Images], npt.NDArray[np.float64]]:
-    """Seconds of each stage on the images of a part, in batches through all stages, from which nobody leaves."""
-    backend = engine.backend
+def chain(backend: Backend, size: int, stages: list[FusedStage]) -> Callable[[Images], npt.NDArray[np.float64]]:
+    """Return what times each stage on the images of a part, in batches through all stages, which no image leaves."""
     buffer = backend.buffer(stages[0], size)
     backend.prepare(stages[0], buffer)
 
@@ -87,17 +86,15 @@ def chain(engine: EarlyExitEngine, size: int, stages: list[FusedStage]) -> Calla
     return run
 
 
-def uncut(network: Uncut, size: int, most: int | None = None) -> Callable[[Images], float]:
-    """Seconds that a network that is not cut takes for the images of a part; a part's first images stand for all."""
+def timed(network: Run, size: int, most: int | None = None) -> Callable[[Images], float]:
+    """Return what times a network that is not cut on the images of a part, whose first images stand for all."""
 
     def run(part: Images) -> float:
-        seconds, some = 0.0, part[:most]
+        some = part[:most]
+        before = perf_counter()
         for at in range(0, len(some), size):
-            given = network.place(some[at : at + size])
-            before = perf_counter()
-            network.compute(given)
-            seconds += perf_counter() - before
-        return seconds * len(part) / len(some)
+            network(some[at : at + size])
+        return (perf_counter() - before) * len(part) / len(some)
 
     return run
 
@@ -153,21 +150,21 @@ def compare(console: Console, network: StagedNetwork, images: Images, backend: s
     exits = engine.backend.facts.num_exits
     single, whole = [FusedStage(k, k) for k in range(exits)], [FusedStage(0, exits - 1)]
     plans = [engine.plan(policy) for policy in policies]
-    opponents = Opponents(network).ready(Runtime(backend, precision), size)
+    uncut = Runtime(backend, precision).open(all_exits(network), [size])
     work: dict[Any, Callable[[Images], Any]] = {
-        "whole": chain(engine, size, whole),
-        "cut": chain(engine, size, single),
-        "all exits": uncut(opponents[ALL_EXITS].run, size),
-        "trained": uncut(opponents[TRAINED].run, size, TRAINED_IMAGES),
+        "whole": chain(engine.backend, size, whole),
+        "cut": chain(engine.backend, size, single),
+        "all exits": chain(uncut, size, [FusedStage(0, 0)]),
+        "trained": timed(run_as_trained(network), size, TRAINED_IMAGES),
     }
     for i, (policy, plan) in enumerate(zip(policies, plans, strict=True)):
-        work["stages", i] = chain(engine, size, plan.stages)
+        work["stages", i] = chain(engine.backend, size, plan.stages)
         work["engine", i] = calling(engine, policy) if size == 1 else streaming(engine, policy, size, images)
     parts = np.array_split(images[: len(images) // (ROUNDS * size) * ROUNDS * size], ROUNDS)
     in_turns(work, parts[:1])  # everything has run before it is timed
     found = in_turns(work, parts)
     of_whole, of_cut = np.array(found["whole"]).sum(axis=1), np.array(found["cut"]).sum(axis=1)
-    of_all, of_trained = np.array(found["all exits"]), np.array(found["trained"])
+    of_all, of_trained = np.array(found["all exits"]).sum(axis=1), np.array(found["trained"])
     count = len(parts[0])
     each = {"whole": of_whole, "all exits": of_all, "as trained": of_trained}
     console.print(

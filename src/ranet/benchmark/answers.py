@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 
 from ranet.benchmark.results import Answered, worth
-from ranet.benchmark.timing import Floats
+from ranet.benchmark.turns import Floats
 from ranet.calibration.policies.exit_policy import ExitPolicy
 from ranet.calibration.scores.exit_scores import ExitScores
 from ranet.inference.engine.engine import EarlyExitEngine

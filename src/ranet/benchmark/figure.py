@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 from ranet.benchmark.results import CALL, STREAM, Benchmark, SettingTimes
-from ranet.benchmark.timing import Floats
+from ranet.benchmark.turns import Floats
 from ranet.evaluation.figures.style import COLUMN, FAINT, INK, MSDNET, OURS, PAGE, RANET, new_figure, set_title, styled
 
 _LOOKS = {CALL: ("o", OURS, "-"), STREAM: ("o", "white", "--")}

@@ -10,9 +10,8 @@ from typing import Any, cast
 import numpy as np
 import torch
 
-from ranet.benchmark.amount import WARM_UP, Amount, Turn, affordable
-from ranet.benchmark.answers import EngineAnswers, Images, Reference, Task, answer_all
-from ranet.benchmark.opponents import ALL_EXITS, TRAINED, Opponent, Opponents
+from ranet.benchmark.answers import EngineAnswers, Reference, Task, answer_all
+from ranet.benchmark.opponents import Images, Runtime, all_exits, open_rivals, run_as_trained, run_whole
 from ranet.benchmark.results import (
     CALL,
     STREAM,
@@ -25,18 +24,17 @@ from ranet.benchmark.results import (
     predicted_share,
 )
 from ranet.benchmark.rivals import Rival, check_rivals
-from ranet.benchmark.timing import Pace, seconds_of_calls, take_turns
-from ranet.benchmark.uncut import Runtime
-from ranet.benchmark.with_uncut import WithUncut
+from ranet.benchmark.turns import WARM_UP, Amount, Pace, Turn, affordable, seconds_of_calls, take_turns
 from ranet.calibration.policies.exit_policy import ExitPolicy
 from ranet.cost.profile import measure_costs
 from ranet.errors import UserError
 from ranet.inference.engine.engine import EarlyExitEngine
-from ranet.inference.runtimes.backend import Precision
-from ranet.inference.runtimes.stage_times import StageTimes, measure_stages
+from ranet.inference.runtimes.backend import Backend, Precision
+from ranet.inference.runtimes.stage_times import measure_stages
 from ranet.inference.stages.fused_stages import FusedStage
 
-_WHOLE, _STAGES = "whole", "stages"
+ALL_EXITS = "all exits"
+_TRAINED, _WHOLE, _STAGES = "as trained", "whole", "stages"
 
 
 def benchmark_settings(
@@ -69,8 +67,9 @@ def benchmark_settings(
     device = str(next(task.network.parameters()).device)
     if threads is not None:
         torch.set_num_threads(threads)
-    check_rivals(rivals, [setting.backend for setting in settings], [setting.batch_size for setting in settings])
-    sizes = compiled_sizes([setting.batch_size for setting in settings])
+    sizes = [setting.batch_size for setting in settings]
+    check_rivals(rivals, [setting.backend for setting in settings], sizes)
+    compiled = compiled_sizes(sizes)
     engines: dict[Runtime, EarlyExitEngine] = {}
     for setting in settings:
         runtime = Runtime(setting.backend, cast(Precision, setting.precision), threads, device)
@@ -81,22 +80,21 @@ def benchmark_settings(
                 runtime.backend,
                 precision=runtime.precision,
                 threads=threads,
-                batch_sizes=sizes if runtime.backend == "openvino" else None,
+                batch_sizes=compiled if runtime.backend == "openvino" else None,
             )
         _check_size(engines[runtime], setting, len(task.images))
     # Only now, when all that can be wrong with the settings has been said, does it take time.
-    opponents = Opponents(task.network, rivals)
     for runtime, engine in engines.items():
-        engine.prepare(sizes)
+        engine.prepare(compiled)
         answers = answer_all(engine, task, reference)
+        opponents = {ALL_EXITS: runtime.open(all_exits(task.network), sizes), **open_rivals(rivals, runtime, sizes)}
         for setting in settings:
             if (setting.backend, setting.precision) == runtime[:2]:
-                others = opponents.ready(runtime, setting.batch_size)
-                yield benchmark_setting(engine, setting, task, answers, others, rivals, amount)
+                yield benchmark_setting(engine, setting, task, answers, opponents, rivals, amount)
 
 
 def compiled_sizes(sizes: Sequence[int]) -> list[int]:
-    """The batch sizes that are measured, and powers of two below the largest of them for what is left of a batch.
+    """Return the batch sizes that are measured, and powers of two below the largest for what is left of a batch.
 
     Example:
         >>> compiled_sizes([1, 48])
@@ -111,7 +109,7 @@ def benchmark_setting(
     setting: Setting,
     task: Task,
     answers: EngineAnswers,
-    opponents: Mapping[str, Opponent],
+    opponents: Mapping[str, Backend],
     rivals: Sequence[Rival] = (),
     amount: Amount = Amount(),  # noqa: B008, it cannot change
 ) -> SettingTimes:
@@ -122,63 +120,71 @@ def benchmark_setting(
         setting: which.
         task: network, policies and images.
         answers: of the engine to all images.
-        opponents: `TRAINED`, `ALL_EXITS`, and rivals by name.
+        opponents: `ALL_EXITS`, and rivals by name.
         rivals: for their accuracies; those that are not among the opponents have no turn.
         amount: how much.
     """
     size = setting.batch_size
     batches = [task.images[at : at + size] for at in range(0, len(task.images) - size + 1, size)]
-    num_exits = engine.backend.facts.num_exits
-    single = [FusedStage(k, k) for k in range(num_exits)]
-    plans = [engine.plan(policy) for policy in task.policies]
-    backend = WithUncut(engine.backend, opponents[ALL_EXITS].run)
-    chains = [[*single, backend.uncut_stage], *(plan.stages for plan in plans)]
-
-    def stage_turn() -> list[StageTimes]:
-        # Each chain by itself, so that a stage finds in the cache what it finds there in a call, no less and no more.
-        return [measure_stages(backend, chain, [size]) for chain in chains]
-
-    whole = _whole(engine, size)
+    whole, trained = run_whole(engine.backend, size), run_as_trained(task.network)
+    opposing = {name: (run_whole(backend, size), backend.facts.input_shape) for name, backend in opponents.items()}
 
     def turns(timed: Sequence[Images], as_trained: int) -> dict[Any, Turn]:
-        found: dict[Any, Turn] = {_WHOLE: partial(seconds_of_calls, whole, timed)}
-        for name, opponent in opponents.items():
-            answered = timed[:as_trained] if name == TRAINED else timed
-            found[name] = partial(seconds_of_calls, opponent.run, _shaped(answered, opponent.shape))
+        found: dict[Any, Turn] = {
+            _WHOLE: partial(seconds_of_calls, whole, timed),
+            _TRAINED: partial(seconds_of_calls, trained, timed[:as_trained]),
+        }
+        for name, (run, shape) in opposing.items():
+            found[name] = partial(seconds_of_calls, run, _shaped(timed, shape))
         for number, policy in enumerate(task.policies):
             found[number, CALL] = partial(seconds_of_calls, partial(engine, policy=policy), timed)
             if size > 1:
                 found[number, STREAM] = partial(_seconds_of_stream, engine, policy, size, timed)
         return found
 
+    num_exits = engine.backend.facts.num_exits
+    single = tuple(FusedStage(k, k) for k in range(num_exits))
+    chains = [tuple(engine.plan(policy).stages) for policy in task.policies]
+    uncut = FusedStage(0, 0)
+
+    def stage_turn() -> dict[Any, dict[FusedStage, float]]:
+        # Each chain by itself, so that a stage finds in the cache what it finds there in a call, no less and no more.
+        runs = {chain: (engine.backend, chain) for chain in (single, *chains)} | {
+            ALL_EXITS: (opponents[ALL_EXITS], (uncut,))
+        }
+        found = {}
+        for name, (backend, chain) in runs.items():
+            times = measure_stages(backend, [chain], [size])
+            found[name] = {stage: times.run(stage, size) / size for stage in chain}
+        return found
+
     few = [batches[number % len(batches)] for number in range(WARM_UP)]
-    count, as_trained = affordable(turns(few, WARM_UP), stage_turn, len(batches), amount)
+    count, as_trained = affordable(turns(few, WARM_UP), _TRAINED, stage_turn, len(batches), amount)
     images = count * size
     contest: dict[Any, Callable[[], Any]] = {**turns(batches[:count], as_trained), _STAGES: stage_turn}
     tick = None if amount.tick is None else partial(amount.tick, amount.rounds * len(contest))
     measured = take_turns(contest, amount.rounds, tick)
-    cut, *own = (
-        {stage: float(np.median([times[i].of(stage, size) for times in measured[_STAGES]])) / size for stage in chain}
-        for i, chain in enumerate(chains)
-    )
+    rounds = measured.pop(_STAGES)
+    stages = {
+        name: {stage: float(np.median([each[name][stage] for each in rounds])) for stage in times}
+        for name, times in rounds[0].items()
+    }
     timings = {
-        name: Pace.of(seconds, as_trained * size if name == TRAINED else images)
-        for name, seconds in measured.items()
-        if name != _STAGES
+        name: Pace.of(seconds, as_trained * size if name == _TRAINED else images) for name, seconds in measured.items()
     }
     costs = measure_costs(task.network)
     macs = np.asarray(costs.per_exit("macs", lazy=True), dtype=np.float64)
     is_lazy = any(getattr(module, "lazy", False) for module in task.network.modules())
     whole_macs = costs.lazy_macs_per_exit_alone[-1]
     policies = []
-    for number, (policy, plan, times) in enumerate(zip(task.policies, plans, own, strict=True)):
+    for number, (policy, chain) in enumerate(zip(task.policies, chains, strict=True)):
         exits = answers.exits[number][:images]
         policies.append(
             PolicyTimes(
                 name=policy_name(policy, number + 1),
                 predicted=predicted_share(policy),
                 macs=float(macs[exits].mean() / macs[-1]),
-                ideal=ideal_time(times, plan.stages, exits),
+                ideal=ideal_time(stages[chain], chain, exits),
                 measured={way: timings[number, way] for way in (CALL, STREAM) if (number, way) in timings},
                 answered=answers.worth[number],
                 exit_shares=np.bincount(exits, minlength=num_exits) / images,
@@ -189,13 +195,17 @@ def benchmark_setting(
         images=images,
         whole_macs=whole_macs / macs[-1],
         trained_macs=(whole_macs if is_lazy else costs.macs_per_exit_alone[-1]) / macs[-1],
-        trained=timings[TRAINED],
+        trained=timings[_TRAINED],
         whole=timings[_WHOLE],
         all_exits=timings[ALL_EXITS],
-        stages=np.array([cut[stage] for stage in single]),
-        stages_uncut=cut[backend.uncut_stage],
+        stages=np.array([stages[single][stage] for stage in single]),
+        stages_uncut=stages[ALL_EXITS][uncut],
         policies=policies,
-        rivals=[RivalTimes(r.name, r.accuracy, r.shape, timings[r.name]) for r in rivals if r.name in timings],
+        rivals=[
+            RivalTimes(rival.name, rival.accuracy, opponents[rival.name].facts.input_shape, timings[rival.name])
+            for rival in rivals
+            if rival.name in opponents
+        ],
         last_exit=answers.last_exit,
     )
 
@@ -210,24 +220,10 @@ def _check_size(engine: EarlyExitEngine, setting: Setting, images: int) -> None:
         )
 
 
-def _whole(engine: EarlyExitEngine, size: int) -> Callable[[Images], Any]:
-    """The network as one fused stage in the engine's backend, with nothing around it but the class of each image."""
-    backend = engine.backend
-    stage = FusedStage(0, backend.facts.num_exits - 1)
-    buffer = backend.buffer(stage, size)
-    backend.prepare(stage, buffer)
-
-    def run(images: Images) -> Any:
-        backend.copy_rows((images,), None, buffer, 0)
-        return backend.run(stage, buffer, len(images))[0].argmax(axis=-1)
-
-    return run
-
-
 def _seconds_of_stream(
     engine: EarlyExitEngine, policy: ExitPolicy, size: int, batches: Sequence[Images]
 ) -> list[float]:
-    """Seconds of the steps of a stream: up to its asking for the first batch, for the next ones, and to its end."""
+    """Return the seconds until a stream asks for the first batch, between its batches, and until it ends."""
     moments = [perf_counter()]
 
     def given() -> Iterator[Images]:
@@ -242,7 +238,7 @@ def _seconds_of_stream(
 
 
 def _shaped(batches: Sequence[Images], shape: tuple[int, ...]) -> Sequence[Images]:
-    """The batches, or as many of random images where images of another shape are needed."""
+    """Return the batches, or as many of random images where images of another shape are needed."""
     if batches[0].shape[1:] == shape:
         return batches
     return [np.random.default_rng(0).standard_normal((len(batches[0]), *shape), dtype=np.float32)] * len(batches)

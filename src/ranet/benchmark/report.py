@@ -12,7 +12,7 @@ from rich.table import Table
 from ranet.benchmark.figure import benchmark_figure
 from ranet.benchmark.results import CALL, STREAM, Benchmark, SettingTimes
 from ranet.benchmark.sentences import sentences
-from ranet.benchmark.timing import ENOUGH, PERCENTILES, Pace
+from ranet.benchmark.turns import ENOUGH, PERCENTILES, Pace
 from ranet.evaluation.figures.style import save_figure
 from ranet.evaluation.tables import Row, interval_columns, interval_of, percent, write_csv
 from ranet.support.files import written_whole

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from ranet.benchmark.timing import Floats, Pace
+from ranet.benchmark.turns import Floats, Pace
 from ranet.calibration.policies.exit_policy import ExitPolicy
 from ranet.inference.stages.fused_stages import FusedStage
 

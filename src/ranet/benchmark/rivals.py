@@ -16,7 +16,8 @@ import torch
 from torch import nn
 
 from ranet.errors import UserError
-from ranet.support.extras import require
+from ranet.inference.graphs.of_file import FileGraph
+from ranet.models.adapted.single_exit import SingleExit
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,17 +26,13 @@ class Rival:
 
     Attributes:
         name: as the user gave it.
-        model: the network, with random weights, which take as long as any others; or an ONNX file.
-        shape: (C, H, W) of the images that it reads.
+        network: of one exit, with random weights, which take as long as any others; or an ONNX file.
         accuracy: its top-1 as the user gave it, a fraction; NaN if it is not known.
-        batch_size: that an ONNX file has fixed; None: any.
     """
 
     name: str
-    model: nn.Module | Path
-    shape: tuple[int, int, int]
+    network: SingleExit | FileGraph
     accuracy: float = nan
-    batch_size: int | None = None
 
 
 def find_rivals(given: Sequence[str], num_classes: int, shape: tuple[int, int, int]) -> list[Rival]:
@@ -53,8 +50,8 @@ def find_rivals(given: Sequence[str], num_classes: int, shape: tuple[int, int, i
 
     Example:
         >>> (rival,) = find_rivals(["resnet18:69.76"], num_classes=10, shape=(3, 32, 32))
-        >>> rival.name, rival.accuracy, rival.shape
-        ('resnet18', 0.6976, (3, 32, 32))
+        >>> rival.name, rival.accuracy, rival.network.num_exits
+        ('resnet18', 0.6976, 1)
     """
     return [_find(*_split(text), num_classes, shape) for text in given]
 
@@ -77,8 +74,13 @@ def _split(text: str) -> tuple[str, float]:
 
 def _find(name: str, accuracy: float, num_classes: int, shape: tuple[int, int, int]) -> Rival:
     if name.endswith(".onnx"):
-        return _from_file(name, accuracy, shape)
-    network = _create(name, num_classes)
+        try:
+            return Rival(name, FileGraph(Path(name), shape), accuracy)
+        except UserError as error:
+            raise UserError(f"The rival {error}") from error
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)  # so that the cache holds one export of it
+        network = _create(name, num_classes)
     try:
         with torch.inference_mode():
             network(torch.zeros(2, *shape))
@@ -87,7 +89,7 @@ def _find(name: str, accuracy: float, num_classes: int, shape: tuple[int, int, i
         raise UserError(
             f"The rival {name} cannot read images of shape {shape}; leave it out ({lines[0].rstrip('.')})."
         ) from error
-    return Rival(name, network, shape, accuracy)
+    return Rival(name, SingleExit(network, num_classes, shape[1:], shape[0]), accuracy)
 
 
 def _create(name: str, num_classes: int) -> nn.Module:
@@ -113,26 +115,6 @@ def _create(name: str, num_classes: int) -> nn.Module:
     raise UserError(f"Unknown rival {name!r}: not in {where}{hint}")
 
 
-def _from_file(name: str, accuracy: float, shape: tuple[int, int, int]) -> Rival:
-    path = Path(name)
-    if not path.is_file():
-        raise UserError(f"The rival {name} does not exist; give the path of an ONNX file.")
-    onnx = require("onnx", "onnx", f"The rival {name}")
-    try:
-        graph = onnx.load(path, load_external_data=False).graph
-    except Exception as error:  # protobuf raises errors of its own
-        raise UserError(f"The rival {name} is no ONNX file, or damaged.") from error
-    weights = {weight.name for weight in graph.initializer}
-    inputs = [value for value in graph.input if value.name not in weights]
-    tensor = inputs[0].type.tensor_type if len(inputs) == 1 else None
-    sizes = [] if tensor is None else [size.dim_value or None for size in tensor.shape.dim]  # None: any
-    floats = tensor is not None and tensor.elem_type == onnx.TensorProto.FLOAT
-    if not floats or len(sizes) != 4 or sizes[1] not in (shape[0], None):
-        raise UserError(f"The rival {name} must have one input, float32 images (N, {shape[0]}, H, W).")
-    channels, height, width = (own or other for own, other in zip(sizes[1:], shape, strict=True))
-    return Rival(name, path, (channels, height, width), accuracy, sizes[0])
-
-
 def check_rivals(rivals: Sequence[Rival], backends: Sequence[str], batch_sizes: Sequence[int]) -> None:
     """Refuse rivals that cannot be measured so.
 
@@ -140,10 +122,13 @@ def check_rivals(rivals: Sequence[Rival], backends: Sequence[str], batch_sizes: 
         UserError: for an ONNX file where PyTorch alone runs, or one that is made for another batch size.
     """
     for rival in rivals:
-        if isinstance(rival.model, Path) and set(backends) <= {"torch"}:
+        if not isinstance(rival.network, FileGraph):
+            continue
+        if set(backends) <= {"torch"}:
             raise UserError(f"The rival {rival.name} runs in onnxruntime and openvino; measure in one of these, too.")
-        if rival.batch_size is not None and set(batch_sizes) != {rival.batch_size}:
+        fixed = rival.network.batch_size
+        if fixed is not None and set(batch_sizes) != {fixed}:
             raise UserError(
-                f"The rival {rival.name} is made for batches of {rival.batch_size}; measure with "
-                f"batch_sizes=[{rival.batch_size}] alone, or export it with any batch size."
+                f"The rival {rival.name} is made for batches of {fixed}; measure with batch_sizes=[{fixed}] alone, or "
+                "export it with any batch size."
             )

@@ -87,8 +87,8 @@ def _time(backend: Backend) -> float:
     """The product of the times of an image in batches of the compared sizes, which weighs their ratios alike."""
     stages = fused_stages(backend.facts.cuts)
     batches = [min(size, largest_size(backend.fixed_sizes, size)) for size in COMPARED]
-    times = measure_stages(backend, stages, sorted({sized(backend, rows) for rows in batches}))
-    return prod(sum(times.of(stage, sized(backend, rows)) for stage in stages) / rows for rows in batches)
+    times = measure_stages(backend, [stages], sorted({sized(backend, rows) for rows in batches}))
+    return prod(sum(times.step(stage, sized(backend, rows)) for stage in stages) / rows for rows in batches)
 
 
 def _remembered(path: Path, names: Sequence[str]) -> str | None:

@@ -66,14 +66,20 @@ class _Choice(NamedTuple):
 
     def runtime(self, name: str, source: GraphSource) -> Backend:
         """ONNX Runtime or OpenVINO for the graphs of a source."""
-        if name == "onnxruntime":
-            from ranet.inference.runtimes.onnxruntime_backend import OnnxRuntimeBackend
+        return graph_backend(name, source, self.precision, self.threads, self.batch_sizes)
 
-            return OnnxRuntimeBackend(source, threads=self.threads, precision=self.precision)
-        from ranet.inference.runtimes.openvino_backend import BATCH_SIZES, OpenVinoBackend
 
-        sizes = self.batch_sizes or BATCH_SIZES
-        return OpenVinoBackend(source, threads=self.threads, precision=self.precision, batch_sizes=sizes)
+def graph_backend(
+    name: str, source: GraphSource, precision: Precision, threads: int | None, batch_sizes: Sequence[int] | None
+) -> Backend:
+    """Return ONNX Runtime or OpenVINO for the graphs of a source; the sizes are of OpenVINO alone."""
+    if name == "onnxruntime":
+        from ranet.inference.runtimes.onnxruntime_backend import OnnxRuntimeBackend
+
+        return OnnxRuntimeBackend(source, threads=threads, precision=precision)
+    from ranet.inference.runtimes.openvino_backend import BATCH_SIZES, OpenVinoBackend
+
+    return OpenVinoBackend(source, threads=threads, precision=precision, batch_sizes=batch_sizes or BATCH_SIZES)
 
 
 def installed_backends(precision: Precision, *, exported: bool, on_gpu: bool) -> list[str]:

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from ranet.errors import UserError
 from ranet.inference.runtimes.backend import Array, Precision, Rows, State
 from ranet.inference.runtimes.numpy_states import copy_rows, wiring, zeros
-from ranet.inference.runtimes.stage_graph import IMAGES, GraphSource, StageGraph, for_runtime
+from ranet.inference.runtimes.stage_graph import GraphSource, StageGraph, for_runtime
 from ranet.inference.stages.fused_stages import FusedStage
 from ranet.models.specs import TensorSpec
 from ranet.support.extras import require
@@ -88,14 +88,15 @@ class OpenVinoBackend:
 
     def buffer(self, stage: FusedStage, size: int) -> State:
         """New arrays of zeros for the state that a stage starts from."""
-        return tuple(self._zeros(spec, size) for spec in self._graph(stage)[0].before)
+        graph = self._graph(stage)[0]
+        return tuple(self._zeros(spec, size, spec.name == graph.images) for spec in graph.before)
 
     def copy_rows(self, source: State, rows: Rows | None, target: State, at: int) -> None:
         """Copy rows of a state into a buffer; see `Backend.copy_rows`."""
         copy_rows(source, rows, target, at)
 
-    def _zeros(self, spec: TensorSpec, size: int) -> Array:
-        if not _is_map(spec):
+    def _zeros(self, spec: TensorSpec, size: int, are_images: bool = False) -> Array:
+        if are_images or not _is_map(spec):
             return zeros((size, *spec.shape), np.float32)
         channels, *edges = spec.shape
         return zeros((size, *edges, channels), np.uint16 if self.precision == "bfloat16" else np.float32)
@@ -117,7 +118,8 @@ class OpenVinoBackend:
         graph, model = self._graph(stage)
         model = model.clone()
         model.reshape({spec.name: [size, *spec.shape] for spec in graph.before if spec.name in graph.inputs})
-        model = self._channels_last(model, {spec.name for spec in (*graph.before, *graph.after) if _is_map(spec)})
+        maps = {spec.name for spec in (*graph.before, *graph.after) if _is_map(spec)} - {graph.images}
+        model = self._channels_last(model, maps)
         request = self._core.compile_model(model, "CPU", self._options).create_infer_request()
         specs = {
             graph.logits: TensorSpec(graph.logits, (self.facts.num_classes,)),
@@ -219,4 +221,4 @@ def compile_options(precision: Precision, threads: int | None = None) -> dict[st
 
 
 def _is_map(spec: TensorSpec) -> bool:
-    return len(spec.shape) == 3 and spec.name != IMAGES
+    return len(spec.shape) == 3

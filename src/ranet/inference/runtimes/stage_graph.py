@@ -10,7 +10,7 @@ from ranet.inference.runtimes.backend import NetworkFacts
 from ranet.inference.stages.fused_stages import FusedStage
 from ranet.models.specs import TensorSpec
 
-#: The name of the images, wherever they are a part of a state.
+#: The name of the images in the graphs that ranet writes.
 IMAGES = "images"
 
 
@@ -24,6 +24,7 @@ class StageGraph(NamedTuple):
         logits: name of the output with the logits (B, C) of the stage's exit.
         after: the state after the stage, in order: outputs of the graph, and tensors of ``before`` that pass by. Empty
             after the last exit. Where heads cannot be skipped its last tensor is the logits.
+        images: name of the images, where they are among ``before``.
     """
 
     model: Path | bytes
@@ -31,6 +32,7 @@ class StageGraph(NamedTuple):
     inputs: tuple[str, ...]
     logits: str
     after: tuple[TensorSpec, ...]
+    images: str = IMAGES
 
 
 def for_runtime(model: Path | bytes) -> str | bytes:
@@ -44,7 +46,7 @@ def for_runtime(model: Path | bytes) -> str | bytes:
 
 
 class GraphSource(Protocol):
-    """Where the graphs of a network's fused stages come from: a network that is here, or an exported folder."""
+    """Where the graphs of a network's fused stages come from: a network that is here, an exported folder, a file."""
 
     facts: NetworkFacts
 
