@@ -40,7 +40,7 @@ from ranet.benchmark.rivals import Rival
 from ranet.benchmark.sentences import sentences
 from ranet.benchmark.turns import TRAINED_SHARE, WARM_UP, Amount, Pace, take_turns
 from ranet.inference.runtimes import stage_times as stage_times_module
-from ranet.inference.runtimes.stage_times import StageTimes, measure_stages
+from ranet.inference.runtimes.stage_times import time_chains
 from ranet.inference.stages.fused_stages import FusedStage
 from tests.benchmark.made_up import (
     CLASSES,
@@ -152,14 +152,14 @@ def measured(
         answers = answer_all(engine, task, Reference([exits], np.full(32, 2), NEVER))
     backend.ran.clear()
 
-    def measure_uncounted(*arguments: Any) -> StageTimes:
+    def time_uncounted(*arguments: Any) -> Any:
         backend.counts = False
         try:
-            return measure_stages(*arguments)  # how often each stage runs depends on the clock
+            return time_chains(*arguments)  # how often each stage runs depends on the clock
         finally:
             backend.counts = True
 
-    monkeypatch.setattr(measure_module, "measure_stages", measure_uncounted)
+    monkeypatch.setattr(measure_module, "time_chains", time_uncounted)
     idle = SleepingBackend(0.002, exits=1)
     sleeping(monkeypatch, 0.002)
     return benchmark_setting(

@@ -27,10 +27,11 @@ from ranet.benchmark.rivals import Rival, check_rivals
 from ranet.benchmark.turns import WARM_UP, Amount, Pace, Turn, affordable, seconds_of_calls, take_turns
 from ranet.calibration.policies.exit_policy import ExitPolicy
 from ranet.cost.profile import measure_costs
+from ranet.cost.timings import MILLISECONDS
 from ranet.errors import UserError
 from ranet.inference.engine.engine import EarlyExitEngine
 from ranet.inference.runtimes.backend import Backend, Precision
-from ranet.inference.runtimes.stage_times import measure_stages
+from ranet.inference.runtimes.stage_times import StepSeconds, time_chains
 from ranet.inference.stages.fused_stages import FusedStage
 
 ALL_EXITS = "all exits"
@@ -143,20 +144,11 @@ def benchmark_setting(
         return found
 
     num_exits = engine.backend.facts.num_exits
-    single = tuple(FusedStage(k, k) for k in range(num_exits))
-    chains = [tuple(engine.plan(policy).stages) for policy in task.policies]
-    uncut = FusedStage(0, 0)
-
-    def stage_turn() -> dict[Any, dict[FusedStage, float]]:
-        # Each chain by itself, so that a stage finds in the cache what it finds there in a call, no less and no more.
-        runs = {chain: (engine.backend, chain) for chain in (single, *chains)} | {
-            ALL_EXITS: (opponents[ALL_EXITS], (uncut,))
-        }
-        found = {}
-        for name, (backend, chain) in runs.items():
-            times = measure_stages(backend, [chain], [size])
-            found[name] = {stage: times.run(stage, size) / size for stage in chain}
-        return found
+    single, uncut = tuple(FusedStage(k, k) for k in range(num_exits)), FusedStage(0, 0)
+    plans = [tuple(engine.plan(policy).stages) for policy in task.policies]
+    cut = list(dict.fromkeys([single, *plans]))
+    chains = [(opponents[ALL_EXITS], (uncut,)), *((engine.backend, chain) for chain in cut)]
+    stage_turn = partial(time_chains, chains, size)
 
     few = [batches[number % len(batches)] for number in range(WARM_UP)]
     count, as_trained = affordable(turns(few, WARM_UP), _TRAINED, stage_turn, len(batches), amount)
@@ -164,11 +156,8 @@ def benchmark_setting(
     contest: dict[Any, Callable[[], Any]] = {**turns(batches[:count], as_trained), _STAGES: stage_turn}
     tick = None if amount.tick is None else partial(amount.tick, amount.rounds * len(contest))
     measured = take_turns(contest, amount.rounds, tick)
-    rounds = measured.pop(_STAGES)
-    stages = {
-        name: {stage: float(np.median([each[name][stage] for each in rounds])) for stage in times}
-        for name, times in rounds[0].items()
-    }
+    of_uncut, *of_cut = _stage_times(measured.pop(_STAGES), size)
+    times = dict(zip(cut, of_cut, strict=True))
     timings = {
         name: Pace.of(seconds, as_trained * size if name == _TRAINED else images) for name, seconds in measured.items()
     }
@@ -177,14 +166,14 @@ def benchmark_setting(
     is_lazy = any(getattr(module, "lazy", False) for module in task.network.modules())
     whole_macs = costs.lazy_macs_per_exit_alone[-1]
     policies = []
-    for number, (policy, chain) in enumerate(zip(task.policies, chains, strict=True)):
+    for number, (policy, chain) in enumerate(zip(task.policies, plans, strict=True)):
         exits = answers.exits[number][:images]
         policies.append(
             PolicyTimes(
                 name=policy_name(policy, number + 1),
                 predicted=predicted_share(policy),
                 macs=float(macs[exits].mean() / macs[-1]),
-                ideal=ideal_time(stages[chain], chain, exits),
+                ideal=ideal_time(times[chain], chain, exits),
                 measured={way: timings[number, way] for way in (CALL, STREAM) if (number, way) in timings},
                 answered=answers.worth[number],
                 exit_shares=np.bincount(exits, minlength=num_exits) / images,
@@ -198,8 +187,8 @@ def benchmark_setting(
         trained=timings[_TRAINED],
         whole=timings[_WHOLE],
         all_exits=timings[ALL_EXITS],
-        stages=np.array([stages[single][stage] for stage in single]),
-        stages_uncut=stages[ALL_EXITS][uncut],
+        stages=np.array([times[single][stage] for stage in single]),
+        stages_uncut=of_uncut[uncut],
         policies=policies,
         rivals=[
             RivalTimes(rival.name, rival.accuracy, opponents[rival.name].facts.input_shape, timings[rival.name])
@@ -218,6 +207,21 @@ def _check_size(engine: EarlyExitEngine, setting: Setting, images: int) -> None:
         raise UserError(
             f"batch_sizes={size} must be one of {', '.join(map(str, allowed))}, which {setting.backend} computes here."
         )
+
+
+def _stage_times(
+    rounds: Sequence[Sequence[Mapping[FusedStage, Sequence[StepSeconds]]]], size: int
+) -> list[dict[FusedStage, float]]:
+    """Return, for each chain, the milliseconds an image of each stage alone: the median over the rounds' medians."""
+    return [
+        {
+            stage: MILLISECONDS
+            / size
+            * float(np.median([np.median([s.run for s in chain[stage]]) for chain in chains]))
+            for stage in chains[0]
+        }
+        for chains in zip(*rounds, strict=True)
+    ]
 
 
 def _seconds_of_stream(

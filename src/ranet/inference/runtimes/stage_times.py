@@ -26,8 +26,8 @@ Chain = Sequence[FusedStage]
 Floats = npt.NDArray[np.float64]
 
 
-class StepTimings(NamedTuple):
-    """How long a fused stage takes for a batch of one size as a step of the engine.
+class StepSeconds(NamedTuple):
+    """Seconds of a fused stage as one step of the engine.
 
     Attributes:
         copy: of the state before the stage into the buffer that it starts from; nearly 0 where it is handed on as it
@@ -35,6 +35,14 @@ class StepTimings(NamedTuple):
         run: of the stage, state in, logits and state out.
         step: of both and the scores at the exit, by which images leave.
     """
+
+    copy: float
+    run: float
+    step: float
+
+
+class StepTimings(NamedTuple):
+    """The summaries of many `StepSeconds`, in milliseconds."""
 
     copy: Timings
     run: Timings
@@ -122,78 +130,99 @@ def measure_stages(
     seconds: float | None = None,
     progress: Callable[[int, int], object] | None = None,
 ) -> StageTimes:
-    """Time fused stages on random images as the engine runs them.
+    """Time all stages of some chains of a backend.
+
+    Args:
+        backend: that runs them.
+        chains: as in `time_chains`.
+        sizes: batch sizes; by default all of the backend's, or `SIZES`.
+        seconds: as in `time_chains`, at each size.
+        progress: likewise.
+    """
+    chosen = tuple(sizes if sizes is not None else backend.fixed_sizes or SIZES)
+    timings: dict[FusedStage, list[StepTimings]] = {stage: [] for chain in chains for stage in chain}
+    for size in chosen:
+        passes = time_chains([(backend, chain) for chain in chains], size, seconds, progress)
+        for stage, by_size in timings.items():
+            steps = [step for of_chain in passes for step in of_chain.get(stage, ())]
+            by_size.append(StepTimings(*map(Timings.of, zip(*steps, strict=True))))
+    return StageTimes(chosen, {stage: tuple(by_size) for stage, by_size in timings.items()})
+
+
+def time_chains(
+    chains: Sequence[tuple[Backend, Chain]],
+    size: int,
+    seconds: float | None = None,
+    progress: Callable[[int, int], object] | None = None,
+) -> list[dict[FusedStage, list[StepSeconds]]]:
+    """Time chains of fused stages on random images as the engine runs them.
 
     The stages of a chain run one after another, the same chain several times. So each starts from what the one before
     it handed on, and finds in the cache what it would find there when an engine answers many images, neither more (as
     when it ran alone, over and over) nor less (as when all took turns, whose weights together are several networks').
 
     Args:
-        backend: that runs them.
-        chains: each a sequence of stages of which the first starts from images, and each later one where the one before
-            it ends.
-        sizes: batch sizes; by default all of the backend's, or `SIZES`.
-        seconds: about how long all runs at one size take together; each chain runs at least `ROUNDS` times. By default
-            `QUICK` for each stage.
+        chains: each a backend and stages of it, of which the first starts from images, and each later one where the one
+            before it ends.
+        size: of the batch.
+        seconds: about how long all runs take together; each chain runs at least `ROUNDS` times. By default `QUICK` for
+            each stage.
         progress: called again and again with how much is measured, and of how much.
 
     Returns:
-        The times of all stages of all chains.
+        For each chain the seconds of each run of its stages.
     """
-    chosen = tuple(sizes if sizes is not None else backend.fixed_sizes or SIZES)
-    time = QUICK * sum(map(len, chains)) if seconds is None else seconds
-    by_size = [_measured(backend, chains, size, time, progress) for size in chosen]
-    return StageTimes(chosen, {stage: tuple(each[stage] for each in by_size) for stage in by_size[0]})
-
-
-def _measured(
-    backend: Backend,
-    chains: Sequence[Chain],
-    size: int,
-    seconds: float,
-    progress: Callable[[int, int], object] | None,
-) -> dict[FusedStage, StepTimings]:
-    images = np.random.default_rng(0).standard_normal((size, *backend.facts.input_shape), dtype=np.float32)
-    stages = dict.fromkeys(stage for chain in chains for stage in chain)
-    # The engine copies images, and the rows that go on behind an exit, unless it is a single one.
-    buffers = {stage: backend.buffer(stage, size) for stage in stages if stage.first == 0 or size > 1}
-    for stage, buffer in buffers.items():
-        backend.prepare(stage, buffer)
-    for chain in chains:
-        _run(backend, chain, images, buffers)  # for what only the first run does
-    found: dict[FusedStage, list[tuple[float, float, float]]] = {stage: [] for stage in stages}
+    buffers: dict[tuple[Backend, FusedStage], State] = {}
+    for backend, chain in chains:
+        for stage in chain:
+            # The engine copies images, and the rows that go on behind an exit, unless it is a single one.
+            if (backend, stage) not in buffers and (stage.first == 0 or size > 1):
+                buffers[backend, stage] = backend.buffer(stage, size)
+                backend.prepare(stage, buffers[backend, stage])
+    images = [
+        np.random.default_rng(0).standard_normal((size, *backend.facts.input_shape), dtype=np.float32)
+        for backend, _ in chains
+    ]
+    for number, (backend, chain) in enumerate(chains):
+        _run(backend, chain, images[number], buffers)  # for what only the first run does
     # In turns, so that what else runs on the machine for a while is not the fault of one chain.
     turns = ROUNDS * len(chains)
+    time = (QUICK * sum(len(chain) for _, chain in chains) if seconds is None else seconds) / turns
+    found: list[dict[FusedStage, list[StepSeconds]]] = [{stage: [] for stage in chain} for _, chain in chains]
     for turn in range(turns):
-        chain = chains[turn % len(chains)]
-        passes: list[list[tuple[float, float, float]]] = []
-        end = perf_counter() + seconds / turns
+        number = turn % len(chains)
+        passes: list[list[StepSeconds]] = []
+        end = perf_counter() + time
         while not passes or perf_counter() < end:
-            passes.append(_run(backend, chain, images, buffers))
+            passes.append(_run(*chains[number], images[number], buffers))
         # The first has found another chain's weights in the cache; where a run is long, that does not matter.
-        for times in passes[1:] if len(chains) > 1 and len(passes) > 1 else passes:
-            for stage, each in zip(chain, times, strict=True):
-                found[stage].append(each)
+        for steps in passes[1:] if len(chains) > 1 and len(passes) > 1 else passes:
+            for stage, step in zip(found[number], steps, strict=True):
+                found[number][stage].append(step)
         if progress is not None:
             progress(turn + 1, turns)
-    return {stage: StepTimings(*map(Timings.of, zip(*times, strict=True))) for stage, times in found.items()}
+    return found
 
 
 def _run(
-    backend: Backend, chain: Chain, images: npt.NDArray[np.float32], buffers: Mapping[FusedStage, State]
-) -> list[tuple[float, float, float]]:
-    """Run a chain once and return the seconds of each stage: of the copy, the run, and the whole step."""
-    seconds = []
+    backend: Backend,
+    chain: Chain,
+    images: npt.NDArray[np.float32],
+    buffers: Mapping[tuple[Backend, FusedStage], State],
+) -> list[StepSeconds]:
+    """Run a chain once, and time each of its stages."""
+    steps = []
     state: State = (images,)
     rows = np.arange(len(images))
     for stage in chain:
         start = perf_counter()
-        if stage in buffers:
-            backend.copy_rows(state, rows if stage.first else None, buffers[stage], 0)
-            state = buffers[stage]
+        buffer = buffers.get((backend, stage))
+        if buffer is not None:
+            backend.copy_rows(state, rows if stage.first else None, buffer, 0)
+            state = buffer
         copied = perf_counter()
         logits, state = backend.run(stage, state, len(images))
         ran = perf_counter()
         exit_scores(logits, "confidence", 1.0, None)
-        seconds.append((copied - start, ran - copied, perf_counter() - start))
-    return seconds
+        steps.append(StepSeconds(copied - start, ran - copied, perf_counter() - start))
+    return steps
