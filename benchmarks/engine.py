@@ -51,7 +51,7 @@ def policies_for(network: StagedNetwork, images: Images) -> list[ExitPolicy]:
     with torch.inference_mode():
         logits = torch.cat([network(torch.from_numpy(images[at : at + 100])) for at in range(0, len(images), 100)], 1)
     scores = ExitScores.from_logits(logits, logits[-1].argmax(dim=1))
-    costs = measure_costs(network).per_exit("macs", lazy=True)
+    costs = measure_costs(network).lazy_macs_per_exit
     budgets = [share * costs[-1] for share in SHARES]
     return [found.policy for found in calibrate_each(scores, costs, budgets, alternatives=False)]
 

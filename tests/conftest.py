@@ -19,7 +19,8 @@ from rich.console import Console
 from rich.table import Table
 
 from ranet.calibration import ExitScores
-from ranet.cost import CostProfile, StageCosts
+from ranet.cost import CostProfile, CostTable
+from ranet.cost.profile import Counts
 from ranet.support.console import print_table
 
 # Small networks are no faster on several threads, and much slower where the machine has other things to do.
@@ -116,9 +117,10 @@ def write_run() -> Callable[..., Path]:
         random_scores(exits, images, number, labels).save(evaluation / "scores_test.npz")
         if validation:
             random_scores(exits, images, number + 1, labels).save(evaluation / "scores_validation.npz")
-        macs = StageCosts((first_cost - 1000,) * exits, (1000,) * exits)
-        paper = StageCosts((first_cost,) * exits, (1000,) * exits)
-        CostProfile(32, 1, True, macs, paper, macs, paper).save(evaluation / "costs.json")
+        each = np.arange(1, exits + 1)
+        macs = CostTable.of_exits(first_cost * each, "macs")
+        counts = Counts(macs, CostTable.of_exits((first_cost + 1000) * each, "paper_ops"))
+        CostProfile(32, 1, counts, counts).save(evaluation / "costs.json")
         (evaluation / "report.json").write_text("{}")
         return folder
 

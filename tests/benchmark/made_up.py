@@ -12,6 +12,7 @@ import numpy.typing as npt
 from ranet import EarlyExitEngine, ExitPolicy
 from ranet.benchmark.results import CALL, STREAM, Answered, PolicyTimes, RivalTimes, Setting, SettingTimes
 from ranet.benchmark.turns import Pace
+from ranet.cost import CostTable
 from ranet.inference.choosing.open_backend import Opened
 from ranet.inference.engine import engine as engine_module
 from ranet.inference.runtimes.backend import NetworkFacts, Precision, Rows, State
@@ -89,7 +90,7 @@ class SleepingBackend:
 
 
 def sleeping_engine(monkeypatch: Any, backend: SleepingBackend, policy: ExitPolicy = LEAVING) -> EarlyExitEngine:
-    opened = Opened(backend, fused_stages, lambda: (np.arange(1.0, EXITS + 1), "macs"))  # type: ignore[arg-type]
+    opened = Opened(backend, fused_stages, lambda: CostTable.of_exits(np.arange(1.0, EXITS + 1), "macs"))  # type: ignore[arg-type]
     monkeypatch.setattr(engine_module, "open_network", lambda *_: opened)
     return EarlyExitEngine("a folder", policy, backend="torch")
 

@@ -69,20 +69,28 @@ def reference_answers(task: Task, batch_size: int = 100) -> Reference:
 
 
 class EngineAnswers(NamedTuple):
-    """What the engine answers to all images, by each policy: exits (N,), and what its answers are worth."""
+    """What the engine answers to all images, by each policy: exits (N,), what its answers are worth, executed parts."""
 
     exits: Sequence[Labels]
     worth: Sequence[Answered]
     last_exit: Answered
+    executed: Sequence[npt.NDArray[np.bool_] | None]
+
+    def of_parts(self, policy: int, part_costs: Floats) -> Floats:
+        """Return (N,) what the executed optional parts of the network cost under a policy."""
+        executed = self.executed[policy]
+        return np.zeros(len(self.exits[policy])) if executed is None else executed @ part_costs
 
 
 def answer_all(engine: EarlyExitEngine, task: Task, reference: Reference) -> EngineAnswers:
     """Let the engine answer all images by each policy."""
-    exits, values = [], []
+    exits, values, executed = [], [], []
     last = ExitPolicy.only(task.network.num_exits - 1, task.network.num_exits)
     for policy, expected in zip([*task.policies, last], [*reference.policies, reference.last], strict=True):
         batches = [task.images[at : at + 256] for at in range(0, len(task.images), 256)]
         answers = list(engine.stream(batches, policy=policy))
         exits.append(np.concatenate([each.exits for each in answers]))
+        records = [each.executed for each in answers if each.executed is not None]
+        executed.append(np.concatenate(records) if records else None)
         values.append(worth(np.concatenate([each.labels for each in answers]), expected, task.labels))
-    return EngineAnswers(exits[:-1], values[:-1], values[-1])
+    return EngineAnswers(exits[:-1], values[:-1], values[-1], executed[:-1])

@@ -162,7 +162,8 @@ def benchmark_setting(
         name: Pace.of(seconds, as_trained * size if name == _TRAINED else images) for name, seconds in measured.items()
     }
     costs = measure_costs(task.network)
-    macs = np.asarray(costs.per_exit("macs", lazy=True), dtype=np.float64)
+    table = costs.table("macs")
+    macs = table.cumulative()
     is_lazy = any(getattr(module, "lazy", False) for module in task.network.modules())
     whole_macs = costs.lazy_macs_per_exit_alone[-1]
     policies = []
@@ -172,7 +173,7 @@ def benchmark_setting(
             PolicyTimes(
                 name=policy_name(policy, number + 1),
                 predicted=predicted_share(policy),
-                macs=float(macs[exits].mean() / macs[-1]),
+                macs=float((macs[exits] + answers.of_parts(number, table.parts)[:images]).mean() / macs[-1]),
                 ideal=ideal_time(times[chain], chain, exits),
                 measured={way: timings[number, way] for way in (CALL, STREAM) if (number, way) in timings},
                 answered=answers.worth[number],

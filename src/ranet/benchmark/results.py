@@ -253,14 +253,13 @@ def policy_name(policy: ExitPolicy, number: int) -> str:
         >>> policy_name(ExitPolicy((0.5,)), 2)
         'policy 2'
     """
-    per_exit, budget = policy.metadata.get("cost_per_exit"), policy.metadata.get("budget")
-    share = budget / per_exit[-1] if per_exit and budget is not None else predicted_share(policy)
+    promise = policy.promise
+    share = nan if promise.cost_per_exit is None else promise.budget / float(promise.cost_per_exit[-1])
+    share = predicted_share(policy) if isnan(share) else share
     return f"policy {number}" if isnan(share) else f"{100 * share:.3g} %"
 
 
 def predicted_share(policy: ExitPolicy) -> float:
     """The mean cost that a policy predicts over the last exit's, in whatever unit; NaN where it does not say."""
-    per_exit, predicted = policy.metadata.get("cost_per_exit"), policy.metadata.get("predicted")
-    if not per_exit or not isinstance(predicted, dict) or "cost" not in predicted:
-        return nan
-    return float(predicted["cost"]) / float(per_exit[-1])
+    promise = policy.promise
+    return nan if promise.cost_per_exit is None else promise.cost / float(promise.cost_per_exit[-1])

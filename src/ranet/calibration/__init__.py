@@ -6,18 +6,17 @@ from ranet.support.lazy_exports import lazy_exports
 
 if TYPE_CHECKING:
     from ranet.calibration.goals import POLICIES
-    from ranet.calibration.guarantees.risk import RiskCalibration, calibrate_risk
+    from ranet.calibration.guarantees.risk import calibrate_risk
+    from ranet.calibration.policies.calibration import Calibration
     from ranet.calibration.policies.exit_policy import ExitPolicy, load_policy
-    from ranet.calibration.policies.outcome import PolicyOutcome, checked_costs, evaluate_policy, evaluate_thresholds
-    from ranet.calibration.policies.promise import Calibration
+    from ranet.calibration.policies.outcome import PolicyOutcome, evaluate_policy, evaluate_thresholds
     from ranet.calibration.scores.cache import ScoreCache
     from ranet.calibration.scores.exit_scores import ExitScores
     from ranet.calibration.scores.temperature import fit_temperatures
     from ranet.calibration.solvers.budget import calibrate, calibrate_each
-    from ranet.calibration.solvers.deadline import DeadlineChoice, exit_for_deadline
-    from ranet.calibration.solvers.exit_choice import ExitCalibration, calibrate_exits, calibrate_exits_each
+    from ranet.calibration.solvers.deadline import exit_for_deadline
     from ranet.calibration.solvers.geometric import PAPER_RATIOS, geometric_policy, geometric_thresholds
-    from ranet.cost.fused_stage_costs import FusedStageCosts
+    from ranet.cost.table import CostTable, checked_costs
 
 __all__ = [
     "ExitScores",
@@ -36,25 +35,19 @@ __all__ = [
     "Calibration",
     "calibrate",
     "calibrate_each",
-    "FusedStageCosts",
-    "ExitCalibration",
-    "calibrate_exits",
-    "calibrate_exits_each",
-    "RiskCalibration",
+    "CostTable",
     "calibrate_risk",
-    "DeadlineChoice",
     "exit_for_deadline",
 ]
 _PARTS = {
-    "ranet.calibration.solvers.deadline": ["DeadlineChoice", "exit_for_deadline"],
-    "ranet.calibration.solvers.exit_choice": ["ExitCalibration", "calibrate_exits", "calibrate_exits_each"],
-    "ranet.cost.fused_stage_costs": ["FusedStageCosts"],
+    "ranet.calibration.solvers.deadline": ["exit_for_deadline"],
+    "ranet.cost.table": ["CostTable", "checked_costs"],
     "ranet.calibration.solvers.geometric": ["PAPER_RATIOS", "geometric_policy", "geometric_thresholds"],
     "ranet.calibration.goals": ["POLICIES"],
-    "ranet.calibration.policies.outcome": ["PolicyOutcome", "checked_costs", "evaluate_policy", "evaluate_thresholds"],
+    "ranet.calibration.policies.outcome": ["PolicyOutcome", "evaluate_policy", "evaluate_thresholds"],
     "ranet.calibration.policies.exit_policy": ["ExitPolicy", "load_policy"],
-    "ranet.calibration.policies.promise": ["Calibration"],
-    "ranet.calibration.guarantees.risk": ["RiskCalibration", "calibrate_risk"],
+    "ranet.calibration.policies.calibration": ["Calibration"],
+    "ranet.calibration.guarantees.risk": ["calibrate_risk"],
     "ranet.calibration.scores.cache": ["ScoreCache"],
     "ranet.calibration.scores.exit_scores": ["ExitScores"],
     "ranet.calibration.solvers.budget": ["calibrate", "calibrate_each"],

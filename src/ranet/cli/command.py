@@ -34,7 +34,7 @@ from ranet.models.registry import list_families, list_networks, option_defaults
 from ranet.support.files import WriteError, advice, is_unwritable
 from ranet.support.hardware import limit_threads
 
-_SWITCHES = ("resume", "channels_last", "evaluate", "lazy", "collaboration", "test", "all_exits", "alternatives")
+_SWITCHES = ("resume", "channels_last", "evaluate", "collaboration", "test", "all_exits", "alternatives")
 #: Hydra's own.
 _FLAGS = (
     *("help", "hydra-help", "version", "cfg", "resolve", "package", "run", "multirun", "shell-completion"),

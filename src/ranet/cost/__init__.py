@@ -6,11 +6,13 @@ from ranet.support.lazy_exports import lazy_exports
 
 if TYPE_CHECKING:
     from ranet.cost.counting import Operations, count_operations
-    from ranet.cost.profile import CostProfile, StageCosts, measure_costs
+    from ranet.cost.profile import CostProfile, measure_costs
+    from ranet.cost.table import CostTable
 
-__all__ = ["CostProfile", "StageCosts", "Operations", "count_operations", "measure_costs"]
+__all__ = ["CostProfile", "CostTable", "Operations", "count_operations", "measure_costs"]
 _PARTS = {
     "ranet.cost.counting": ["Operations", "count_operations"],
-    "ranet.cost.profile": ["CostProfile", "StageCosts", "measure_costs"],
+    "ranet.cost.profile": ["CostProfile", "measure_costs"],
+    "ranet.cost.table": ["CostTable"],
 }
 __getattr__, __dir__ = lazy_exports(__name__, _PARTS)

@@ -1,20 +1,21 @@
-"""The cost of each exit of a staged network."""
+"""The cost of each exit of a staged network, counted."""
 
 from __future__ import annotations
 
 import copy
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field
 from functools import partial
-from itertools import accumulate
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import nn
 
-from ranet.cost.counting import Operations, count_operations
+from ranet.cost.counting import Operations, count_apart
+from ranet.cost.table import CostTable
 from ranet.models.collaboration import InlineCollaboration
 from ranet.models.papers.msdnet import MSDNet
 from ranet.models.specs import ImageSize, checked_image_size, image_shape
@@ -22,123 +23,118 @@ from ranet.models.staged import StagedNetwork
 from ranet.models.staged_checks import check_attributes, checked_state
 from ranet.support.files import written_whole
 
-
-@dataclass(frozen=True)
-class StageCosts:
-    """Operations of the parts of a staged network for one image: each stage of the backbone, and each head.
-
-    Attributes:
-        backbone: K counts; the first includes the stem.
-        heads: K counts.
-    """
-
-    backbone: tuple[int, ...]
-    heads: tuple[int, ...]
-
-    def cumulative(self) -> list[int]:
-        """Cost of reaching each exit when every earlier head runs, too."""
-        return list(accumulate(b + h for b, h in zip(self.backbone, self.heads, strict=True)))
-
-    def cumulative_without_earlier_heads(self) -> list[int]:
-        """Cost of each exit when it is the only one asked."""
-        return [b + h for b, h in zip(accumulate(self.backbone), self.heads, strict=True)]
+UNITS = ("macs", "paper_ops")
 
 
-@dataclass(frozen=True)
+class Counts(NamedTuple):
+    """The costs of a network in both units."""
+
+    macs: CostTable
+    paper_ops: CostTable
+
+
+@dataclass(frozen=True, eq=False)
 class CostProfile:
-    """What each exit of a network costs for one image.
+    """What a network costs for one image.
 
     MACs are multiply-adds of convolutions and linear layers; paper ops add what the papers' counter adds
-    (``Operations``). "Cumulative" means all of the backbone up to the exit and all heads up to it. Lazy costs are
-    those of a network that computes at each exit only what this exit needs (MSDNet's ``lazy``); for others they are the
-    same.
+    (`Operations`). A lazy network computes at each exit only what this exit needs, as an MSDNet does in the engine; for
+    all other networks both ways cost the same. `table` gives the two that costs are stated in.
 
     Attributes:
         image_size: side of the square image in pixels, or its (height, width).
         parameters: number of trained numbers in the network.
-        heads_can_be_skipped: whether an exit can be asked without running the heads before it.
-        macs, paper_ops, lazy_macs, lazy_paper_ops: the counts of each stage and head.
+        whole: the costs of the network as it is trained, where all layers run.
+        lazy: the costs of the network as the engine runs it.
+        optional_parts: names of the parts that an image may go without; the tables have the cost of each.
+        uncounted: names of operators that may multiply and add and that no formula counts: the costs lack them.
     """
 
     image_size: ImageSize
     parameters: int
-    heads_can_be_skipped: bool
-    macs: StageCosts
-    paper_ops: StageCosts
-    lazy_macs: StageCosts
-    lazy_paper_ops: StageCosts
+    whole: Counts
+    lazy: Counts
+    optional_parts: tuple[str, ...] = ()
+    uncounted: tuple[str, ...] = field(default=())
 
     @property
     def num_exits(self) -> int:
         """Number of exits K."""
-        return len(self.macs.heads)
+        return self.whole.macs.num_exits
+
+    def table(self, unit: str) -> CostTable:
+        """Return the costs in a unit: "macs" that the engine executes, or "paper_ops" as the papers count."""
+        assert unit in UNITS
+        return self.lazy.macs if unit == "macs" else self.whole.paper_ops
 
     @property
     def macs_per_exit(self) -> list[int]:
-        """Cumulative MACs of each exit, earlier heads included."""
-        return self.macs.cumulative()
+        """Cumulative MACs of each exit where all layers run, earlier heads included."""
+        return _integers(self.whole.macs.cumulative())
 
     @property
     def paper_ops_per_exit(self) -> list[int]:
-        """Cumulative paper ops of each exit, earlier heads included."""
-        return self.paper_ops.cumulative()
+        """Cumulative paper ops of each exit where all layers run, earlier heads included."""
+        return _integers(self.whole.paper_ops.cumulative())
 
     @property
     def lazy_macs_per_exit(self) -> list[int]:
-        """Cumulative MACs of each exit under lazy evaluation, earlier heads included."""
-        return self.lazy_macs.cumulative()
+        """Cumulative MACs of each exit in the engine, earlier heads included."""
+        return _integers(self.lazy.macs.cumulative())
 
     @property
     def lazy_paper_ops_per_exit(self) -> list[int]:
-        """Cumulative paper ops of each exit under lazy evaluation, earlier heads included."""
-        return self.lazy_paper_ops.cumulative()
+        """Cumulative paper ops of each exit in the engine, earlier heads included."""
+        return _integers(self.lazy.paper_ops.cumulative())
 
     @property
     def macs_per_exit_alone(self) -> list[int]:
-        """MACs of each exit when no earlier head runs; ``macs_per_exit`` where heads build on each other."""
-        return self._alone(self.macs)
+        """MACs of each exit if it alone is asked: without earlier heads, unless later exits build on them."""
+        return _integers(self.whole.macs.stages[0])
 
     @property
     def paper_ops_per_exit_alone(self) -> list[int]:
-        """Paper ops of each exit when no earlier head runs; see ``macs_per_exit_alone``."""
-        return self._alone(self.paper_ops)
+        """Paper ops of each exit if it alone is asked; see ``macs_per_exit_alone``."""
+        return _integers(self.whole.paper_ops.stages[0])
 
     @property
     def lazy_macs_per_exit_alone(self) -> list[int]:
-        """MACs of each exit under lazy evaluation when no earlier head runs; see ``macs_per_exit_alone``."""
-        return self._alone(self.lazy_macs)
-
-    def per_exit(self, unit: str, lazy: bool = False) -> list[int]:
-        """Cumulative cost of each exit in a unit, "macs" or "paper_ops"."""
-        if unit == "macs":
-            return self.lazy_macs_per_exit if lazy else self.macs_per_exit
-        assert unit == "paper_ops"
-        return self.lazy_paper_ops_per_exit if lazy else self.paper_ops_per_exit
+        """MACs of each exit in the engine if it alone is asked; see ``macs_per_exit_alone``."""
+        return _integers(self.lazy.macs.stages[0])
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything, cumulative figures included, as plain numbers and lists."""
-        derived = (
-            "macs_per_exit",
-            "paper_ops_per_exit",
-            "lazy_macs_per_exit",
-            "lazy_paper_ops_per_exit",
-            "macs_per_exit_alone",
-            "paper_ops_per_exit_alone",
-            "lazy_macs_per_exit_alone",
-        )
-        return {**asdict(self), **{name: getattr(self, name) for name in derived}}
+        """Return everything, cumulative costs included, as plain numbers and lists."""
+        per_exit = [name for name in vars(CostProfile) if "_per_exit" in name]
+        return {
+            "image_size": self.image_size,
+            "parameters": self.parameters,
+            "optional_parts": list(self.optional_parts),
+            "uncounted": list(self.uncounted),
+            **{name: getattr(self, name) for name in per_exit},
+            "tables": self.tables(),
+        }
+
+    def tables(self) -> dict[str, dict[str, Any]]:
+        """Return the tables of both units as lists of integers, with 0 below the diagonal of the stages."""
+        tables = ((unit, self.table(unit)) for unit in UNITS)
+        return {
+            unit: {
+                "stages": np.nan_to_num(table.stages).round().astype(np.int64).tolist(),
+                "parts": table.parts.round().astype(np.int64).tolist(),
+            }
+            for unit, table in tables
+        }
 
     def save(self, path: str | Path) -> None:
         """Write ``to_dict()`` as JSON."""
         with written_whole(path) as partial:
             partial.write_text(json.dumps(self.to_dict(), indent=1) + "\n")
 
-    def _alone(self, costs: StageCosts) -> list[int]:
-        return costs.cumulative_without_earlier_heads() if self.heads_can_be_skipped else costs.cumulative()
-
 
 def measure_costs(network: StagedNetwork, image_size: ImageSize | None = None) -> CostProfile:
     """Count what each exit of a network costs for one image, by running it on tensors without memory.
+
+    Optional parts run in this count, and what they cost is taken from the stages and stands apart.
 
     Args:
         network: any staged network; it is not changed.
@@ -160,46 +156,67 @@ def measure_costs(network: StagedNetwork, image_size: ImageSize | None = None) -
     inner = model.network if isinstance(model, InlineCollaboration) else model
     if isinstance(inner, MSDNet):
         inner.lazy = True
-        lazy_macs, lazy_paper_ops = _stage_costs(model, shape)
+        lazy, _ = _counts(model, shape)
         inner.lazy = False
-        macs, paper_ops = _stage_costs(model, shape)
+        whole, uncounted = _counts(model, shape)
     else:
-        lazy_macs, lazy_paper_ops = macs, paper_ops = _stage_costs(model, shape)
+        lazy, uncounted = whole, _ = _counts(model, shape)
     return CostProfile(
         image_size=size,
         parameters=sum(p.numel() for p in network.parameters()),
-        heads_can_be_skipped=network.heads_can_be_skipped,
-        macs=macs,
-        paper_ops=paper_ops,
-        lazy_macs=lazy_macs,
-        lazy_paper_ops=lazy_paper_ops,
+        whole=whole,
+        lazy=lazy,
+        optional_parts=network.optional_parts,
+        uncounted=tuple(sorted(uncounted)),
     )
 
 
 def _without_data(network: StagedNetwork) -> StagedNetwork:
-    """A copy of the network on the meta device, made without copying its weights."""
+    """Return a copy of the network on the meta device, made without copying its weights."""
     memo: dict[int, Any] = {id(p): nn.Parameter(p.to("meta"), requires_grad=False) for p in network.parameters()}
     memo.update({id(b): b.to("meta") for b in network.buffers()})
     return copy.deepcopy(network, memo)
 
 
-def _stage_costs(network: StagedNetwork, shape: Sequence[int]) -> tuple[StageCosts, StageCosts]:
-    """MACs and paper ops of each stage and head."""
+def _counts(network: StagedNetwork, shape: Sequence[int]) -> tuple[Counts, frozenset[str]]:
+    """Return the costs of a network, and the operators that were not counted."""
     images = torch.empty(1, *shape, device="meta")
-    stem, state = count_operations(lambda: network.stem(images))
+    modules = {name: network.get_submodule(name) for name in network.optional_parts}
+    parts: dict[str | None, Operations] = {}
+
+    def count(run: Any) -> tuple[Operations, Any]:
+        counted, result = count_apart(run, modules)
+        outside = counted.pop(None)
+        for name, inside in counted.items():
+            parts[name] = parts.get(name, Operations()) + inside
+        return outside, result
+
+    before, state = count(lambda: network.stem(images))
     checked_state(network, "stem", state, 1)
     backbone: list[Operations] = []
     heads: list[Operations] = []
     for k in range(network.num_exits):
-        counted, state = count_operations(partial(network.advance, k, state))
+        counted, state = count(partial(network.advance, k, state))
         checked_state(network, "advance", state, 1)
-        backbone.append(counted)
-        counted, logits = count_operations(partial(network.answer, k, state))
+        backbone.append(before + counted if k == 0 else counted)
+        counted, logits = count(partial(network.answer, k, state))
         heads.append(counted)
         state = network.carry(k, state, logits)
-    backbone[0] = Operations(stem.macs + backbone[0].macs, stem.paper_ops + backbone[0].paper_ops)
-    return _by_name("macs", backbone, heads), _by_name("paper_ops", backbone, heads)
+    apart = [parts.get(name, Operations()) for name in network.optional_parts]
+    tables = (_table(unit, backbone, heads, apart, network.heads_can_be_skipped) for unit in UNITS)
+    operations = [*backbone, *heads, *apart]
+    return Counts(*tables), frozenset().union(*(each.uncounted for each in operations))
 
 
-def _by_name(name: str, backbone: Sequence[Operations], heads: Sequence[Operations]) -> StageCosts:
-    return StageCosts(tuple(getattr(ops, name) for ops in backbone), tuple(getattr(ops, name) for ops in heads))
+def _table(
+    unit: str, backbone: Sequence[Operations], heads: Sequence[Operations], parts: Sequence[Operations], skipped: bool
+) -> CostTable:
+    """Return the table of a network; stages that run as one leave out the heads between them if they can."""
+    stages, answers, apart = (np.array([getattr(each, unit) for each in of]) for of in (backbone, heads, parts))
+    to = np.cumsum(stages) + (answers if skipped else np.cumsum(answers))
+    before = np.concatenate([[0], (np.cumsum(stages) + (0 if skipped else np.cumsum(answers)))[:-1]])
+    return CostTable(unit, np.triu(to[None] - before[:, None]), apart)
+
+
+def _integers(costs: Any) -> list[int]:
+    return [round(cost) for cost in costs.tolist()]

@@ -76,6 +76,11 @@ class InlineCollaboration(LinearHeads):
         """The K exit heads."""
         return self.network.heads
 
+    @property
+    def optional_parts(self) -> tuple[str, ...]:  # type: ignore[override]
+        """Names of the submodules that an image may go without, those of the network inside."""
+        return tuple(f"network.{part}" for part in self.network.optional_parts)
+
     def stem(self, images: Tensor) -> State:
         """Return the stem's state, as the network inside does."""
         return self.network.stem(images)

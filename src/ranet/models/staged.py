@@ -30,7 +30,8 @@ class StagedNetwork(nn.Module, ABC):
             state = network.carry(k, state, logits)
 
     A state is a flat tuple of floating-point tensors with the batch in dimension 0. It holds what head k and the later
-    stages need and nothing else, so an image leaves a batch by ``state = tuple(t[alive] for t in state)``.
+    stages need and, but for the record of ``optional_parts``, nothing else. So an image leaves a batch by
+    ``state = tuple(t[alive] for t in state)``.
 
     A network of your own calls ``super().__init__(num_classes, image_size)`` (with ``in_channels`` for images that are
     not RGB), has ``heads`` (or sets ``num_exits``), and defines `stem`, `advance` and `answer`: the engine, costs,
@@ -42,9 +43,14 @@ class StagedNetwork(nn.Module, ABC):
         num_classes: number of classes C.
         image_size: side in pixels of the square images that the network was built for, or their (height, width).
         heads: a module for each of the K exits.
+        optional_parts: names of the P submodules that an image may go without, such as the residual branches of a
+            network that skips; empty for most networks. What each image has executed is then the first tensor of every
+            state that `stem`, `advance` and `carry` return: (B, P), 1 where the part was executed, else 0; soft in
+            training.
     """
 
     heads: nn.ModuleList
+    optional_parts: tuple[str, ...] = ()
     _num_exits: int | None = None
 
     def __init__(self, num_classes: int, image_size: ImageSize, in_channels: int = 3) -> None:

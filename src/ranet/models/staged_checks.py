@@ -81,6 +81,11 @@ def check_attributes(network: Any) -> None:
             f"{_HOW}."
         ) from error
     _check_count(name, "num_exits", exits)
+    for part in network.optional_parts:
+        try:
+            network.get_submodule(part)
+        except AttributeError as error:
+            raise UserError(f"{name}.optional_parts names {part!r}, and it has no such submodule; {_HOW}.") from error
     if next(network.parameters(), None) is None:
         raise UserError(f"{name} has no parameters; {_HOW}.")
 
@@ -102,6 +107,12 @@ def checked_state(network: StagedNetwork, method: str, state: Any, images: int) 
                 f"{right}; for {images} image{'s' * (images != 1)} it returned one of shape {tuple(tensor.shape)} and "
                 f"type {str(tensor.dtype).removeprefix('torch.')}; {_HOW}."
             )
+    record = (images, len(network.optional_parts))
+    if network.optional_parts and (not state or state[0].shape != record):
+        raise UserError(
+            f"{name} must return the record of the executed parts {record} as the first tensor of the state, because "
+            f"the network has {record[1]} optional_parts; {_HOW}."
+        )
     return state
 
 

@@ -136,7 +136,12 @@ class Record(Part):
             raise UserError(f"{where} cannot be used ({_said(error)}): {cls.AGAIN}.") from error
         if cls.IF_EDITED and not _fits(content):
             log.warning("%s was changed after ranet wrote it (its checksum does not fit): %s.", where, cls.IF_EDITED)
+            return record.edited()
         return record
+
+    def edited(self) -> Self:
+        """Return what is left of the record if its file was edited and is read (`IF_EDITED`)."""
+        return self
 
     @classmethod
     def content(cls, path: str | Path) -> dict[str, Any]:

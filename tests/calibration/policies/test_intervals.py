@@ -16,6 +16,7 @@ from ranet.calibration.policies.intervals import (
     mean_interval,
     outcome_intervals,
 )
+from ranet.cost.table import ImageCosts
 from ranet.evaluation.policies.differences import mean_difference
 
 COSTS = np.array([1.0, 2.5, 4.0, 9.0])
@@ -109,7 +110,7 @@ def test_the_truth_is_covered_in_crowds_of_every_size(
 def test_large_crowds_have_the_interval_of_the_normal_distribution() -> None:
     """So no interval is wider than it must be where it need not be."""
     exits, correct = population(20_000, seed=0)
-    found = outcome_intervals(exits, correct, COSTS, ALL)
+    found = outcome_intervals(exits, correct, ImageCosts(COSTS), ALL)
     for interval, values in ((found.accuracy, correct), (found.cost, COSTS[exits])):
         half = norm.ppf(0.975) * values.std() / np.sqrt(len(values))
         assert interval == pytest.approx((values.mean() - half, values.mean() + half), abs=0.07 * half)
@@ -129,8 +130,8 @@ def test_three_values_of_which_one_is_never_seen_hold_the_interval_of_two() -> N
 def test_the_order_of_the_images_means_nothing() -> None:
     exits, correct = population(300, seed=0)
     shuffled = np.random.default_rng(0).permutation(300)
-    found = outcome_intervals(exits, correct, COSTS, ALL)
-    assert found == outcome_intervals(exits[shuffled], correct[shuffled], COSTS, ALL)
+    found = outcome_intervals(exits, correct, ImageCosts(COSTS), ALL)
+    assert found == outcome_intervals(exits[shuffled], correct[shuffled], ImageCosts(COSTS), ALL)
 
 
 def test_the_seed_decides_the_draws() -> None:
@@ -141,15 +142,15 @@ def test_the_seed_decides_the_draws() -> None:
 
 def test_without_labels_the_cost_alone_is_known() -> None:
     exits, correct = population(500, seed=0)
-    found = outcome_intervals(exits, None, COSTS, ALL)
+    found = outcome_intervals(exits, None, ImageCosts(COSTS), ALL)
     assert found.accuracy is None
-    assert found.cost == outcome_intervals(exits, correct, COSTS, ALL).cost
+    assert found.cost == outcome_intervals(exits, correct, ImageCosts(COSTS), ALL).cost
 
 
 @pytest.mark.parametrize("images", [1, 4, 50])
 def test_a_few_images_that_are_all_alike_are_not_certain(images: int) -> None:
     exits, correct = np.full(images, 2), np.ones(images, dtype=bool)
-    found = outcome_intervals(exits, correct, COSTS, ALL)
+    found = outcome_intervals(exits, correct, ImageCosts(COSTS), ALL)
     # If all n are right with p, that had a probability of p^n: 2.5 % at the lower end.
     assert found.accuracy == pytest.approx((0.025 ** (1 / images), 1.0))
     assert 1.0 <= found.cost[0] < 4.0 < found.cost[1] <= 9.0
@@ -157,7 +158,7 @@ def test_a_few_images_that_are_all_alike_are_not_certain(images: int) -> None:
     assert difference == 0
     assert -1 <= low < 0 < high <= 1
     # Where images can leave at one exit alone, the cost is certain, and nothing else is.
-    certain = outcome_intervals(exits, correct, COSTS, np.arange(4) == 2)
+    certain = outcome_intervals(exits, correct, ImageCosts(COSTS), np.arange(4) == 2)
     assert (certain.cost, certain.accuracy) == ((4.0, 4.0), found.accuracy)
 
 

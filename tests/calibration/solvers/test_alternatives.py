@@ -10,13 +10,11 @@ from hypothesis import strategies as st
 
 from ranet.calibration import (
     POLICIES,
+    CostTable,
     ExitPolicy,
     ExitScores,
-    FusedStageCosts,
     calibrate,
     calibrate_each,
-    calibrate_exits,
-    calibrate_exits_each,
     evaluate_policy,
     load_policy,
 )
@@ -111,9 +109,9 @@ def test_what_is_promised_never_loses(
     alone = table.alone if fused else table.cumulative(range(exits))
     least, most = table.cumulative(range(exits))[[0, -1]]
     budgets = sorted(least + fraction * (most - least) for fraction in fractions)
-    solve, costs = (calibrate_exits_each, table) if fused else (calibrate_each, alone)
-    found = solve(scores, costs, budgets, policy=family)
-    own = solve(scores, costs, budgets, policy=family, alternatives=False)
+    costs = table if fused else alone
+    found = calibrate_each(scores, costs, budgets, policy=family)
+    own = calibrate_each(scores, costs, budgets, policy=family, alternatives=False)
     accuracies = scores.correct.mean(axis=1)
     for budget, one, other in zip(budgets, found, own, strict=True):
         assert one.predicted_cost <= budget * (1 + 1e-12)
@@ -129,9 +127,9 @@ def test_what_is_promised_never_loses(
 
 
 def test_an_exit_alone_is_one_fused_stage() -> None:
-    costs = FusedStageCosts([[1.0, 1.5, 4.0], [0, 2.0, 3.0], [0, 0, 2.5]])
+    costs = CostTable("ms", [[1.0, 1.5, 4.0], [0, 2.0, 3.0], [0, 0, 2.5]])
     # Patience itself uses all exits, of which the second costs 3.
-    result = calibrate_exits(unaware(), costs, 2.0, policy="patience")
+    result = calibrate(unaware(), costs, 2.0, policy="patience")
     assert result.policy.thresholds == (inf, -inf)
     assert (result.used_exits, result.predicted_cost) == ((1,), 1.5)
     assert result.policy.metadata["used_exits"] == [1]

@@ -28,10 +28,11 @@ def test_it_is_the_exit_that_a_loop_finds(latencies: list[float], data: st.DataO
             exit_for_deadline(latencies, deadline)
         # What the message names can be met.
         named = float(str(raised.value).split(" is ")[1].split(" ms")[0])
-        assert exit_for_deadline(latencies, named).exit == 0
+        assert exit_for_deadline(latencies, named).parameters["exit_index"] == 0
         return
     choice = exit_for_deadline(latencies, deadline)
-    assert (choice.exit, choice.latency, choice.deadline) == (found, latencies[found], deadline)
+    assert choice.parameters == {"exit_index": found, "deadline": deadline}
+    assert choice.cost_per_exit.tolist() == latencies
     assert choice.policy.thresholds == (inf,) * found + (-inf,) * (len(latencies) - 1 - found)
 
 
@@ -39,13 +40,13 @@ def test_it_is_the_exit_that_a_loop_finds(latencies: list[float], data: st.DataO
 def test_its_accuracy_is_that_of_the_exit(deadline, exit, scores):
     choice = exit_for_deadline(TIMES, deadline, scores)
     right = int((scores.prediction[exit] == scores.labels).sum())
-    assert choice.exit == exit
-    assert choice.accuracy == right / scores.num_images
+    assert choice.policy.promise.exit_index == exit
+    assert choice.predicted_accuracy == right / scores.num_images
     # The bootstrap of a mean of ones and zeros is a binomial distribution.
     exact = np.array(binom(scores.num_images, right / scores.num_images).interval(0.95)) / scores.num_images
     np.testing.assert_allclose(choice.interval, exact, atol=1.5 / scores.num_images)
     assert set(choice.policy.exits(scores)) == {exit}
-    assert evaluate_policy(choice.policy, scores, TIMES).mean_cost == choice.latency
+    assert evaluate_policy(choice.policy, scores, TIMES).mean_cost == choice.predicted_cost == TIMES[exit]
 
 
 def test_the_saved_policy_knows_its_promise(scores, tmp_path):
@@ -57,14 +58,14 @@ def test_the_saved_policy_knows_its_promise(scores, tmp_path):
     assert policy.metadata == policy.metadata | expected | {"network": {"name": "msdnet_tiny"}}
     predicted = policy.metadata["predicted"]
     assert predicted["cost"] == 4.0
-    assert predicted["accuracy"] == choice.accuracy
+    assert predicted["accuracy"] == choice.predicted_accuracy
     assert predicted["accuracy_interval"] == list(choice.interval)
     assert predicted["exit_shares"] == [0, 1, 0, 0]
 
 
 def test_without_scores_nothing_is_predicted(scores, tmp_path):
     alone, scored = exit_for_deadline(TIMES, 5.0), exit_for_deadline(TIMES, 5.0, scores)
-    assert isnan(alone.accuracy)
+    assert isnan(alone.predicted_accuracy)
     assert all(isnan(end) for end in alone.interval)
     assert alone.policy.thresholds == scored.policy.thresholds
     assert "predicted" not in alone.policy.metadata
@@ -76,8 +77,8 @@ def test_without_scores_nothing_is_predicted(scores, tmp_path):
 def test_scores_without_labels_give_the_exit_and_no_accuracy(scores):
     unlabelled = ExitScores(scores.confidence, temperatures=[2.0] * 4)
     choice = exit_for_deadline(TIMES, 9.2, unlabelled)
-    assert choice.exit == 2
-    assert isnan(choice.accuracy)
+    assert choice.policy.promise.exit_index == 2
+    assert isnan(choice.predicted_accuracy)
     assert all(isnan(end) for end in choice.interval)
     assert set(choice.policy.exits(unlabelled)) == {2}
 
@@ -109,5 +110,5 @@ def test_latencies_of_another_network_are_named(scores):
 
 def test_one_exit():
     choice = exit_for_deadline([2.0], 2.0)
-    assert choice.exit == 0
+    assert choice.policy.promise.exit_index == 0
     assert choice.policy == ExitPolicy((), metadata=choice.policy.metadata)

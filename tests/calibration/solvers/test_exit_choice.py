@@ -8,12 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ranet.calibration import (
+    CostTable,
     ExitScores,
-    FusedStageCosts,
     calibrate,
     calibrate_each,
-    calibrate_exits,
-    calibrate_exits_each,
     checked_costs,
     evaluate_policy,
     load_policy,
@@ -31,7 +29,7 @@ def test_an_exit_whose_cut_and_head_are_dear_is_not_used():
     scores = lifelike(3000)
     costs = stages_and_heads([1.0] * 5, [0.1, 0.1, 4.0, 0.1, 0.1], 0.02)
     for family in ("geometric", "one_threshold", "optimal"):
-        for one in calibrate_exits_each(scores, costs, [1.5, 2.5, 3.5, 4.5], policy=family):
+        for one in calibrate_each(scores, costs, [1.5, 2.5, 3.5, 4.5], policy=family):
             assert 2 not in one.used_exits
             assert one.exit_shares[2] == 0
 
@@ -42,7 +40,7 @@ def test_where_cuts_are_free_and_all_exits_are_used_it_is_calibrate(family, monk
     everything = (0, 1, 2, 3)
     monkeypatch.setattr(ExitSetJudge, "choose", lambda *_: (everything, None))
     for budget in (1.3, 3.0, 6.0):
-        one = calibrate_exits(scores, free_cuts(costs), budget, policy=family)
+        one = calibrate(scores, free_cuts(costs), budget, policy=family)
         other = calibrate(scores, free_cuts(costs).cumulative(everything), budget, policy=family)
         if one.used_exits == everything:
             assert decided(one) == decided(other)
@@ -55,18 +53,18 @@ def test_where_cuts_are_free_and_all_exits_are_used_it_is_calibrate(family, monk
 def test_patience_uses_all_exits_however_dear():
     scores, costs = lifelike(500, 4), stages_and_heads([1.0] * 4, [0.1] * 4, 2.0)
     cumulative = costs.cumulative(range(4))
-    result = calibrate_exits(scores, costs, 6.0, policy="patience", alternatives=False)
+    result = calibrate(scores, costs, 6.0, policy="patience", alternatives=False)
     assert decided(result) == decided(calibrate(scores, cumulative, 6.0, policy="patience", alternatives=False))
     assert result.used_exits == (0, 1, 2, 3)
     np.testing.assert_array_equal(result.cost_per_exit, cumulative)
     # The whole network as one stage costs 4.1, but is none of its policies.
-    rich = calibrate_exits(scores, costs, 1e3, policy="patience", alternatives=False)
+    rich = calibrate(scores, costs, 1e3, policy="patience", alternatives=False)
     assert (rich.predicted_cost, rich.used_exits) == (cumulative[-1], (0, 1, 2, 3))
     # Where an exit alone may be chosen, it is that stage.
-    rich = calibrate_exits(scores, costs, 1e3, policy="patience")
-    assert (rich.predicted_cost, rich.used_exits) == (costs.table[0, -1], (3,))
+    rich = calibrate(scores, costs, 1e3, policy="patience")
+    assert (rich.predicted_cost, rich.used_exits) == (costs.stages[0, -1], (3,))
     with pytest.raises(UserError, match=r"possible budgets are 1\.1 ms .* to 10\.4 ms"):
-        calibrate_exits(scores, costs, 1.0, policy="patience")
+        calibrate(scores, costs, 1.0, policy="patience")
 
 
 @given(
@@ -83,7 +81,7 @@ def test_what_every_choice_keeps(family, exits, images, fraction, seed, tied, da
     everything = costs.cumulative(range(exits))
     least, most = (everything[0], everything[-1]) if family == "patience" else (costs.alone[0], costs.alone[-1])
     budget = max(least, least + fraction * (most - least))
-    result = calibrate_exits(scores, costs, budget, policy=family, unit="ms")
+    result = calibrate(scores, costs, budget, policy=family, unit="ms")
     checked_costs(result.cost_per_exit, exits)
     assert result.predicted_cost <= budget * (1 + 1e-12)
     unused = [k for k in range(exits) if k not in result.used_exits]
@@ -110,21 +108,21 @@ def test_an_exit_that_the_solution_passes_by_is_dropped_and_the_saving_spent(mon
     budget = float(costs.cumulative([0, 1, 2])[-1]) - 0.02
     rule = calibrate(scores, costs.cumulative([0, 1, 2]), budget, alternatives=False)
     assert rule.policy.thresholds[0] == inf
-    result = calibrate_exits(scores, costs, budget, alternatives=False)
+    result = calibrate(scores, costs, budget, alternatives=False)
     assert result.used_exits == (2,)
-    assert result.predicted_cost == costs.table[0, 2]
+    assert result.predicted_cost == costs.stages[0, 2]
 
 
 @pytest.mark.parametrize("budget", [6.2, 50.0])
 def test_a_budget_for_the_whole_network_makes_no_cut(budget):
     scores, costs = lifelike(300, 4), stages_and_heads([1.5] * 4, [0.2] * 4, 1.0)
     for family in ("geometric", "one_threshold", "optimal"):
-        result = calibrate_exits(scores, costs, budget, policy=family)
+        result = calibrate(scores, costs, budget, policy=family)
         assert result.policy.thresholds == (inf, inf, inf)
         assert (result.used_exits, result.predicted_cost, result.verdict) == ((3,), 6.2, None)
 
 
-def gains_on_other_images(costs: FusedStageCosts, seeds: range) -> np.ndarray:
+def gains_on_other_images(costs: CostTable, seeds: range) -> np.ndarray:
     """Accuracy on test less that of all exits at the same budgets."""
     gains = []
     for seed in seeds:
@@ -133,7 +131,7 @@ def gains_on_other_images(costs: FusedStageCosts, seeds: range) -> np.ndarray:
         everything = costs.cumulative(range(5))
         least, most = costs.alone[[0, -1]]
         budgets = [least + fraction * (most - least) for fraction in (0.15, 0.4, 0.65)]
-        chosen, rule = calibrate_exits_each(validation, costs, budgets), calibrate_each(validation, everything, budgets)
+        chosen, rule = calibrate_each(validation, costs, budgets), calibrate_each(validation, everything, budgets)
         for one, other in zip(chosen, rule, strict=True):
             seen = evaluate_policy(one.policy, test, one.cost_per_exit)
             beside = evaluate_policy(other.policy, test, everything)
@@ -155,13 +153,13 @@ def test_without_labels_the_exits_are_those_by_which_the_last_answer_is_given():
     scores, costs = lifelike(2000), stages_and_heads([1.0] * 5, [0.3] * 5, 0.4)
     unlabelled = ExitScores(scores.confidence, scores.prediction)
     told = ExitScores(scores.confidence, scores.prediction, labels=scores.prediction[-1])
-    one, other = (calibrate_exits(of, costs, 2.5) for of in (unlabelled, told))
+    one, other = (calibrate(of, costs, 2.5) for of in (unlabelled, told))
     assert decided(one) == decided(other)
     assert one.verdict == other.verdict
     assert len(one.used_exits) < 5
     assert isnan(one.predicted_accuracy)
     with pytest.raises(UserError, match="needs labels or predictions"):
-        calibrate_exits(ExitScores(scores.confidence), costs, 2.5)
+        calibrate(ExitScores(scores.confidence), costs, 2.5)
 
 
 def test_many_budgets_give_what_each_gives_alone_and_temperatures_are_kept():
@@ -169,10 +167,10 @@ def test_many_budgets_give_what_each_gives_alone_and_temperatures_are_kept():
     scores = ExitScores(plain.confidence, plain.prediction, labels=plain.labels, temperatures=[1, 2, 3, 4, 5])
     costs = stages_and_heads([1.0] * 5, [0.3] * 5, 0.4)
     budgets = [1.4, 2.0, 3.0, 4.0, 9.0]
-    together = calibrate_exits_each(scores, costs, budgets, metadata={"network": {"name": "msdnet_tiny"}})
+    together = calibrate_each(scores, costs, budgets, metadata={"network": {"name": "msdnet_tiny"}})
     assert len({one.used_exits for one in together}) > 1
     for budget, one in zip(budgets, together, strict=True):
-        alone = calibrate_exits(scores, costs, budget)
+        alone = calibrate(scores, costs, budget)
         assert decided(one) == decided(alone)
         assert one.verdict == alone.verdict
         assert one.policy.metadata.get("exits_gain") == (None if one.verdict is None else one.verdict.gain)
@@ -197,10 +195,10 @@ def test_scores_of_some_exits_are_as_of_a_network_without_the_others():
 def test_what_cannot_be_is_named():
     scores, costs = lifelike(50, 3), stages_and_heads([1.0] * 3, [0.1] * 3, 0.5)
     with pytest.raises(UserError, match=r"0\.5 ms; possible budgets are 1\.1 ms .* to 3\.1 ms \(all leave at exit 3\)"):
-        calibrate_exits(scores, costs, 0.5)
+        calibrate(scores, costs, 0.5)
     with pytest.raises(UserError, match="costs have 2 exits and the scores 3"):
-        calibrate_exits(scores, FusedStageCosts(np.ones((2, 2))), 1.0)
+        calibrate(scores, CostTable("ms", np.ones((2, 2))), 1.0)
     with pytest.raises(UserError, match="policy"):
-        calibrate_exits(scores, costs, 2.0, policy="geometrical")
+        calibrate(scores, costs, 2.0, policy="geometrical")
     with pytest.raises(UserError, match="Exit scores are needed"):
-        calibrate_exits(scores.confidence, costs, 2.0)
+        calibrate(scores.confidence, costs, 2.0)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.optimize import brentq
 
-from ranet.calibration import ExitScores, FusedStageCosts, calibrate_exits
+from ranet.calibration import CostTable, ExitScores, calibrate
 from ranet.calibration.solvers import exit_sets
 from ranet.calibration.solvers.cross_fitting import deal
 from ranet.calibration.solvers.exit_sets import ExitSetJudge, all_sets, quotas_within
@@ -32,11 +32,11 @@ def test_quotas_spend_the_budget_to_a_few_images(costs, fraction, images):
     assert (np.abs(cost - spent) <= slack + 1e-9).all()
 
 
-def judged_by_hand(scores: ExitScores, costs: FusedStageCosts, used: tuple[int, ...], budget: float) -> list[float]:
+def judged_by_hand(scores: ExitScores, costs: CostTable, used: tuple[int, ...], budget: float) -> list[float]:
     """What each image brings under a set of exits, told image by image."""
     confidence, right, images = scores.confidence, scores.correct, scores.num_images
     cumulative = costs.cumulative(used)
-    price = (right[-1].mean() - right[0].mean()) / (costs.table[0, -1] - costs.table[0, 0])
+    price = (right[-1].mean() - right[0].mean()) / (costs.stages[0, -1] - costs.stages[0, 0])
     folds = deal([confidence, right], 2)
     worth = [0.0] * images
 
@@ -73,7 +73,7 @@ def test_the_choice_is_that_of_all_sets_judged_by_hand(seed, cut):
     costs = stages_and_heads([1.0, 1.5, 2.0, 1.0][:exits], [0.3, 0.9, 0.4, 0.2][:exits], cut)
     judge = ExitSetJudge(scores.confidence, scores.correct, costs)
     for fraction in (0.2, 0.5, 0.8):
-        budget = float(costs.table[0, 0] + fraction * (costs.table[0, -1] - costs.table[0, 0]))
+        budget = float(costs.stages[0, 0] + fraction * (costs.stages[0, -1] - costs.stages[0, 0]))
         base = np.array(judged_by_hand(scores, costs, tuple(range(exits)), budget))
         bounds = {tuple(range(exits)): 0.0}
         verdicts = judge.judge(all_sets(exits), budget)
@@ -114,4 +114,4 @@ def test_where_many_exits_are_one_is_dropped_after_the_other(monkeypatch):
 def test_one_image_chooses_nothing():
     scores, costs = lifelike(1, 3), stages_and_heads([1.0] * 3, [0.1] * 3, 5.0)
     assert ExitSetJudge(scores.confidence, scores.correct, costs).choose(2.0) == ((0, 1, 2), None)
-    assert calibrate_exits(scores, costs, 2.0).predicted_cost == 1.1
+    assert calibrate(scores, costs, 2.0).predicted_cost == 1.1

@@ -8,6 +8,7 @@ import pytest
 from ranet.calibration import ExitScores, calibrate, calibrate_each, evaluate_policy
 from ranet.calibration.solvers.cross_fitting import OptimalSolver, ScoreChoice, Verdict, deal
 from ranet.calibration.solvers.optimal import Problem, running_mean
+from ranet.cost.table import ImageCosts
 
 
 def synthetic(rng: np.random.Generator, images: int, skill: list[float]) -> ExitScores:
@@ -49,7 +50,7 @@ def test_the_path_comes_near_the_optimum_where_enumeration_is_too_long(fraction)
     scores = synthetic(np.random.default_rng(5), images=100, skill=[1, 2, 2.5])
     costs = np.array([1.0, 2.5, 4.0])
     budget = costs[0] + fraction * (costs[-1] - costs[0])
-    problem = Problem(scores.confidence, scores.correct, costs, smoothing=0)
+    problem = Problem(scores.confidence, scores.correct, ImageCosts(costs), smoothing=0)
     # The same problem both ways: 101^2 combinations are still enumerated.
     optimum = problem.outcome(problem._enumerate(budget).thresholds)[0]
     cheap = [point for point in problem.path if point.cost <= budget][-1]
@@ -63,7 +64,7 @@ def test_the_path_comes_near_the_optimum_where_enumeration_is_too_long(fraction)
 def test_raising_one_threshold_at_a_time_never_lowers_the_objective():
     scores = synthetic(np.random.default_rng(2), images=500, skill=[1, 1.5, 2, 3])
     costs = np.array([1.0, 2.0, 3.0, 5.0])
-    problem = Problem(scores.confidence, scores.correct, costs, smoothing=0)
+    problem = Problem(scores.confidence, scores.correct, ImageCosts(costs), smoothing=0)
     rng = np.random.default_rng(0)
     for price in (0.01, 0.05, 0.2):
         start = rng.uniform(0.2, 1, size=3).astype(np.float32)
@@ -95,7 +96,9 @@ def test_what_does_not_win_on_other_images_is_not_used():
     for seed in range(60):
         rng = np.random.default_rng(seed)
         confidence, correct = rng.uniform(size=(3, 400)), rng.uniform(size=(3, 400)) < 0.6
-        solver = OptimalSolver(np.float32(confidence), correct, np.array([1.0, 2.0, 3.0]), smoothing=0.02, folds=2)
+        solver = OptimalSolver(
+            np.float32(confidence), correct, ImageCosts(np.array([1.0, 2.0, 3.0])), smoothing=0.02, folds=2
+        )
         thresholds, told = solver.solve(1.9)
         accepted += bool(told["accepted"])
         if not told["accepted"]:
@@ -142,12 +145,12 @@ def test_a_score_that_tells_right_from_wrong_better_is_chosen():
     scores = synthetic(rng, images=4000, skill=[2, 3, 4])
     sharp, dull = scores.confidence, blurred(scores, rng)
     costs = np.array([1.0, 2.0, 3.0])
-    choice = ScoreChoice({"confidence": dull, "margin": sharp}, scores.correct, costs, folds=2)
+    choice = ScoreChoice({"confidence": dull, "margin": sharp}, scores.correct, ImageCosts(costs), folds=2)
     name, verdict = choice.near(1.7)
     assert name == "margin"
     assert verdict is not None
     assert verdict.accepted
-    choice = ScoreChoice({"confidence": sharp, "margin": dull}, scores.correct, costs, folds=2)
+    choice = ScoreChoice({"confidence": sharp, "margin": dull}, scores.correct, ImageCosts(costs), folds=2)
     assert choice.near(1.7) == ("confidence", None)
 
     both = ExitScores(dull, correct=scores.correct, margin=sharp)
@@ -164,7 +167,7 @@ def test_the_first_score_is_kept_unless_another_wins_by_more_than_chance():
     for _ in range(60):
         correct = rng.uniform(size=(3, 300)) < 0.7
         candidates = {name: np.float32(rng.uniform(size=(3, 300))) for name in ("confidence", "margin")}
-        kept += ScoreChoice(candidates, correct, costs, folds=2).near(1.9)[0] == "confidence"
+        kept += ScoreChoice(candidates, correct, ImageCosts(costs), folds=2).near(1.9)[0] == "confidence"
     assert kept >= 51  # of 60, at a rate of 19 in 20: fewer have a chance below one in a thousand
 
 

@@ -5,9 +5,9 @@ import re
 import numpy as np
 import pytest
 from omegaconf import OmegaConf
-
 from ranet.cli.inputs.budgets import SWEEP, budgets
 from ranet.cli.inputs.currency import Currency
+
 from ranet.errors import UserError
 
 OF = Currency(np.array([2.0, 3.0, 8.0]), "ms")

@@ -65,7 +65,6 @@ def calibrate(here: Path, tmp_path: Path) -> Callable[..., str]:
         pytest.param(["budget=0.6", "unit=fraction"], "macs", marks=pytest.mark.slow),
         pytest.param(["budget={macs}"], "macs", marks=pytest.mark.slow),
         (["budget=60%", "unit=paper_ops"], "paper_ops"),
-        pytest.param(["budget=60%", "lazy=true"], "lazy_macs", marks=pytest.mark.slow),
     ],
 )
 def test_one_budget_in_every_form(
@@ -75,7 +74,7 @@ def test_one_budget_in_every_form(
     assert set(content(tmp_path / "out")) == {*RESULTS, "policy.json", "scores_validation.npz"}
     policy = load_policy(tmp_path / "out" / "policy.json")
     network = load_trained(here / "run").network
-    costs = ranet.measure_costs(network, 32).per_exit(unit.removeprefix("lazy_"), unit.startswith("lazy_"))
+    costs = ranet.measure_costs(network, 32).table(unit).cumulative()
     assert policy.metadata["unit"] == unit
     assert policy.metadata["cost_per_exit"] == list(costs)
     assert policy.metadata["budget"] == pytest.approx(0.6 * costs[-1])
@@ -208,7 +207,7 @@ def test_milliseconds_are_measured_once(
     assert (profile.backend, profile.precision, profile.threads) == ("torch", "bfloat16", torch.get_num_threads())
     assert "those of the torch backend in bfloat16 for batches of 3 images with 1 thread on" in out
     policy = load_policy(tmp_path / "measured" / "policy.json")
-    costs = profile.fused_stage_costs
+    costs = profile.costs
     assert policy.metadata["unit"] == "ms"
     assert policy.metadata["latency"] == profile.to_dict()
     assert policy.metadata["budget"] == pytest.approx(costs.alone[-1])

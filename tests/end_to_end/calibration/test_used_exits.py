@@ -5,14 +5,14 @@ from math import inf
 import numpy as np
 import pytest
 
-from ranet.calibration import ExitCalibration, ExitPolicy
+from ranet.calibration import Calibration, ExitPolicy
 from ranet.calibration.solvers.cross_fitting import Verdict
 from ranet.cli.outputs.used_exits import used_exits_sentence
 
 
-def using(*exits: int, verdict: Verdict | None = None, score: str = "confidence") -> ExitCalibration:
+def using(*exits: int, verdict: Verdict | None = None, score: str = "confidence") -> Calibration:
     """A calibration for four exits that uses these."""
-    return ExitCalibration(
+    return Calibration(
         policy=ExitPolicy(tuple(0.5 if k in exits else inf for k in range(3)), score),
         predicted_cost=1.0,
         predicted_accuracy=0.5,
@@ -53,5 +53,5 @@ WON = Verdict(0.0123, 0.004)
         ([using(0, 1, 2, 3), using(3)], "1 of 2 policies leave exits out (an infinite threshold)."),
     ],
 )
-def test_the_sentence(policies: list[ExitCalibration], sentence: str) -> None:
+def test_the_sentence(policies: list[Calibration], sentence: str) -> None:
     assert used_exits_sentence(policies) == sentence

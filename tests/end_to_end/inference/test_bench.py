@@ -25,7 +25,7 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a trained network (run), and two policies and its test scores (calibration)."""
     folder = tmp_path_factory.mktemp("bench")
     train_network(folder)
-    own = ["alternatives=false", "lazy=true", "test=true"]
+    own = ["alternatives=false", "test=true"]
     calibrate("checkpoint=run", "budget=[50%,80%]", *own, "run=calibration", folder=folder)
     return folder
 

@@ -87,10 +87,10 @@ def test_folders_among_options() -> None:
 def test_by_default_the_results_lie_in_a_folder_of_their_own(write_run: WriteRun, tmp_path: Path) -> None:
     write_run(tmp_path / "runs" / "a")
     for _ in range(2):  # the second search meets the results of the first
-        outcome = compare("runs", "unit=macs", "lazy=true", folder=tmp_path)
+        outcome = compare("runs", "unit=macs", folder=tmp_path)
     (folder, *_) = (tmp_path / "runs" / "compare").iterdir()
     assert {file.name for file in folder.iterdir()} == FILES
-    assert table(folder / "exits.csv")[0]["cost_lazy_macs"] == "1000000"
+    assert table(folder / "exits.csv")[0]["cost_macs"] == "1000000"
     assert "ranet_tiny (n=1)" in outcome.out
 
 
@@ -135,7 +135,6 @@ BAD: dict[str, tuple[int, str]] = {
     "technique=ge output=again": (1, "again holds the record of ranet train; choose another folder for the results"),
     "technique=ge budgets=1": (1, "budgets=1 must be a whole number of at least 2"),
     "technique=ge unit=flops": (1, "Unknown unit 'flops'"),
-    "technique=ge lazy=perhaps": (1, "lazy=perhaps must be true or false"),
     "technique=ge runs=[empty]": (1, r"either alone or as runs=\[FOLDER,...\], not both"),
     "technique=ge budget=3": (2, "Unknown option 'budget'; did you mean budgets"),
     "technique=ge output=/proc/comparison": (1, "/proc"),

@@ -205,8 +205,8 @@ def test_runs_are_found_once_and_in_order(write_run: WriteRun, tmp_path: Path) -
 def test_a_run_is_read_with_costs_in_the_unit(write_run: WriteRun, tmp_path: Path) -> None:
     folder = write_run(tmp_path / "run", 3, **{"data.seed": 4})
     run = read_run(folder, "paper_ops")
-    assert run.costs.tolist() == [1_001_000, 2_002_000, 3_003_000]
-    assert read_run(folder, "macs").costs.tolist() == [1e6, 2e6, 3e6]
+    assert run.costs.cumulative().tolist() == [1_001_000, 2_002_000, 3_003_000]
+    assert read_run(folder, "macs").costs.cumulative().tolist() == [1e6, 2e6, 3e6]
     assert (run.seed, run.git_revision, run.test.num_images) == ("3 (data 4)", "0123abc", 40)
     (folder / "environment.json").unlink()
     assert read_run(folder, "macs").git_revision == ""
@@ -293,12 +293,12 @@ def test_along_the_budget_equals_a_computation_image_by_image(comparison: Compar
     for budget in budgets:
         cost, right = [], []
         for run in (runs[f"plain_{seed}"] for seed in (0, 1, 2)):
-            thresholds = calibrate(run.validation, run.costs, budget, alternatives=False).policy.thresholds
+            thresholds = calibrate(run.validation, run.costs.cumulative(), budget, alternatives=False).policy.thresholds
             exits = [
                 next((k for k, threshold in enumerate(thresholds) if run.test.confidence[k, i] >= threshold), 2)
                 for i in range(40)
             ]
-            cost.append(statistics.mean(float(run.costs[k]) for k in exits))
+            cost.append(statistics.mean(float(run.costs.cumulative()[k]) for k in exits))
             right.append(
                 statistics.mean(float(run.test.prediction[k, i] == run.test.labels[i]) for i, k in enumerate(exits))
             )

@@ -12,11 +12,11 @@ from rich.console import Console
 from scipy.stats import binomtest
 
 from ranet.calibration import Calibration, ExitScores
-from ranet.calibration.policies.promise import promise
 from ranet.errors import UserError
 from ranet.evaluation import CalibrationReport, calibration_report
 from ranet.evaluation.figures.calibration import Exits, Promised, Seen, calibration_figure
 from ranet.support.console import print_table
+from tests.calibration.promises import promise
 
 COSTS = np.array([1e6, 2e6, 4e6])
 # Eight images; the exits are right for the first four, six and seven of them.

@@ -12,7 +12,6 @@ from rich.console import Console
 from scipy.stats import chi2, mannwhitneyu, permutation_test
 
 from ranet.calibration import ExitPolicy, ExitScores, calibrate, geometric_thresholds
-from ranet.calibration.policies.promise import promise
 from ranet.errors import UserError
 from ranet.evaluation.policies.differences import mean_difference
 from ranet.evaluation.policies.drift import measure_drift
@@ -23,6 +22,7 @@ from ranet.evaluation.policies.homogeneity import (
     superiority,
     total_variation,
 )
+from tests.calibration.promises import promise
 
 COUNTS = st.lists(st.tuples(st.integers(20, 400), st.integers(20, 400)), min_size=2, max_size=8)
 

@@ -8,9 +8,9 @@ import pytest
 from rich.console import Console
 
 from ranet.calibration import ExitPolicy, ExitScores, calibrate, evaluate_policy, load_policy
-from ranet.calibration.policies.promise import promise
 from ranet.errors import UserError
 from ranet.evaluation import policy_report
+from tests.calibration.promises import promise
 
 
 def printed(table) -> str:

@@ -30,10 +30,10 @@ def test_solved_policies_with_what_they_do_on_test(make_scored: Callable, requir
 
 def test_what_a_network_and_a_policy_come_to(make_scored: Callable, require_readable: Check) -> None:
     many = make_scored(exits=10)
-    policy = calibrate(many.validation, many.costs, 3e7, unit="lazy_paper_ops").policy
+    policy = calibrate(many.validation, many.costs, 3e7, unit="paper_ops").policy
     anytime = anytime_curve(many.test, many.costs)
     report = policy_report(policy, many.test)
-    require_readable(exits_table(anytime, "lazy_paper_ops", report.seen, "geometric policy, ratio 1"))
+    require_readable(exits_table(anytime, "paper_ops", report.seen, "geometric policy, ratio 1"))
     require_readable(budgeted_table(budgeted_curve(many.validation, many.test, many.costs), many.costs, "macs"))
     require_readable(report.table("on test"))
     require_readable(measure_drift(policy, many.test).table())

@@ -43,8 +43,8 @@ def test_currencies_by_hand() -> None:
     assert PROFILE.num_exits == 3
     expected = np.array([[1.5, 2.0, 3.0], [nan, 0.3, 1.2], [nan, nan, 1.0]]) / 4
     np.testing.assert_array_equal(PROFILE.table_ms, expected)
-    costs = PROFILE.fused_stage_costs
-    np.testing.assert_array_equal(costs.table, expected)
+    costs = PROFILE.costs
+    np.testing.assert_array_equal(costs.stages, expected)
     assert costs.cumulative([0, 2]).tolist() == pytest.approx([1.5 / 4, 1.8 / 4, 2.7 / 4])
     # An exit that was measured as no slower than the one before it is a little slower.
     first, second, third = PROFILE.batch_ms_alone_p95

@@ -38,8 +38,8 @@ def promised(cost: float) -> dict[str, Any]:
 class TestBudgets:
     def test_costs_are_the_policys_and_else_macs(self, engine: EarlyExitEngine) -> None:
         answers = engine(IMAGES)
-        assert answers.unit == engine.unit == "lazy_macs"  # as the engine computes an MSDNet
-        macs = measure_costs(NETWORK).per_exit("macs", lazy=True)
+        assert answers.unit == engine.unit == "macs"  # as the engine computes an MSDNet
+        macs = measure_costs(NETWORK).lazy_macs_per_exit
         assert answers.costs.tolist() == [macs[k] for k in answers.exits]
         priced = ExitPolicy(HALVES.thresholds, metadata=promised(3.0))
         answers = engine(IMAGES, policy=priced)

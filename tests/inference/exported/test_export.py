@@ -115,8 +115,8 @@ class TestTheFolder:
         assert [policy.thresholds for policy in export.policies] == [ExitPolicy((0.9, inf, 0.5)).thresholds]
         assert (export.classes, export.preprocessing) == (tuple(NAMES), Preprocessing.from_dict(PREPROCESSING))
         profile = measure_costs(network)
-        for unit in ("macs", "paper_ops", "lazy_macs", "lazy_paper_ops"):
-            assert export.costs_per_exit(unit).tolist() == getattr(profile, f"{unit}_per_exit")
+        assert export.costs().cumulative().tolist() == profile.lazy_macs_per_exit
+        assert export.costs("paper_ops").cumulative().tolist() == profile.paper_ops_per_exit
         software = export.manifest.software
         assert software["torch"] == version("torch")
         assert software["onnx"] == onnx.__version__
@@ -259,7 +259,7 @@ class TestTheTarget:
         for name in ("golden.png", "golden.npz"):
             (target / name).unlink()
         (target / "manifest.json").write_text(json.dumps({**content, "checksum": checksum(content)}))
-        with pytest.raises(UserError, match="has version 1 and this ranet reads 2: export the network again"):
+        with pytest.raises(UserError, match="has version 1 and this ranet reads 3: export the network again"):
             ExportedFolder(target)
         export_engine(network, ExitPolicy.only(1, 4), target, cache=cache)
         assert sorted(path.name for path in target.iterdir()) == ["manifest.json", "policy.json", "stages_1-2.onnx"]

@@ -14,7 +14,6 @@ from math import inf
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -67,7 +66,8 @@ def write_export(folder: Path) -> dict[str, Any]:
     for file, content in zip(files, STAGES.values(), strict=True):
         (folder / file["file"]).write_bytes(content)
     POLICY.save(folder / "policy.json")
-    counts = {"backbone": [10, 20, 30, 40, 50], "heads": [1, 2, 3, 4, 5]}
+    stages = [[sum(10 * k for k in range(a, b + 1)) + b if b >= a else 0 for b in range(1, 6)] for a in range(1, 6)]
+    counts = {"stages": stages, "parts": []}
     manifest = {
         "network": {
             "num_exits": EXITS,
@@ -76,6 +76,7 @@ def write_export(folder: Path) -> dict[str, Any]:
             "heads_can_be_skipped": True,
             "fingerprint": FINGERPRINT,
             "in_channels": 3,
+            "optional_parts": [],
         },
         "stages": files,
         "policies": ["policy.json"],
@@ -83,7 +84,7 @@ def write_export(folder: Path) -> dict[str, Any]:
         "golden": {"picture": "golden.png", "arrays": "golden.npz"},
         "classes": ["größer", "kleiner", ""],
         "data": {"name": "imagefolder", "classes": ["größer", "kleiner", ""], "digests": {"train": "0" * 16}},
-        "costs": dict.fromkeys(("macs", "paper_ops", "lazy_macs", "lazy_paper_ops"), counts),
+        "costs": dict.fromkeys(("macs", "paper_ops"), counts),
         "software": {"ranet": "0.1.0", "opset": "20"},
     }
     write_manifest(folder, manifest)
@@ -156,7 +157,7 @@ class TestReading:
 
     def test_the_file_is_what_the_documentation_says(self, folder: Path) -> None:
         content = manifest_of(folder)
-        assert [content["format"], content["version"]] == ["ranet exported engine", 2]
+        assert [content["format"], content["version"]] == ["ranet exported engine", 3]
         assert "cuts" not in content["network"]
         assert content["stages"][1]["first"] == 1
         assert content["stages"][1]["sha256"] == hashlib.sha256(b"two stages").hexdigest()
@@ -172,10 +173,10 @@ class TestReading:
 
     def test_costs_are_cumulative_and_have_a_unit(self, folder: Path) -> None:
         export = ExportedFolder(folder)
-        assert export.costs_per_exit("paper_ops").tolist() == [11, 33, 66, 110, 165]
-        assert export.costs_per_exit().dtype == np.float64
+        assert export.costs("paper_ops").cumulative().tolist() == [11, 33, 66, 110, 165]
+        assert (export.costs().unit, len(export.costs().parts)) == ("macs", 0)
         with pytest.raises(UserError, match="Unknown unit 'joules'"):
-            export.costs_per_exit("joules")
+            export.costs("joules")
 
     def test_it_is_found_where_a_killed_export_left_it(self, folder: Path) -> None:
         # As between the two renamings of `folder_written_whole`; no process has this number.
@@ -234,10 +235,10 @@ class TestDamage:
             (b"{", "is not valid JSON"),
             (b"[]", "is not a ranet exported engine"),
             (b'{"format": "ranet exit policy"}', "is not a ranet exported engine"),
-            (b'{"format": "ranet exported engine", "version": 3}', "was written by a newer ranet"),
-            (b'{"format": "ranet exported engine", "version": 1}', "this ranet reads 2"),
+            (b'{"format": "ranet exported engine", "version": 4}', "was written by a newer ranet"),
+            (b'{"format": "ranet exported engine", "version": 1}', "this ranet reads 3"),
             (b'{"format": "ranet exported engine", "version": true}', "a whole number as"),
-            (b'{"format": "ranet exported engine", "version": 2}', "it has no checksum"),
+            (b'{"format": "ranet exported engine", "version": 3}', "it has no checksum"),
         ):
             (folder / "manifest.json").write_bytes(content)
             assert message in refusal(folder)
@@ -323,11 +324,11 @@ class TestDamage:
             (("data",), "photos", "data must be an object"),
             (("data", "digests", "train"), 7, "data.digests.train must be a string, not 7"),
             (("costs", "joules"), {}, "costs.joules is an entry that ranet does not know"),
-            (("costs", "macs", "heads"), [1, 2, 3], "costs.macs.heads must be a count for each of the 5 exits"),
+            (("costs", "macs", "stages"), [[1, 2, 3]] * 3, "costs.macs must have stages of 5 x 5 counts"),
             (
-                ("costs", "macs", "heads"),
-                [1, 2, 3, 4, -5],
-                "costs.macs.heads[4] must be greater than or equal to 0, not -5",
+                ("costs", "macs", "stages", 0, 4),
+                -5,
+                "costs.macs.stages[0][4] must be greater than or equal to 0, not -5",
             ),
             (("software", "onnx"), 1, "software.onnx must be a string, not 1"),
         ],
@@ -340,12 +341,6 @@ class TestDamage:
         target[place[-1]] = value
         rewrite(folder, content)
         assert message in refusal(folder)
-
-    def test_a_folder_of_before_images_had_other_channels_is_read(self, folder: Path) -> None:
-        content = manifest_of(folder)
-        del content["network"]["in_channels"]
-        rewrite(folder, content)
-        assert ExportedFolder(folder).facts.in_channels == 3
 
     def test_a_manifest_without_its_first_stage(self, folder: Path) -> None:
         content = manifest_of(folder)

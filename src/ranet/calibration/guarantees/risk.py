@@ -15,9 +15,9 @@ import numpy.typing as npt
 from ranet.calibration.bounds import binomial_p_value, hoeffding_bentkus_p_value, net_loss_p_value
 from ranet.calibration.goals import BOUNDS, RISKS
 from ranet.calibration.guarantees.threshold_walk import count_along, count_ever, steps_of_exits, threshold_grid
+from ranet.calibration.policies.calibration import Calibration, Promises
 from ranet.calibration.policies.exit_policy import ExitPolicy
-from ranet.calibration.policies.outcome import checked_costs
-from ranet.calibration.policies.promise import Calibration, promise
+from ranet.calibration.policies.outcome import Costs, costs_of_images
 from ranet.calibration.scores.exit_scores import ExitScores
 from ranet.errors import UserError, unknown_name
 
@@ -26,29 +26,9 @@ MOST_IMAGES = 10**15
 Counts = npt.NDArray[np.int64]
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
-class RiskCalibration(Calibration):
-    """A policy with a guarantee on its risk, and its predictions.
-
-    Attributes:
-        risk: risk observed on the calibration images: net loss of accuracy, or share of answers that differ.
-        eps: upper bound on the population risk.
-        delta: probability, over the draw of the calibration images, that the bound fails; None: it holds in
-            expectation.
-        threshold: common threshold of all exits; infinite if every image runs to the last exit.
-        p_value: p-value of the hypothesis that the policy's risk is above eps; NaN without delta.
-    """
-
-    risk: float
-    eps: float
-    delta: float | None
-    threshold: float
-    p_value: float
-
-
 def calibrate_risk(
     scores: ExitScores,
-    cost_per_exit: npt.ArrayLike,
+    cost_per_exit: Costs,
     eps: float,
     delta: float | None = 0.1,
     *,
@@ -57,7 +37,7 @@ def calibrate_risk(
     score: str = "confidence",
     unit: str = "",
     metadata: Mapping[str, Any] | None = None,
-) -> RiskCalibration:
+) -> Calibration:
     """Find the cheapest policy of one common threshold whose risk is at most eps with probability 1 - delta.
 
     The risk compares the policy with the last exit, on the population from which the calibration images are
@@ -86,7 +66,8 @@ def calibrate_risk(
 
     Args:
         scores: scores of images that nothing else was fitted on; labelled for risk="accuracy".
-        cost_per_exit: (K,) cumulative cost of each exit.
+        cost_per_exit: (K,) cumulative cost of each exit, or a `CostTable`. All exits are used: the guarantee would not
+            hold if the same images chose them.
         eps: upper bound on the risk, in (0, 1); 0.01 is one image in a hundred.
         delta: probability that the bound fails, in (0, 1); None: the bound holds in expectation.
         risk: "accuracy" or "disagreement".
@@ -110,7 +91,7 @@ def calibrate_risk(
         (True, True, True)
     """
     guarantee = check_guarantee(eps, delta, scores.num_images, risk=risk, bound=bound)
-    costs = checked_costs(cost_per_exit, scores.num_exits)
+    costs = costs_of_images(cost_per_exit, scores)
     lost, gained = _losses_and_gains(scores, risk)
     grid = threshold_grid(score, scores.num_exits)
     steps = steps_of_exits(scores.score(score), grid)
@@ -126,20 +107,13 @@ def calibrate_risk(
     empirical = float(losses[last] - gains[last]) / scores.num_images
     threshold = float(grid[last])
     kept = {**asdict(guarantee), "images": scores.num_images, "empirical_risk": empirical}
-    nobody_leaves = scores.num_exits > 1 and bool((steps[:-1] > last).all())
-    calibration = promise(
+    none_leaves = scores.num_exits > 1 and bool((steps[:-1] > last).all())
+    return Promises(scores, costs, score, unit, metadata).promise(
         np.full(scores.num_exits - 1, threshold, dtype=np.float32),
-        scores,
-        costs,
         family="risk",
-        score=score,
         parameters={"threshold": threshold, "guarantee": kept},
-        unit=unit,
-        metadata=metadata,
-        notices=(guarantee.nothing_passed(scores.num_images),) if nobody_leaves else (),
-    )
-    return RiskCalibration(
-        **vars(calibration), risk=empirical, eps=eps, delta=delta, threshold=threshold, p_value=float(p_values[last])
+        notices=(guarantee.nothing_passed(scores.num_images),) if none_leaves else (),
+        p_value=float(p_values[last]),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ranet.calibration.policies.file import software_versions
+from ranet.calibration.policies.promise import Promise
 from ranet.calibration.scores.checks import SCORES, require_exits_first, require_scores, same_temperatures
 from ranet.errors import UserError
 
@@ -111,6 +113,11 @@ class ExitPolicy:
         thresholds = (inf,) * exit + (-inf,) * (num_exits - 1 - exit)
         return cls(thresholds, metadata=metadata)
 
+    @cached_property
+    def promise(self) -> Promise:
+        """What calibration predicts and guarantees, and its costs, from the metadata."""
+        return Promise.of(self.metadata, self.num_exits)
+
     @property
     def num_exits(self) -> int:
         """K, the number of exits of the network."""
@@ -162,8 +169,7 @@ class ExitPolicy:
             >>> ExitPolicy((0.5,), metadata={"network": {"fingerprint": "0123"}}).require_network("0123")
             >>> ExitPolicy((0.5,)).require_network("0123")
         """
-        network = self.metadata.get("network")
-        known = network.get("fingerprint") if isinstance(network, dict) else None
+        known = self.promise.fingerprint
         if known is not None and known != fingerprint:
             raise UserError(
                 f"The policy was solved for another network (fingerprint {known}; this network has {fingerprint}): "

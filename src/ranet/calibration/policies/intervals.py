@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ranet.calibration.bounds import clopper_pearson_lower, clopper_pearson_upper
+from ranet.cost.table import ImageCosts
 
 if TYPE_CHECKING:
     from ranet.calibration.scores.exit_scores import ExitScores
@@ -18,6 +19,7 @@ LEVEL = 0.95
 DRAWS = 4000
 FEW = 100  # fewer images than this give a notice
 _NAMED = 3  # most classes to name in a notice
+_LEVELS = 256  # of costs that differ between images
 Interval = tuple[float, float]
 
 
@@ -88,7 +90,7 @@ def accuracy_interval(right: int, images: int, *, level: float = LEVEL) -> Inter
 def outcome_intervals(
     exits: npt.NDArray[np.int64],
     correct: npt.NDArray[np.bool_] | None,
-    cost_per_exit: npt.NDArray[np.float64],
+    costs: ImageCosts,
     possible: npt.NDArray[np.bool_],
     *,
     level: float = LEVEL,
@@ -98,22 +100,56 @@ def outcome_intervals(
     Args:
         exits: (N,) exit at which each image leaves.
         correct: (N,) whether the answer there is right; None if unknown.
-        cost_per_exit: (K,) cumulative cost of each exit.
+        costs: what the images cost at each exit.
         possible: (K,) whether images can leave at each exit (`ExitPolicy.possible_exits`). If only one is possible, the
             mean cost is certain.
         level: see `mean_interval`.
 
     Example:
         >>> exits, correct = np.array([0, 0, 1, 1]).repeat(100), np.array([True, True, True, False]).repeat(100)
-        >>> intervals = outcome_intervals(exits, correct, np.array([1.0, 3.0]), np.array([True, True]))
+        >>> intervals = outcome_intervals(exits, correct, ImageCosts(np.array([1.0, 3.0])), np.array([True, True]))
         >>> [round(end, 2) for end in intervals.accuracy], [round(end, 1) for end in intervals.cost]
         ([0.7, 0.79], [1.9, 2.1])
     """
-    left = np.bincount(exits, minlength=len(cost_per_exit))
+    counts, low, high = cost_levels(exits, costs, possible)
     return OutcomeIntervals(
         accuracy=None if correct is None else accuracy_interval(int(correct.sum()), len(correct), level=level),
-        cost=mean_interval(left[possible], cost_per_exit[possible], level=level),
+        cost=(
+            mean_interval(counts, low, level=level)[0],
+            mean_interval(counts, high, level=level)[1],
+        ),
     )
+
+
+def cost_levels(
+    exits: npt.NDArray[np.int64], costs: ImageCosts, possible: npt.NDArray[np.bool_]
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Return how many images have each possible cost.
+
+    Where all images cost the same at an exit, the possible costs are those of the exits. Else they are steps of a scale
+    from the least to the most that an image can cost: an image counts on the step that its cost lies in.
+
+    Args:
+        exits: (N,) exit at which each image leaves.
+        costs: what the images cost at each exit.
+        possible: (K,) whether images can leave at each exit.
+
+    Returns:
+        (V,) numbers of images, and the lower and upper end of each possible cost, (V,) each; they are equal where all
+        images cost the same at an exit.
+
+    Example:
+        >>> costs = ImageCosts(np.array([1.0, 3.0]))
+        >>> counts, low, high = cost_levels(np.array([0, 0, 1]), costs, np.array([True, True]))
+        >>> counts.tolist(), low.tolist(), low is high
+        ([2, 1], [1.0, 3.0], True)
+    """
+    fixed = costs.fixed[possible]
+    if costs.added is None:
+        return np.bincount(exits, minlength=len(costs.fixed))[possible], fixed, fixed
+    edges = np.linspace(fixed[0], fixed[-1] + costs.parts.sum(), _LEVELS + 1)
+    counts, _ = np.histogram(costs.at(exits), edges)
+    return counts, edges[:-1], edges[1:]
 
 
 def accuracy_difference(

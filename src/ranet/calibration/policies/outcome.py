@@ -10,9 +10,12 @@ import numpy.typing as npt
 
 from ranet.calibration.policies.exit_policy import ExitPolicy
 from ranet.calibration.scores.exit_scores import ExitScores
+from ranet.cost.table import CostTable, ImageCosts, checked_costs, mean_cost
 from ranet.errors import UserError
 
 Floats = npt.NDArray[np.float64]
+#: Costs as functions take them: one cumulative cost for each exit, a table, or what each image costs.
+Costs = npt.ArrayLike | CostTable | ImageCosts
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,7 +24,8 @@ class PolicyOutcome:
 
     Attributes:
         accuracy: top-1 accuracy, a fraction of all images; NaN without labels.
-        mean_cost: sum over exits of share times cumulative cost, in the unit of the costs.
+        mean_cost: mean cost of an image, in the unit of the costs: where nothing adapts inside the network, the sum
+            over exits of share times cumulative cost.
         exit_shares: (K,) fraction of the images that left at each exit.
         accuracy_per_exit: (K,) top-1 accuracy of the images that left at each exit; NaN where none did.
     """
@@ -50,15 +54,27 @@ class Outcomes:
         )
 
 
-def mean_cost(left: npt.NDArray[np.integer] | Floats, cost_per_exit: Floats) -> Floats:
-    """Return (...) the mean cost where left (..., K) images left at each exit; all callers get the same bits."""
-    # Shares first: if all images leave at one exit, the mean is then exactly its cost.
-    mean: Floats = (left / left.sum(axis=-1, keepdims=True) * cost_per_exit).sum(axis=-1)
-    return mean
+def costs_of_images(costs: Costs, scores: ExitScores) -> ImageCosts:
+    """Return what the images of these scores cost at each exit.
+
+    Raises:
+        UserError: if the costs have another number of exits than the scores, or count optional parts of the network and
+            the scores do not say which were executed.
+    """
+    if isinstance(costs, ImageCosts):
+        return costs
+    if not isinstance(costs, CostTable):
+        return ImageCosts(checked_costs(costs, scores.num_exits))
+    if costs.num_exits != scores.num_exits:
+        raise UserError(
+            f"The costs have {costs.num_exits} exits and the scores {scores.num_exits}: both must be of the same "
+            "network."
+        )
+    return costs.of_images(scores.executed)
 
 
 def evaluate_thresholds(
-    thresholds: npt.NDArray[np.float32], scores: ExitScores, cost_per_exit: Floats, score: str = "confidence"
+    thresholds: npt.NDArray[np.float32], scores: ExitScores, cost_per_exit: Costs, score: str = "confidence"
 ) -> Outcomes:
     """Return the outcomes of R threshold policies on the same scores, all at once.
 
@@ -68,7 +84,7 @@ def evaluate_thresholds(
     Args:
         thresholds: (R, K - 1) thresholds.
         scores: scores of K exits and N images.
-        cost_per_exit: (K,) cumulative cost of reaching and running each exit.
+        cost_per_exit: (K,) cumulative cost of reaching and running each exit, or other `Costs`.
         score: score to compare, see `ExitPolicy`.
 
     Returns:
@@ -81,6 +97,8 @@ def evaluate_thresholds(
         (array([2., 1.]), array([1. , 0.5]))
     """
     policies, exits = len(thresholds), scores.num_exits
+    costs = costs_of_images(cost_per_exit, scores)
+    added = np.zeros(policies)
     left, right = np.empty((policies, exits)), np.empty((policies, exits))
     compared = scores.score(score)
     correct = scores.correct if scores.has("correct") else None
@@ -91,40 +109,20 @@ def evaluate_thresholds(
             leaves = here & (compared[k] >= thresholds[:, k, None])
             here = here & ~leaves
         left[:, k] = np.count_nonzero(leaves, axis=1)
+        if costs.added is not None:
+            added += leaves @ costs.added[k]
         right[:, k] = nan if correct is None else np.count_nonzero(leaves & correct[k], axis=1)
     shares = left / scores.num_images
     accuracy_per_exit = np.divide(right, left, out=np.full_like(right, np.nan), where=left > 0)
-    return Outcomes(right.sum(axis=1) / scores.num_images, mean_cost(left, cost_per_exit), shares, accuracy_per_exit)
+    mean = mean_cost(left, costs.fixed) + added / scores.num_images
+    return Outcomes(right.sum(axis=1) / scores.num_images, mean, shares, accuracy_per_exit)
 
 
-def evaluate_policy(policy: ExitPolicy, scores: ExitScores, cost_per_exit: npt.ArrayLike) -> PolicyOutcome:
+def evaluate_policy(policy: ExitPolicy, scores: ExitScores, cost_per_exit: Costs) -> PolicyOutcome:
     """Return the outcome of a policy on these scores; see `evaluate_thresholds` for the definition.
 
     Raises:
         UserError: if policy, scores and costs have different numbers of exits, and as for `ExitPolicy.exits`.
     """
     policy.compared(scores)
-    costs = checked_costs(cost_per_exit, scores.num_exits)
-    return evaluate_thresholds(np.array([policy.thresholds], dtype=np.float32), scores, costs, policy.score)[0]
-
-
-def checked_costs(cost_per_exit: npt.ArrayLike, num_exits: int) -> Floats:
-    """Return the costs as (K,) float64.
-
-    Raises:
-        UserError: unless there is one finite cost of at least 0 for each exit, each larger than the one before.
-    """
-    try:
-        costs = np.asarray(cost_per_exit, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise UserError(f"Costs must be one number for each exit, not {cost_per_exit!r}.") from error
-    if costs.shape != (num_exits,):
-        raise UserError(
-            f"There must be one cumulative cost for each of the {num_exits} exits; the given costs have shape "
-            f"{costs.shape}."
-        )
-    if not (np.isfinite(costs).all() and (costs >= 0).all()):
-        raise UserError(f"Costs must be finite and at least 0, not {costs.tolist()}.")
-    if not (np.diff(costs) > 0).all():
-        raise UserError(f"Costs are cumulative, so each exit must cost more than the one before, not {costs.tolist()}.")
-    return costs
+    return evaluate_thresholds(np.array([policy.thresholds], dtype=np.float32), scores, cost_per_exit, policy.score)[0]

@@ -1,161 +1,137 @@
-"""A solved policy and its promise: predicted cost, accuracy and exit shares, with intervals."""
+"""The promise of a policy: what its calibration predicts and guarantees, as typed values of its metadata."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import nan
-from typing import Any
+from math import isfinite, nan
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from ranet.calibration.policies.distribution import summarise_scores
-from ranet.calibration.policies.exit_policy import ExitPolicy, first_exits, possible_exits
-from ranet.calibration.policies.file import software_versions
-from ranet.calibration.policies.intervals import LEVEL, Interval, outcome_intervals
-from ranet.calibration.policies.outcome import mean_cost
-from ranet.calibration.scores.exit_scores import ExitScores
+from ranet.cost.table import ImageCosts, checked_costs, image_costs
+from ranet.errors import UserError
+
+Floats = npt.NDArray[np.float64]
+Interval = tuple[float, float]
 
 
-@dataclass(frozen=True)
-class Instead:
-    """The policy that spends the budget, and that a better policy replaced.
+class GivenGuarantee(NamedTuple):
+    """A guarantee on the risk of a policy; see `ranet.calibrate_risk`.
 
     Attributes:
-        chosen: name of the policy that replaced it, such as "exit 2 alone".
-        cost: mean cost on validation of the replaced policy.
-        accuracy: top-1 accuracy on validation of the replaced policy, a fraction.
-        gain: accuracy of the chosen policy minus that of the replaced one, at least 0.
-        interval: interval of the gain (95 %), paired by image.
+        risk: "accuracy" or "disagreement".
+        eps: upper bound on the population risk.
+        delta: probability that the bound fails; None: it holds in expectation.
+        empirical_risk: risk on the calibration images.
     """
 
-    chosen: str
-    cost: float
-    accuracy: float
-    gain: float
-    interval: Interval
+    risk: str
+    eps: float
+    delta: float | None
+    empirical_risk: float
 
 
 @dataclass(frozen=True, eq=False)
-class Calibration:
-    """A policy and its promise.
+class Promise:
+    """What calibration wrote into a policy; NaN, 0, None and "" for what a policy made by hand lacks.
 
     Attributes:
-        policy: the policy, ready to save; its metadata repeat the other attributes.
-        predicted_cost: mean cost on validation, at most the budget if there is one.
-        predicted_accuracy: top-1 accuracy on validation, a fraction; NaN without labels.
-        interval: interval of the accuracy (95 %); NaN without labels.
-        cost_interval: interval of the mean cost (95 %).
-        exit_shares: (K,) exit shares on validation.
-        parameters: results of the solver, such as "ratio" or "accepted"; also in the metadata.
-        notices: sentences for the user to read.
-        instead: the policy that this one replaced; None if this is the family's own policy for the budget.
+        family: the family of policies, or the goal, by which it was solved.
+        unit: unit of all costs.
+        budget: the budget that the policy was solved for.
+        cost_per_exit: (K,) cumulative cost of each exit, with the exits that the policy uses.
+        part_costs: (P,) cost of each optional part of the network.
+        images: number of calibration images.
+        cost, cost_interval: mean cost on these images, and its interval (95 %).
+        accuracy, accuracy_interval: top-1 accuracy on these images, a fraction, and its interval (95 %).
+        exit_shares: (K,) fraction of these images that left at each exit.
+        cost_counts: how many of these images had which cost (`cost_levels`); None where nothing adapts inside.
+        guarantee: the guarantee.
+        exit_index: the exit at which all images leave, from 0.
+        used_exits: the exits that the policy uses, where they were chosen.
+        fingerprint: of the network.
     """
 
-    policy: ExitPolicy
-    predicted_cost: float
-    predicted_accuracy: float
-    interval: Interval
+    family: str
+    unit: str
+    budget: float
+    cost_per_exit: Floats | None
+    part_costs: Floats
+    images: int
+    cost: float
     cost_interval: Interval
-    exit_shares: npt.NDArray[np.float64]
-    parameters: dict[str, Any]
-    notices: tuple[str, ...] = ()
-    instead: Instead | None = None
+    accuracy: float
+    accuracy_interval: Interval | None
+    exit_shares: Floats
+    cost_counts: npt.NDArray[np.int64] | None
+    guarantee: GivenGuarantee | None
+    exit_index: int | None
+    used_exits: tuple[int, ...] | None
+    fingerprint: str | None
 
-
-class Promises:
-    """A maker of calibrations: evaluates policies on validation scores and stores the outcome in them.
-
-    Args:
-        scores: scores on validation; the policies get their temperatures.
-        costs: (K,) cumulative cost of each exit.
-        score: score to compare.
-        unit: unit of the costs.
-        metadata: further entries for all policies, such as the network's name.
-    """
-
-    def __init__(
-        self,
-        scores: ExitScores,
-        costs: npt.NDArray[np.float64],
-        score: str = "confidence",
-        unit: str = "",
-        metadata: Mapping[str, Any] | None = None,
-    ) -> None:
-        self.scores = scores
-        self.costs = costs
-        self.score = score
-        self.compared = scores.score(score)
-        self.temperatures = None if scores.temperatures is None else tuple(scores.temperatures.tolist())
-        self.shared = {
-            "unit": unit,
-            "cost_per_exit": costs.tolist(),
-            "score_distribution": summarise_scores(self.compared),
-            "solved_with": software_versions(),
-            **(metadata or {}),
-        }
-
-    def promise(
-        self,
-        thresholds: npt.NDArray[np.float32] | tuple[float, ...],
-        *,
-        family: str,
-        parameters: Mapping[str, Any] | None = None,
-        budget: float | None = None,
-        notices: tuple[str, ...] = (),
-    ) -> Calibration:
-        """Return the policy of these thresholds and its promise.
-
-        Args:
-            thresholds: (K - 1,) thresholds.
-            family: name of the solver, "policy" in the metadata.
-            parameters: results of the solver, for the metadata.
-            budget: the budget; None for policies that meet another goal.
-            notices: sentences for the user to read.
-        """
-        values = tuple(np.asarray(thresholds, dtype=np.float32).tolist())
-        exits = first_exits(self.compared, values)
-        left = np.bincount(exits, minlength=len(self.costs))
-        cost, shares = float(mean_cost(left, self.costs)), left / len(exits)
-        correct = self.scores.correct_at(exits)
-        accuracy = nan if correct is None else float(correct.mean())
-        intervals = outcome_intervals(exits, correct, self.costs, possible_exits(values))
-        predicted = {
-            "images": len(exits),
-            "cost": cost,
-            "cost_interval": intervals.cost,
-            "accuracy": accuracy,
-            "accuracy_interval": intervals.accuracy,
-            "level": LEVEL,
-            "exit_shares": shares,
-        }
-        content = {"policy": family, **(parameters or {}), "budget": budget, "predicted": predicted, **self.shared}
-        return Calibration(
-            ExitPolicy(values, self.score, self.temperatures, content),
-            cost,
-            accuracy,
-            intervals.accuracy or (nan, nan),
-            intervals.cost,
-            shares,
-            dict(parameters or {}),
-            notices,
+    @classmethod
+    def of(cls, metadata: Mapping[str, Any], num_exits: int) -> Promise:
+        """Read the promise in the metadata of a policy for this number of exits; wrong types count as missing."""
+        predicted = _part(metadata, "predicted")
+        shares = predicted.get("exit_shares")
+        shares = shares if isinstance(shares, list) and len(shares) == num_exits else [None] * num_exits
+        given, counts = _part(metadata, "guarantee"), predicted.get("cost_counts")
+        images, costs, used = predicted.get("images"), metadata.get("cost_per_exit"), metadata.get("used_exits")
+        accuracy, cost = (_interval(predicted.get(f"{name}_interval")) for name in ("accuracy", "cost"))
+        exit_index, fingerprint = metadata.get("exit_index"), _part(metadata, "network").get("fingerprint")
+        return cls(
+            family=str(metadata.get("policy") or ""),
+            unit=str(metadata.get("unit") or ""),
+            budget=_number(metadata.get("budget")),
+            cost_per_exit=None if costs is None else np.asarray(costs, dtype=np.float64),
+            part_costs=np.asarray(metadata.get("part_costs", []), dtype=np.float64),
+            images=images if type(images) is int and 0 < images < 10**9 else 0,
+            cost=_number(predicted.get("cost")),
+            cost_interval=cost or (nan, nan),
+            accuracy=_number(predicted.get("accuracy")),
+            accuracy_interval=accuracy,
+            exit_shares=np.array([_number(share) for share in shares]),
+            cost_counts=None if counts is None else np.asarray(counts, dtype=np.int64),
+            guarantee=GivenGuarantee(*(given.get(name) for name in GivenGuarantee._fields)) if given else None,  # type: ignore[arg-type]
+            exit_index=exit_index if type(exit_index) is int else None,
+            used_exits=tuple(used) if isinstance(used, list) else None,
+            fingerprint=fingerprint if isinstance(fingerprint, str) else None,
         )
 
+    @property
+    def exit_counts(self) -> npt.NDArray[np.int64] | None:
+        """(K,) how many calibration images left at each exit; None if unknown."""
+        shares = self.exit_shares
+        if not (self.images > 0 and np.isfinite(shares).all() and (shares >= 0).all()):
+            return None
+        counts = np.rint(shares * self.images)
+        return counts.astype(np.int64) if counts.sum() == self.images else None
 
-def promise(
-    thresholds: npt.NDArray[np.float32] | tuple[float, ...],
-    scores: ExitScores,
-    costs: npt.NDArray[np.float64],
-    *,
-    family: str,
-    score: str = "confidence",
-    parameters: Mapping[str, Any] | None = None,
-    unit: str = "",
-    budget: float | None = None,
-    metadata: Mapping[str, Any] | None = None,
-    notices: tuple[str, ...] = (),
-) -> Calibration:
-    """Return one policy and its promise; the arguments are those of `Promises` and ``Promises.promise``."""
-    maker = Promises(scores, costs, score, unit, metadata)
-    return maker.promise(thresholds, family=family, parameters=parameters, budget=budget, notices=notices)
+    def costs_of_images(self, executed: npt.NDArray[np.bool_] | None) -> ImageCosts:
+        """Return what images cost at each exit, by the costs in the policy.
+
+        Args:
+            executed: (K, N, P) what the images executed, see `ranet.ExitScores`.
+
+        Raises:
+            UserError: if the policy does not say what its exits cost, or it is not known what was executed.
+        """
+        if self.cost_per_exit is None:
+            raise UserError("The policy does not say what its exits cost: give the cost of each exit.")
+        return image_costs(checked_costs(self.cost_per_exit, len(self.exit_shares)), self.part_costs, executed)
+
+
+def _part(metadata: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    value = metadata.get(name)
+    return value if isinstance(value, dict) else {}
+
+
+def _number(value: object) -> float:
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else nan
+
+
+def _interval(value: object) -> Interval | None:
+    ends = [_number(end) for end in value] if isinstance(value, list) else []
+    return (ends[0], ends[1]) if len(ends) == 2 and all(map(isfinite, ends)) else None

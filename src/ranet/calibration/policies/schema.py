@@ -18,6 +18,8 @@ from ranet.support.strict_json import shown
 INFINITE = {"never": inf, "always": -inf}
 SHARES_SUM_WITHIN = 1e-6
 COSTS_AGREE_WITHIN = 1e-9  # of the last exit's cost: a mean of costs is rounded
+#: Entries of the metadata that do not depend on the thresholds.
+HOLDS_AFTER_EDITS = ("unit", "cost_per_exit", "part_costs", "network", "checkpoint", "data", "latency")
 _LARGEST = float(np.finfo(np.float32).max)
 
 
@@ -66,6 +68,7 @@ class Prediction(Part, extra="ignore"):
     accuracy_interval: Annotated[tuple[Fraction, Fraction], Strict(False), AfterValidator(_lower_first)] | None
     level: Annotated[float, Field(gt=0, lt=1)]
     exit_shares: Annotated[Row[Fraction], AfterValidator(_whole)]
+    cost_counts: Row[Annotated[int, Field(ge=0)]] = LEFT_OUT
 
 
 class Network(Part, extra="ignore"):
@@ -82,6 +85,7 @@ class Metadata(Part, extra="ignore"):
     unit: Text = LEFT_OUT
     budget: Positive | None = None
     cost_per_exit: Annotated[Row[Cost], AfterValidator(_ascending)] = LEFT_OUT
+    part_costs: Row[Cost] = LEFT_OUT
     predicted: Prediction = LEFT_OUT
     network: Network = LEFT_OUT
     data: dict[Any, Any] = LEFT_OUT
@@ -109,13 +113,18 @@ class PolicyFile(Record):
     NAME: ClassVar[str] = "policy file"
     WRITER: ClassVar[str] = "ranet calibrate"
     AGAIN: ClassVar[str] = "solve it again with ranet calibrate"
-    IF_EDITED: ClassVar[str] = "it is followed as it is, and what it predicts and guarantees may no longer hold"
+    IF_EDITED: ClassVar[str] = "it is followed as it is, without the predictions and guarantees that it had"
 
     score: Score
     thresholds: Row[Threshold]
     temperatures: Row[Positive] | None
     metadata: Annotated[dict[Any, Any], like(Metadata)]
     software: dict[str, str]
+
+    def edited(self) -> Self:
+        """Return the policy with what still holds after an edit: of what network it is, and what that costs."""
+        metadata = {name: value for name, value in self.metadata.items() if name in HOLDS_AFTER_EDITS}
+        return self.model_copy(update={"metadata": metadata})
 
     @model_validator(mode="after")
     def _goes_together(self) -> Self:
@@ -139,9 +148,10 @@ class PolicyFile(Record):
             where = "metadata.predicted.accuracy"
             raise ValueError(f"{where} and {where}_interval must both be null, or neither")
         if predicted and costs:
-            slack, cost = COSTS_AGREE_WITHIN * costs[-1], predicted["cost"]
-            if not costs[0] - slack <= cost <= costs[-1] + slack:
-                least, most = map(shown, (costs[0], costs[-1]))
+            highest, cost = costs[-1] + sum(known.get("part_costs", ())), predicted["cost"]
+            slack = COSTS_AGREE_WITHIN * highest
+            if not costs[0] - slack <= cost <= highest + slack:
+                least, most = map(shown, (costs[0], highest))
                 raise ValueError(
                     "metadata.predicted.cost must lie between the first and the last of metadata.cost_per_exit "
                     f"({least} and {most}), not be {shown(cost)}"

@@ -45,6 +45,8 @@ class ExitScores:
         margin: (K, N), the largest softmax probability minus the second.
         entropy: (K, N), the *negative* entropy of the softmax in nats, so that higher is surer.
         logits: (K, N, C), if they are to be kept.
+        executed: (K, N, P), whether an image has executed each of P optional parts of the network when it reaches an
+            exit (`ranet.StagedNetwork.optional_parts`); only of networks that adapt inside.
         temperatures: (K,), divisors of the logits of each exit before the softmax; None is 1.
 
     Raises:
@@ -67,6 +69,7 @@ class ExitScores:
         margin: npt.ArrayLike | None = None,
         entropy: npt.ArrayLike | None = None,
         logits: npt.ArrayLike | None = None,
+        executed: npt.ArrayLike | None = None,
         temperatures: npt.ArrayLike | None = None,
     ) -> None:
         given = {
@@ -78,6 +81,7 @@ class ExitScores:
             "correct": (correct, np.bool_),
             "labels": (labels, np.int64),
             "logits": (logits, None),
+            "executed": (executed, np.bool_),
         }
         self._arrays: dict[str, Array] = {
             name: np.asarray(value, dtype=dtype) for name, (value, dtype) in given.items() if value is not None
@@ -149,6 +153,11 @@ class ExitScores:
     def logits(self) -> Array:
         """(K, N, C), if they were kept."""
         return self._get("logits")
+
+    @property
+    def executed(self) -> npt.NDArray[np.bool_] | None:
+        """(K, N, P), whether an image has executed each optional part when it reaches an exit; None if none adapts."""
+        return self._arrays.get("executed")
 
     @property
     def patience(self) -> npt.NDArray[np.float32]:
@@ -232,9 +241,11 @@ class ExitScores:
             network.eval()
             with torch.no_grad():
                 for images, labels in batches:
-                    logits = network(images.to(device, non_blocking=True))
+                    logits, executed = _run(network, images.to(device, non_blocking=True))
                     known = labels.to(device, torch.int64, non_blocking=True) if labelled else None
                     scored.append(score_batch(logits, known, temperatures))
+                    if executed is not None:
+                        scored[-1]["executed"] = executed
                     num_classes = logits.shape[-1]
                     if keep_logits:
                         kept.append(logits.cpu())
@@ -256,7 +267,8 @@ class ExitScores:
         """Join scored batches along the images, and check the labels."""
         # Only here are scores moved to the host, so that a GPU does not wait after every batch.
         joined: dict[str, Any] = {
-            name: torch.cat([batch[name] for batch in scored], dim=-1).cpu().numpy() for name in scored[0]
+            name: torch.cat([batch[name] for batch in scored], dim=0 if name == "labels" else 1).cpu().numpy()
+            for name in scored[0]
         }
         if logits is not None:
             joined["logits"] = torch.cat(list(logits), dim=1).cpu().numpy()
@@ -323,3 +335,14 @@ class ExitScores:
             return cls.from_logits(arrays["logits"], arrays.get("labels"), temperatures=temperatures)
         except UserError as error:
             raise UserError(f"{str(path)!r}: {error}") from error
+
+
+def _run(network: nn.Module, images: Tensor) -> tuple[Tensor, Tensor | None]:
+    """Return the logits (K, B, C), and where the network adapts inside which parts were executed, (K, B, P)."""
+    if not getattr(network, "optional_parts", ()):
+        return network(images), None
+    logits, records = [], []
+    for _, state, answer in network.walk(images):  # type: ignore[operator]  # a staged network
+        logits.append(answer)
+        records.append(state[0] > 0.5)
+    return torch.stack(logits), torch.stack(records)

@@ -13,7 +13,7 @@ from ranet.errors import UserError
 Array = npt.NDArray[Any]
 
 CLASSES = ("prediction", "labels")
-TRUTHS = ("correct_top5", "correct")
+TRUTHS = ("correct_top5", "correct", "executed")
 DIMENSIONS = {
     "confidence": 2,
     "margin": 2,
@@ -23,6 +23,7 @@ DIMENSIONS = {
     "correct": 2,
     "labels": 1,
     "logits": 3,
+    "executed": 3,
     "temperatures": 1,
 }
 

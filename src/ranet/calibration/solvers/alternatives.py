@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
+from ranet.calibration.policies.calibration import Calibration, Instead
 from ranet.calibration.policies.exit_policy import ExitPolicy
 from ranet.calibration.policies.intervals import accuracy_difference
-from ranet.calibration.policies.promise import Calibration, Instead
 from ranet.calibration.scores.exit_scores import ExitScores
 
 Floats = npt.NDArray[np.float64]
-Solved = TypeVar("Solved", bound=Calibration)
 
 GRID = 20  # smaller budgets to try, from the first exit's cost to the last's
 CHEAPER = "a cheaper policy"
@@ -23,11 +21,11 @@ CHEAPER = "a cheaper policy"
 
 def best_within(
     budgets: Sequence[float] | Floats,
-    solve: Callable[[Sequence[float]], Sequence[Solved]],
-    alone: Sequence[Solved],
+    solve: Callable[[Sequence[float]], Sequence[Calibration]],
+    alone: Sequence[Calibration],
     scores: ExitScores,
     costs: Floats,
-) -> list[Solved]:
+) -> list[Calibration]:
     """Return for each budget the candidate with the highest validation accuracy; of equals, the cheapest.
 
     A family spends its budget even where that does not help: it sends images to exits that are worse than earlier ones.
@@ -43,12 +41,12 @@ def best_within(
         solve: function that returns the family's own policies for budgets.
         alone: each exit alone, with its promise.
         scores: labelled validation scores, on which all promises were made.
-        costs: (K,) costs, from that of the cheapest policy to that of the most expensive.
+        costs: (K,) mean costs, from that of the cheapest policy to that of the most expensive.
     """
     smaller = np.linspace(costs[0], costs[-1], GRID)
     wanted = sorted({*map(float, budgets), *smaller[smaller < max(budgets, default=0)].tolist()})
     own = dict(zip(wanted, solve(wanted), strict=True))
-    best: list[Solved] = []
+    best: list[Calibration] = []
     for budget in map(float, budgets):
         rivals = [one for one in alone if one.predicted_cost <= budget]
         rivals += [own[less] for less in wanted if less < budget]
@@ -71,7 +69,7 @@ def _worth(one: Calibration) -> tuple[float, float]:
     return one.predicted_accuracy, -one.predicted_cost
 
 
-def _instead(chosen: Solved, own: Solved, scores: ExitScores) -> Solved:
+def _instead(chosen: Calibration, own: Calibration, scores: ExitScores) -> Calibration:
     """Return the chosen calibration with the budget of the one that it replaces, and the gain over it."""
     exit = chosen.parameters.get("exit_index")
     name = CHEAPER if exit is None else alone_name(exit)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from math import inf
 from numbers import Real
@@ -11,28 +12,24 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ranet.calibration.goals import CANDIDATES, score_of
+from ranet.calibration.policies.calibration import Calibration, Promises
 from ranet.calibration.policies.exit_policy import ExitPolicy
-from ranet.calibration.policies.outcome import checked_costs
-from ranet.calibration.policies.promise import Calibration, Promises
+from ranet.calibration.policies.outcome import Costs, costs_of_images
 from ranet.calibration.scores.checks import require_scores
 from ranet.calibration.scores.exit_scores import ExitScores
 from ranet.calibration.solvers.alternatives import best_within
-from ranet.calibration.solvers.cross_fitting import OptimalSolver, ScoreChoice
-from ranet.calibration.solvers.geometric_solver import GeometricSolver
-from ranet.calibration.solvers.one_threshold import OneThresholdSolver
+from ranet.calibration.solvers.exit_choice import ExitChoice, parameters_of
+from ranet.calibration.solvers.exit_sets import Exits
+from ranet.calibration.solvers.families import FOLDS, SMOOTHING, Family
+from ranet.cost.table import CostTable, ImageCosts
 from ranet.errors import UserError
 
-SMOOTHING = 0.02
-FOLDS = 2
-
 Budgets = Sequence[float] | npt.NDArray[np.float64]
-Solution = tuple[str, npt.NDArray[np.float32], Mapping[str, Any]]
 
 
 def calibrate(
     scores: ExitScores,
-    cost_per_exit: npt.ArrayLike,
+    cost_per_exit: Costs,
     budget: float,
     *,
     policy: str = "geometric",
@@ -61,12 +58,15 @@ def calibrate(
 
     Args:
         scores: scores of validation images, which the network was not trained on; only "optimal" needs labels.
-        cost_per_exit: (K,) cumulative cost of each exit, increasing.
+        cost_per_exit: (K,) cumulative cost of each exit, increasing; or a `CostTable`, by which it depends on the used
+            exits what an exit costs. Then the exits are chosen, too: every used exit costs a cut and a head
+            (`ExitChoice`). "patience" uses all of them.
         budget: mean cost of an image, in the unit of the costs.
         policy: the family.
         score: score that "geometric", "one_threshold" and "optimal" compare: "confidence", "margin" or "entropy"; None
             is the confidence, and for "optimal" the score that wins.
-        unit: unit of costs and budget, for messages and the policy file ("macs", "paper_ops", "ms").
+        unit: unit of costs and budget, for messages and the policy file ("macs", "paper_ops", "ms"); that of a table is
+            known.
         metadata: further entries for the policy file, such as the network's name.
         smoothing: for "optimal", the fraction of the images over which accuracy is averaged along each threshold.
         folds: for "optimal", the number of cross-fitting folds, at least 2; 0 takes the best free thresholds on the
@@ -96,7 +96,7 @@ def calibrate(
 
 def calibrate_each(
     scores: ExitScores,
-    cost_per_exit: npt.ArrayLike,
+    cost_per_exit: Costs,
     budgets: Budgets,
     *,
     policy: str = "geometric",
@@ -117,31 +117,54 @@ def calibrate_each(
         UserError: as for `calibrate`, before any budget is solved.
     """
     require_scores(scores)
-    costs = checked_costs(cost_per_exit, scores.num_exits)
-    compared = score_of(policy, score)
-    check_budgets(budgets, costs, unit)
-    if not (0 <= smoothing <= 1 and folds != 1 and folds >= 0 and folds == int(folds)):
-        raise UserError(f"smoothing={smoothing} must be in [0, 1], and folds={folds} 0 or an integer of at least 2.")
-    solve = _solver(policy, scores, costs, compared, smoothing, int(folds), by_choice=score is None)
-    promises_for = cache(lambda name: Promises(scores, costs, name, unit, metadata))
+    family = Family(policy, score, smoothing, folds)
+    everything = tuple(range(scores.num_exits))
+    of_all = costs_of_images(cost_per_exit, scores)
+    table = cost_per_exit if isinstance(cost_per_exit, CostTable) else None
+    unit = unit or ("" if table is None else table.unit)
 
-    def own(asked: Budgets) -> list[Calibration]:
+    @cache
+    def costs_with(exits: Exits) -> ImageCosts:
+        return of_all if table is None else replace(of_all, fixed=table.cumulative(exits))
+
+    @cache
+    def promises_for(exits: Exits, name: str) -> Promises:
+        return Promises(scores, costs_with(exits), name, unit, metadata)
+
+    # Where exits are chosen, images can leave at any exit behind one fused stage.
+    chooses = table is not None and family.score != "patience"
+    reachable = of_all.means
+    if table is not None and chooses:
+        reachable = replace(of_all, fixed=table.alone).means
+    check_budgets(budgets, reachable, unit)
+    choice = None if table is None else ExitChoice(scores, table, costs_with, family)
+    solve = family.solver(scores, of_all) if choice is None else None
+
+    def own(asked: Sequence[float]) -> list[Calibration]:
         found = []
         for budget in map(float, asked):
-            name, thresholds, parameters = solve(budget)
-            notices = _beyond(budget, costs, unit)
+            if choice is None:
+                assert solve is not None
+                exits, solution, verdict = everything, solve(budget), None
+                parameters = dict(solution.parameters)
+            else:
+                exits, solution, verdict = choice.solve(budget)
+                parameters = parameters_of(exits, solution, verdict)
+            notices = _beyond(budget, costs_with(exits).means, unit)
             options: dict[str, Any] = {"parameters": parameters, "budget": budget, "notices": notices}
-            found.append(promises_for(name).promise(thresholds, family=policy, **options))
+            promises = promises_for(exits, solution.score)
+            found.append(promises.promise(solution.thresholds, family=policy, verdict=verdict, **options))
         return found
 
     if not (alternatives and scores.has("correct")):
-        return own(budgets)
-    static = promises_for("confidence")
-    alone = [
-        static.promise(ExitPolicy.only(k, len(costs)).thresholds, family=policy, parameters={"exit_index": k})
-        for k in range(len(costs))
-    ]
-    return best_within(budgets, own, alone, scores, costs)
+        return own(list(budgets))
+    alone = []
+    for k in everything:
+        used = {"exit_index": k} if table is None else {"exit_index": k, "used_exits": [k]}
+        exits = everything if table is None else tuple(sorted({k, everything[-1]}))
+        thresholds = ExitPolicy.only(k, len(everything)).thresholds
+        alone.append(promises_for(exits, "confidence").promise(thresholds, family=policy, parameters=used))
+    return best_within(budgets, own, alone, scores, reachable)
 
 
 def check_budgets(budgets: Budgets, costs: npt.NDArray[np.float64], unit: str) -> None:
@@ -159,53 +182,6 @@ def check_budgets(budgets: Budgets, costs: npt.NDArray[np.float64], unit: str) -
             raise UserError(f"The budget must be a positive number, not {budget}; {_reachable(costs, unit)}.")
         if budget < costs[0]:
             raise UserError(f"No policy has a mean cost of {_number(float(budget), unit)}; {_reachable(costs, unit)}.")
-
-
-def _solver(
-    policy: str,
-    scores: ExitScores,
-    costs: npt.NDArray[np.float64],
-    score: str,
-    smoothing: float,
-    folds: int,
-    by_choice: bool,
-) -> Callable[[float], Solution]:
-    """Return a function that solves a budget: it returns the score's name, the thresholds and other results."""
-    if policy == "optimal":
-        return _optimal(scores, costs, score, smoothing, folds, by_choice)
-    compared = scores.score(score)
-    name, solver = (
-        ("threshold", OneThresholdSolver(compared, costs))
-        if policy in ("one_threshold", "patience")
-        else ("ratio", GeometricSolver(compared, costs))
-    )
-
-    def solve(budget: float) -> Solution:
-        thresholds, value = solver.solve(budget)
-        return score, thresholds, {name: value}
-
-    return solve
-
-
-def _optimal(
-    scores: ExitScores, costs: npt.NDArray[np.float64], score: str, smoothing: float, folds: int, by_choice: bool
-) -> Callable[[float], Solution]:
-    """Return `_solver` for the family "optimal"."""
-    solvers: dict[str, OptimalSolver] = {}
-    choice = None
-    if by_choice and min(folds, scores.num_images) > 1 and scores.num_exits > 1:
-        candidates = {name: scores.score(name) for name in CANDIDATES if scores.has(name)}
-        choice = ScoreChoice(candidates, scores.correct, costs, min(folds, scores.num_images))
-
-    def solve(budget: float) -> Solution:
-        name, verdict = (score, None) if choice is None else choice.near(budget)
-        if name not in solvers:
-            solvers[name] = OptimalSolver(scores.score(name), scores.correct, costs, smoothing, folds)
-        thresholds, told = solvers[name].solve(budget)
-        because = {} if verdict is None else {"score_gain": verdict.gain, "score_gain_error": verdict.error}
-        return name, thresholds, {**told, **because}
-
-    return solve
 
 
 def _beyond(budget: float, costs: npt.NDArray[np.float64], unit: str) -> tuple[str, ...]:

@@ -19,6 +19,7 @@ import numpy.typing as npt
 from ranet.calibration.policies.exit_policy import first_exits
 from ranet.calibration.solvers.geometric_solver import GeometricSolver
 from ranet.calibration.solvers.optimal import Problem, mean_price
+from ranet.cost.table import ImageCosts
 
 Floats = npt.NDArray[np.float64]
 Scores = npt.NDArray[np.float32]
@@ -62,29 +63,36 @@ class ScoreChoice:
     Args:
         candidates: (K, N) scores by name, higher is surer; the first is kept if none wins.
         correct: (K, N) whether the prediction is right.
-        costs: (K,) cumulative costs.
+        costs: what the images cost at each exit.
         folds: number of cross-fitting folds.
     """
 
     def __init__(
-        self, candidates: Mapping[str, Scores], correct: npt.NDArray[np.bool_], costs: Floats, folds: int
+        self, candidates: Mapping[str, Scores], correct: npt.NDArray[np.bool_], costs: ImageCosts, folds: int
     ) -> None:
         self.names = list(candidates)
         self.correct = correct
         self.costs = costs
-        self.price = mean_price(correct, costs)
-        self.budgets = np.linspace(costs[0], costs[-1], NEAR + 2)[1:-1]
+        self.price = mean_price(correct, costs.means)
+        self.cheapest, self.dearest = costs.means[[0, -1]].tolist()
+        self.budgets = np.linspace(self.cheapest, self.dearest, NEAR + 2)[1:-1]
         self.gains: dict[tuple[str, int], Floats] = {}
         dealt = deal([*candidates.values(), correct], folds)
         self.fitted = [
-            (dealt == fold, {name: GeometricSolver(of[:, dealt != fold], costs) for name, of in candidates.items()})
+            (
+                dealt == fold,
+                {
+                    name: GeometricSolver(of[:, dealt != fold], costs.part(dealt != fold))
+                    for name, of in candidates.items()
+                },
+            )
             for fold in range(folds)
         ]
         self.candidates = candidates
 
     def near(self, budget: float) -> tuple[str, Verdict | None]:
         """Return the name of the best score, and its verdict against the first; None if it is the first."""
-        distance = np.abs(self.budgets - min(budget, self.costs[-1])) / (WIDTH * (self.costs[-1] - self.costs[0]))
+        distance = np.abs(self.budgets - min(budget, self.dearest)) / (WIDTH * (self.dearest - self.cheapest))
         weights = np.maximum(1 - distance, 0)
         weights /= weights.sum()
         first, winners = self.names[0], {}
@@ -105,9 +113,10 @@ class ScoreChoice:
         if (name, index) not in self.gains:
             worth = np.empty(self.correct.shape[1])
             for held_out, rules in self.fitted:
-                thresholds = rules[name].solve(float(self.budgets[index]))[0]
+                thresholds = rules[name].solve(max(float(self.budgets[index]), rules[name].costs.means[0]))[0]
                 scores, correct = self.candidates[name][:, held_out], self.correct[:, held_out]
-                worth[held_out] = what_images_bring(thresholds, scores, correct, self.costs, self.price)
+                costs = self.costs.part(held_out)
+                worth[held_out] = what_images_bring(thresholds, scores, correct, costs, self.price)
             self.gains[name, index] = worth
         return self.gains[name, index]
 
@@ -118,14 +127,14 @@ class OptimalSolver:
     Args:
         scores: (K, N) validation scores, higher is surer.
         correct: (K, N) whether the prediction is right.
-        costs: (K,) cumulative costs.
+        costs: what the images cost at each exit.
         smoothing: see `Problem`.
         folds: number of cross-fitting folds, each of which judges thresholds solved on the others; 0 accepts the free
             thresholds without cross-fitting.
     """
 
     def __init__(
-        self, scores: Scores, correct: npt.NDArray[np.bool_], costs: Floats, smoothing: float, folds: int
+        self, scores: Scores, correct: npt.NDArray[np.bool_], costs: ImageCosts, smoothing: float, folds: int
     ) -> None:
         self.problem = Problem(scores, correct, costs, smoothing)
         self.geometric = GeometricSolver(scores, costs)
@@ -136,7 +145,7 @@ class OptimalSolver:
         """Return the thresholds within a budget of at least the first exit's cost, and results for the metadata."""
         rule, ratio = self.geometric.solve(budget)
         too_few = self.problem.scores.shape[1] < self.folds
-        if too_few or budget >= self.problem.costs[-1]:
+        if too_few or budget >= self.problem.costs.means[-1]:
             return rule, {"accepted": False, "ratio": ratio}
         free = self.problem.solve(budget)
         if self.folds == 0:
@@ -153,7 +162,9 @@ class OptimalSolver:
         """Compare free thresholds with the geometric rule on each fold, both solved on the other folds."""
         gains = []
         for train, rule, held_out in self._fitted:
-            free, geometric = train.solve(budget).thresholds, rule.solve(budget)[0]
+            # The other images can cost more at the first exit, where the network adapts inside.
+            possible = max(budget, float(rule.costs.means[0]))
+            free, geometric = train.solve(possible).thresholds, rule.solve(possible)[0]
             gains.append(self._worth(free, held_out, price) - self._worth(geometric, held_out, price))
         return Verdict.of(np.concatenate(gains))
 
@@ -165,22 +176,22 @@ class OptimalSolver:
         fitted = []
         for fold in range(self.folds):
             inside = folds != fold
-            scores = whole.scores[:, inside]
-            train = Problem(scores, whole.correct[:, inside], whole.costs, self.smoothing)
-            fitted.append((train, GeometricSolver(scores, whole.costs), ~inside))
+            scores, costs = whole.scores[:, inside], whole.costs.part(inside)
+            train = Problem(scores, whole.correct[:, inside], costs, self.smoothing)
+            fitted.append((train, GeometricSolver(scores, costs), ~inside))
         return fitted
 
     def _worth(self, thresholds: Thresholds, images: npt.NDArray[np.bool_], price: float) -> Floats:
-        whole = self.problem
-        return what_images_bring(thresholds, whole.scores[:, images], whole.correct[:, images], whole.costs, price)
+        whole, costs = self.problem, self.problem.costs.part(images)
+        return what_images_bring(thresholds, whole.scores[:, images], whole.correct[:, images], costs, price)
 
 
 def what_images_bring(
-    thresholds: Thresholds, scores: Scores, correct: npt.NDArray[np.bool_], costs: Floats, price: float
+    thresholds: Thresholds, scores: Scores, correct: npt.NDArray[np.bool_], costs: ImageCosts, price: float
 ) -> Floats:
     """Return (N,) for each image 1 if right, else 0, minus the price of its cost, under these thresholds."""
     exits = first_exits(scores, thresholds)
-    worth: Floats = correct[exits, np.arange(len(exits))] - price * costs[exits]
+    worth: Floats = correct[exits, np.arange(len(exits))] - price * costs.at(exits)
     return worth
 
 

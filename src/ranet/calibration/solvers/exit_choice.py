@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 from functools import cache
 from math import inf
 from typing import Any
@@ -11,181 +10,71 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ranet.calibration.policies.exit_policy import ExitPolicy
-from ranet.calibration.policies.promise import Calibration, Promises
-from ranet.calibration.scores.checks import require_scores
 from ranet.calibration.scores.exit_scores import ExitScores
-from ranet.calibration.solvers.alternatives import best_within
-from ranet.calibration.solvers.budget import Budgets, calibrate_each, check_budgets, score_of
 from ranet.calibration.solvers.cross_fitting import Verdict
 from ranet.calibration.solvers.exit_sets import Exits, ExitSetJudge
-from ranet.cost.fused_stage_costs import FusedStageCosts
+from ranet.calibration.solvers.families import Family, Solution
+from ranet.cost.table import CostTable, ImageCosts
 from ranet.errors import UserError
 
-Floats = npt.NDArray[np.float64]
-
-OF_EXITS = ("confidence", "margin", "entropy", "prediction", "correct_top5", "correct")
+OF_EXITS = ("confidence", "margin", "entropy", "prediction", "correct_top5", "correct", "executed")
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
-class ExitCalibration(Calibration):
-    """A policy that uses some of the exits, and its promise.
-
-    Attributes:
-        used_exits: indices of the exits that the policy uses; the others have an infinite threshold.
-        cost_per_exit: (K,) cumulative cost of each exit if these exits are used.
-        verdict: comparison of these exits with all exits on images that neither was solved on; None if they were not
-            compared, because all exits are used or every image runs to the last.
-    """
-
-    used_exits: Exits
-    cost_per_exit: Floats
-    verdict: Verdict | None = None
-
-
-def calibrate_exits(
-    scores: ExitScores,
-    costs: FusedStageCosts,
-    budget: float,
-    *,
-    policy: str = "geometric",
-    score: str | None = None,
-    unit: str = "ms",
-    metadata: Mapping[str, Any] | None = None,
-    alternatives: bool = True,
-) -> ExitCalibration:
-    """Find which exits to use, and a policy on them whose mean cost on validation is within the budget.
+class ExitChoice:
+    """Chooses for each budget the exits to use, and solves a family of policies on them.
 
     Every used exit costs a cut and a head, and costs more if more images pass. So the exits are chosen for each budget
     (`ExitSetJudge`), under the geometric rule on the family's score. Then the family is solved on these exits. Exits
     that this solution does not use, such as those with a quota of 0 images, are dropped, and the saved cost is spent.
-    As in `calibrate`, one exit alone (as one fused stage) or a cheaper policy is chosen instead if labels show that it
-    is at least as accurate on validation.
-
-    "patience" counts exits in a row, so it uses all exits unless one alone is chosen. If the budget is at least the
-    cost of the whole network as one fused stage, every image runs to the last exit.
 
     Args:
-        scores: scores of validation images, which the network was not trained on. Without labels, the exits are chosen
-            by how often the policy gives the answer of the last exit.
-        costs: costs of all fused stages.
-        budget: mean cost of an image, in the unit of the costs.
-        policy: the family, see `calibrate`.
-        score: score that the family compares, see `calibrate`.
-        unit: unit of costs and budget.
-        metadata: further entries for the policy file, such as the network's name.
-        alternatives: see `calibrate`.
-
-    Returns:
-        The calibration for all K exits; its metadata hold "used_exits" and, as "cost_per_exit", the costs with these.
+        scores: scores of validation images. Without labels, the exits are chosen by how often the policy gives the
+            answer of the last exit.
+        table: costs of all fused stages.
+        costs_with: gives what images cost where some exits are used.
+        family: the family; "patience" counts exits in a row, so it uses all of them.
 
     Raises:
-        UserError: if no policy meets the budget, the family or score is unknown, the costs have another number of
-            exits, or the scores have neither labels nor predictions.
-
-    Example:
-        >>> rng = np.random.default_rng(0)
-        >>> scores = ExitScores.from_logits(rng.normal(size=(3, 500, 10)), rng.integers(10, size=500))
-        >>> dear = FusedStageCosts([[1, 2, 3], [0, 9, 3], [0, 0, 9]])  # a cut behind the second exit
-        >>> calibration = calibrate_exits(scores, dear, budget=2.5)
-        >>> calibration.used_exits, round(calibration.predicted_cost, 2)
-        ((0, 2), 2.5)
+        UserError: if the scores have neither labels nor predictions.
     """
-    options: dict[str, Any] = {"policy": policy, "score": score, "unit": unit, "metadata": metadata}
-    return calibrate_exits_each(scores, costs, [budget], **options, alternatives=alternatives)[0]
-
-
-def calibrate_exits_each(
-    scores: ExitScores,
-    costs: FusedStageCosts,
-    budgets: Budgets,
-    *,
-    policy: str = "geometric",
-    score: str | None = None,
-    unit: str = "ms",
-    metadata: Mapping[str, Any] | None = None,
-    alternatives: bool = True,
-) -> list[ExitCalibration]:
-    """Find exits and a policy for each of many budgets; see `calibrate_exits`. Shared work is done once.
-
-    Raises:
-        UserError: as for `calibrate_exits`, before any budget is solved.
-    """
-    require_scores(scores)
-    if costs.num_exits != scores.num_exits:
-        raise UserError(
-            f"The costs have {costs.num_exits} exits and the scores {scores.num_exits}: both must be of the same "
-            "network."
-        )
-    everything, chooses = tuple(range(scores.num_exits)), score_of(policy, score) != "patience"
-    reachable = costs.alone if chooses else costs.cumulative(everything)
-    check_budgets(budgets, reachable, unit)
-    judge = ExitSetJudge(scores.score(score_of(policy, score)), _right(scores), costs) if chooses else None
-    widener = cache(lambda exits: _Widener(scores, exits, costs.cumulative(exits), unit, metadata))
-
-    def own(asked: Budgets) -> list[ExitCalibration]:
-        chosen: list[tuple[Exits, Verdict | None]] = [(everything, None)] * len(asked)
-        if judge is not None:
-            chosen = [judge.choose(float(budget)) for budget in asked]
-        found: dict[int, ExitCalibration] = {}
-        todo: dict[Exits, list[int]] = {}
-        for i, (exits, _) in enumerate(chosen):
-            todo.setdefault(exits, []).append(i)
-        while todo:
-            exits, places = todo.popitem()
-            widen = widener(exits)
-            options: dict[str, Any] = {"policy": policy, "score": score, "unit": unit, "alternatives": False}
-            part, costs_of_part = restricted(scores, exits), widen.costs[list(exits)]
-            solved = calibrate_each(part, costs_of_part, [asked[i] for i in places], **options)
-            for i, one in zip(places, solved, strict=True):
-                pairs = zip(exits, one.policy.thresholds, strict=False)
-                fewer = (*(k for k, threshold in pairs if threshold < inf), exits[-1])
-                if chooses and fewer != exits:
-                    todo.setdefault(fewer, []).append(i)
-                else:
-                    found[i] = widen(one, chosen[i][1])
-        return [found[i] for i in range(len(found))]
-
-    if not (alternatives and scores.has("correct")):
-        return own(budgets)
-    alone = [widener(tuple(sorted({k, everything[-1]}))).alone(policy) for k in everything]
-    return best_within(budgets, own, alone, scores, reachable)
-
-
-class _Widener:
-    """A function that turns a calibration for some exits into one for all exits."""
 
     def __init__(
-        self, scores: ExitScores, exits: Exits, costs: Floats, unit: str, metadata: Mapping[str, Any] | None
+        self, scores: ExitScores, table: CostTable, costs_with: Callable[[Exits], ImageCosts], family: Family
     ) -> None:
-        self.exits = exits
-        self.costs = costs
-        self.promises_for = cache(lambda score: Promises(scores, costs, score, unit, metadata))
+        self.everything = tuple(range(scores.num_exits))
+        self.judge = None
+        if family.score != "patience":
+            added = costs_with(self.everything).added
+            self.judge = ExitSetJudge(scores.score(family.score), _right(scores), table, added)
+        self.solver = cache(lambda exits: family.solver(restricted(scores, exits), costs_with(exits).of_exits(exits)))
 
-    def __call__(self, one: Calibration, verdict: Verdict | None) -> ExitCalibration:
-        thresholds = np.full(len(self.costs) - 1, inf, dtype=np.float32)
-        thresholds[list(self.exits[:-1])] = one.policy.thresholds
-        looks = one.policy.score == "patience"
-        used = [k for k in self.exits if looks or k == self.exits[-1] or thresholds[k] < inf]
-        # After an exit at which all images leave, no exit is used.
-        used = [k for k in used if not (thresholds[:k] == -inf).any()]
-        because = {} if verdict is None else {"exits_gain": verdict.gain, "exits_gain_error": verdict.error}
-        whole = self.promises_for(one.policy.score).promise(
-            thresholds,
-            family=one.policy.metadata["policy"],
-            parameters={**one.parameters, "used_exits": used, **because},
-            budget=one.policy.metadata["budget"],
-            notices=one.notices,
-        )
-        return ExitCalibration(**vars(whole), used_exits=tuple(used), cost_per_exit=self.costs, verdict=verdict)
+    def solve(self, budget: float) -> tuple[Exits, Solution, Verdict | None]:
+        """Return the exits to use within a budget, the thresholds of all K exits, and the verdict on the exits."""
+        if self.judge is None:
+            return self.everything, self.solver(self.everything)(budget), None
+        exits, verdict = self.judge.choose(budget)
+        while True:
+            found = self.solver(exits)(budget)
+            pairs = zip(exits, found.thresholds, strict=False)
+            fewer = (*(k for k, threshold in pairs if threshold < inf), exits[-1])
+            if fewer == exits:
+                return exits, self._of_all_exits(exits, found), verdict
+            exits = fewer
 
-    def alone(self, family: str) -> ExitCalibration:
-        """Return the calibration under which all images leave at the first of these exits."""
-        exit = self.exits[0]
-        parameters = {"exit_index": exit, "used_exits": [exit]}
-        thresholds = ExitPolicy.only(exit, len(self.costs)).thresholds
-        whole = self.promises_for("confidence").promise(thresholds, family=family, parameters=parameters)
-        return ExitCalibration(**vars(whole), used_exits=(exit,), cost_per_exit=self.costs)
+    def _of_all_exits(self, exits: Exits, found: Solution) -> Solution:
+        thresholds = np.full(len(self.everything) - 1, inf, dtype=np.float32)
+        thresholds[list(exits[:-1])] = found.thresholds
+        return found._replace(thresholds=thresholds)
+
+
+def parameters_of(exits: Exits, found: Solution, verdict: Verdict | None) -> dict[str, Any]:
+    """Return what the metadata of a policy say of its exits: those that it uses, and why."""
+    looks = found.score == "patience"
+    used = [k for k in exits if looks or k == exits[-1] or found.thresholds[k] < inf]
+    # After an exit at which all images leave, no exit is used.
+    used = [k for k in used if not (found.thresholds[:k] == -inf).any()]
+    because = {} if verdict is None else {"exits_gain": verdict.gain, "exits_gain_error": verdict.error}
+    return {**found.parameters, "used_exits": used, **because}
 
 
 def restricted(scores: ExitScores, exits: Exits) -> ExitScores:

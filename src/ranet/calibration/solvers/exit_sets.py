@@ -13,7 +13,7 @@ from ranet.calibration.solvers.cross_fitting import Verdict, deal, what_images_b
 from ranet.calibration.solvers.geometric import descending, quota_thresholds
 from ranet.calibration.solvers.geometric_solver import SMALLEST_RATIO
 from ranet.calibration.solvers.optimal import mean_price
-from ranet.cost.fused_stage_costs import FusedStageCosts
+from ranet.cost.table import CostTable, ImageCosts
 
 Floats = npt.NDArray[np.float64]
 Exits = tuple[int, ...]
@@ -36,14 +36,24 @@ class ExitSetJudge:
         scores: (K, N) validation scores, higher is surer.
         right: (K, N) whether the answer is right.
         costs: costs of all fused stages.
+        added: (K, N) what optional parts add for each image; None where nothing adapts inside.
     """
 
-    def __init__(self, scores: npt.NDArray[np.float32], right: npt.NDArray[np.bool_], costs: FusedStageCosts) -> None:
+    def __init__(
+        self,
+        scores: npt.NDArray[np.float32],
+        right: npt.NDArray[np.bool_],
+        costs: CostTable,
+        added: Floats | None = None,
+    ) -> None:
         self.scores = scores
         self.right = right
         self.costs = costs
+        self.added = added
         self.num_exits, self.num_images = scores.shape
-        self.price = mean_price(right, costs.alone)
+        # What is added on average; images differ in it only where sets are judged.
+        self.mean_added = np.zeros(self.num_exits) if added is None else added.mean(axis=1)
+        self.price = mean_price(right, costs.alone + self.mean_added)
         self.folds = []
         dealt = deal([scores, right], FOLDS)
         for fold in range(FOLDS if self.num_images >= FOLDS else 0):
@@ -57,7 +67,7 @@ class ExitSetJudge:
         one fused stage gives the last exit alone.
         """
         everything = tuple(range(self.num_exits))
-        if budget >= self.costs.cheapest[0, -1]:
+        if budget >= self.costs.cheapest[0, -1] + self.mean_added[-1]:
             return everything[-1:], None
         if not self.folds:
             return everything, None
@@ -72,16 +82,21 @@ class ExitSetJudge:
     def judge(self, sets: Sequence[Exits], budget: float) -> dict[Exits, Verdict]:
         """Return the verdict, against all exits, of each set whose first exit is within the budget."""
         compared = [tuple(range(self.num_exits))]
-        compared += [exits for exits in sets if self.costs.cumulative(exits)[exits[0]] <= budget]
-        costs = np.array([self.costs.cumulative(exits) for exits in compared])
+        compared += [exits for exits in sets if self._means(exits)[exits[0]] <= budget]
+        costs = np.array([self._means(exits) for exits in compared])
         used = np.array([np.isin(np.arange(self.num_exits), exits) for exits in compared])
         worth = np.empty((len(compared), self.num_images))
         for inside, order, held_out in self.folds:
             quotas = quotas_within(budget, used, costs, inside.shape[1])
             scores, right = self.scores[:, held_out], self.right[:, held_out]
             for i, thresholds in enumerate(quota_thresholds(inside, quotas, order)):
-                worth[i, held_out] = what_images_bring(thresholds, scores, right, costs[i], self.price)
+                of_images = ImageCosts(self.costs.cumulative(compared[i]), self.added).part(held_out)
+                worth[i, held_out] = what_images_bring(thresholds, scores, right, of_images, self.price)
         return {exits: Verdict.of(of - worth[0]) for exits, of in zip(compared[1:], worth[1:], strict=True)}
+
+    def _means(self, exits: Exits) -> Floats:
+        """Return (K,) the mean cost if all images leave at an exit, where these exits are used."""
+        return self.costs.cumulative(exits) + self.mean_added
 
     def _eliminate(self, budget: float) -> dict[Exits, Verdict]:
         """Return verdicts of backward elimination: drop the least useful exit again and again, down to the last."""

@@ -9,10 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ranet.calibration.policies.exit_policy import first_exits
-from ranet.calibration.policies.outcome import mean_cost
 from ranet.calibration.solvers.geometric import descending, geometric_quotas, geometric_thresholds, quota_thresholds
+from ranet.cost.table import ImageCosts, mean_cost
 
-Floats = npt.NDArray[np.float64]
 Scores = npt.NDArray[np.float32]
 Thresholds = npt.NDArray[np.float32]
 
@@ -28,16 +27,17 @@ class GeometricSolver:
     step at the budget. Where several quotas change at the same ratio, the cost jumps by more than that of one image.
     The quotas are then changed one by one, so that the mean cost is always within (c_K - c_1) / N of the budget.
 
-    With ties, images of equal score leave together, and too few may remain for the next exit's quota. Then the mean
-    cost of the policies is searched: a grid over the ratio finds where it crosses the budget, possibly several times,
-    and bisection narrows each crossing to two neighbouring steps.
+    With ties, images of equal score leave together, and too few may remain for the next exit's quota; and where the
+    network adapts inside, images cost different amounts. In both cases the mean cost of the policies is searched: a
+    grid over the ratio finds where it crosses the budget, possibly several times, and bisection narrows each crossing
+    to two neighbouring steps.
 
     Args:
         scores: (K, N) validation scores, higher is surer.
-        costs: (K,) cumulative costs.
+        costs: what the images cost at each exit.
     """
 
-    def __init__(self, scores: Scores, costs: Floats) -> None:
+    def __init__(self, scores: Scores, costs: ImageCosts) -> None:
         self.scores = scores
         self.costs = costs
         self.num_exits, self.num_images = scores.shape
@@ -52,9 +52,11 @@ class GeometricSolver:
 
         If the budget is at least the last exit's cost, every image runs to the last exit and the ratio is infinite.
         """
-        assert budget >= self.costs[0], "nothing costs less than the first exit"
-        if budget >= self.costs[-1]:
+        assert budget >= self.costs.means[0], "nothing costs less than the first exit"
+        if budget >= self.costs.means[-1]:
             return np.full(self.num_exits - 1, inf, dtype=np.float32), inf
+        if self.costs.added is not None:
+            return self._search(budget)
         quotas, ratio = self._solve_quotas(budget)
         thresholds = quota_thresholds(self.scores, quotas[None], self.order)[0]
         left = np.bincount(first_exits(self.scores, thresholds), minlength=self.num_exits)
@@ -79,7 +81,7 @@ class GeometricSolver:
         # Bisection, because interpolation does not help on a step function.
         while high - low > RESOLUTION:
             middle = (low + high) / 2
-            if mean_cost(self._quotas(middle), self.costs) <= budget:
+            if mean_cost(self._quotas(middle), self.costs.fixed) <= budget:
                 low = middle
             else:
                 high = middle
@@ -91,24 +93,23 @@ class GeometricSolver:
                 quotas = quotas.copy()
                 quotas[k] += np.sign(change[k])
                 quotas[-1] -= np.sign(change[k])
-                if mean_cost(best, self.costs) < mean_cost(quotas, self.costs) <= budget:
+                if mean_cost(best, self.costs.fixed) < mean_cost(quotas, self.costs.fixed) <= budget:
                     best = quotas
         return best, exp(low)
 
     def _search(self, budget: float) -> tuple[Thresholds, float]:
         # All images leave at the first exit.
-        best = float(self.costs[0]), SMALLEST_RATIO, np.full(self.num_exits - 1, -inf, dtype=np.float32)
+        best = float(self.costs.means[0]), SMALLEST_RATIO, np.full(self.num_exits - 1, -inf, dtype=np.float32)
 
         def within(log_ratio: float) -> bool:
             nonlocal best
             thresholds = geometric_thresholds(self.scores, [exp(log_ratio)], self.order)[0]
-            left = np.bincount(first_exits(self.scores, thresholds), minlength=self.num_exits)
-            cost = float(mean_cost(left, self.costs))
+            cost = self.costs.mean(first_exits(self.scores, thresholds))
             if best[0] < cost <= budget:
                 best = cost, exp(log_ratio), thresholds
             return cost <= budget
 
-        one_image = (self.costs[-1] - self.costs[0]) / self.num_images
+        one_image = (self.costs.means[-1] - self.costs.means[0]) / self.num_images
         lowest, end = self._ends
         grid = [lowest, *np.linspace(-end, end, GRID).tolist()]
         holds = [within(x) for x in grid]

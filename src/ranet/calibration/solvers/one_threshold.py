@@ -7,9 +7,9 @@ from math import inf
 import numpy as np
 import numpy.typing as npt
 
-from ranet.calibration.policies.outcome import mean_cost
+from ranet.calibration.policies.exit_policy import first_exits
+from ranet.cost.table import ImageCosts, mean_cost
 
-Floats = npt.NDArray[np.float64]
 Scores = npt.NDArray[np.float32]
 
 
@@ -22,32 +22,34 @@ class OneThresholdSolver:
 
     Args:
         scores: (K, N) validation scores, higher is surer.
-        costs: (K,) cumulative costs.
+        costs: what the images cost at each exit; an image that leaves later never costs less.
     """
 
-    def __init__(self, scores: Scores, costs: Floats) -> None:
-        self.num_exits, self.num_images = scores.shape
+    def __init__(self, scores: Scores, costs: ImageCosts) -> None:
+        self.scores = scores
         self.costs = costs
         self.largest = np.sort(np.maximum.accumulate(scores[:-1], axis=0), axis=1)
         self.candidates = np.unique(self.largest)
 
-    def left(self, threshold: float) -> npt.NDArray[np.int64]:
-        """Return (K,) how many images leave at each exit."""
+    def cost(self, threshold: float) -> float:
+        """Return the mean cost under a threshold."""
+        if self.costs.added is not None:
+            return self.costs.mean(first_exits(self.scores, [threshold] * len(self.largest)))
         below = [int(np.searchsorted(largest, np.float32(threshold))) for largest in self.largest]
-        return -np.diff([self.num_images, *below, 0])
+        return float(mean_cost(-np.diff([self.scores.shape[1], *below, 0]), self.costs.fixed))
 
     def solve(self, budget: float) -> tuple[npt.NDArray[np.float32], float]:
         """Return K - 1 equal thresholds within a budget of at least the first exit's cost, and their value."""
-        assert budget >= self.costs[0], "nothing costs less than the first exit"
+        assert budget >= self.costs.means[0], "nothing costs less than the first exit"
         low, high = -1, len(self.candidates)
-        if budget >= self.costs[-1]:
+        if budget >= self.costs.means[-1]:
             low = high
         while high - low > 1:
             middle = (low + high) // 2
-            if mean_cost(self.left(self.candidates[middle]), self.costs) <= budget:
+            if self.cost(float(self.candidates[middle])) <= budget:
                 low = middle
             else:
                 high = middle
         # At the smallest score or below, all images leave at the first exit.
         threshold = inf if low == len(self.candidates) else float(self.candidates[max(low, 0)])
-        return np.full(self.num_exits - 1, threshold, dtype=np.float32), threshold
+        return np.full(len(self.scores) - 1, threshold, dtype=np.float32), threshold

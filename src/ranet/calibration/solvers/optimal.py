@@ -26,8 +26,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ranet.calibration.policies.exit_policy import first_exits
-from ranet.calibration.policies.outcome import mean_cost
 from ranet.calibration.solvers.geometric import descending
+from ranet.cost.table import ImageCosts
 
 Floats = npt.NDArray[np.float64]
 Scores = npt.NDArray[np.float32]
@@ -84,11 +84,11 @@ class Problem:
     Args:
         scores: (K, N) scores, higher is surer.
         correct: (K, N) whether the prediction is right.
-        costs: (K,) cumulative costs.
+        costs: what the images cost at each exit.
         smoothing: fraction of the images over which accuracy is averaged along each threshold; 0 is no smoothing.
     """
 
-    def __init__(self, scores: Scores, correct: npt.NDArray[np.bool_], costs: Floats, smoothing: float) -> None:
+    def __init__(self, scores: Scores, correct: npt.NDArray[np.bool_], costs: ImageCosts, smoothing: float) -> None:
         self.scores = scores
         self.correct = correct
         self.costs = costs
@@ -107,27 +107,27 @@ class Problem:
     def outcome(self, thresholds: Thresholds) -> tuple[float, float]:
         """Return accuracy and mean cost."""
         exits = first_exits(self.scores, thresholds)
-        left = np.bincount(exits, minlength=len(self.costs))
-        return float(self.correct[exits, np.arange(len(exits))].mean()), float(mean_cost(left, self.costs))
+        return float(self.correct[exits, np.arange(len(exits))].mean()), self.costs.mean(exits)
 
     @cached_property
     def path(self) -> list[PathPoint]:
         """Candidates from all images leaving at the first exit to all at the last, cheapest first."""
-        steps = np.diff(self.costs)
-        everybody_stays = np.full(len(steps), inf, dtype=np.float32)
-        points = [PathPoint(float(self.costs[-1]), 0.0, everybody_stays)]
+        means = self.costs.means
+        steps = np.diff(means)
+        all_stay = np.full(len(steps), inf, dtype=np.float32)
+        points = [PathPoint(float(means[-1]), 0.0, all_stay)]
         if len(steps):
-            thresholds = everybody_stays
+            thresholds = all_stay
             for price in np.geomspace(1e-3 / steps.sum(), 2 / steps.min(), PRICES).tolist():
                 thresholds = self.ascend(thresholds, price)
                 points.append(PathPoint(self.outcome(thresholds)[1], price, thresholds))
-            points.append(PathPoint(float(self.costs[0]), inf, -everybody_stays))
+            points.append(PathPoint(float(means[0]), inf, -all_stay))
         return sorted(points, key=lambda point: point.cost)
 
     def ascend(self, thresholds: Thresholds, price: float) -> Thresholds:
         """Raise accuracy - price * mean cost one threshold at a time, until no threshold moves or after SWEEPS."""
         thresholds = thresholds.copy()
-        worth = self.correct - price * self.costs[:, None]
+        worth = self.correct - price * self.costs.all
         for _ in range(SWEEPS):
             before = thresholds.copy()
             reach = [np.ones(self.scores.shape[1], dtype=bool)]
@@ -169,8 +169,8 @@ class Problem:
         Small problems without smoothing are enumerated. Otherwise the budget is met on the path, or between two of its
         points by moving all thresholds together from one to the other, in ranks.
         """
-        images, cuts = self.scores.shape[1], len(self.costs) - 1
-        if self.window < 2 and (images + 1) ** cuts * images <= ENUMERATED:
+        exits, images = self.scores.shape
+        if self.window < 2 and (images + 1) ** (exits - 1) * images <= ENUMERATED:
             return self._enumerate(budget)
         cheap = [point for point in self.path if point.cost <= budget][-1]
         dear = next((point for point in self.path if point.cost > budget), None)
@@ -212,4 +212,4 @@ class Problem:
         thresholds, accuracy, cost = self.combinations
         within = np.flatnonzero(cost <= budget)
         best = within[np.lexsort((cost[within], -accuracy[within]))[0]]
-        return PathPoint(float(cost[best]), mean_price(self.correct, self.costs), thresholds[best])
+        return PathPoint(float(cost[best]), mean_price(self.correct, self.costs.means), thresholds[best])

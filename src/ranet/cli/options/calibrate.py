@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from ranet.calibration.goals import BOUNDS, POLICIES, RISKS, score_of
+from ranet.calibration.goals import BOUNDS, POLICIES, RISKS, Budget, BudgetAmount, Deadline, Goal, Risk, score_of
 from ranet.calibration.scores.checks import SCORES
 from ranet.cli.options.shared import UNITS as COUNTED
 from ranet.cli.options.shared import check_checkpoint
-from ranet.cli.options.shares import is_number
+from ranet.cli.options.shares import is_number, is_share, parse_share
 from ranet.errors import UserError, unknown_name
 from ranet.inference.choosing.open_backend import BACKENDS
 from ranet.inference.runtimes.backend import PRECISIONS
@@ -48,8 +50,6 @@ def check_options(config: DictConfig) -> None:
         raise UserError(f"policy={config.policy} goes with a budget; remove it.")
     if config.score is not None and config.score not in SCORES:
         raise unknown_name("score", config.score, SCORES)
-    if goals == ["budget"]:
-        score_of(config.policy, config.score)
     if config.score is not None and goals == ["deadline"]:
         raise UserError("A deadline sends everybody to one exit, whatever the score; remove score=.")
     if config.unit == "fraction" and goals != ["budget"]:
@@ -63,6 +63,52 @@ def check_options(config: DictConfig) -> None:
     if config.scores is not None:
         _check_scores_alone(config)
     check_checkpoint(config)
+    goal_of(config)
+
+
+def goal_of(config: DictConfig) -> Goal:
+    """Return the goal that the checked options state.
+
+    Raises:
+        UserError: for a budget that is not one, or a score that the family of policies cannot compare.
+    """
+    if config.budget is not None:
+        score_of(config.policy, config.score)
+        amounts = budget_amounts(config.budget, fraction=config.unit == "fraction")
+        return Budget(amounts, config.policy, config.score, config.alternatives)
+    if config.deadline is not None:
+        return Deadline(config.deadline)
+    return Risk(config.risk.eps, config.risk.delta, config.risk.of, config.risk.bound, config.score)
+
+
+def budget_amounts(asked: Any, *, fraction: bool = False) -> tuple[BudgetAmount, ...] | None:
+    """Return the budgets that the option ``budget`` asks for; None for a sweep.
+
+    Args:
+        asked: a number, "50%" as a share of the last exit's cost, a list of these, or "sweep".
+        fraction: whether numbers are shares of the last exit's cost, too.
+
+    Raises:
+        UserError: for anything else.
+    """
+    if asked == "sweep":
+        return None
+    wanted = list(asked) if OmegaConf.is_list(asked) else [asked]
+    if not wanted:
+        raise UserError("budget=[] asks for nothing; give a number, a list of numbers, or sweep.")
+    return tuple(_amount(one, fraction) for one in wanted)
+
+
+def _amount(asked: object, fraction: bool) -> BudgetAmount:
+    value = parse_share(asked) if is_share(asked) else asked
+    if is_share(asked) and fraction:
+        raise UserError(f"budget={asked} is a share already; leave out unit=fraction.")
+    if not is_number(value):
+        raise UserError(f"budget={asked} must be a number such as 40e6, a share such as 50%, a list of them, or sweep.")
+    share = fraction or is_share(asked)
+    if share and not 0 < value <= 1:
+        raise UserError(f"A budget of {asked} must be more than nothing and at most all of the last exit's cost.")
+    return BudgetAmount(float(value), share)
 
 
 def _check_scores_alone(config: DictConfig) -> None:
@@ -105,5 +151,3 @@ def _check_currency(config: DictConfig) -> None:
             require_count(option, config[option])
     if config.deadline is not None and config.unit not in (None, "ms"):
         raise UserError(f"A deadline is in milliseconds; remove unit={config.unit}.")
-    if config.lazy and (config.cost is not None or timed):
-        raise UserError("lazy=true counts operations; it has no effect on milliseconds or on cost=.")

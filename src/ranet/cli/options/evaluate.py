@@ -28,8 +28,8 @@ def check_options(config: DictConfig) -> None:
         check_unit(config.unit)
     if config.images is not None and config.policy is None:
         raise UserError("images= measures drift and needs policy=FILE.")
-    if config.policy is not None and (config.unit is not None or config.lazy):
-        raise UserError("The policy says in which unit its costs are; remove unit= and lazy=.")
+    if config.policy is not None and config.unit is not None:
+        raise UserError("The policy says in which unit its costs are; remove unit=.")
     if config.images is not None and config.cache is not None:
         raise UserError("Images without labels are scored anew each time; remove cache=.")
     check_checkpoint(config)

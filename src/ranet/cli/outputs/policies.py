@@ -82,7 +82,7 @@ def write_policies(policies: Sequence[ExitPolicy], paths: Sequence[Path]) -> Non
         policies: with what they promise in their metadata.
         paths: as many.
     """
-    for path, policy in zip(paths, sorted(policies, key=lambda one: one.metadata["predicted"]["cost"]), strict=True):
+    for path, policy in zip(paths, sorted(policies, key=lambda one: one.promise.cost), strict=True):
         policy.save(path)
     if len(paths) > 1:
         forget(set(paths[0].parent.glob("policy_*.json")), paths)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ranet.calibration.solvers.exit_choice import ExitCalibration
+from ranet.calibration.policies.calibration import Calibration
 
 
-def used_exits_sentence(policies: Sequence[ExitCalibration]) -> str:
+def used_exits_sentence(policies: Sequence[Calibration]) -> str:
     """The sentence about one policy, or about several of the same network and family.
 
     Args:
@@ -30,7 +30,7 @@ def used_exits_sentence(policies: Sequence[ExitCalibration]) -> str:
     return f"{len(fewer)} of {len(policies)} policies leave exits out (an infinite threshold){worth}."
 
 
-def _exits(of: ExitCalibration) -> str:
+def _exits(of: Calibration) -> str:
     """The used exits, counted from 1.
 
     Example:
@@ -42,7 +42,7 @@ def _exits(of: ExitCalibration) -> str:
     return f"exits {', '.join(others)} and {last}" if others else f"exit {last}"
 
 
-def _worth(of: ExitCalibration) -> str:
+def _worth(of: Calibration) -> str:
     if of.verdict is not None:
         gain, error = 100 * of.verdict.gain, 100 * of.verdict.error
         return (

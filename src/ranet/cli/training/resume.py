@@ -15,7 +15,7 @@ from ranet.support.hardware import training_precision
 from ranet.training.checkpoints import read_checkpoint
 
 # What may differ between a run and its resumption: nothing of it changes what is learned.
-_FREE_GROUPS = ("resume", "evaluate", "unit", "lazy", "logger", "run", "sweep")
+_FREE_GROUPS = ("resume", "evaluate", "unit", "logger", "run", "sweep")
 _FREE_OPTIONS = ("data.root", "data.download", "data.num_workers", "trainer.enable_progress_bar")
 
 

@@ -20,19 +20,21 @@ from ranet.benchmark.report import sentences, setting_table, write_benchmark
 from ranet.benchmark.results import Benchmark, Setting, SettingTimes
 from ranet.benchmark.rivals import check_rivals, find_rivals
 from ranet.benchmark.turns import Amount
+from ranet.calibration.goals import Budget, BudgetAmount
 from ranet.calibration.policies.exit_policy import ExitPolicy
+from ranet.calibration.policies.outcome import costs_of_images
 from ranet.calibration.scores.exit_scores import ExitScores
 from ranet.calibration.solvers.budget import calibrate_each
-from ranet.cli.inputs.budgets import budgets
 from ranet.cli.inputs.build import plain
-from ranet.cli.inputs.currency import Currency
 from ranet.cli.inputs.scoring import score, score_cache
 from ranet.cli.inputs.trained import evaluation_device, load_network_and_data
 from ranet.cli.options.bench import rival_names, settings_of
+from ranet.cli.options.calibrate import budget_amounts
 from ranet.cli.options.policy_files import read_policies
 from ranet.cli.outputs.run_folder import environment, run_folder, write_record
 from ranet.cli.progress import bar
 from ranet.cost.profile import measure_costs
+from ranet.cost.table import CostTable
 from ranet.data.module import ImageData
 from ranet.errors import UserError
 from ranet.models.fingerprint import network_fingerprint
@@ -138,9 +140,9 @@ def _calibrated(config: DictConfig, trained: TrainedNetwork, data: ImageData) ->
             "There are no validation images to solve policies on: name policy=FILE of ranet calibrate, or train with a "
             "validation split."
         )
-    of = _multiply_adds(trained.network)
-    wanted = _budgets(config, of)
-    return _solved(score(trained, data, "validation", score_cache(config.cache)), of, wanted)
+    costs = measure_costs(trained.network).table("macs")
+    goal = _goal(config, costs)
+    return _solved(score(trained, data, "validation", score_cache(config.cache)), costs, goal)
 
 
 def _random(config: DictConfig, policies: list[ExitPolicy] | None, device: torch.device) -> Subject:
@@ -150,37 +152,33 @@ def _random(config: DictConfig, policies: list[ExitPolicy] | None, device: torch
     network = create_network(config.model.name, **options).to(device).eval()
     images = torch.randn(config.images_limit, *network.image_shape)
     if policies is None:
-        of = _multiply_adds(network)
-        wanted = _budgets(config, of)
+        costs = measure_costs(network).table("macs")
+        goal = _goal(config, costs)
         batches = ((part, torch.zeros(len(part), dtype=torch.int64)) for part in images.split(100))
         with bar("Scoring random images"):
             scores = ExitScores.collect(network, batches, labelled=False)
-        policies = _solved(scores, of, wanted)
+        policies = _solved(scores, costs, goal)
     for policy in policies:
         policy.require_network(network_fingerprint(network))
         policy.require_exits(network.num_exits)
     return Subject(f"{config.model.name} with random weights", network, policies, images.numpy(), None)
 
 
-def _multiply_adds(network: StagedNetwork) -> Currency:
-    """Those that the engine computes: lazy ones, where a network can be lazy."""
-    profile = measure_costs(network)
-    counted = profile.per_exit("macs", lazy=True)
-    unit = "macs" if counted == profile.macs_per_exit else "lazy_macs"
-    return Currency(np.asarray(counted, dtype=np.float64), unit)
-
-
-def _budgets(config: DictConfig, of: Currency) -> list[float]:
+def _goal(config: DictConfig, costs: CostTable) -> Budget:
+    """Return the budgets that are asked for, or `SHARES` as far as the first exit allows."""
     if config.budget is not None:
-        return budgets({"budget": config.budget, "unit": of.unit}, of)
-    return [share * float(of.costs[-1]) for share in SHARES if share * of.costs[-1] >= of.costs[0]]
-
-
-def _solved(scores: ExitScores, of: Currency, wanted: Sequence[float]) -> list[ExitPolicy]:
-    if not wanted:
+        return Budget(budget_amounts(config.budget), alternatives=False)
+    reachable = costs.cumulative()[0] / costs.cumulative()[-1]
+    amounts = tuple(BudgetAmount(share, is_share=True) for share in SHARES if share >= reachable)
+    if not amounts:
         raise UserError("The first exit costs more than 75 % of the last; say budget=, such as budget=90%.")
-    found = calibrate_each(scores, of.costs, sorted(wanted), unit=of.unit, alternatives=False)
-    return [one.policy for one in found]
+    return Budget(amounts, alternatives=False)
+
+
+def _solved(scores: ExitScores, table: CostTable, goal: Budget) -> list[ExitPolicy]:
+    costs = costs_of_images(table, scores)
+    wanted = sorted(goal.values(costs.means))
+    return [one.policy for one in calibrate_each(scores, costs, wanted, unit=table.unit, alternatives=False)]
 
 
 def _how_long(settings: Sequence[Setting], seconds: float | None) -> str:

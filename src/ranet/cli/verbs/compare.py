@@ -23,7 +23,7 @@ def run(config: DictConfig) -> None:
     """Compare, as the configuration says."""
     output = Path(config.output)
     refuse_record_of_another(output)
-    unit = f"lazy_{config.unit}" if config.lazy else config.unit
+    unit = config.unit
     folders = _names(config.runs)
     found = find_runs(folders)
     unfinished = [

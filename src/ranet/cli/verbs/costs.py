@@ -32,15 +32,14 @@ def run(config: DictConfig) -> None:
 def _table(name: str, profile: CostProfile) -> Table:
     table = Table(
         title=f"{name}: {profile.parameters:,} parameters, images of {profile.image_size} pixels",
-        caption="millions for one image, up to the exit; alone: without the heads of the exits before",
+        caption="millions for one image, up to the exit, as the engine computes it; alone: without the heads before",
         box=None,
     )
     columns = {
-        "MACs": profile.macs_per_exit,
-        "MACs alone": profile.macs_per_exit_alone,
+        "MACs": profile.lazy_macs_per_exit,
+        "MACs alone": profile.lazy_macs_per_exit_alone,
+        "MACs in training": profile.macs_per_exit,
         "paper ops": profile.paper_ops_per_exit,
-        "lazy MACs": profile.lazy_macs_per_exit,
-        "lazy paper ops": profile.lazy_paper_ops_per_exit,
     }
     for heading in ("exit", *columns):
         table.add_column(heading, justify="right")

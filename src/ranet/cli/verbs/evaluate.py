@@ -47,7 +47,7 @@ def run(config: DictConfig) -> None:
     folder = run_folder()
     if policy is None:
         write_record(folder, config)
-        report_curves(trained, data, folder, config.unit or "macs", config.lazy, score_cache(config.cache))
+        report_curves(trained, data, folder, config.unit or "macs", score_cache(config.cache))
     elif config.images is None:
         scores = score(trained, data, "test", score_cache(config.cache), temperatures=policy.temperatures)
         report_policy(policy, scores, folder, config, data.class_names)
@@ -94,7 +94,7 @@ def report_drift(
 
 
 def report_curves(
-    trained: TrainedNetwork, data: ImageData, folder: Path, unit: str, lazy: bool, cache: ScoreCache | None = None
+    trained: TrainedNetwork, data: ImageData, folder: Path, unit: str, cache: ScoreCache | None = None
 ) -> None:
     """Score test and validation images, or read their scores, and write tables and figures into the folder."""
     test = score(trained, data, "test", cache)
@@ -109,8 +109,8 @@ def report_curves(
     report = write_report(
         folder,
         test,
-        profile.per_exit(unit, lazy),
-        f"lazy_{unit}" if lazy else unit,
+        profile.table(unit),
+        unit,
         validation=validation,
         published=_published(trained, data),
         images=_TestPictures(data, test.num_images),

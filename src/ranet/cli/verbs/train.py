@@ -41,7 +41,7 @@ def _report(config: DictConfig, folder: Path) -> None:
     trained.network.to(evaluation_device())
     # A data module of its own: the trainer's deals its images out to the processes of a distributed run.
     data = build_data_of(trained, OmegaConf.create())
-    report_curves(trained, data, folder / "evaluation", config.unit, config.lazy)
+    report_curves(trained, data, folder / "evaluation", config.unit)
 
 
 if __name__ == "__main__":  # Lightning starts the other processes of a distributed run this way

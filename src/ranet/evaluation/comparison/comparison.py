@@ -11,8 +11,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-from ranet.calibration.policies.outcome import evaluate_policy
+from ranet.calibration.policies.outcome import costs_of_images, evaluate_policy
 from ranet.calibration.solvers.budget import calibrate
+from ranet.cost.table import ImageCosts
 from ranet.errors import UserError, unknown_name
 from ranet.evaluation.comparison.finished_runs import FinishedRun
 from ranet.evaluation.comparison.grouping import Options, group_runs
@@ -184,7 +185,7 @@ def compare(
     swept = [run for run in runs if run.validation is not None and run.test.num_exits > 1]
     if left_out := [str(run.folder) for run in runs if run not in swept]:
         notes.append(f"Not compared under budgets, without validation scores or with only one exit: {_list(left_out)}.")
-    grid = common_budgets([run.costs for run in swept], budgets)
+    grid = common_budgets([_costs(run).means for run in swept], budgets)
     if swept and not len(grid):
         notes.append("No budget suits all runs: the first exit of one costs more than the last exit of another.")
     at_budgets = _points(groups, {run.folder: _at_budgets(run, grid, unit) for run in swept})
@@ -221,6 +222,12 @@ def common_budgets(costs: Sequence[npt.NDArray[np.float64]], count: int) -> npt.
 Values = dict[str, float]  # of a run at one place: its cost, its top-1 accuracy ...
 
 
+def _costs(run: FinishedRun) -> ImageCosts:
+    """Return what validation images cost where all exits are used, as the papers count."""
+    assert run.validation is not None
+    return costs_of_images(run.costs, run.validation)
+
+
 def _at_exits(run: FinishedRun) -> dict[Place, Values]:
     curve = anytime_curve(run.test, run.costs)
     names = ("cost", "top1", "top5", "calibration_error")
@@ -231,7 +238,7 @@ def _at_budgets(run: FinishedRun, budgets: Iterable[float], unit: str) -> dict[P
     assert run.validation is not None
     values: dict[Place, Values] = {}
     for budget in map(float, budgets):
-        policy = calibrate(run.validation, run.costs, budget, unit=unit, alternatives=False).policy
+        policy = calibrate(run.validation, _costs(run), budget, unit=unit, alternatives=False).policy
         outcome = evaluate_policy(policy, run.test, run.costs)
         values[budget] = {"cost": outcome.mean_cost, "top1": outcome.accuracy}
     return values

@@ -9,14 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from ranet.calibration.policies.outcome import checked_costs
 from ranet.calibration.scores.exit_scores import ExitScores
+from ranet.cost.table import CostTable, checked_costs
 from ranet.errors import UserError
 
 # Files of a run: ranet train writes the first two, the evaluation its folder with the report as the last file.
@@ -34,7 +32,7 @@ class FinishedRun:
         options: the whole configuration, {"optim.optimizer.lr": "0.1", ...}; see `flat_options`.
         test: scores on the test images.
         validation: scores on the validation images; None if the run has no validation split.
-        costs: (K,) cumulative cost of each exit, in the requested unit.
+        costs: the costs of the network, in the requested unit.
         git_revision: revision of the training code; empty if unknown.
     """
 
@@ -42,7 +40,7 @@ class FinishedRun:
     options: Mapping[str, str]
     test: ExitScores
     validation: ExitScores | None
-    costs: npt.NDArray[np.float64]
+    costs: CostTable
     git_revision: str
 
     @property
@@ -89,7 +87,7 @@ def read_run(folder: Path, unit: str) -> FinishedRun:
 
     Args:
         folder: one of `FoundRuns.finished`.
-        unit: unit of the costs: "paper_ops", "macs", "lazy_paper_ops" or "lazy_macs".
+        unit: unit of the costs: "paper_ops" or "macs".
 
     Raises:
         UserError: if a file of the evaluation is missing or damaged, or the files are not of one network.
@@ -101,10 +99,10 @@ def read_run(folder: Path, unit: str) -> FinishedRun:
         test = ExitScores.load(evaluation / "scores_test.npz")
         path = evaluation / "scores_validation.npz"
         validation = ExitScores.load(path) if path.is_file() else None
-        costs = checked_costs(_read_json(evaluation / "costs.json").get(f"{unit}_per_exit", ()), test.num_exits)
+        costs = _costs(_read_json(evaluation / "costs.json"), unit, test.num_exits)
         for scores in (test, validation):
             _check_shapes(scores, test.num_exits)
-    except (UserError, TypeError, ValueError) as error:
+    except (UserError, KeyError, TypeError, ValueError) as error:
         reason = str(error).partition("; ")[0].rstrip(".")
         raise UserError(
             f"The evaluation in {evaluation} cannot be used: {reason}; make it again with {evaluate_command(folder)}."
@@ -112,6 +110,17 @@ def read_run(folder: Path, unit: str) -> FinishedRun:
     environment = folder / ENVIRONMENT
     revision = _read_json(environment).get("git_revision") if environment.is_file() else None
     return FinishedRun(folder, flat_options(configuration), test, validation, costs, str(revision or ""))
+
+
+def _costs(content: Mapping[str, Any], unit: str, num_exits: int) -> CostTable:
+    """Return the costs in the file that `CostProfile.save` writes, or an earlier ranet wrote."""
+    tables = content.get("tables")
+    if isinstance(tables, dict) and unit in tables:
+        costs = CostTable(unit, tables[unit]["stages"], tables[unit]["parts"])
+        checked_costs(costs.cumulative(), num_exits)
+        return costs
+    name = "lazy_macs" if unit == "macs" else unit  # what the engine executes
+    return CostTable.of_exits(checked_costs(content.get(f"{name}_per_exit", ()), num_exits), unit)
 
 
 def evaluate_command(folder: Path) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from ranet.calibration.policies.outcome import checked_costs
+from ranet.calibration.policies.outcome import Costs, costs_of_images
 from ranet.calibration.scores.exit_scores import ExitScores
 from ranet.evaluation.curves.calibration_error import calibration_error_per_exit
 
@@ -19,7 +19,7 @@ class AnytimeCurve:
     """Cost and accuracy of each exit on all images.
 
     Attributes:
-        cost: (K,) cumulative cost of reaching and running the exit.
+        cost: (K,) cumulative cost of reaching and running the exit; its mean where images cost different amounts.
         top1: (K,) fraction of the images whose label is the prediction.
         top5: (K,) fraction of the images whose label is among the five most probable classes.
         calibration_error: (K,) expected calibration error, 15 bins.
@@ -35,7 +35,7 @@ class AnytimeCurve:
     images: int
 
 
-def anytime_curve(scores: ExitScores, cost_per_exit: npt.ArrayLike) -> AnytimeCurve:
+def anytime_curve(scores: ExitScores, cost_per_exit: Costs) -> AnytimeCurve:
     """Return the accuracy of each exit and the cumulative cost of reaching it (Huang et al., ICLR 2018, section 5).
 
     Raises:
@@ -47,7 +47,7 @@ def anytime_curve(scores: ExitScores, cost_per_exit: npt.ArrayLike) -> AnytimeCu
         array([0.5, 1. ])
     """
     return AnytimeCurve(
-        cost=checked_costs(cost_per_exit, scores.num_exits),
+        cost=costs_of_images(cost_per_exit, scores).means,
         top1=scores.correct.mean(axis=1),
         top5=scores.correct_top5.mean(axis=1),
         calibration_error=calibration_error_per_exit(scores),

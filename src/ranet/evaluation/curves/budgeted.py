@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ranet.calibration.policies.exit_policy import ExitPolicy
-from ranet.calibration.policies.outcome import checked_costs, evaluate_thresholds
+from ranet.calibration.policies.outcome import Costs, costs_of_images, evaluate_thresholds
 from ranet.calibration.scores.exit_scores import ExitScores
 from ranet.calibration.solvers.geometric import PAPER_RATIOS, geometric_thresholds
 from ranet.errors import UserError
@@ -49,7 +49,7 @@ class BudgetedCurve:
 def budgeted_curve(
     validation: ExitScores,
     test: ExitScores,
-    cost_per_exit: npt.ArrayLike,
+    cost_per_exit: Costs,
     ratios: npt.ArrayLike = PAPER_RATIOS,
 ) -> BudgetedCurve:
     """Solve the geometric policy of each ratio on validation, and measure accuracy and mean cost on test.
@@ -71,7 +71,7 @@ def budgeted_curve(
             f"The validation scores have {validation.num_exits} exits and the test scores {test.num_exits}: both must "
             "come from the same network."
         )
-    costs = checked_costs(cost_per_exit, test.num_exits)
+    costs = costs_of_images(cost_per_exit, test)
     ratio = np.asarray(ratios, dtype=np.float64)
     if ratio.ndim != 1 or not (np.isfinite(ratio).all() and (ratio > 0).all()):
         raise UserError(f"The ratios of a sweep must be positive numbers, not {ratio.tolist()}.")
@@ -80,7 +80,7 @@ def budgeted_curve(
     return BudgetedCurve(
         ratios=ratio,
         thresholds=thresholds,
-        validation_accuracy=evaluate_thresholds(thresholds, validation, costs).accuracy,
+        validation_accuracy=evaluate_thresholds(thresholds, validation, cost_per_exit).accuracy,
         accuracy=seen.accuracy,
         mean_cost=seen.mean_cost,
         exit_shares=seen.exit_shares,

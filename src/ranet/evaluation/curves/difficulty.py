@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ranet.calibration.policies.exit_policy import ExitPolicy
-from ranet.calibration.policies.outcome import checked_costs
+from ranet.calibration.policies.outcome import Costs, costs_of_images
 from ranet.calibration.scores.exit_scores import ExitScores
 from ranet.errors import UserError
 
@@ -38,7 +38,7 @@ class DifficultyTable:
 
 
 def difficulty_table(
-    policy: ExitPolicy, scores: ExitScores, cost_per_exit: npt.ArrayLike, sizes: npt.ArrayLike, bins: int = MOST_BINS
+    policy: ExitPolicy, scores: ExitScores, cost_per_exit: Costs, sizes: npt.ArrayLike, bins: int = MOST_BINS
 ) -> DifficultyTable:
     """Group the images by size, and return exit shares, mean cost and accuracy of each group.
 
@@ -55,8 +55,7 @@ def difficulty_table(
     size = np.asarray(sizes, dtype=np.float64)
     if size.shape != (scores.num_images,) or not np.isfinite(size).all():
         raise UserError(f"There must be one size for each of the {scores.num_images} images, given: {size.shape}.")
-    costs = checked_costs(cost_per_exit, scores.num_exits)
-    exits = policy.exits(scores)
+    costs, exits = costs_of_images(cost_per_exit, scores), policy.exits(scores)
     correct = scores.correct[exits, np.arange(scores.num_images)]
     distinct = np.unique(size)
     # Edges are sizes of images, so that no bin is empty.
@@ -64,12 +63,12 @@ def difficulty_table(
     edges = distinct if len(distinct) <= bins else np.unique(quantiles)
     group = np.searchsorted(edges, size, side="right") - 1
     members = [group == g for g in range(len(edges))]
-    shares = np.array([np.bincount(exits[m], minlength=len(costs)) / m.sum() for m in members])
+    shares = np.array([np.bincount(exits[m], minlength=scores.num_exits) / m.sum() for m in members])
     return DifficultyTable(
         low=np.array([size[m].min() for m in members]),
         high=np.array([size[m].max() for m in members]),
         images=np.array([m.sum() for m in members]),
         exit_shares=shares,
-        mean_cost=shares @ costs,
+        mean_cost=np.array([costs.part(m).mean(exits[m]) for m in members]),
         accuracy=np.array([correct[m].mean() for m in members]),
     )

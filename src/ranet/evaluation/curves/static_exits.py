@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 from rich.table import Table
 
+from ranet.calibration.policies.calibration import Calibration
 from ranet.calibration.policies.intervals import Interval
-from ranet.calibration.policies.promise import Calibration
 from ranet.calibration.scores.exit_scores import ExitScores
 from ranet.calibration.solvers.alternatives import alone_name
 from ranet.cost.units import CostScale
@@ -88,7 +88,7 @@ class StaticExits:
     def best_against(self, one: Calibration) -> int | None:
         """Return the exit that beats a policy on validation, within its cost or its budget; None if none does."""
         worth = list(zip(self.accuracy("validation"), -self.costs, strict=True))
-        most = max(one.predicted_cost, one.policy.metadata["budget"] or 0.0)
+        most = np.fmax(one.predicted_cost, one.policy.promise.budget)
         beats = [
             k
             for k, (accuracy, _) in enumerate(worth)
@@ -137,7 +137,7 @@ def _chosen(one: Calibration, exits: StaticExits) -> str:
     return (
         f"{instead.chosen[0].upper()}{instead.chosen[1:]} is chosen: it answers {percent(one.predicted_accuracy)} % of "
         f"the validation images rightly at a cost of {scale.text(one.predicted_cost)}, and the "
-        f"{one.policy.metadata['policy']} policy that spends the budget {percent(instead.accuracy)} % at "
+        f"{one.policy.promise.family} policy that spends the budget {percent(instead.accuracy)} % at "
         f"{scale.text(instead.cost)} (a difference of {100 * instead.gain:.2f} points{chance}, 95 % interval "
         f"{low:+.2f} to {high:+.2f}); alternatives=false spends the budget."
     )
@@ -145,7 +145,7 @@ def _chosen(one: Calibration, exits: StaticExits) -> str:
 
 def _lost(one: Calibration, exit: int, exits: StaticExits) -> str:
     scale, name = CostScale.of(exits.costs, exits.unit), alone_name(exit)
-    but = "; the guarantee is proven for the policy alone" if "guarantee" in one.policy.metadata else ""
+    but = "; the guarantee is proven for the policy alone" if one.policy.promise.guarantee else ""
     return (
         f"{name[0].upper()}{name[1:]} is better: it answers {percent(exits.accuracy('validation')[exit])} % of the "
         f"validation images rightly at a cost of {scale.text(exits.costs[exit])}, and this policy "

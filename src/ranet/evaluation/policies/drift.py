@@ -27,7 +27,6 @@ from ranet.evaluation.policies.homogeneity import (
     total_variation,
 )
 from ranet.evaluation.policies.promise_and_truth import cost_difference
-from ranet.evaluation.policies.promised import costs_of, read_promise
 from ranet.evaluation.tables import percent, write_csv
 from ranet.support.files import written_whole
 from ranet.support.strict_json import strict_json
@@ -270,7 +269,8 @@ def measure_drift(policy: ExitPolicy, scores: ExitScores) -> DriftReport:
         (0, 1, 2)
     """
     compared, exits = policy.compared(scores), policy.exits(scores)
-    distribution, costs, promise = stored_distribution(policy), costs_of(policy), read_promise(policy)
+    distribution, promise = stored_distribution(policy), policy.promise
+    costs = promise.costs_of_images(scores.executed)
     counts, difference = promise.exit_counts, cost_difference(promise, exits, costs, policy.possible_exits)
     if counts is None or difference is None:
         raise UserError(
@@ -292,17 +292,17 @@ def measure_drift(policy: ExitPolicy, scores: ExitScores) -> DriftReport:
         policy=policy,
         images=scores.num_images,
         calibration_images=promise.images,
-        promised_shares=promise.outcome.exit_shares,
+        promised_shares=promise.exit_shares,
         shares=now / scores.num_images,
         share_test=homogeneity(counts, now),
         share_distance=total_variation(counts, now),
         scores=tuple(drifts),
         promised_cost=difference.promised,
-        promised_cost_interval=promise.intervals.cost,
-        cost=float(now @ costs / scores.num_images),
+        promised_cost_interval=promise.cost_interval,
+        cost=costs.mean(exits),
         cost_interval=outcome_intervals(exits, None, costs, policy.possible_exits).cost,
         cost_difference=difference,
-        cost_per_exit=costs,
+        cost_per_exit=costs.means,
         unit=promise.unit,
         budget=promise.budget,
     )

@@ -13,12 +13,13 @@ from rich.table import Table
 from ranet.calibration.goals import RISKS
 from ranet.calibration.guarantees.risk import observed_risk
 from ranet.calibration.policies.exit_policy import ExitPolicy
-from ranet.calibration.policies.intervals import Interval, OutcomeIntervals, outcome_intervals
-from ranet.calibration.policies.outcome import PolicyOutcome, evaluate_policy
+from ranet.calibration.policies.intervals import Interval, OutcomeIntervals, cost_levels, outcome_intervals
+from ranet.calibration.policies.outcome import Costs, PolicyOutcome, costs_of_images, evaluate_policy
+from ranet.calibration.policies.promise import Promise
 from ranet.calibration.scores.exit_scores import ExitScores
+from ranet.cost.table import ImageCosts
 from ranet.cost.units import CostScale
 from ranet.evaluation.policies.differences import Difference, mean_difference
-from ranet.evaluation.policies.promised import Promise, costs_of, read_promise
 from ranet.evaluation.tables import interval_of, percent, with_interval, write_csv
 from ranet.support.files import written_whole
 from ranet.support.strict_json import strict_json
@@ -72,11 +73,11 @@ class PolicyReport:
     def sentences(self) -> list[str]:
         """Sentences on what the table does not show."""
         found = [self.verdict]
-        guarantee = self.policy.metadata.get("guarantee")
-        if isinstance(guarantee, dict) and self.risk is not None:
-            about = "accuracy lost" if guarantee["risk"] == "accuracy" else "other answers than the last exit's"
+        guarantee = self.policy.promise.guarantee
+        if guarantee is not None and self.risk is not None:
+            about = "accuracy lost" if guarantee.risk == "accuracy" else "other answers than the last exit's"
             found.append(
-                f"Guarantee: {about} at most {100 * guarantee['eps']:.4g} %; {100 * self.risk:.2f} % on these images."
+                f"Guarantee: {about} at most {100 * guarantee.eps:.4g} %; {100 * self.risk:.2f} % on these images."
             )
         if self.unit == "ms":
             found.append("Milliseconds are those measured at calibration; nothing was timed now.")
@@ -140,7 +141,7 @@ class PolicyReport:
 
 
 def policy_report(
-    policy: ExitPolicy, scores: ExitScores, cost_per_exit: npt.ArrayLike | None = None, unit: str | None = None
+    policy: ExitPolicy, scores: ExitScores, cost_per_exit: Costs | None = None, unit: str | None = None
 ) -> PolicyReport:
     """Apply a policy to scored images, and compare the results with its promise.
 
@@ -158,18 +159,18 @@ def policy_report(
             unknown.
     """
     exits = policy.exits(scores)
-    costs = costs_of(policy, cost_per_exit)
-    promise = read_promise(policy)
+    promise, executed = policy.promise, scores.executed
+    costs = promise.costs_of_images(executed) if cost_per_exit is None else costs_of_images(cost_per_exit, scores)
     correct = scores.correct_at(exits)
     return PolicyReport(
         policy=policy,
-        promised=promise.outcome,
-        promised_intervals=promise.intervals,
+        promised=PolicyOutcome(promise.accuracy, promise.cost, promise.exit_shares, np.full(policy.num_exits, np.nan)),
+        promised_intervals=OutcomeIntervals(promise.accuracy_interval, promise.cost_interval),
         seen=evaluate_policy(policy, scores, costs),
         seen_intervals=outcome_intervals(exits, correct, costs, policy.possible_exits),
         cost_difference=cost_difference(promise, exits, costs, policy.possible_exits),
         accuracy_difference=_accuracy_difference(promise, correct),
-        cost_per_exit=costs,
+        cost_per_exit=costs.means,
         unit=promise.unit if unit is None else unit,
         budget=promise.budget,
         images=scores.num_images,
@@ -178,20 +179,22 @@ def policy_report(
 
 
 def cost_difference(
-    promise: Promise, exits: npt.NDArray[np.int64], costs: npt.NDArray[np.float64], possible: npt.NDArray[np.bool_]
+    promise: Promise, exits: npt.NDArray[np.int64], costs: ImageCosts, possible: npt.NDArray[np.bool_]
 ) -> Difference | None:
     """Return the mean cost seen minus promised; None if the promise does not hold how many images left at each exit.
 
     Args:
         promise: promise of the policy.
         exits: (N,) exit at which each seen image leaves.
-        costs: (K,) cumulative cost of each exit.
+        costs: what the seen images cost at each exit.
         possible: (K,) whether images can leave at each exit under the policy.
     """
-    promised, seen = promise.exit_counts, np.bincount(exits, minlength=len(costs))
+    promised = promise.exit_counts
     if promised is None or promised[~possible].any():
         return None
-    return mean_difference(promised[possible], seen[possible], costs[possible])
+    seen, low, high = cost_levels(exits, costs, possible)
+    then = promised[possible] if costs.added is None else promise.cost_counts
+    return None if then is None else mean_difference(then, seen, (low + high) / 2)
 
 
 def interval_text(interval: Interval | None, factor: float, form: str) -> str:
@@ -207,7 +210,7 @@ def interval_text(interval: Interval | None, factor: float, form: str) -> str:
 
 
 def _accuracy_difference(promise: Promise, correct: npt.NDArray[np.bool_] | None) -> Difference | None:
-    accuracy, images = promise.outcome.accuracy, promise.images
+    accuracy, images = promise.accuracy, promise.images
     if correct is None or not (images and 0 <= accuracy <= 1):
         return None
     promised = round(accuracy * images)
@@ -220,8 +223,7 @@ def _signed(difference: Difference, factor: float, what: str) -> str:
 
 
 def _risk(policy: ExitPolicy, scores: ExitScores) -> float | None:
-    guarantee = policy.metadata.get("guarantee")
-    risk = guarantee.get("risk") if isinstance(guarantee, dict) else None
+    risk = policy.promise.guarantee and policy.promise.guarantee.risk
     if risk not in RISKS or not scores.has("correct" if risk == "accuracy" else "prediction"):
         return None
     return observed_risk(policy, scores, risk)

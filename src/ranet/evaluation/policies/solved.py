@@ -11,15 +11,14 @@ import numpy as np
 import numpy.typing as npt
 from rich.table import Table
 
+from ranet.calibration.policies.calibration import Calibration
 from ranet.calibration.policies.intervals import OutcomeIntervals, outcome_intervals
 from ranet.calibration.policies.outcome import PolicyOutcome, evaluate_policy
-from ranet.calibration.policies.promise import Calibration
 from ranet.calibration.scores.exit_scores import ExitScores
 from ranet.cost.units import CostScale
 from ranet.evaluation.curves.static_exits import StaticExits, choice_sentences
 from ranet.evaluation.figures.calibration import Exits, Promised, Seen, calibration_figure
 from ranet.evaluation.figures.style import save_figure
-from ranet.evaluation.policies.promised import costs_of
 from ranet.evaluation.tables import Row, interval_columns, percent, with_interval, write_csv
 
 
@@ -40,8 +39,7 @@ class SolvedPolicy:
     @property
     def budget(self) -> float:
         """The budget of the policy; NaN if it was made for another goal."""
-        budget = self.calibration.policy.metadata.get("budget")
-        return nan if budget is None else float(budget)
+        return self.calibration.policy.promise.budget
 
     @property
     def exceeds_budget_by(self) -> float:
@@ -122,7 +120,7 @@ class CalibrationReport:
         for solved in self.policies:
             of = solved.calibration
             row: Row = {
-                "policy": str(of.policy.metadata["policy"]),
+                "policy": of.policy.promise.family,
                 "score": of.policy.score,
                 "chosen": "" if of.instead is None else of.instead.chosen,
                 f"budget{of_unit}": solved.budget,
@@ -207,7 +205,7 @@ def calibration_report(
 
 def _see(calibration: Calibration, test: ExitScores) -> SolvedPolicy:
     policy = calibration.policy
-    costs = costs_of(policy)  # of the exits that it uses
+    costs = policy.promise.costs_of_images(test.executed)  # with the exits that it uses
     exits = policy.exits(test)
     intervals = outcome_intervals(exits, test.correct_at(exits), costs, policy.possible_exits)
     return SolvedPolicy(calibration, evaluate_policy(policy, test, costs), intervals)

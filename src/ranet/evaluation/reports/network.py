@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from rich.console import Console
 
 from ranet.calibration.policies.exit_policy import ExitPolicy
-from ranet.calibration.policies.outcome import PolicyOutcome, evaluate_policy
+from ranet.calibration.policies.outcome import Costs, PolicyOutcome, evaluate_policy
 from ranet.calibration.scores.exit_scores import ExitScores
 from ranet.evaluation.curves.anytime import AnytimeCurve, anytime_curve
 from ranet.evaluation.curves.budgeted import BudgetedCurve, budgeted_curve
@@ -60,7 +60,7 @@ class Report:
 def write_report(
     folder: str | Path,
     test: ExitScores,
-    costs: npt.ArrayLike,
+    costs: Costs,
     unit: str,
     *,
     validation: ExitScores | None = None,
@@ -83,7 +83,7 @@ def write_report(
     Args:
         folder: folder of the files, made if it is missing; earlier files of the same names are replaced.
         test: scores of K exits and N images.
-        costs: (K,) cumulative cost of each exit.
+        costs: (K,) cumulative cost of each exit, or a `CostTable`; all exits are used.
         unit: unit of the costs: "macs", "paper_ops", "ms" ...
         validation: scores on held-out training images, for the sweep over the papers' 39 ratios.
         policy: policy for exits.csv, the gallery and the difficulty figure.
@@ -103,10 +103,10 @@ def write_report(
     anytime = anytime_curve(test, costs)
     # With one exit there is nothing to decide, and the sweep would be one point.
     swept = validation if test.num_exits > 1 else None
-    budgeted = None if swept is None else budgeted_curve(swept, test, anytime.cost)
+    budgeted = None if swept is None else budgeted_curve(swept, test, costs)
     if policy is None and budgeted is not None:
         policy = budgeted.policy(int(np.abs(budgeted.ratios - 1).argmin()))
-    outcome = None if policy is None else evaluate_policy(policy, test, anytime.cost)
+    outcome = None if policy is None else evaluate_policy(policy, test, costs)
     points = published_points(published) if isinstance(published, str) else tuple(published or ())
     if points and unit != "paper_ops":
         say(console, "The published points are in paper ops: unit=paper_ops draws them.")
@@ -124,7 +124,7 @@ def write_report(
         heading = _join(title, f"Images that left at each exit ({_name(policy)})")
         figures["gallery.png"] = gallery_figure(policy, test, images, class_names, title=heading)
     if policy is not None and sizes is not None:
-        table = difficulty_table(policy, test, anytime.cost, sizes)
+        table = difficulty_table(policy, test, costs, sizes)
         heading = _join(title, f"Easy and hard images ({_name(policy)})")
         figures["difficulty.png"] = difficulty_figure(table, anytime.cost, unit, size_name, heading)
 

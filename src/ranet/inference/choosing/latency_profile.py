@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, model_validator
 
-from ranet.cost.fused_stage_costs import FusedStageCosts
+from ranet.cost.table import CostTable
 from ranet.cost.timings import Timings
 from ranet.inference.choosing.open_backend import BACKENDS
 from ranet.inference.runtimes.backend import Precision
@@ -113,9 +113,9 @@ class LatencyProfile(Record):
         return self._table(lambda timings: timings.median / self.batch_size)
 
     @property
-    def fused_stage_costs(self) -> FusedStageCosts:
-        """``table_ms`` as the costs by which exits and thresholds are chosen (`ranet.calibration.calibrate_exits`)."""
-        return FusedStageCosts(self.table_ms)
+    def costs(self) -> CostTable:
+        """``table_ms`` as the costs by which exits and thresholds are chosen (`ranet.calibrate`)."""
+        return CostTable("ms", self.table_ms)
 
     @property
     def batch_ms_alone_p95(self) -> list[float]:
@@ -124,7 +124,7 @@ class LatencyProfile(Record):
         For deadlines: the 95th percentile of the stages up to the exit as one fused stage. It is no guarantee: one run
         of twenty takes longer, on this machine as it was when it was measured.
         """
-        alone: list[float] = FusedStageCosts(self._table(lambda timings: timings.p95)).alone.tolist()
+        alone: list[float] = CostTable("ms", self._table(lambda timings: timings.p95)).alone.tolist()
         return alone
 
     @property

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-import numpy as np
-import numpy.typing as npt
-
 from ranet.calibration.policies.exit_policy import ExitPolicy
+from ranet.cost.table import CostTable
 from ranet.errors import UserError, unknown_name
 from ranet.inference.choosing.fastest import fastest
 from ranet.inference.runtimes.backend import PRECISIONS, Backend, Precision
@@ -35,7 +32,7 @@ class Opened(NamedTuple):
     Attributes:
         backend: that runs it.
         stages_for: the fused stages that end at given exits.
-        costs: gives (K,) the MACs of each exit as the engine computes it, and their name.
+        costs: gives the MACs of the network as the engine computes it.
         policies: of an exported folder.
         classes: names of the classes, or None.
         preprocessing: of the images for an exported folder, or None.
@@ -43,7 +40,7 @@ class Opened(NamedTuple):
 
     backend: Backend
     stages_for: Callable[[Sequence[int]], list[FusedStage]]
-    costs: Callable[[], tuple[npt.NDArray[np.float64], str]]
+    costs: Callable[[], CostTable]
     policies: tuple[ExitPolicy, ...] = ()
     classes: tuple[str, ...] | None = None
     preprocessing: Preprocessing | None = None
@@ -157,11 +154,11 @@ def _open_network(network: StagedNetwork, choice: _Choice) -> Opened:
         return choice.runtime(name, graphs[0])
 
     names = installed_backends(choice.precision, exported=False, on_gpu=on_gpu)
-
-    def count(lazy: bool) -> list[int]:
-        return measure_costs(network).per_exit("macs", lazy)
-
-    return Opened(choice.fastest(names, make, network_fingerprint(network)), fused_stages, partial(_macs, count))
+    return Opened(
+        choice.fastest(names, make, network_fingerprint(network)),
+        fused_stages,
+        lambda: measure_costs(network).table("macs"),
+    )
 
 
 def _open_folder(path: Path, choice: _Choice) -> Opened:
@@ -182,14 +179,8 @@ def _open_folder(path: Path, choice: _Choice) -> Opened:
     return Opened(
         choice.fastest(names, lambda name: choice.runtime(name, folder), folder.facts.fingerprint),
         folder.stages_for,
-        partial(_macs, lambda lazy: folder.costs_per_exit("lazy_macs" if lazy else "macs")),
+        lambda: folder.costs("macs"),
         tuple(folder.policies),
         folder.classes,
         folder.preprocessing,
     )
-
-
-def _macs(count: Callable[[bool], npt.ArrayLike]) -> tuple[npt.NDArray[np.float64], str]:
-    """What exits cost in MACs: lazily, since the engine computes an MSDNet so, and named so where that is less."""
-    lazy, whole = (np.asarray(count(each), dtype=np.float64) for each in (True, False))
-    return lazy, "macs" if np.array_equal(lazy, whole) else "lazy_macs"

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from ranet.calibration.scores.in_numpy import Floats, softmax
 from ranet.errors import UserError
 from ranet.inference.engine.plan import Plan
+from ranet.inference.runtimes.backend import NetworkFacts
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,9 +23,10 @@ class Answers:
         probabilities: (N, C) float32, the softmax at that exit, under the policy's temperature.
         exits: (N,) the exit at which the image left, 0..K-1.
         confidences: (N,) float32, the largest probability.
-        costs: (N,) what the image cost, in ``unit``: the cost of its exit.
+        costs: (N,) what the image cost, in ``unit``: the cost of its exit, and of the optional parts that it executed.
         logits: (N, C) float32, of that exit.
         unit: of the costs.
+        executed: (N, P) which optional parts of the network the image executed; None where it has none.
         error: in a stream, what is wrong with the batch that came; then N is 0. None where it was answered.
     """
 
@@ -35,6 +37,7 @@ class Answers:
     costs: npt.NDArray[np.float64]
     logits: npt.NDArray[np.float32]
     unit: str
+    executed: npt.NDArray[np.bool_] | None = None
     error: UserError | None = None
 
     def __len__(self) -> int:
@@ -47,8 +50,8 @@ class Answers:
         Args:
             chosen: their indices, or (N,) bool.
         """
-        names = ("labels", "probabilities", "exits", "confidences", "costs", "logits")
-        return replace(self, **{name: getattr(self, name)[chosen] for name in names})
+        arrays = {name: value[chosen] for name, value in vars(self).items() if isinstance(value, np.ndarray)}
+        return replace(self, **arrays)
 
 
 class AnswerSheet:
@@ -57,22 +60,27 @@ class AnswerSheet:
     Attributes:
         exits: (N,) the exit that has answered, -1 for none yet.
         logits: (N, C) of that exit.
+        executed: (N, P) the optional parts that the image executed.
     """
 
-    def __init__(self, size: int, num_classes: int) -> None:
+    def __init__(self, size: int, facts: NetworkFacts) -> None:
         self.exits: npt.NDArray[np.int64] = np.full(size, -1, dtype=np.int64)
-        self.logits: Floats = np.zeros((size, num_classes), dtype=np.float32)
+        self.logits: Floats = np.zeros((size, facts.num_classes), dtype=np.float32)
+        self.executed: npt.NDArray[np.bool_] = np.zeros((size, len(facts.optional_parts)), dtype=np.bool_)
 
-    def write(self, to: Any, exit: int, logits: Floats) -> None:
+    def write(self, to: Any, exit: int, logits: Floats, executed: npt.NDArray[np.bool_] | None) -> None:
         """Write what an exit says about some images.
 
         Args:
             to: n indices of the sheet, or a slice.
             exit: the exit's index.
             logits: (n, C).
+            executed: (n, P), or None of a network without optional parts.
         """
         self.exits[to] = exit
         self.logits[to] = logits
+        if executed is not None:
+            self.executed[to] = executed
 
     def answers(self, plan: Plan, rows: Any = slice(None)) -> Answers:
         """The answers in some rows of the sheet, copied; all of them have been written.
@@ -82,6 +90,10 @@ class AnswerSheet:
             rows: indices, or a slice.
         """
         exits, logits = self.exits[rows].copy(), self.logits[rows].copy()
+        costs, executed = plan.cost_per_exit[exits], None
+        if self.executed.shape[1]:
+            executed = self.executed[rows].copy()
+            costs = costs + executed @ plan.part_costs if len(plan.part_costs) else costs
         scaled = logits if plan.temperatures is None else logits / plan.temperatures[exits, None]
         probabilities = softmax(scaled)
         return Answers(
@@ -89,7 +101,8 @@ class AnswerSheet:
             probabilities=probabilities,
             exits=exits,
             confidences=np.maximum.reduce(probabilities, axis=1),
-            costs=plan.cost_per_exit[exits],
+            costs=costs,
             logits=logits,
             unit=plan.unit,
+            executed=executed,
         )

@@ -22,7 +22,15 @@ from ranet.inference.engine.plan import Plan, make_plan, policy_for_budget
 from ranet.inference.engine.stream import stream
 from ranet.inference.engine.within_deadline import answer_within
 from ranet.inference.images.checked import checked_images
-from ranet.inference.runtimes.backend import LARGEST_BATCH, Backend, Precision, State, largest_size, sized
+from ranet.inference.runtimes.backend import (
+    LARGEST_BATCH,
+    Backend,
+    Precision,
+    State,
+    executed_parts,
+    largest_size,
+    sized,
+)
 from ranet.inference.runtimes.stage_times import StageTimes, measure_stages
 from ranet.inference.stages.fused_stages import FusedStage
 from ranet.support.numbers import require_budget, require_count, require_counts, require_milliseconds
@@ -64,8 +72,7 @@ class EarlyExitEngine:
     Attributes:
         backend: the runtime.
         policies: all policies.
-        unit: of the costs in the answers: that of the policies, else MACs ("lazy_macs" for an MSDNet, which the engine
-            computes lazily).
+        unit: of the costs in the answers: that of the policies, else "macs".
         classes: names of the classes, from an exported folder; else None.
         preprocessing: from an exported folder, if it says so: makes of an image (`PIL.Image`) what the network reads,
             (3, H, W); else None.
@@ -79,7 +86,7 @@ class EarlyExitEngine:
         >>> engine = EarlyExitEngine(network, ExitPolicy((0.11,) * 4), backend="torch")
         >>> answers = engine(np.zeros((3, 3, 32, 32), dtype=np.float32))
         >>> len(answers), answers.probabilities.shape, answers.unit
-        (3, (3, 10), 'lazy_macs')
+        (3, (3, 10), 'macs')
     """
 
     def __init__(
@@ -289,7 +296,7 @@ class EarlyExitEngine:
     def _answer(self, plan: Plan, images: Any) -> Answers:
         """Answer a batch that no runtime finds too large, stage by stage."""
         backend, count = self.backend, len(images)
-        sheet = AnswerSheet(count, backend.facts.num_classes)
+        sheet = AnswerSheet(count, backend.facts)
         if count == 0:
             return sheet.answers(plan)
         state = self._buffer(plan.steps[0].stage, sized(backend, count))
@@ -302,16 +309,17 @@ class EarlyExitEngine:
         for number, step in enumerate(plan.steps, 1):
             logits, state = backend.run(step.stage, state, batch)
             if step.looks:
-                here = logits[rows]
+                here, executed = logits[rows], executed_parts(backend.facts, state, batch)
+                executed = None if executed is None else executed[rows]
                 if number == len(plan.steps):
-                    sheet.write(who, step.stage.last, here)
+                    sheet.write(who, step.stage.last, here, executed)
                     break
                 out, stay, runs = leaving(step, plan.policy.score, here, runs)
                 if len(stay) == 0:
-                    sheet.write(who, step.stage.last, here)
+                    sheet.write(who, step.stage.last, here, executed)
                     break
                 if len(out):
-                    sheet.write(_of(who, out), step.stage.last, here[out])
+                    sheet.write(_of(who, out), step.stage.last, here[out], None if executed is None else executed[out])
                     who, rows, left = _of(who, stay), _of(rows, stay), len(stay)
             if left < batch:
                 following = plan.steps[number].stage

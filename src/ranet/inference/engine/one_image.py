@@ -11,7 +11,7 @@ from ranet.calibration.scores.in_numpy import Floats, Runs, softmax
 from ranet.inference.engine.answers import Answers
 from ranet.inference.engine.leaving import leaving
 from ranet.inference.engine.plan import Plan
-from ranet.inference.runtimes.backend import Backend, State
+from ranet.inference.runtimes.backend import Backend, State, executed_parts
 
 # Behind a stage NumPy's code has left the caches: three of its calls then take as long as a fifth of a small stage, and
 # a sum over as many classes as this a quarter of that.
@@ -44,7 +44,10 @@ def answer_one(plan: Plan, image: Any, backend: Backend, buffer: State) -> Answe
                 leaves = len(out) == 1
             if leaves:
                 break
-    exit = step.stage.last
+    exit, executed = step.stage.last, executed_parts(backend.facts, state, 1)
+    costs = plan.cost_per_exit[exit : exit + 1].copy()
+    if executed is not None and len(plan.part_costs):
+        costs += executed @ plan.part_costs
     probabilities = softmax_of_one(logits, step.temperature)
     of_classes = probabilities[0].tolist()
     confidence = max(of_classes)
@@ -53,9 +56,10 @@ def answer_one(plan: Plan, image: Any, backend: Backend, buffer: State) -> Answe
         probabilities=probabilities,
         exits=np.array([exit]),
         confidences=np.array([confidence], dtype=np.float32),
-        costs=plan.cost_per_exit[exit : exit + 1].copy(),
+        costs=costs,
         logits=logits.copy(),
         unit=plan.unit,
+        executed=executed,
     )
 
 

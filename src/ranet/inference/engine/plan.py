@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import inf
+from math import inf, isnan
 
 import numpy as np
 import numpy.typing as npt
 
 from ranet.calibration.policies.exit_policy import ExitPolicy
+from ranet.cost.table import CostTable
 from ranet.errors import UserError
 from ranet.inference.runtimes.backend import NetworkFacts
 from ranet.inference.stages.fused_stages import FusedStage, used_exits
@@ -40,7 +41,8 @@ class Plan:
         policy: the policy.
         steps: in order; everybody who is left leaves behind the last.
         temperatures: (K,) float32, of all exits; None where the policy has none.
-        cost_per_exit: (K,) what the answers say an image cost.
+        cost_per_exit: (K,) what the answers say an image cost, without optional parts.
+        part_costs: (P,) what each optional part of the network adds where an image has executed it.
         unit: of the costs.
     """
 
@@ -48,6 +50,7 @@ class Plan:
     steps: tuple[Step, ...]
     temperatures: npt.NDArray[np.float32] | None
     cost_per_exit: npt.NDArray[np.float64]
+    part_costs: npt.NDArray[np.float64]
     unit: str
 
     @property
@@ -61,7 +64,7 @@ def make_plan(
     max_exit: int | None,
     facts: NetworkFacts,
     stages_for: Callable[[Sequence[int]], list[FusedStage]],
-    costs: Callable[[], tuple[npt.NDArray[np.float64], str]],
+    costs: Callable[[], CostTable],
 ) -> Plan:
     """The plan by which a network follows a policy.
 
@@ -71,7 +74,7 @@ def make_plan(
             before it.
         facts: of the network.
         stages_for: the fused stages that end at given exits, and perhaps at others.
-        costs: gives (K,) costs and their unit, for policies that do not say what exits cost.
+        costs: gives the costs of the network, for policies that do not say what exits cost.
 
     Raises:
         UserError: if the policy is for another network, or there is no such exit.
@@ -101,10 +104,11 @@ def make_plan(
         )
         for stage in stages_for(looked_at)
     )
-    per_exit, unit = policy.metadata.get("cost_per_exit"), policy.metadata.get("unit")
-    if per_exit is None or unit is None:
-        return Plan(policy, steps, temperatures, *costs())
-    return Plan(policy, steps, temperatures, np.asarray(per_exit, dtype=np.float64), str(unit))
+    known = policy.promise
+    if known.cost_per_exit is None or "unit" not in policy.metadata:
+        table = costs()
+        return Plan(policy, steps, temperatures, table.cumulative(), table.parts, table.unit)
+    return Plan(policy, steps, temperatures, known.cost_per_exit, known.part_costs, known.unit)
 
 
 def policy_for_budget(policies: Sequence[ExitPolicy], budget: float, unit: str) -> ExitPolicy:
@@ -123,9 +127,8 @@ def policy_for_budget(policies: Sequence[ExitPolicy], budget: float, unit: str) 
         >>> policy_for_budget([cheap, dear], 4.0, "ms") is cheap
         True
     """
-    predicted = [policy.metadata.get("predicted") for policy in policies]
-    costs = [float(each["cost"]) for each in predicted if isinstance(each, dict) and "cost" in each]
-    if len(costs) < len(policies):
+    costs = [policy.promise.cost for policy in policies]
+    if any(map(isnan, costs)):
         raise UserError("A budget chooses among policies that say what they cost: solve them with ranet calibrate.")
     within = [(cost, i) for i, cost in enumerate(costs) if cost <= budget]
     if not within:

@@ -16,7 +16,7 @@ from ranet.inference.engine.answers import Answers, AnswerSheet
 from ranet.inference.engine.leaving import leaving
 from ranet.inference.engine.plan import Plan
 from ranet.inference.images.checked import checked_images, empty_images
-from ranet.inference.runtimes.backend import Backend, State
+from ranet.inference.runtimes.backend import Backend, State, executed_parts
 
 #: How many images may wait for their answer, or with their answer for those before them, before all queues are run.
 MOST_WAITING = 4096
@@ -120,7 +120,7 @@ class Queues:
         self._size = size
         self._patient = plan.policy.score == "patience"
         self._queues = [_Queue(backend, plan, step, size) for step in range(len(plan.steps))]
-        self._sheet = AnswerSheet(0, backend.facts.num_classes)
+        self._sheet = AnswerSheet(0, backend.facts)
         self._next = 0  # the number of the next image
         self._oldest = 0  # that is not released
 
@@ -168,11 +168,12 @@ class Queues:
 
     def _grow(self, size: int) -> None:
         """A larger ring, with what is in this one."""
-        old, new = self._sheet, AnswerSheet(size, self._backend.facts.num_classes)
+        old, new = self._sheet, AnswerSheet(size, self._backend.facts)
         if len(old.exits):
             kept = np.arange(self._oldest, min(self._next, self._oldest + len(old.exits)))
             places = kept % len(old.exits)
-            new.exits[kept % size], new.logits[kept % size] = old.exits[places], old.logits[places]
+            for name in ("exits", "logits", "executed"):
+                getattr(new, name)[kept % size] = getattr(old, name)[places]
         self._sheet = new
 
     def _push(
@@ -219,15 +220,17 @@ class Queues:
         """Run a stage, write the answers of who leaves, and send on who does not."""
         here = self._plan.steps[step]
         logits, after = self._backend.run(here.stage, state, len(numbers))
+        executed = executed_parts(self._backend.facts, after, len(numbers))
         if step == len(self._queues) - 1:
-            self._sheet.write(numbers % len(self._sheet.exits), here.stage.last, logits)
+            self._sheet.write(numbers % len(self._sheet.exits), here.stage.last, logits, executed)
             return
         rows: Indices | None = None
         following = None
         if here.looks:
             out, rows, following = leaving(here, self._plan.policy.score, logits, before)
             if len(out):
-                self._sheet.write(numbers[out] % len(self._sheet.exits), here.stage.last, logits[out])
+                executed = None if executed is None else executed[out]
+                self._sheet.write(numbers[out] % len(self._sheet.exits), here.stage.last, logits[out], executed)
             if len(rows) == 0:
                 return
             numbers = numbers[rows]

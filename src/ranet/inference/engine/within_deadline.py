@@ -14,7 +14,7 @@ from ranet.cost.timings import MILLISECONDS
 from ranet.inference.engine.answers import Answers, AnswerSheet
 from ranet.inference.engine.leaving import leaving
 from ranet.inference.engine.plan import Plan
-from ranet.inference.runtimes.backend import LARGEST_BATCH, Backend, State, largest_size, sized
+from ranet.inference.runtimes.backend import LARGEST_BATCH, Backend, State, executed_parts, largest_size, sized
 from ranet.inference.runtimes.stage_times import StageTimes
 from ranet.inference.stages.fused_stages import FusedStage
 
@@ -39,7 +39,7 @@ def answer_within(
     """
     count = len(images)
     end = perf_counter() + deadline / MILLISECONDS
-    sheet = AnswerSheet(count, backend.facts.num_classes)
+    sheet = AnswerSheet(count, backend.facts)
     size = largest_size(backend.fixed_sizes, LARGEST_BATCH)
     parts: list[tuple[State, npt.NDArray[np.intp], Runs | None]] = []
     for first in range(0, count, size):
@@ -57,7 +57,7 @@ def answer_within(
             logits, after = backend.run(step.stage, state, len(who))
             rows: npt.NDArray[np.intp] = np.arange(len(who))
             if step.looks:
-                sheet.write(who, step.stage.last, logits)
+                sheet.write(who, step.stage.last, logits, executed_parts(backend.facts, after, len(who)))
                 _, rows, before = leaving(step, plan.policy.score, logits, before)
             if len(rows) and number + 1 < len(plan.steps):
                 # Memory of their own, since the stage runs again for the next part.

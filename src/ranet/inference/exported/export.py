@@ -20,7 +20,7 @@ from ranet.cost.profile import CostProfile, measure_costs
 from ranet.errors import UserError
 from ranet.inference.exported.folder import ExportedFolder, stage_name
 from ranet.inference.exported.golden import write_golden
-from ranet.inference.exported.manifest import UNITS, exported_files, write_manifest
+from ranet.inference.exported.manifest import exported_files, write_manifest
 from ranet.inference.graphs.of_network import NetworkGraphs
 from ranet.inference.images.preprocessing import Floats, Preprocessing
 from ranet.inference.runtimes.stage_graph import StageGraph
@@ -111,7 +111,7 @@ def export_engine(
             "golden": None if prepares is None else write_golden(partial, prepares, _logits(network)),
             "classes": None if classes is None else [*classes],
             "data": data,
-            "costs": _counts(costs or measure_costs(network)),
+            "costs": (costs or measure_costs(network)).tables(),
             "software": {**software_versions(), **_onnx_versions(partial / files[0]["file"])},
         }
         write_manifest(partial, entries)
@@ -181,11 +181,6 @@ def _write_policies(folder: Path, policies: Sequence[ExitPolicy]) -> list[str]:
     for name, policy in zip(names, policies, strict=True):
         policy.save(folder / name)
     return names
-
-
-def _counts(costs: CostProfile) -> dict[str, dict[str, list[int]]]:
-    stages = {unit: getattr(costs, unit) for unit in UNITS}
-    return {unit: {"backbone": [*each.backbone], "heads": [*each.heads]} for unit, each in stages.items()}
 
 
 def _logits(network: StagedNetwork) -> Callable[[Floats], Floats]:

@@ -7,9 +7,9 @@ from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from ranet.calibration.policies.exit_policy import ExitPolicy, load_policy
+from ranet.cost.table import CostTable
 from ranet.errors import UserError, unknown_name
 from ranet.inference.exported.manifest import UNITS, StageFile, read_manifest
 from ranet.inference.images.preprocessing import Preprocessing
@@ -97,19 +97,16 @@ class ExportedFolder:
             raise UserError(f"The export {str(self.path)!r} cannot answer at {numbers}: {self._what_is_there}.")
         return chain
 
-    def costs_per_exit(self, unit: str = "macs") -> npt.NDArray[np.float64]:
-        """(K,) the operations for one image up to each exit, earlier heads included, as in `ranet.cost.CostProfile`.
-
-        Args:
-            unit: one of `manifest.UNITS`.
+    def costs(self, unit: str = "macs") -> CostTable:
+        """Return the counted operations in a unit of `ranet.cost.CostProfile.table`.
 
         Raises:
             UserError: if the unit is not known.
         """
         if unit not in UNITS:
             raise unknown_name("unit", unit, UNITS)
-        counts = self.manifest.costs[unit]
-        return np.cumsum(np.add(counts["backbone"], counts["heads"], dtype=np.float64))
+        counted = getattr(self.manifest.costs, unit)
+        return CostTable(unit, np.array(counted.stages, dtype=np.float64), np.array(counted.parts, dtype=np.float64))
 
     def _check_length(self, file: StageFile) -> None:
         path = self.path / file.file

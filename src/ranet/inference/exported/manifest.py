@@ -60,7 +60,8 @@ class Network(Part):
     image_size: Annotated[ImageSize, PlainValidator(checked_image_size)]
     heads_can_be_skipped: bool
     fingerprint: Name
-    in_channels: Count = 3  # of folders that were exported before images could have others
+    in_channels: Count
+    optional_parts: Row[Name]
 
 
 class StageFile(Part):
@@ -112,20 +113,18 @@ class Data(Part):
     digests: dict[str, Text]
 
 
-class Counts(Part):
-    """Operations of each stage of the backbone, and of each head."""
+class Table(Part):
+    """A `ranet.cost.CostTable`; below the diagonal the stages have 0."""
 
-    backbone: Operations
-    heads: Operations
+    stages: Annotated[Row[Operations], Field(min_length=1)]
+    parts: Operations
 
 
 class Costs(Part):
-    """The counts in each unit; `ranet.cost.CostProfile` says what they are."""
+    """The counted operations in each unit of `ranet.cost.CostProfile.table`."""
 
-    macs: Counts
-    paper_ops: Counts
-    lazy_macs: Counts
-    lazy_paper_ops: Counts
+    macs: Table
+    paper_ops: Table
 
 
 UNITS = tuple(Costs.model_fields)
@@ -142,12 +141,12 @@ class Manifest(Record):
         golden: the names of the `Golden` files; None without preprocessing.
         classes: the names of the C classes in the order of the labels; None if the export was not told.
         data: what `Data` has; None if not told.
-        costs: for each of `UNITS` the K operation counts of the "backbone" and of the "heads".
+        costs: see `Costs`.
         software: the versions that wrote the folder.
     """
 
     FORMAT: ClassVar[str] = "ranet exported engine"
-    VERSION: ClassVar[int] = 2
+    VERSION: ClassVar[int] = 3
     NAME: ClassVar[str] = "manifest"
     WRITER: ClassVar[str] = "ranet export"
     AGAIN: ClassVar[str] = "export the network again with ranet export"
@@ -159,7 +158,7 @@ class Manifest(Record):
     golden: Annotated[dict[str, Any], like(Golden)] | None
     classes: Row[Text] | None
     data: Annotated[dict[str, Any], like(Data)] | None
-    costs: Annotated[dict[str, Any], like(Costs)]
+    costs: Costs
     software: dict[str, Text]
 
     @property
@@ -171,6 +170,7 @@ class Manifest(Record):
     def _goes_together(self) -> Self:
         """Check that the stages go together, that some chain of them begins at the images, and what is counted."""
         exits, classes, image = self.network.num_exits, self.network.num_classes, self.facts.input_shape
+        parts = len(self.network.optional_parts)
         states: dict[int, tuple[Tensor, ...]] = {}
         for i, stage in enumerate(self.stages):
             where = f"stages[{i}]"
@@ -178,7 +178,10 @@ class Manifest(Record):
                 raise ValueError(f"{where} must run from one of the {exits} exits to the same or a later one")
             if not set(stage.inputs) <= {tensor.name for tensor in stage.before}:
                 raise ValueError(f"{where}.inputs must be some of the names in {where}.before")
-            if bool(stage.after) != (stage.last < exits - 1):
+            if stage.last == exits - 1:
+                if [tensor.shape for tensor in stage.after] != ([(parts,)] if parts else []):
+                    raise ValueError(f"{where}.after must hold the record of optional parts alone, if there are any")
+            elif not stage.after:
                 raise ValueError(f"{where}.after must be empty after the last exit and nowhere else")
             if stage.first == 0 and [tensor.shape for tensor in stage.before] != [image]:
                 raise ValueError(f"{where}.before must be the images, {shown(image)}")
@@ -192,10 +195,11 @@ class Manifest(Record):
             raise ValueError("stages must have one that starts at the images")
         if self.classes is not None and len(self.classes) != classes:
             raise ValueError(f"classes must be a name for each of the {classes} classes, or null")
-        for unit in UNITS:
-            for part, counts in self.costs[unit].items():
-                if len(counts) != exits:
-                    raise ValueError(f"costs.{unit}.{part} must be a count for each of the {exits} exits")
+        for unit, table in self.costs:
+            if {len(table.stages), *map(len, table.stages)} != {exits} or len(table.parts) != parts:
+                raise ValueError(
+                    f"costs.{unit} must have stages of {exits} x {exits} counts and {parts} counts of optional parts"
+                )
         return self
 
 

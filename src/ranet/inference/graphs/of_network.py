@@ -25,7 +25,7 @@ from ranet.support.extras import require
 from ranet.support.files import default_cache, written_whole
 
 # A new one whenever the graphs of a network change, so that none of the old ones is read again.
-_FORMAT = 1
+_FORMAT = 2
 
 
 class NetworkGraphs:
@@ -80,7 +80,8 @@ class _WholeGraph:
     """An exported network, every tensor of every cut among its outputs.
 
     Attributes:
-        cuts: the names of the state's tensors before stage 0, 1, ..., K - 1, and none after the last.
+        cuts: the names of the state's tensors before stage 0, 1, ..., K - 1, and after the last: none, or
+            the record of optional parts.
     """
 
     def __init__(self, onnx: Any, model: bytes) -> None:
@@ -154,7 +155,8 @@ class _AllCuts(nn.Module):
             if k < network.num_exits - 1:
                 carried = network.carry(k, state, logits)
                 self.cuts.append([name(tensor, f"state_{k}_{i}") for i, tensor in enumerate(carried)])
-        self.cuts.append([])
+        record = state[: min(1, len(network.optional_parts))]
+        self.cuts.append([name(tensor, f"state_{network.num_exits}_{i}") for i, tensor in enumerate(record)])
         self.names = [names[id(tensor)] for tensor in tensors[1:]]
         return tuple(tensors[1:])
 

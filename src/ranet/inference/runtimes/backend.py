@@ -33,6 +33,9 @@ class NetworkFacts(NamedTuple):
         cuts: the exits (from 0) that can end a fused stage, ascending; all of them for a network that is here.
         fingerprint: of the network and its weights (`ranet.models.network_fingerprint`).
         in_channels: of the images.
+        optional_parts: names of the parts that an image may go without (`ranet.StagedNetwork.optional_parts`). Where
+            there are some, the first tensor of every state, after the last exit as well, is the record (B, P) of what
+            each image has executed.
     """
 
     num_exits: int
@@ -42,6 +45,7 @@ class NetworkFacts(NamedTuple):
     cuts: tuple[int, ...]
     fingerprint: str
     in_channels: int = 3
+    optional_parts: tuple[str, ...] = ()
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
@@ -77,7 +81,9 @@ class Backend(Protocol):
         """
 
     def run(self, stage: FusedStage, state: State, rows: int) -> tuple[npt.NDArray[np.float32], State]:
-        """Run a stage and return the logits (rows, C) of its exit and the state after it, () after the last exit.
+        """Run a stage and return the logits (rows, C) of its exit and the state after it.
+
+        After the last exit the state is (), or of a network with optional parts their record alone.
 
         The arrays have ``sized(self, rows)`` rows, or another of the fixed sizes that is no smaller, of which the first
         ``rows`` count. It is fastest where a
@@ -92,6 +98,23 @@ class Backend(Protocol):
 
         Images are copied in the same way, from (array,), and take on the precision and place of the buffer.
         """
+
+
+def executed_parts(facts: NetworkFacts, after: State, rows: int) -> npt.NDArray[np.bool_] | None:
+    """Return (rows, P) which optional parts the images of a batch have executed; None where a network has none.
+
+    Args:
+        facts: of the network.
+        after: the state after a stage.
+        rows: the number of images.
+    """
+    if not facts.optional_parts:
+        return None
+    record = after[0][:rows]
+    if hasattr(record, "cpu"):  # a tensor of PyTorch
+        record = record.float().cpu().numpy()
+    executed: npt.NDArray[np.bool_] = record > 0.5
+    return executed
 
 
 def sized(backend: Backend, rows: int) -> int:

@@ -22,8 +22,9 @@ class StageGraph(NamedTuple):
         before: the state that the stage starts from, in order; the images alone for stages from the first.
         inputs: names of the graph's inputs, some of ``before``; the others of them pass the stage by.
         logits: name of the output with the logits (B, C) of the stage's exit.
-        after: the state after the stage, in order: outputs of the graph, and tensors of ``before`` that pass by. Empty
-            after the last exit. Where heads cannot be skipped its last tensor is the logits.
+        after: the state after the stage, in order: outputs of the graph, and tensors of ``before`` that pass by. After
+            the last exit it is empty, or the record of optional parts alone. Where heads cannot be skipped its last
+            tensor is the logits.
         images: name of the images, where they are among ``before``.
     """
 

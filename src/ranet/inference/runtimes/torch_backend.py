@@ -101,7 +101,7 @@ class TorchBackend:
         before = self._network.stem(state[0]) if stage.first == 0 else tuple(state)
         after, logits = self._network.run(stage.first, stage.last, before)
         if stage.last == self.facts.num_exits - 1:
-            return logits, ()
+            return logits, after[: min(1, len(self.facts.optional_parts))]
         return logits, self._network.carry(stage.last, after, logits)
 
     def _shapes_before(self, k: int) -> list[torch.Size]:
@@ -125,4 +125,5 @@ def network_facts(network: StagedNetwork) -> NetworkFacts:
         cuts=tuple(range(network.num_exits)),
         fingerprint=network_fingerprint(network),
         in_channels=network.image_shape[0],
+        optional_parts=network.optional_parts,
     )

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ranet.calibration import FusedStageCosts, checked_costs, exit_for_deadline
+from ranet.calibration import CostTable, checked_costs, exit_for_deadline
 from ranet.errors import UserError
 from tests.calibration.exit_choices import tables
 
@@ -24,7 +24,7 @@ def test_used_exits_cost_the_sum_of_their_fused_stages_and_the_others_less_than_
     cumulative = checked_costs(costs.cumulative(used), costs.num_exits)
     for k in range(costs.num_exits):
         path = [e for e in used if e < k] + [k]
-        expected = sum(least(costs.table, before + 1, at) for before, at in zip([-1, *path[:-1]], path, strict=True))
+        expected = sum(least(costs.stages, before + 1, at) for before, at in zip([-1, *path[:-1]], path, strict=True))
         if k in used:
             assert cumulative[k] == pytest.approx(expected)
         else:
@@ -35,9 +35,9 @@ def test_used_exits_cost_the_sum_of_their_fused_stages_and_the_others_less_than_
 
 @given(costs=tables())
 def test_a_deadline_takes_the_row_of_the_first_stage_in_order(costs):
-    np.testing.assert_allclose(costs.alone, np.maximum.accumulate(costs.table[0]))
-    choice = exit_for_deadline(costs.alone, float(costs.table[0].max()) * 1.001)
-    assert choice.exit == costs.num_exits - 1
+    np.testing.assert_allclose(costs.alone, np.maximum.accumulate(costs.stages[0]))
+    choice = exit_for_deadline(costs.alone, float(costs.stages[0].max()) * 1.001)
+    assert choice.policy.promise.exit_index == costs.num_exits - 1
 
 
 @pytest.mark.parametrize(
@@ -47,16 +47,16 @@ def test_a_deadline_takes_the_row_of_the_first_stage_in_order(costs):
         ([], "square table"),
         ([["a"]], "table of numbers"),
         ([[1, 2], [0, np.nan]], "stages 2 to 2 have nan"),
-        ([[1, 0], [0, 1]], "stages 1 to 2 have 0.0"),
+        ([[1, -1], [0, 1]], "stages 1 to 2 have -1.0"),
         ([[1, inf], [0, 1]], "stages 1 to 2 have inf"),
     ],
 )
 def test_tables_that_are_none_are_named(table, message):
     with pytest.raises(UserError, match=message):
-        FusedStageCosts(table)
+        CostTable("ms", table)
 
 
 @pytest.mark.parametrize("used", [[], [0], [1, 0, 2], [0, 0, 2], [-1, 2], [0, 3]])
 def test_sets_that_are_none_are_named(used):
     with pytest.raises(UserError, match="last exit, 2"):
-        FusedStageCosts(np.ones((3, 3))).cumulative(used)
+        CostTable("ms", np.ones((3, 3))).cumulative(used)

@@ -1,8 +1,8 @@
-"""What exits cost, in the currency that the user pays in."""
+"""What exits cost, in the unit that the user asks for."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -10,16 +10,18 @@ import numpy.typing as npt
 import torch
 from omegaconf import DictConfig
 
-from ranet.calibration.policies.outcome import checked_costs
+from ranet.calibration.policies.outcome import Costs, costs_of_images
+from ranet.calibration.scores.exit_scores import ExitScores
 from ranet.cli.options.shares import is_number
 from ranet.cli.progress import bar
-from ranet.cost.fused_stage_costs import FusedStageCosts
 from ranet.cost.profile import measure_costs
+from ranet.cost.table import CostTable
 from ranet.errors import UserError
 from ranet.inference.choosing.fastest import runtime_version
 from ranet.inference.choosing.latency import measure_latency
 from ranet.inference.choosing.latency_profile import LatencyProfile
 from ranet.models.fingerprint import network_fingerprint
+from ranet.models.specs import ImageSize
 from ranet.models.staged import StagedNetwork
 from ranet.support.hardware import processor_name
 
@@ -30,25 +32,36 @@ def _hardware() -> list[str]:
 
 
 @dataclass(frozen=True, eq=False)
-class Currency:
-    """The cost of each exit.
+class ExitCosts:
+    """What a network costs, in the unit that the user asks for.
 
     Attributes:
-        costs: (K,) cumulative; of milliseconds: of each exit as the only one that is used.
-        unit: of the costs.
-        latency: what was measured, for milliseconds.
-        stages: what fused stages cost, where it depends on the used exits what an exit costs.
+        table: the costs.
+        latency: the measurement, for milliseconds.
+        chooses_exits: whether a budget also chooses which exits to use: where each cut costs time.
     """
 
-    costs: npt.NDArray[np.float64]
-    unit: str
+    table: CostTable
     latency: LatencyProfile | None = None
-    stages: FusedStageCosts | None = None
+    chooses_exits: bool = False
 
     @property
-    def of_all_exits(self) -> npt.NDArray[np.float64]:
-        """(K,) cumulative, where all exits are used."""
-        return self.costs if self.stages is None else self.stages.cumulative(range(self.stages.num_exits))
+    def unit(self) -> str:
+        """Unit of the costs."""
+        return self.table.unit
+
+    def of(self, scores: ExitScores) -> Costs:
+        """Return the costs by which policies are solved on these scores."""
+        return self.table if self.chooses_exits else costs_of_images(self.table, scores)
+
+    def alone(self, scores: ExitScores | None = None) -> npt.NDArray[np.float64]:
+        """Return (K,) the mean cost of each exit alone; as the papers count operations, with the heads before it.
+
+        Args:
+            scores: of the images; None: without what optional parts add.
+        """
+        fixed = self.table.alone if self.chooses_exits else self.table.cumulative()
+        return fixed if scores is None else replace(costs_of_images(self.table, scores), fixed=fixed).means
 
     @property
     def notices(self) -> list[str]:
@@ -77,10 +90,10 @@ class Currency:
         return {} if self.latency is None else {"latency": self.latency.to_dict()}
 
 
-def currency(
-    config: DictConfig, num_exits: int, network: StagedNetwork | None = None, image_size: int | None = None
-) -> Currency:
-    """The costs of the exits, as the configuration says; without a network for scores of one that is not here."""
+def exit_costs(
+    config: DictConfig, num_exits: int, network: StagedNetwork | None = None, image_size: ImageSize | None = None
+) -> ExitCosts:
+    """Return the costs that the configuration asks for; scores of a network that is not here need ``cost``."""
     if config.cost is not None:
         given = list(config.cost)
         if not all(is_number(value) for value in given):
@@ -88,20 +101,18 @@ def currency(
         if len(given) != num_exits:
             raise UserError(f"cost={given} must have one cumulative cost for each of the {num_exits} exits.")
         unit = "ms" if config.deadline is not None else config.unit
-        return Currency(checked_costs(given, num_exits), unit if unit not in (None, "fraction") else "")
+        return ExitCosts(CostTable.of_exits(given, unit if unit not in (None, "fraction") else ""))
     assert network is not None, "the options were checked"
     if config.unit == "ms" or config.deadline is not None:
         latency = _latency(config, network, image_size)
         if config.deadline is not None:  # which binds every batch, and a budget their mean
-            return Currency(checked_costs(latency.batch_ms_alone_p95, num_exits), "ms", latency)
-        stages = latency.fused_stage_costs
-        return Currency(checked_costs(stages.alone, num_exits), "ms", latency, stages)
-    unit = "macs" if config.unit in (None, "fraction") else config.unit
-    counted = measure_costs(network, image_size).per_exit(unit, config.lazy)
-    return Currency(checked_costs(counted, num_exits), f"lazy_{unit}" if config.lazy else unit)
+            return ExitCosts(CostTable.of_exits(latency.batch_ms_alone_p95, "ms"), latency)
+        return ExitCosts(latency.costs, latency, chooses_exits=True)
+    profile = measure_costs(network, image_size)
+    return ExitCosts(profile.table("macs" if config.unit in (None, "fraction") else config.unit))
 
 
-def _latency(config: DictConfig, network: StagedNetwork, image_size: int | None) -> LatencyProfile:
+def _latency(config: DictConfig, network: StagedNetwork, image_size: ImageSize | None) -> LatencyProfile:
     if image_size != network.image_size:
         raise UserError(
             f"Milliseconds are the engine's, which answers images of {network.image_size} pixels as the network was "

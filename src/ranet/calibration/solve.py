@@ -1,0 +1,66 @@
+"""From a goal to the policies that meet it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ranet.calibration.goals import Budget, Deadline, Goal
+from ranet.calibration.guarantees.risk import calibrate_risk, check_guarantee
+from ranet.calibration.policies.calibration import Calibration
+from ranet.calibration.policies.outcome import Costs
+from ranet.calibration.scores.exit_scores import ExitScores
+from ranet.calibration.solvers.budget import calibrate_each, check_budgets
+from ranet.calibration.solvers.deadline import exit_for_deadline
+
+Floats = npt.NDArray[np.float64]
+
+
+def check_goal(goal: Goal, alone: Floats, all_exits: Floats, unit: str, images: int) -> None:
+    """Refuse, before images are scored, a goal that no scores can meet.
+
+    Args:
+        goal: the goal.
+        alone: (K,) cost of each exit as the only one that is used.
+        all_exits: (K,) cumulative cost of each exit where all are used.
+        unit: unit of the costs.
+        images: number of calibration images.
+
+    Raises:
+        UserError: if no policy can meet it; the message gives the possible range.
+    """
+    if isinstance(goal, Budget):
+        # Patience counts exits, and so uses them all.
+        check_budgets(goal.values(alone), all_exits if goal.family == "patience" else alone, unit)
+    elif isinstance(goal, Deadline):
+        exit_for_deadline(alone, goal.milliseconds)
+    else:
+        check_guarantee(goal.eps, goal.delta, images, risk=goal.of, bound=goal.bound)
+
+
+def solve_goal(
+    goal: Goal, scores: ExitScores, costs: Costs, alone: Floats, unit: str, metadata: Mapping[str, Any]
+) -> list[Calibration]:
+    """Return the policies that meet a goal: one for each budget, else one.
+
+    Args:
+        goal: the goal.
+        scores: scores of the calibration images.
+        costs: what the exits cost; a `CostTable` lets a budget choose the exits to use.
+        alone: (K,) mean cost of each exit as the only one that is used.
+        unit: unit of the costs.
+        metadata: further entries for the policy files.
+
+    Raises:
+        UserError: as `calibrate`, `calibrate_risk` and `exit_for_deadline` do.
+    """
+    if isinstance(goal, Budget):
+        options: dict[str, Any] = {"policy": goal.family, "score": goal.score, "alternatives": goal.alternatives}
+        return calibrate_each(scores, costs, goal.values(alone), unit=unit, metadata=metadata, **options)
+    if isinstance(goal, Deadline):
+        return [exit_for_deadline(alone, goal.milliseconds, scores, metadata=metadata)]
+    options = {"risk": goal.of, "bound": goal.bound, "score": goal.score or "confidence"}
+    return [calibrate_risk(scores, costs, goal.eps, goal.delta, unit=unit, metadata=metadata, **options)]
