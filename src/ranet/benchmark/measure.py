@@ -36,6 +36,8 @@ from ranet.inference.stages.fused_stages import FusedStage
 
 ALL_EXITS = "all exits"
 _TRAINED, _WHOLE, _STAGES = "as trained", "whole", "stages"
+#: The one stage of the network with the logits of all exits.
+_UNCUT = FusedStage(0, 0)
 
 
 def benchmark_settings(
@@ -127,28 +129,17 @@ def benchmark_setting(
     """
     size = setting.batch_size
     batches = [task.images[at : at + size] for at in range(0, len(task.images) - size + 1, size)]
-    whole, trained = run_whole(engine.backend, size), run_as_trained(task.network)
-    opposing = {name: (run_whole(backend, size), backend.facts.input_shape) for name, backend in opponents.items()}
+    plans = [tuple(engine.plan(policy).stages) for policy in task.policies]
+    single = tuple(FusedStage(k, k) for k in range(engine.backend.facts.num_exits))
+    cut = list(dict.fromkeys([single, *plans]))
+    chains = [(opponents[ALL_EXITS], (_UNCUT,)), *((engine.backend, chain) for chain in cut)]
+    stage_turn = partial(time_chains, chains, size)
+    contestants = _contestants(engine, task, opponents, size)
 
     def turns(timed: Sequence[Images], as_trained: int) -> dict[Any, Turn]:
-        found: dict[Any, Turn] = {
-            _WHOLE: partial(seconds_of_calls, whole, timed),
-            _TRAINED: partial(seconds_of_calls, trained, timed[:as_trained]),
+        return {
+            name: partial(run, timed[:as_trained] if name == _TRAINED else timed) for name, run in contestants.items()
         }
-        for name, (run, shape) in opposing.items():
-            found[name] = partial(seconds_of_calls, run, _shaped(timed, shape))
-        for number, policy in enumerate(task.policies):
-            found[number, CALL] = partial(seconds_of_calls, partial(engine, policy=policy), timed)
-            if size > 1:
-                found[number, STREAM] = partial(_seconds_of_stream, engine, policy, size, timed)
-        return found
-
-    num_exits = engine.backend.facts.num_exits
-    single, uncut = tuple(FusedStage(k, k) for k in range(num_exits)), FusedStage(0, 0)
-    plans = [tuple(engine.plan(policy).stages) for policy in task.policies]
-    cut = list(dict.fromkeys([single, *plans]))
-    chains = [(opponents[ALL_EXITS], (uncut,)), *((engine.backend, chain) for chain in cut)]
-    stage_turn = partial(time_chains, chains, size)
 
     few = [batches[number % len(batches)] for number in range(WARM_UP)]
     count, as_trained = affordable(turns(few, WARM_UP), _TRAINED, stage_turn, len(batches), amount)
@@ -158,7 +149,7 @@ def benchmark_setting(
     measured = take_turns(contest, amount.rounds, tick)
     of_uncut, *of_cut = _stage_times(measured.pop(_STAGES), size)
     times = dict(zip(cut, of_cut, strict=True))
-    timings = {
+    paces = {
         name: Pace.of(seconds, as_trained * size if name == _TRAINED else images) for name, seconds in measured.items()
     }
     costs = measure_costs(task.network)
@@ -175,9 +166,9 @@ def benchmark_setting(
                 predicted=predicted_share(policy),
                 macs=float((macs[exits] + answers.of_parts(number, table.parts)[:images]).mean() / macs[-1]),
                 ideal=ideal_time(times[chain], chain, exits),
-                measured={way: timings[number, way] for way in (CALL, STREAM) if (number, way) in timings},
+                measured={way: paces[number, way] for way in (CALL, STREAM) if (number, way) in paces},
                 answered=answers.worth[number],
-                exit_shares=np.bincount(exits, minlength=num_exits) / images,
+                exit_shares=np.bincount(exits, minlength=len(single)) / images,
             )
         )
     return SettingTimes(
@@ -185,19 +176,46 @@ def benchmark_setting(
         images=images,
         whole_macs=whole_macs / macs[-1],
         trained_macs=(whole_macs if is_lazy else costs.macs_per_exit_alone[-1]) / macs[-1],
-        trained=timings[_TRAINED],
-        whole=timings[_WHOLE],
-        all_exits=timings[ALL_EXITS],
+        trained=paces[_TRAINED],
+        whole=paces[_WHOLE],
+        all_exits=paces[ALL_EXITS],
         stages=np.array([times[single][stage] for stage in single]),
-        stages_uncut=of_uncut[uncut],
+        stages_uncut=of_uncut[_UNCUT],
         policies=policies,
         rivals=[
-            RivalTimes(rival.name, rival.accuracy, opponents[rival.name].facts.input_shape, timings[rival.name])
+            RivalTimes(rival.name, rival.accuracy, opponents[rival.name].facts.input_shape, paces[rival.name])
             for rival in rivals
             if rival.name in opponents
         ],
         last_exit=answers.last_exit,
     )
+
+
+def _contestants(
+    engine: EarlyExitEngine, task: Task, opponents: Mapping[str, Backend], size: int
+) -> dict[Any, Callable[[Sequence[Images]], list[float]]]:
+    """Return what answers batches and times each of them: by name, policies by their number and the way of answering.
+
+    Opponents that read images of another shape get random ones.
+    """
+
+    def on_its_images(backend: Backend, batches: Sequence[Images]) -> list[float]:
+        shape = backend.facts.input_shape
+        if batches[0].shape[1:] != shape:
+            random = np.random.default_rng(0)
+            batches = [random.standard_normal((size, *shape), dtype=np.float32)] * len(batches)
+        return seconds_of_calls(runs[backend], batches)
+
+    runs = {backend: run_whole(backend, size) for backend in (engine.backend, *opponents.values())}
+    found: dict[Any, Callable[[Sequence[Images]], list[float]]] = {
+        _TRAINED: partial(seconds_of_calls, run_as_trained(task.network)),
+        **{name: partial(on_its_images, backend) for name, backend in {_WHOLE: engine.backend, **opponents}.items()},
+    }
+    for number, policy in enumerate(task.policies):
+        found[number, CALL] = partial(seconds_of_calls, partial(engine, policy=policy))
+        if size > 1:
+            found[number, STREAM] = partial(_seconds_of_stream, engine, policy, size)
+    return found
 
 
 def _check_size(engine: EarlyExitEngine, setting: Setting, images: int) -> None:
@@ -240,10 +258,3 @@ def _seconds_of_stream(
     for _ in engine.stream(given(), batch_size=size, policy=policy):
         pass
     return np.diff([*moments, perf_counter()]).tolist()
-
-
-def _shaped(batches: Sequence[Images], shape: tuple[int, ...]) -> Sequence[Images]:
-    """Return the batches, or as many of random images where images of another shape are needed."""
-    if batches[0].shape[1:] == shape:
-        return batches
-    return [np.random.default_rng(0).standard_normal((len(batches[0]), *shape), dtype=np.float32)] * len(batches)
