@@ -47,7 +47,7 @@ Images = npt.NDArray[np.float32]
 
 
 def policies_for(network: StagedNetwork, images: Images) -> list[ExitPolicy]:
-    """Policies whose mean lazy MACs on these images are the shares; the labels have no part in it."""
+    """Return policies whose mean MACs on these images are the shares; labels play no part."""
     with torch.inference_mode():
         logits = torch.cat([network(torch.from_numpy(images[at : at + 100])) for at in range(0, len(images), 100)], 1)
     scores = ExitScores.from_logits(logits, logits[-1].argmax(dim=1))
@@ -57,7 +57,7 @@ def policies_for(network: StagedNetwork, images: Images) -> list[ExitPolicy]:
 
 
 def in_turns(work: dict[Any, Callable[[Images], Any]], parts: list[Images], seed: int = 0) -> dict[Any, list[Any]]:
-    """What each piece of work returns for each part, the pieces in random order for every part."""
+    """Return what each piece of work returns for each part; the pieces run in another random order for every part."""
     rng = np.random.default_rng(seed)
     found: dict[Any, list[Any]] = {name: [] for name in work}
     for part in parts:
@@ -68,7 +68,7 @@ def in_turns(work: dict[Any, Callable[[Images], Any]], parts: list[Images], seed
 
 
 def chain(backend: Backend, size: int, stages: list[FusedStage]) -> Callable[[Images], npt.NDArray[np.float64]]:
-    """Return what times each stage on the images of a part, in batches through all stages, which no image leaves."""
+    """Return a function that times each stage on a part, in batches that go whole through all stages."""
     buffer = backend.buffer(stages[0], size)
     backend.prepare(stages[0], buffer)
 
@@ -87,7 +87,7 @@ def chain(backend: Backend, size: int, stages: list[FusedStage]) -> Callable[[Im
 
 
 def timed(network: Run, size: int, most: int | None = None) -> Callable[[Images], float]:
-    """Return what times a network that is not cut on the images of a part, whose first images stand for all."""
+    """Return a function that times a network that is not cut on a part, or on the first images of a part."""
 
     def run(part: Images) -> float:
         some = part[:most]
@@ -100,7 +100,7 @@ def timed(network: Run, size: int, most: int | None = None) -> Callable[[Images]
 
 
 def streaming(engine: EarlyExitEngine, policy: ExitPolicy, size: int, images: Images) -> Callable[[Images], float]:
-    """Seconds in which one endless stream of all images, over and over, reads as many as a part has.
+    """Return a function that times one endless stream of all images, over and over, for as many as a part has.
 
     It may read some more before it answers again; its time is that of as many as a part has.
     """
@@ -125,7 +125,7 @@ def streaming(engine: EarlyExitEngine, policy: ExitPolicy, size: int, images: Im
 
 
 def calling(engine: EarlyExitEngine, policy: ExitPolicy) -> Callable[[Images], float]:
-    """Seconds that calls of one image take."""
+    """Return a function that times calls of one image."""
 
     def run(part: Images) -> float:
         before = perf_counter()
@@ -137,7 +137,7 @@ def calling(engine: EarlyExitEngine, policy: ExitPolicy) -> Callable[[Images], f
 
 
 def ratios(values: npt.NDArray[np.float64]) -> str:
-    """Median and quartiles."""
+    """Return the median and the quartiles as a string."""
     low, middle, high = np.quantile(values, (0.25, 0.5, 0.75))
     return f"{middle:.2f} [{low:.2f}, {high:.2f}]"
 

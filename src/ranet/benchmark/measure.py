@@ -1,4 +1,4 @@
-"""Measuring whether early exit pays: the engine against the same network whole, as trained, and against rivals."""
+"""Measure whether early exit pays: the engine against the same network whole, as trained, and against rivals."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Any, cast
 import numpy as np
 import torch
 
-from ranet.benchmark.answers import EngineAnswers, Reference, Task, answer_all
-from ranet.benchmark.opponents import Images, Runtime, all_exits, open_rivals, run_as_trained, run_whole
+from ranet.benchmark.answers import EngineAnswers, Images, Reference, Task, answer_all
+from ranet.benchmark.opponents import Runtime, all_exits, open_rivals, run_as_trained, run_whole
 from ranet.benchmark.results import (
     CALL,
     STREAM,
@@ -55,7 +55,7 @@ def benchmark_settings(
         task: network, policies and images.
         settings: what to measure in.
         reference: of `reference_answers`.
-        rivals: static networks; an ONNX file has no turn in PyTorch.
+        rivals: networks without early exit; an ONNX file has no turn in PyTorch.
         threads: processor threads for one operator; None: one for each core that this process may use.
         amount: how much.
 

@@ -1,15 +1,14 @@
-"""What an early-exit engine is measured against, ready to run in the same runtime."""
+"""The opponents of an early-exit engine, ready to run in the same runtime."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from ranet.benchmark.answers import Images
 from ranet.benchmark.rivals import Rival
 from ranet.errors import UserError
 from ranet.inference.choosing.open_backend import graph_backend, open_network
@@ -19,8 +18,7 @@ from ranet.inference.stages.fused_stages import FusedStage
 from ranet.models.adapted.single_exit import SingleExit
 from ranet.models.staged import StagedNetwork
 
-Images = npt.NDArray[np.float32]
-#: Takes images (B, C, H, W), always as many, and returns what a network says of them, on the host.
+#: Takes images (B, C, H, W), of one batch size, and returns what a network answers, on the host.
 Run = Callable[[Images], Any]
 
 
@@ -29,9 +27,8 @@ class Runtime(NamedTuple):
 
     Attributes:
         backend: "torch", "onnxruntime" or "openvino".
-        precision: "float32" or "bfloat16"; ONNX Runtime computes in float32 alone.
-        threads: processor threads of ONNX Runtime and OpenVINO; None: one for each core that this process may use.
-            PyTorch's hold for the process.
+        precision: "float32" or "bfloat16"; ONNX Runtime computes only in float32.
+        threads: processor threads; None: one for each core that this process may use, and in PyTorch as many as before.
         device: for PyTorch.
     """
 
@@ -95,7 +92,7 @@ def open_rivals(rivals: Sequence[Rival], runtime: Runtime, sizes: Sequence[int])
 
 
 def run_whole(backend: Backend, size: int) -> Run:
-    """Return what runs all stages of a backend as one on batches of a size, with nothing around it but the classes."""
+    """Return a function from a batch to its classes that runs all stages of a backend as one."""
     stage = FusedStage(0, backend.facts.num_exits - 1)
     buffer = backend.buffer(stage, size)
     backend.prepare(stage, buffer)
@@ -108,7 +105,7 @@ def run_whole(backend: Backend, size: int) -> Run:
 
 
 def run_as_trained(network: StagedNetwork) -> Run:
-    """Return what runs a network in plain PyTorch, in evaluation mode and to the last exit, where it is."""
+    """Return a function from a batch to the logits of the last exit, in plain PyTorch and on the network's device."""
     network.eval()
     device = next(network.parameters()).device
 

@@ -1,4 +1,4 @@
-"""Networks without early exit that an engine has to beat: by their names, or as ONNX files."""
+"""The rivals of an engine: networks without early exit, found by name or read from ONNX files."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from ranet.models.adapted.single_exit import SingleExit
 
 @dataclass(frozen=True, eq=False)
 class Rival:
-    """A static network.
+    """A network without early exit.
 
     Attributes:
         name: as the user gave it.
-        network: of one exit, with random weights, which take as long as any others; or an ONNX file.
-        accuracy: its top-1 as the user gave it, a fraction; NaN if it is not known.
+        network: a network with random weights, which take as long as any others; or an ONNX file.
+        accuracy: top-1 as the user gave it, as a fraction; NaN if it is not known.
     """
 
     name: str
@@ -36,17 +36,17 @@ class Rival:
 
 
 def find_rivals(given: Sequence[str], num_classes: int, shape: tuple[int, int, int]) -> list[Rival]:
-    """The rivals of these descriptions.
+    """Return the rivals of these descriptions.
 
     Args:
-        given: each a name of torchvision's classification models or of timm's, or the path of a file that ends in
-            ".onnx"; with a colon and its top-1 accuracy in percent behind it, if that is known.
-        num_classes: of the networks that are made.
-        shape: (C, H, W) of the images that they read; an ONNX file may say another.
+        given: each the name of a classification model of torchvision or timm, or the path of a file that ends in
+            ".onnx". A colon and the top-1 accuracy in percent may follow.
+        num_classes: number of classes of the networks that are made.
+        shape: (C, H, W) of the images; an ONNX file may name another.
 
     Raises:
         UserError: for an unknown name, an invalid accuracy, a network that cannot read images of this shape, or a file
-            that is not an ONNX graph from one batch of images.
+            that is not the ONNX graph of a classifier.
 
     Example:
         >>> (rival,) = find_rivals(["resnet18:69.76"], num_classes=10, shape=(3, 32, 32))
@@ -57,7 +57,7 @@ def find_rivals(given: Sequence[str], num_classes: int, shape: tuple[int, int, i
 
 
 def _split(text: str) -> tuple[str, float]:
-    """Name and accuracy of a description."""
+    """Return the name and the accuracy in a description."""
     name, colon, percent = text.rpartition(":")
     if not colon:
         return text, nan
@@ -93,7 +93,7 @@ def _find(name: str, accuracy: float, num_classes: int, shape: tuple[int, int, i
 
 
 def _create(name: str, num_classes: int) -> nn.Module:
-    """The network of this name, without weights: nothing is downloaded."""
+    """Return the network of this name with random weights; nothing is downloaded."""
     import torchvision
 
     known = torchvision.models.list_models(module=torchvision.models)
@@ -116,10 +116,10 @@ def _create(name: str, num_classes: int) -> nn.Module:
 
 
 def check_rivals(rivals: Sequence[Rival], backends: Sequence[str], batch_sizes: Sequence[int]) -> None:
-    """Refuse rivals that cannot be measured so.
+    """Refuse rivals that cannot be measured in these backends and batch sizes.
 
     Raises:
-        UserError: for an ONNX file where PyTorch alone runs, or one that is made for another batch size.
+        UserError: for an ONNX file where only PyTorch runs, or one that is made for another batch size.
     """
     for rival in rivals:
         if not isinstance(rival.network, FileGraph):

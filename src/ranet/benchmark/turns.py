@@ -1,4 +1,4 @@
-"""Timing things against each other on a machine that is never quite idle: they take turns, round by round."""
+"""Taking turns, round by round: how contestants are timed fairly on a machine that is never quite idle."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from ranet.cost.timings import MILLISECONDS
 Floats = npt.NDArray[np.float64]
 
 PERCENTILES = (50, 95, 99)
-#: Steps from which the tail of their times can be read.
+#: Fewer steps than this say nothing about the slowest of them.
 ENOUGH = 100
-#: Batches by which everything is warmed up, again and again for this share of the time, which tells how long they take.
+#: Number of batches of a warm-up, and the share of the time in which warm-ups find out how long a batch takes.
 WARM_UP, WARM_UP_SHARE = 3, 0.1
-#: Of a round, for the network as trained, the slowest by far: it takes as long for any batch, so some of them will do.
+#: Share of a round for the network as trained. It is by far the slowest, and some batches are enough to time it.
 TRAINED_SHARE = 0.25
 Name = TypeVar("Name", bound=Hashable)
 Result = TypeVar("Result")
@@ -28,19 +28,18 @@ Turn = Callable[[], list[float]]
 
 @dataclass(frozen=True, eq=False)
 class Pace:
-    """How long images took.
+    """The time of images that were answered in several rounds.
 
-    Every round answers the same batches with the same steps, so each step has a median over the rounds, and what
-    else runs on the machine now and then drops out of it. A mean of all steps would hold it, and a median of the few
-    rounds, too.
+    Every round answers the same batches in the same steps. The median of each step over the rounds leaves out what else
+    ran on the machine for a moment; a mean of all steps, or a median of whole rounds, would not.
 
     Attributes:
-        ms: milliseconds an image: the medians of all steps together.
-        low: likewise of the lower quartiles.
-        high: of the upper quartiles.
-        latency: (3,) milliseconds of a step: its 50th, 95th and 99th percentile over the steps of all rounds; the
-            latter two are NaN for fewer steps than `ENOUGH`, where they would be little more than the slowest step.
-        steps: how many there are, in all rounds together.
+        ms: milliseconds an image: the sum of the medians of all steps over the number of images.
+        low: the same with lower quartiles.
+        high: the same with upper quartiles.
+        latency: (3,) the 50th, 95th and 99th percentile of the milliseconds of the steps of all rounds. The last two
+            are NaN for fewer steps than `ENOUGH`.
+        steps: number of steps in all rounds together.
     """
 
     ms: float
@@ -51,7 +50,7 @@ class Pace:
 
     @classmethod
     def of(cls, seconds: Sequence[Sequence[float]], images: int) -> Pace:
-        """From the seconds of each step in each round, when a round answers this many images.
+        """Return the pace of a round of this many images, from the seconds of each step in each round.
 
         Example:
             >>> pace = Pace.of([[0.001, 0.003], [0.001, 0.903], [0.901, 0.003]], images=4)
@@ -67,11 +66,11 @@ class Pace:
 
     @property
     def images_per_second(self) -> float:
-        """As many of them as follow from `ms`."""
+        """The images that are answered in a second, by `ms`."""
         return MILLISECONDS / self.ms
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Return everything for JSON."""
         return {
             "ms_per_image": self.ms,
             "quartiles_ms_per_image": [self.low, self.high],
@@ -84,18 +83,18 @@ class Pace:
 def take_turns(
     contestants: Mapping[Name, Callable[[], Result]], rounds: int, tick: Callable[[], None] | None = None
 ) -> dict[Name, list[Result]]:
-    """Call each contestant once a round; each round in a random order of its own.
+    """Call each contestant once a round, in another random order each round.
 
-    A contestant finds the caches as its predecessor left them, so the random orders let each follow each of the others.
-    The orders are the same in every call.
+    A contestant finds the caches as the one before it left them. In random orders each follows each of the others. The
+    orders are the same whenever this is called.
 
     Args:
         contestants: by name.
-        rounds: how many.
+        rounds: number of rounds.
         tick: called after each call, for a progress bar.
 
     Returns:
-        For each name the results in the order of the rounds.
+        For each name the results, round by round.
 
     Example:
         >>> seen = []
@@ -116,7 +115,7 @@ def take_turns(
 
 
 def seconds_of_calls(answer: Callable[[Any], object], batches: Iterable[Any]) -> list[float]:
-    """Seconds that each batch takes."""
+    """Return the seconds that each batch takes."""
     seconds = []
     for batch in batches:
         before = perf_counter()
@@ -126,12 +125,12 @@ def seconds_of_calls(answer: Callable[[Any], object], batches: Iterable[Any]) ->
 
 
 class Amount(NamedTuple):
-    """How much is measured.
+    """How much is measured in one setting.
 
     Attributes:
-        rounds: how often everything has its turn.
-        seconds: about how long the turns in one setting take together; None: every round answers all images.
-        tick: called after every turn, with the number of turns in the setting.
+        rounds: number of turns of each contestant.
+        seconds: about how long all turns take together; None: every round answers all images.
+        tick: called after every turn, with the number of all turns.
     """
 
     rounds: int = 5
@@ -142,17 +141,17 @@ class Amount(NamedTuple):
 def affordable(
     turns: Mapping[Any, Turn], slowest: Hashable, stage_turn: Callable[[], object], batches: int, amount: Amount
 ) -> tuple[int, int]:
-    """Return how many batches a round can answer within the time, and how many of them the slowest.
+    """Return how many batches a round can answer in the given time, and how many of them the slowest contestant.
 
-    It warms everything up, and goes on with that for a part of the time: on a machine where other work runs, most of
-    the time goes into a few batches, which three do not show.
+    It goes on with warm-ups for a part of the time: where other work runs on the machine, a few slow batches take most
+    of it, and a single warm-up would miss them.
 
     Args:
-        turns: on `WARM_UP` batches each.
-        slowest: one of them: the network as trained.
-        stage_turn: that of the stages.
-        batches: how many there are at most.
-        amount: with the time.
+        turns: the contestants, each with a turn of `WARM_UP` batches.
+        slowest: the name of the network as trained.
+        stage_turn: the turn in which stages are timed.
+        batches: number of all batches.
+        amount: the rounds and the time.
     """
     began = perf_counter()
     spent = [_seconds_a_batch(turns)]
@@ -173,7 +172,7 @@ def affordable(
 
 
 def _seconds_a_batch(turns: Mapping[Any, Turn]) -> dict[Any, float]:
-    """Seconds that a batch takes in each of the turns, on `WARM_UP` batches."""
+    """Return the seconds of one batch in each of the turns, which have `WARM_UP` batches."""
     calls = {name: turn() for name, turn in turns.items()}
     # A stream does the last of its work after the last batch.
     return {name: each[-1] if len(each) == WARM_UP else sum(each) / WARM_UP for name, each in calls.items()}

@@ -14,7 +14,7 @@ _FEW = 2**13
 
 
 def checked_images(images: Any, shape: tuple[int, ...], device: str = "cpu") -> Any:
-    """Images as an engine computes them: an array (N, C, H, W) of finite floats.
+    """Return images as an engine computes them: an array (N, C, H, W) of finite floats.
 
     Args:
         images: a NumPy array, or a tensor; normalised as the network was trained.
@@ -80,5 +80,5 @@ def _finite(array: Any) -> bool:
 
 
 def empty_images(shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
-    """A batch of no images."""
+    """Return a batch of no images."""
     return np.zeros((0, *shape), dtype=np.float32)

@@ -87,7 +87,7 @@ class OpenVinoBackend:
         return compiled.logits[:rows], compiled.after
 
     def buffer(self, stage: FusedStage, size: int) -> State:
-        """New arrays of zeros for the state that a stage starts from."""
+        """Return new arrays of zeros for the state that a stage starts from."""
         graph = self._graph(stage)[0]
         return tuple(self._zeros(spec, size, spec.name == graph.images) for spec in graph.before)
 
@@ -102,7 +102,7 @@ class OpenVinoBackend:
         return zeros((size, *edges, channels), np.uint16 if self.precision == "bfloat16" else np.float32)
 
     def _graph(self, stage: FusedStage) -> tuple[StageGraph, Any]:
-        """The graph of a stage, with any batch size, and what OpenVINO has read of it."""
+        """Return the graph of a stage, with any batch size, and what OpenVINO has read of it."""
         if stage not in self._read:
             graph = self._source.graph(stage)
             model = for_runtime(graph.model)
@@ -130,7 +130,7 @@ class OpenVinoBackend:
         return self._compiled[stage, size]
 
     def _channels_last(self, model: Any, maps: set[str]) -> Any:
-        """The model with its maps outside as they are in states."""
+        """Return the model, with maps as inputs and outputs laid out as in states."""
         steps = self._openvino.preprocess.PrePostProcessor(model)
         for ports, step in ((model.inputs, steps.input), (model.outputs, steps.output)):
             for place, port in enumerate(ports):
@@ -144,7 +144,7 @@ class OpenVinoBackend:
         return steps.build()
 
     def _tensor(self, array: Array) -> Any:
-        """A tensor of OpenVINO in the memory of an array."""
+        """Return a tensor of OpenVINO in the memory of an array."""
         assert array.flags.c_contiguous
         kind = self._openvino.Type.bf16 if array.dtype == np.uint16 else self._openvino.Type.f32
         return self._openvino.Tensor(array, self._openvino.Shape(array.shape), kind)
@@ -184,7 +184,7 @@ class _CompiledStage:
 
 
 def openvino_core() -> Any:
-    """The openvino.Core of this process, which lives as long as the process.
+    """Return the openvino.Core of this process, which lives as long as the process.
 
     The plugin for CPUs gives the thread that loads it another stack for signals, and takes it back with its Core. Of
     two Cores that end in the order in which they were made, the last brings back the stack of the first, which is gone:
@@ -206,7 +206,7 @@ def _core() -> Any:
 
 
 def compile_options(precision: Precision, threads: int | None = None) -> dict[str, str]:
-    """How OpenVINO compiles a graph: to answer one batch as soon as possible.
+    """Return how OpenVINO compiles a graph: to answer one batch as soon as possible.
 
     Args:
         precision: in which it computes.

@@ -52,4 +52,4 @@ class GraphSource(Protocol):
     facts: NetworkFacts
 
     def graph(self, stage: FusedStage) -> StageGraph:
-        """The graph of a fused stage; a UserError where there is none."""
+        """Return the graph of a fused stage; raise a UserError where there is none."""

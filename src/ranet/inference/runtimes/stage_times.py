@@ -1,4 +1,4 @@
-"""How long fused stages take on this machine: the one measurement, from which all who need such times read theirs."""
+"""The one measurement of how long fused stages take: for the engine, costs in milliseconds and the benchmark."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ranet.inference.stages.fused_stages import FusedStage
 SIZES = (1, 2, 4, 8, 16, 32, 64)
 #: Each chain has this many turns, and at least one run in each.
 ROUNDS = 5
-#: Seconds for each stage of each chain and each batch size, where nobody asks for more.
+#: Seconds for each stage of each chain and each batch size, unless more are asked for.
 QUICK = 0.005
 Chain = Sequence[FusedStage]
 Floats = npt.NDArray[np.float64]
@@ -185,7 +185,7 @@ def time_chains(
     ]
     for number, (backend, chain) in enumerate(chains):
         _run(backend, chain, images[number], buffers)  # for what only the first run does
-    # In turns, so that what else runs on the machine for a while is not the fault of one chain.
+    # In turns, so that work of others on the machine slows down all chains, and not one of them.
     turns = ROUNDS * len(chains)
     time = (QUICK * sum(len(chain) for _, chain in chains) if seconds is None else seconds) / turns
     found: list[dict[FusedStage, list[StepSeconds]]] = [{stage: [] for stage in chain} for _, chain in chains]

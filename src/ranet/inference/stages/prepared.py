@@ -15,7 +15,7 @@ from ranet.models.staged import StagedNetwork
 
 
 def prepared(network: StagedNetwork) -> StagedNetwork:
-    """A copy of a network that gives the same logits to rounding and computes nothing that they do not need.
+    """Return a copy of a network that gives the same logits to rounding and computes nothing that they do not need.
 
     It is in evaluation mode, without gradients; batch normalisation is folded into the convolution or linear layer
     before it; an MSDNet is lazy, so that an image that leaves early has computed only what its exits read. Layers of
