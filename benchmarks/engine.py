@@ -27,9 +27,9 @@ import torch
 from rich.console import Console
 
 from ranet import EarlyExitEngine, ExitPolicy, ExitScores, StagedNetwork, calibrate_each, create_network, measure_costs
-from ranet.benchmark.opponents import ALL_EXITS, TRAINED, Opponents
-from ranet.benchmark.uncut import Runtime, Uncut
+from ranet.benchmark.opponents import Run, Runtime, all_exits, run_as_trained
 from ranet.cli.outputs.run_folder import environment
+from ranet.inference.runtimes.backend import Backend
 from ranet.inference.stages.fused_stages import FusedStage
 
 NETWORKS = ("msdnet_cifar_budgeted_5", "ranet_cifar_budgeted_1")
@@ -47,7 +47,7 @@ Images = npt.NDArray[np.float32]
 
 
 def policies_for(network: StagedNetwork, images: Images) -> list[ExitPolicy]:
-    """Policies whose mean lazy MACs on these images are the shares; the labels have no part in it."""
+    """Return policies whose mean MACs on these images are the shares; labels play no part."""
     with torch.inference_mode():
         logits = torch.cat([network(torch.from_numpy(images[at : at + 100])) for at in range(0, len(images), 100)], 1)
     scores = ExitScores.from_logits(logits, logits[-1].argmax(dim=1))
@@ -57,7 +57,7 @@ def policies_for(network: StagedNetwork, images: Images) -> list[ExitPolicy]:
 
 
 def in_turns(work: dict[Any, Callable[[Images], Any]], parts: list[Images], seed: int = 0) -> dict[Any, list[Any]]:
-    """What each piece of work returns for each part, the pieces in random order for every part."""
+    """Return what each piece of work returns for each part; the pieces run in another random order for every part."""
     rng = np.random.default_rng(seed)
     found: dict[Any, list[Any]] = {name: [] for name in work}
     for part in parts:
@@ -67,9 +67,8 @@ def in_turns(work: dict[Any, Callable[[Images], Any]], parts: list[Images], seed
     return found
 
 
-def chain(engine: EarlyExitEngine, size: int, stages: list[FusedStage]) -> Callable[[Images], npt.NDArray[np.float64]]:
-    """Seconds of each stage on the images of a part, in batches through all stages, from which nobody leaves."""
-    backend = engine.backend
+def chain(backend: Backend, size: int, stages: list[FusedStage]) -> Callable[[Images], npt.NDArray[np.float64]]:
+    """Return a function that times each stage on a part, in batches that go whole through all stages."""
     buffer = backend.buffer(stages[0], size)
     backend.prepare(stages[0], buffer)
 
@@ -87,23 +86,21 @@ def chain(engine: EarlyExitEngine, size: int, stages: list[FusedStage]) -> Calla
     return run
 
 
-def uncut(network: Uncut, size: int, most: int | None = None) -> Callable[[Images], float]:
-    """Seconds that a network that is not cut takes for the images of a part; a part's first images stand for all."""
+def timed(network: Run, size: int, most: int | None = None) -> Callable[[Images], float]:
+    """Return a function that times a network that is not cut on a part, or on the first images of a part."""
 
     def run(part: Images) -> float:
-        seconds, some = 0.0, part[:most]
+        some = part[:most]
+        before = perf_counter()
         for at in range(0, len(some), size):
-            given = network.place(some[at : at + size])
-            before = perf_counter()
-            network.compute(given)
-            seconds += perf_counter() - before
-        return seconds * len(part) / len(some)
+            network(some[at : at + size])
+        return (perf_counter() - before) * len(part) / len(some)
 
     return run
 
 
 def streaming(engine: EarlyExitEngine, policy: ExitPolicy, size: int, images: Images) -> Callable[[Images], float]:
-    """Seconds in which one endless stream of all images, over and over, reads as many as a part has.
+    """Return a function that times one endless stream of all images, over and over, for as many as a part has.
 
     It may read some more before it answers again; its time is that of as many as a part has.
     """
@@ -128,7 +125,7 @@ def streaming(engine: EarlyExitEngine, policy: ExitPolicy, size: int, images: Im
 
 
 def calling(engine: EarlyExitEngine, policy: ExitPolicy) -> Callable[[Images], float]:
-    """Seconds that calls of one image take."""
+    """Return a function that times calls of one image."""
 
     def run(part: Images) -> float:
         before = perf_counter()
@@ -140,7 +137,7 @@ def calling(engine: EarlyExitEngine, policy: ExitPolicy) -> Callable[[Images], f
 
 
 def ratios(values: npt.NDArray[np.float64]) -> str:
-    """Median and quartiles."""
+    """Return the median and the quartiles as a string."""
     low, middle, high = np.quantile(values, (0.25, 0.5, 0.75))
     return f"{middle:.2f} [{low:.2f}, {high:.2f}]"
 
@@ -153,21 +150,21 @@ def compare(console: Console, network: StagedNetwork, images: Images, backend: s
     exits = engine.backend.facts.num_exits
     single, whole = [FusedStage(k, k) for k in range(exits)], [FusedStage(0, exits - 1)]
     plans = [engine.plan(policy) for policy in policies]
-    opponents = Opponents(network).ready(Runtime(backend, precision), size)
+    uncut = Runtime(backend, precision).open(all_exits(network), [size])
     work: dict[Any, Callable[[Images], Any]] = {
-        "whole": chain(engine, size, whole),
-        "cut": chain(engine, size, single),
-        "all exits": uncut(opponents[ALL_EXITS].run, size),
-        "trained": uncut(opponents[TRAINED].run, size, TRAINED_IMAGES),
+        "whole": chain(engine.backend, size, whole),
+        "cut": chain(engine.backend, size, single),
+        "all exits": chain(uncut, size, [FusedStage(0, 0)]),
+        "trained": timed(run_as_trained(network), size, TRAINED_IMAGES),
     }
     for i, (policy, plan) in enumerate(zip(policies, plans, strict=True)):
-        work["stages", i] = chain(engine, size, plan.stages)
+        work["stages", i] = chain(engine.backend, size, plan.stages)
         work["engine", i] = calling(engine, policy) if size == 1 else streaming(engine, policy, size, images)
     parts = np.array_split(images[: len(images) // (ROUNDS * size) * ROUNDS * size], ROUNDS)
     in_turns(work, parts[:1])  # everything has run before it is timed
     found = in_turns(work, parts)
     of_whole, of_cut = np.array(found["whole"]).sum(axis=1), np.array(found["cut"]).sum(axis=1)
-    of_all, of_trained = np.array(found["all exits"]), np.array(found["trained"])
+    of_all, of_trained = np.array(found["all exits"]).sum(axis=1), np.array(found["trained"])
     count = len(parts[0])
     each = {"whole": of_whole, "all exits": of_all, "as trained": of_trained}
     console.print(

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from ranet import EarlyExitEngine, ExitPolicy
 from ranet.benchmark.results import CALL, STREAM, Answered, PolicyTimes, RivalTimes, Setting, SettingTimes
-from ranet.benchmark.timing import Pace
+from ranet.benchmark.turns import Pace
 from ranet.cost import CostTable
 from ranet.inference.choosing.open_backend import Opened
 from ranet.inference.engine import engine as engine_module
@@ -55,8 +55,8 @@ class SleepingBackend:
     device = "cpu"
     fixed_sizes: tuple[int, ...] | None = None
 
-    def __init__(self, for_row: float, for_cut: float = 0.0) -> None:
-        self.facts = NetworkFacts(EXITS, CLASSES, EDGE, True, tuple(range(EXITS)), "none")
+    def __init__(self, for_row: float, for_cut: float = 0.0, exits: int = EXITS) -> None:
+        self.facts = NetworkFacts(exits, CLASSES, EDGE, True, tuple(range(exits)), "none")
         self.for_row, self.for_cut = for_row, for_cut
         self.ran: Counter[FusedStage] = Counter()
         self.counts = True

@@ -18,14 +18,12 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest
 
 from ranet import ExitPolicy, UserError, create_network, measure_costs
-from ranet.benchmark import amount as amount_module
 from ranet.benchmark import measure as measure_module
-from ranet.benchmark import timing as timing_module
-from ranet.benchmark.amount import TRAINED_SHARE, WARM_UP, Amount
+from ranet.benchmark import turns as turns_module
 from ranet.benchmark.answers import Reference, Task, answer_all, reference_answers
 from ranet.benchmark.figure import benchmark_figure
-from ranet.benchmark.measure import benchmark_setting, benchmark_settings
-from ranet.benchmark.opponents import ALL_EXITS, TRAINED, Opponent
+from ranet.benchmark.measure import ALL_EXITS, benchmark_setting, benchmark_settings
+from ranet.benchmark.opponents import all_exits
 from ranet.benchmark.report import policy_rows, setting_sheet, write_benchmark
 from ranet.benchmark.results import (
     CALL,
@@ -39,17 +37,13 @@ from ranet.benchmark.results import (
 )
 from ranet.benchmark.rivals import Rival
 from ranet.benchmark.sentences import sentences
-from ranet.benchmark.timing import Pace, take_turns
-from ranet.benchmark.uncut import Uncut
-from ranet.benchmark.with_uncut import WithUncut
+from ranet.benchmark.turns import TRAINED_SHARE, WARM_UP, Amount, Pace, take_turns
 from ranet.inference.runtimes import stage_times as stage_times_module
-from ranet.inference.runtimes.backend import Backend
-from ranet.inference.runtimes.stage_times import StageTimes, measure_stages
+from ranet.inference.runtimes.stage_times import time_chains
 from ranet.inference.stages.fused_stages import FusedStage
 from ranet.support.sheet import Sheet
 from tests.benchmark.made_up import (
     CLASSES,
-    EDGE,
     EXITS,
     LEAVING,
     Clock,
@@ -59,6 +53,7 @@ from tests.benchmark.made_up import (
     sleeping_engine,
     timing,
 )
+from tests.inference.networks import make
 from tests.inference.replay import all_logits, between_scores, replayed
 
 ALL = FusedStage(0, 0)
@@ -73,7 +68,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> None:
     """What sleeps takes exactly as long as it says."""
     clock = Clock()
     monkeypatch.setattr(time, "sleep", clock.sleep)
-    for module in (amount_module, measure_module, timing_module, stage_times_module):
+    for module in (measure_module, turns_module, stage_times_module):
         monkeypatch.setattr(module, "perf_counter", clock)
 
 
@@ -139,9 +134,11 @@ def test_worth_without_truth() -> None:
     assert value.agreement == 0.5
 
 
-def sleeping(for_row: float) -> Uncut:
-    """A network that sleeps for each image."""
-    return Uncut(lambda images: images, lambda images: SleepingBackend(for_row).run(ALL, (images,), len(images)))
+def sleeping(monkeypatch: pytest.MonkeyPatch, for_row: float) -> None:
+    """Let the network as trained sleep for each image."""
+    asleep = SleepingBackend(for_row)
+    run = lambda images: asleep.run(ALL, (images,), len(images))  # noqa: E731
+    monkeypatch.setattr(measure_module, "run_as_trained", lambda network: run)
 
 
 def measured(
@@ -155,22 +152,23 @@ def measured(
         answers = answer_all(engine, task, Reference([exits], np.full(32, 2), NEVER))
     backend.ran.clear()
 
-    def measure_uncounted(*arguments: Any) -> StageTimes:
+    def time_uncounted(*arguments: Any) -> Any:
         backend.counts = False
         try:
-            return measure_stages(*arguments)  # how often each stage runs depends on the clock
+            return time_chains(*arguments)  # how often each stage runs depends on the clock
         finally:
             backend.counts = True
 
-    monkeypatch.setattr(measure_module, "measure_stages", measure_uncounted)
-    idle = Opponent(sleeping(0.002), (3, EDGE, EDGE))
+    monkeypatch.setattr(measure_module, "time_chains", time_uncounted)
+    idle = SleepingBackend(0.002, exits=1)
+    sleeping(monkeypatch, 0.002)
     return benchmark_setting(
         engine,
         Setting("torch", "float32", size),
         task,
         answers,
-        {TRAINED: idle, ALL_EXITS: idle, "a rival": idle},
-        [Rival("a rival", torch.nn.Identity(), EDGE, 0.5)],
+        {ALL_EXITS: idle, "a rival": idle},
+        [Rival("a rival", all_exits(COUNTED), 0.5)],
         Amount(rounds=2, seconds=None),
     )
 
@@ -231,14 +229,14 @@ def test_the_time_bounds_how_many_images_have_a_turn(monkeypatch: pytest.MonkeyP
     task = Task(COUNTED, [LEAVING], images_that_leave_at([2] * 400), None)
     with backend.awake():
         answers = answer_all(engine, task, Reference([np.zeros(400)], np.zeros(400), NEVER))
-    idle = Opponent(sleeping(0), (3, EDGE, EDGE))
+    sleeping(monkeypatch, 0)
     ticks: list[int] = []
     amount = Amount(2, seconds=0.4, tick=ticks.append)
     result = benchmark_setting(
-        engine, Setting("torch", "float32", 4), task, answers, {TRAINED: idle, ALL_EXITS: idle}, [], amount
+        engine, Setting("torch", "float32", 4), task, answers, {ALL_EXITS: SleepingBackend(0, exits=1)}, [], amount
     )
-    # Whole, by calls and by the stream a batch takes 18 ms; of a round's 200 ms the stages take 84.
-    assert result.images == 6 * 4
+    # Whole, by calls and by the stream a batch takes 18 ms; of a round's 200 ms the stages take 41.
+    assert result.images == 8 * 4
     assert result.images % 4 == 0
     assert result.trained.steps == 2 * result.images // 4, "it takes no time, so it answers all of them"
     assert ticks == [12] * 12, "two rounds of whole, trained, all exits, calls, stream and stages"
@@ -250,58 +248,21 @@ def test_the_network_as_trained_has_a_share_of_the_time(monkeypatch: pytest.Monk
     engine = sleeping_engine(monkeypatch, backend)
     task = Task(COUNTED, [LEAVING], images_that_leave_at([2] * 400), None)
     answers = answer_all(engine, task, Reference([np.zeros(400)], np.zeros(400), NEVER))
-    slow, quick = Opponent(sleeping(0.01), (3, EDGE, EDGE)), Opponent(sleeping(0), (3, EDGE, EDGE))
-    result = benchmark_setting(
-        engine, Setting("torch", "float32", 1), task, answers, {TRAINED: slow, ALL_EXITS: quick}, [], Amount(2, 0.8)
-    )
+    sleeping(monkeypatch, 0.01)
+    quick = {ALL_EXITS: SleepingBackend(0, exits=1)}
+    result = benchmark_setting(engine, Setting("torch", "float32", 1), task, answers, quick, [], Amount(2, 0.8))
     # 10 ms an image, of a quarter of 400 ms in each round.
     assert result.trained.steps <= 2 * TRAINED_SHARE * 40
     assert result.trained.ms == pytest.approx(10, rel=0.01)
     assert result.images > result.trained.steps
 
 
-class StagesOfHalfTheTime(SleepingBackend):
-    """Counts how often each stage runs, and on how many buffers."""
-
-    def __init__(self) -> None:
-        super().__init__(for_row=0.0005)
-        self.runs: list[tuple[FusedStage, int]] = []
-
-    def run(self, stage: FusedStage, state: Any, rows: int) -> Any:
-        self.runs.append((stage, id(state[0])))
-        return super().run(stage, state, rows)
-
-
-@pytest.mark.usefixtures("clock")
-def test_the_uncut_network_takes_turns_with_the_stages_on_images_that_are_there() -> None:
-    backend = StagesOfHalfTheTime()
-    placed: list[Any] = []
-    computed: list[Any] = []
-
-    def place(images: Any) -> Any:
-        placed.append(images.copy())
-        return len(placed)
-
-    def compute(given: Any) -> Any:
-        computed.append(given)
-        backend.runs.append((FusedStage(0, EXITS), 0))
-        time.sleep(0.004)
-        return np.zeros((EXITS, 2, CLASSES), dtype=np.float32)
-
-    both = WithUncut(backend, Uncut(place, compute))
-    checked: Backend = both
-    stages = [FusedStage(k, k) for k in range(EXITS)]
-    times = measure_stages(checked, [*stages, both.uncut_stage], [2])
-    assert len(placed) == 1, "once, whatever the number of runs"
-    assert placed[0].std() > 0.9, "the random images that the first stage gets"
-    assert set(computed) == {1}
-    assert times.of(both.uncut_stage, 2) == pytest.approx(4, rel=0.01)
-    assert times.of(stages[0], 2) == pytest.approx(1, rel=0.01)
-    runs = Counter(stage for stage, _ in backend.runs)
-    assert len(set(runs.values())) == 1, "all as often"
-    assert runs[both.uncut_stage] >= 5
-    measure_stages(checked, [*stages, both.uncut_stage], [2])
-    assert len(placed) == 2, "a new buffer has new images"
+@pytest.mark.parametrize("name", ["msdnet_tiny", "isc_ranet_tiny"])
+def test_all_exits_answer_as_one(name: str) -> None:
+    network = make(name)
+    images = np.random.default_rng(0).standard_normal((3, 3, 32, 32), dtype=np.float32)
+    (found,) = all_logits(all_exits(network), images)
+    np.testing.assert_array_equal(found, np.concatenate([*all_logits(network, images)], axis=1))
 
 
 @pytest.mark.slow

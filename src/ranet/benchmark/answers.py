@@ -1,4 +1,4 @@
-"""What the answers in a benchmark are worth: right or wrong, and the same as those of the network as trained or not."""
+"""How good the answers in a benchmark are: compared with the truth, and with the network as trained."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 
 from ranet.benchmark.results import Answered, worth
-from ranet.benchmark.timing import Floats
+from ranet.benchmark.turns import Floats
 from ranet.calibration.policies.exit_policy import ExitPolicy
 from ranet.calibration.scores.exit_scores import ExitScores
 from ranet.inference.engine.engine import EarlyExitEngine
@@ -24,13 +24,13 @@ Labels = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """What is to be answered by what.
+    """A network, its policies, and the images to answer.
 
     Attributes:
-        network: as trained, where PyTorch is to run.
-        policies: for it, whose answers are compared with one another.
-        images: (N, 3, H, W) float32.
-        labels: (N,); None where they are not known.
+        network: as trained, on the device where PyTorch runs it.
+        policies: the policies to measure.
+        images: (N, C, H, W) float32.
+        labels: (N,); None if they are not known.
     """
 
     network: StagedNetwork
@@ -40,7 +40,13 @@ class Task:
 
 
 class Reference(NamedTuple):
-    """The answers of the network as trained, in float32: by each policy (N,), by the last exit, and top-1 of all."""
+    """The answers of the network as trained, in float32.
+
+    Attributes:
+        policies: (N,) by each policy.
+        last: (N,) of the last exit.
+        exit_accuracies: (K,) top-1 of each exit; NaN without labels.
+    """
 
     policies: Sequence[Labels]
     last: Labels
@@ -69,7 +75,14 @@ def reference_answers(task: Task, batch_size: int = 100) -> Reference:
 
 
 class EngineAnswers(NamedTuple):
-    """What the engine answers to all images, by each policy: exits (N,), what its answers are worth, executed parts."""
+    """The answers of the engine to all images.
+
+    Attributes:
+        exits: (N,) where the images leave, by each policy.
+        worth: how good the answers are, by each policy.
+        last_exit: how good the answers of the last exit are.
+        executed: (N, P) which optional parts of the network ran, by each policy; None if it has no such parts.
+    """
 
     exits: Sequence[Labels]
     worth: Sequence[Answered]

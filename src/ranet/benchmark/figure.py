@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 from ranet.benchmark.results import CALL, STREAM, Benchmark, SettingTimes
-from ranet.benchmark.timing import Floats
+from ranet.benchmark.turns import Floats
 from ranet.cost.units import CostScale
 from ranet.evaluation.figures.curves import draw_exits_alone
 from ranet.evaluation.figures.style import (

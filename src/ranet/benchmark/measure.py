@@ -1,4 +1,4 @@
-"""Measuring whether early exit pays: the engine against the same network whole, as trained, and against rivals."""
+"""Measure whether early exit pays: the engine against the same network whole, as trained, and against rivals."""
 
 from __future__ import annotations
 
@@ -10,9 +10,8 @@ from typing import Any, cast
 import numpy as np
 import torch
 
-from ranet.benchmark.amount import WARM_UP, Amount, Turn, affordable
 from ranet.benchmark.answers import EngineAnswers, Images, Reference, Task, answer_all
-from ranet.benchmark.opponents import ALL_EXITS, TRAINED, Opponent, Opponents
+from ranet.benchmark.opponents import Runtime, all_exits, open_rivals, run_as_trained, run_whole
 from ranet.benchmark.results import (
     CALL,
     STREAM,
@@ -25,18 +24,20 @@ from ranet.benchmark.results import (
     predicted_share,
 )
 from ranet.benchmark.rivals import Rival, check_rivals
-from ranet.benchmark.timing import Pace, seconds_of_calls, take_turns
-from ranet.benchmark.uncut import Runtime
-from ranet.benchmark.with_uncut import WithUncut
+from ranet.benchmark.turns import WARM_UP, Amount, Pace, Turn, affordable, seconds_of_calls, take_turns
 from ranet.calibration.policies.exit_policy import ExitPolicy
 from ranet.cost.profile import measure_costs
+from ranet.cost.timings import MILLISECONDS
 from ranet.errors import UserError
 from ranet.inference.engine.engine import EarlyExitEngine
-from ranet.inference.runtimes.backend import Precision
-from ranet.inference.runtimes.stage_times import StageTimes, measure_stages
+from ranet.inference.runtimes.backend import Backend, Precision
+from ranet.inference.runtimes.stage_times import StepSeconds, time_chains
 from ranet.inference.stages.fused_stages import FusedStage
 
-_WHOLE, _STAGES = "whole", "stages"
+ALL_EXITS = "all exits"
+_TRAINED, _WHOLE, _STAGES = "as trained", "whole", "stages"
+#: The one stage of the network with the logits of all exits.
+_UNCUT = FusedStage(0, 0)
 
 
 def benchmark_settings(
@@ -54,7 +55,7 @@ def benchmark_settings(
         task: network, policies and images.
         settings: what to measure in.
         reference: of `reference_answers`.
-        rivals: static networks; an ONNX file has no turn in PyTorch.
+        rivals: networks without early exit; an ONNX file has no turn in PyTorch.
         threads: processor threads for one operator; None: one for each core that this process may use.
         amount: how much.
 
@@ -69,8 +70,9 @@ def benchmark_settings(
     device = str(next(task.network.parameters()).device)
     if threads is not None:
         torch.set_num_threads(threads)
-    check_rivals(rivals, [setting.backend for setting in settings], [setting.batch_size for setting in settings])
-    sizes = compiled_sizes([setting.batch_size for setting in settings])
+    sizes = [setting.batch_size for setting in settings]
+    check_rivals(rivals, [setting.backend for setting in settings], sizes)
+    compiled = compiled_sizes(sizes)
     engines: dict[Runtime, EarlyExitEngine] = {}
     for setting in settings:
         runtime = Runtime(setting.backend, cast(Precision, setting.precision), threads, device)
@@ -81,22 +83,21 @@ def benchmark_settings(
                 runtime.backend,
                 precision=runtime.precision,
                 threads=threads,
-                batch_sizes=sizes if runtime.backend == "openvino" else None,
+                batch_sizes=compiled if runtime.backend == "openvino" else None,
             )
         _check_size(engines[runtime], setting, len(task.images))
     # Only now, when all that can be wrong with the settings has been said, does it take time.
-    opponents = Opponents(task.network, rivals)
     for runtime, engine in engines.items():
-        engine.prepare(sizes)
+        engine.prepare(compiled)
         answers = answer_all(engine, task, reference)
+        opponents = {ALL_EXITS: runtime.open(all_exits(task.network), sizes), **open_rivals(rivals, runtime, sizes)}
         for setting in settings:
             if (setting.backend, setting.precision) == runtime[:2]:
-                others = opponents.ready(runtime, setting.batch_size)
-                yield benchmark_setting(engine, setting, task, answers, others, rivals, amount)
+                yield benchmark_setting(engine, setting, task, answers, opponents, rivals, amount)
 
 
 def compiled_sizes(sizes: Sequence[int]) -> list[int]:
-    """The batch sizes that are measured, and powers of two below the largest of them for what is left of a batch.
+    """Return the batch sizes that are measured, and powers of two below the largest for what is left of a batch.
 
     Example:
         >>> compiled_sizes([1, 48])
@@ -111,7 +112,7 @@ def benchmark_setting(
     setting: Setting,
     task: Task,
     answers: EngineAnswers,
-    opponents: Mapping[str, Opponent],
+    opponents: Mapping[str, Backend],
     rivals: Sequence[Rival] = (),
     amount: Amount = Amount(),  # noqa: B008, it cannot change
 ) -> SettingTimes:
@@ -122,49 +123,34 @@ def benchmark_setting(
         setting: which.
         task: network, policies and images.
         answers: of the engine to all images.
-        opponents: `TRAINED`, `ALL_EXITS`, and rivals by name.
+        opponents: `ALL_EXITS`, and rivals by name.
         rivals: for their accuracies; those that are not among the opponents have no turn.
         amount: how much.
     """
     size = setting.batch_size
     batches = [task.images[at : at + size] for at in range(0, len(task.images) - size + 1, size)]
-    num_exits = engine.backend.facts.num_exits
-    single = [FusedStage(k, k) for k in range(num_exits)]
-    plans = [engine.plan(policy) for policy in task.policies]
-    backend = WithUncut(engine.backend, opponents[ALL_EXITS].run)
-    chains = [[*single, backend.uncut_stage], *(plan.stages for plan in plans)]
-
-    def stage_turn() -> list[StageTimes]:
-        # Each chain by itself, so that a stage finds in the cache what it finds there in a call, no less and no more.
-        return [measure_stages(backend, chain, [size]) for chain in chains]
-
-    whole = _whole(engine, size)
+    plans = [tuple(engine.plan(policy).stages) for policy in task.policies]
+    single = tuple(FusedStage(k, k) for k in range(engine.backend.facts.num_exits))
+    cut = list(dict.fromkeys([single, *plans]))
+    chains = [(opponents[ALL_EXITS], (_UNCUT,)), *((engine.backend, chain) for chain in cut)]
+    stage_turn = partial(time_chains, chains, size)
+    contestants = _contestants(engine, task, opponents, size)
 
     def turns(timed: Sequence[Images], as_trained: int) -> dict[Any, Turn]:
-        found: dict[Any, Turn] = {_WHOLE: partial(seconds_of_calls, whole, timed)}
-        for name, opponent in opponents.items():
-            answered = timed[:as_trained] if name == TRAINED else timed
-            found[name] = partial(seconds_of_calls, opponent.run, _shaped(answered, opponent.shape))
-        for number, policy in enumerate(task.policies):
-            found[number, CALL] = partial(seconds_of_calls, partial(engine, policy=policy), timed)
-            if size > 1:
-                found[number, STREAM] = partial(_seconds_of_stream, engine, policy, size, timed)
-        return found
+        return {
+            name: partial(run, timed[:as_trained] if name == _TRAINED else timed) for name, run in contestants.items()
+        }
 
     few = [batches[number % len(batches)] for number in range(WARM_UP)]
-    count, as_trained = affordable(turns(few, WARM_UP), stage_turn, len(batches), amount)
+    count, as_trained = affordable(turns(few, WARM_UP), _TRAINED, stage_turn, len(batches), amount)
     images = count * size
     contest: dict[Any, Callable[[], Any]] = {**turns(batches[:count], as_trained), _STAGES: stage_turn}
     tick = None if amount.tick is None else partial(amount.tick, amount.rounds * len(contest))
     measured = take_turns(contest, amount.rounds, tick)
-    cut, *own = (
-        {stage: float(np.median([times[i].of(stage, size) for times in measured[_STAGES]])) / size for stage in chain}
-        for i, chain in enumerate(chains)
-    )
-    timings = {
-        name: Pace.of(seconds, as_trained * size if name == TRAINED else images)
-        for name, seconds in measured.items()
-        if name != _STAGES
+    of_uncut, *of_cut = _stage_times(measured.pop(_STAGES), size)
+    times = dict(zip(cut, of_cut, strict=True))
+    paces = {
+        name: Pace.of(seconds, as_trained * size if name == _TRAINED else images) for name, seconds in measured.items()
     }
     costs = measure_costs(task.network)
     table = costs.table("macs")
@@ -172,17 +158,17 @@ def benchmark_setting(
     is_lazy = any(getattr(module, "lazy", False) for module in task.network.modules())
     whole_macs = costs.lazy_macs_per_exit_alone[-1]
     policies = []
-    for number, (policy, plan, times) in enumerate(zip(task.policies, plans, own, strict=True)):
+    for number, (policy, chain) in enumerate(zip(task.policies, plans, strict=True)):
         exits = answers.exits[number][:images]
         policies.append(
             PolicyTimes(
                 name=policy_name(policy, number + 1),
                 predicted=predicted_share(policy),
                 macs=float((macs[exits] + answers.of_parts(number, table.parts)[:images]).mean() / macs[-1]),
-                ideal=ideal_time(times, plan.stages, exits),
-                measured={way: timings[number, way] for way in (CALL, STREAM) if (number, way) in timings},
+                ideal=ideal_time(times[chain], chain, exits),
+                measured={way: paces[number, way] for way in (CALL, STREAM) if (number, way) in paces},
                 answered=answers.worth[number],
-                exit_shares=np.bincount(exits, minlength=num_exits) / images,
+                exit_shares=np.bincount(exits, minlength=len(single)) / images,
             )
         )
     return SettingTimes(
@@ -190,15 +176,46 @@ def benchmark_setting(
         images=images,
         whole_macs=whole_macs / macs[-1],
         trained_macs=(whole_macs if is_lazy else costs.macs_per_exit_alone[-1]) / macs[-1],
-        trained=timings[TRAINED],
-        whole=timings[_WHOLE],
-        all_exits=timings[ALL_EXITS],
-        stages=np.array([cut[stage] for stage in single]),
-        stages_uncut=cut[backend.uncut_stage],
+        trained=paces[_TRAINED],
+        whole=paces[_WHOLE],
+        all_exits=paces[ALL_EXITS],
+        stages=np.array([times[single][stage] for stage in single]),
+        stages_uncut=of_uncut[_UNCUT],
         policies=policies,
-        rivals=[RivalTimes(r.name, r.accuracy, r.shape, timings[r.name]) for r in rivals if r.name in timings],
+        rivals=[
+            RivalTimes(rival.name, rival.accuracy, opponents[rival.name].facts.input_shape, paces[rival.name])
+            for rival in rivals
+            if rival.name in opponents
+        ],
         last_exit=answers.last_exit,
     )
+
+
+def _contestants(
+    engine: EarlyExitEngine, task: Task, opponents: Mapping[str, Backend], size: int
+) -> dict[Any, Callable[[Sequence[Images]], list[float]]]:
+    """Return what answers batches and times each of them: by name, policies by their number and the way of answering.
+
+    Opponents that read images of another shape get random ones.
+    """
+
+    def on_its_images(backend: Backend, batches: Sequence[Images]) -> list[float]:
+        shape = backend.facts.input_shape
+        if batches[0].shape[1:] != shape:
+            random = np.random.default_rng(0)
+            batches = [random.standard_normal((size, *shape), dtype=np.float32)] * len(batches)
+        return seconds_of_calls(runs[backend], batches)
+
+    runs = {backend: run_whole(backend, size) for backend in (engine.backend, *opponents.values())}
+    found: dict[Any, Callable[[Sequence[Images]], list[float]]] = {
+        _TRAINED: partial(seconds_of_calls, run_as_trained(task.network)),
+        **{name: partial(on_its_images, backend) for name, backend in {_WHOLE: engine.backend, **opponents}.items()},
+    }
+    for number, policy in enumerate(task.policies):
+        found[number, CALL] = partial(seconds_of_calls, partial(engine, policy=policy))
+        if size > 1:
+            found[number, STREAM] = partial(_seconds_of_stream, engine, policy, size)
+    return found
 
 
 def _check_size(engine: EarlyExitEngine, setting: Setting, images: int) -> None:
@@ -211,24 +228,25 @@ def _check_size(engine: EarlyExitEngine, setting: Setting, images: int) -> None:
         )
 
 
-def _whole(engine: EarlyExitEngine, size: int) -> Callable[[Images], Any]:
-    """The network as one fused stage in the engine's backend, with nothing around it but the class of each image."""
-    backend = engine.backend
-    stage = FusedStage(0, backend.facts.num_exits - 1)
-    buffer = backend.buffer(stage, size)
-    backend.prepare(stage, buffer)
-
-    def run(images: Images) -> Any:
-        backend.copy_rows((images,), None, buffer, 0)
-        return backend.run(stage, buffer, len(images))[0].argmax(axis=-1)
-
-    return run
+def _stage_times(
+    rounds: Sequence[Sequence[Mapping[FusedStage, Sequence[StepSeconds]]]], size: int
+) -> list[dict[FusedStage, float]]:
+    """Return, for each chain, the milliseconds an image of each stage alone: the median over the rounds' medians."""
+    return [
+        {
+            stage: MILLISECONDS
+            / size
+            * float(np.median([np.median([s.run for s in chain[stage]]) for chain in chains]))
+            for stage in chains[0]
+        }
+        for chains in zip(*rounds, strict=True)
+    ]
 
 
 def _seconds_of_stream(
     engine: EarlyExitEngine, policy: ExitPolicy, size: int, batches: Sequence[Images]
 ) -> list[float]:
-    """Seconds of the steps of a stream: up to its asking for the first batch, for the next ones, and to its end."""
+    """Return the seconds until a stream asks for the first batch, between its batches, and until it ends."""
     moments = [perf_counter()]
 
     def given() -> Iterator[Images]:
@@ -240,10 +258,3 @@ def _seconds_of_stream(
     for _ in engine.stream(given(), batch_size=size, policy=policy):
         pass
     return np.diff([*moments, perf_counter()]).tolist()
-
-
-def _shaped(batches: Sequence[Images], shape: tuple[int, ...]) -> Sequence[Images]:
-    """The batches, or as many of random images where images of another shape are needed."""
-    if batches[0].shape[1:] == shape:
-        return batches
-    return [np.random.default_rng(0).standard_normal((len(batches[0]), *shape), dtype=np.float32)] * len(batches)

@@ -1,88 +1,116 @@
-"""What an early-exit engine is measured against, ready to run in the same runtime."""
+"""The opponents of an early-exit engine, ready to run in the same runtime."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from ranet.benchmark.answers import Images
 from ranet.benchmark.rivals import Rival
-from ranet.benchmark.uncut import Images, Runtime, Uncut, onnx_graph, uncut
 from ranet.errors import UserError
-from ranet.inference.stages.prepared import prepared
+from ranet.inference.choosing.open_backend import graph_backend, open_network
+from ranet.inference.graphs.of_file import FileGraph
+from ranet.inference.runtimes.backend import Backend, Precision
+from ranet.inference.stages.fused_stages import FusedStage
+from ranet.models.adapted.single_exit import SingleExit
 from ranet.models.staged import StagedNetwork
-from ranet.support.files import default_cache
 
-TRAINED, ALL_EXITS = "as trained", "all exits"
-
-
-class Opponent(NamedTuple):
-    """How it runs, and on images of which shape (C, H, W)."""
-
-    run: Uncut
-    shape: tuple[int, int, int]
+#: Takes images (B, C, H, W), of one batch size, and returns what a network answers, on the host.
+Run = Callable[[Images], Any]
 
 
-class Opponents:
-    """The network as trained, its uncut graph with the logits of all exits, and rivals.
+class Runtime(NamedTuple):
+    """Where and how a network runs.
 
-    Args:
-        network: as trained.
-        rivals: static networks.
+    Attributes:
+        backend: "torch", "onnxruntime" or "openvino".
+        precision: "float32" or "bfloat16"; ONNX Runtime computes only in float32.
+        threads: processor threads; None: one for each core that this process may use, and in PyTorch as many as before.
+        device: for PyTorch.
     """
 
-    def __init__(self, network: StagedNetwork, rivals: Sequence[Rival] = ()) -> None:
-        self._network = network.eval()
-        self._rivals = {rival.name: rival for rival in rivals}
-        # An export takes seconds, and serves every runtime and batch size.
-        self._graphs: dict[str, bytes | Path] = {}
+    backend: str
+    precision: Precision = "float32"
+    threads: int | None = None
+    device: str = "cpu"
 
-    def ready(self, runtime: Runtime, batch_size: int) -> dict[str, Opponent]:
-        """Those that this runtime can run, by name: `TRAINED`, `ALL_EXITS`, and the names of rivals.
-
-        The network as trained runs in PyTorch and float32, whatever the runtime. An ONNX file has no turn in PyTorch.
+    def open(self, network: StagedNetwork | FileGraph, sizes: Sequence[int]) -> Backend:
+        """Return the backend that runs a network, for batches of these sizes.
 
         Raises:
-            UserError: if one of them cannot run on batches of this size.
+            UserError: if it cannot run the network.
         """
-        shape = self._network.image_shape
-        all_exits = uncut(self._model(ALL_EXITS, runtime), runtime, (batch_size, *shape))
-        found = {TRAINED: Opponent(Uncut(self._placed, self._as_trained), shape), ALL_EXITS: Opponent(all_exits, shape)}
-        for name, rival in self._rivals.items():
-            if runtime.backend == "torch" and isinstance(rival.model, Path):
-                continue
-            try:
-                run = uncut(self._model(name, runtime), runtime, (batch_size, *rival.shape))
-            except UserError as error:
-                raise UserError(f"The rival {name} cannot be measured: {error}") from error
-            found[name] = Opponent(run, rival.shape)
-        return found
+        name, precision, threads, device = self
+        compiled = sizes if name == "openvino" else None
+        if isinstance(network, FileGraph):
+            return graph_backend(name, network, precision, threads, compiled)
+        return open_network(network, name, device, precision, threads, compiled, None).backend
 
-    def _placed(self, images: Images) -> Tensor:
-        return torch.from_numpy(images).to(next(self._network.parameters()).device)
+
+class _AllExits(nn.Module):
+    """A network with early exits as one that is not cut: images to the logits of all exits, side by side."""
+
+    def __init__(self, network: StagedNetwork) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor) -> Tensor:
+        return torch.cat([answer for _, _, answer in self.network.walk(images)], dim=1)
+
+
+def all_exits(network: StagedNetwork) -> SingleExit:
+    """Return a network as one of a single exit, which answers with the logits of all its exits, (B, K * C)."""
+    channels, *size = network.image_shape
+    return SingleExit(_AllExits(network), network.num_exits * network.num_classes, (size[0], size[1]), channels)
+
+
+def open_rivals(rivals: Sequence[Rival], runtime: Runtime, sizes: Sequence[int]) -> dict[str, Backend]:
+    """Return the backends of rivals by their names; an ONNX file has none in PyTorch.
+
+    Raises:
+        UserError: if one of them cannot run there.
+    """
+    found = {}
+    for rival in rivals:
+        if runtime.backend == "torch" and isinstance(rival.network, FileGraph):
+            continue
+        try:
+            found[rival.name] = runtime.open(rival.network, sizes)
+            for size in sizes:
+                run_whole(found[rival.name], size)
+        except UserError as error:
+            raise UserError(f"The rival {rival.name} cannot be measured: {error}") from error
+        except Exception as error:  # runtimes raise errors of their own kinds, and of none in particular
+            lines = str(error).strip().splitlines() or [type(error).__name__]
+            raise UserError(
+                f"The rival {rival.name} cannot be measured: {runtime.backend} cannot run it ({lines[0].rstrip('.')})."
+            ) from error
+    return found
+
+
+def run_whole(backend: Backend, size: int) -> Run:
+    """Return a function from a batch to its classes that runs all stages of a backend as one."""
+    stage = FusedStage(0, backend.facts.num_exits - 1)
+    buffer = backend.buffer(stage, size)
+    backend.prepare(stage, buffer)
+
+    def run(images: Images) -> Any:
+        backend.copy_rows((images,), None, buffer, 0)
+        return backend.run(stage, buffer, len(images))[0].argmax(axis=-1)
+
+    return run
+
+
+def run_as_trained(network: StagedNetwork) -> Run:
+    """Return a function from a batch to the logits of the last exit, in plain PyTorch and on the network's device."""
+    network.eval()
+    device = next(network.parameters()).device
 
     @torch.inference_mode()
-    def _as_trained(self, images: Tensor) -> Any:
-        """Plain PyTorch in evaluation mode, to the last exit."""
-        return self._network.forward_to(images, self._network.num_exits - 1).cpu().numpy()
+    def run(images: Images) -> Any:
+        return network.forward_to(torch.from_numpy(images).to(device), network.num_exits - 1).cpu().numpy()
 
-    def _model(self, name: str, runtime: Runtime) -> nn.Module | bytes | Path:
-        """What of this name the runtime reads."""
-        if runtime.backend == "torch":
-            module = prepared(self._network) if name == ALL_EXITS else self._rivals[name].model
-            assert isinstance(module, nn.Module)
-            return module
-        if name not in self._graphs:
-            self._graphs[name] = self._graph(name)
-        return self._graphs[name]
-
-    def _graph(self, name: str) -> bytes | Path:
-        if name == ALL_EXITS:
-            from ranet.inference.graphs.of_network import NetworkGraphs
-
-            return NetworkGraphs(self._network, default_cache() / "graphs").all_exits_graph()
-        rival = self._rivals[name]
-        return rival.model if isinstance(rival.model, Path) else onnx_graph(rival.model, rival.shape)
+    return run

@@ -9,7 +9,7 @@ from pathlib import Path
 from ranet.benchmark.figure import benchmark_figure
 from ranet.benchmark.results import CALL, STREAM, Benchmark, SettingTimes
 from ranet.benchmark.sentences import sentences
-from ranet.benchmark.timing import ENOUGH, PERCENTILES, Pace
+from ranet.benchmark.turns import ENOUGH, PERCENTILES, Pace
 from ranet.evaluation.cells import interval_of, interval_values, share_values
 from ranet.evaluation.reports.document import Document
 from ranet.support.sheet import Column, Row, Sheet

@@ -1,4 +1,4 @@
-"""What a benchmark found: times, and what follows from them."""
+"""The results of a benchmark: times, and what follows from them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from ranet.benchmark.timing import Floats, Pace
+from ranet.benchmark.turns import Floats, Pace
 from ranet.calibration.policies.exit_policy import ExitPolicy
 from ranet.inference.stages.fused_stages import FusedStage
 
@@ -19,7 +19,7 @@ CALL, STREAM = "calls", "stream"
 
 
 class Setting(NamedTuple):
-    """In what, how exactly, and how many at a time."""
+    """The backend, precision and batch size of a measurement."""
 
     backend: str
     precision: str
@@ -30,7 +30,7 @@ class Setting(NamedTuple):
 
 
 def all_settings(backends: Sequence[str], precisions: Sequence[str], batch_sizes: Sequence[int]) -> list[Setting]:
-    """Every combination that is possible: ONNX Runtime computes in float32 alone.
+    """Return every combination that is possible: ONNX Runtime computes only in float32.
 
     Example:
         >>> [str(setting) for setting in all_settings(["torch", "onnxruntime"], ["float32", "bfloat16"], [1])]
@@ -43,12 +43,12 @@ def all_settings(backends: Sequence[str], precisions: Sequence[str], batch_sizes
 
 @dataclass(frozen=True)
 class Answered:
-    """What the policy's answers are worth; fractions, NaN without labels.
+    """How good the answers of a policy are.
 
     Attributes:
-        accuracy: top-1.
-        change: top-1 minus that of the answers by the network as trained, in float32.
-        agreement: the share of the answers that are the same as those.
+        accuracy: top-1 as a fraction; NaN without labels.
+        change: this top-1 minus that of the network as trained, in float32; NaN without labels.
+        agreement: share of the answers that equal those of the network as trained.
     """
 
     accuracy: float
@@ -61,14 +61,14 @@ class PolicyTimes:
     """One policy in one setting.
 
     Attributes:
-        name: such as "50 %", its budget as a share of the last exit's cost.
-        predicted: its mean cost over the last exit's, as the policy itself says; NaN where it does not.
-        macs: the mean multiply-adds of the timed images over those of the network with all its exits; lazy ones, as the
-            engine computes.
+        name: such as "50 %", the budget of the policy as a share of the last exit's cost.
+        predicted: mean cost that the policy predicts over the cost of the last exit; NaN if it predicts none.
+        macs: mean multiply-adds of the timed images, as the engine computes them, over those of the network with all
+            exits.
         ideal: milliseconds an image; see `ideal_time`.
-        measured: by way of answering, `CALL` and, for batches of more than one image, `STREAM`.
-        answered: over all images.
-        exit_shares: (K,) of the timed images.
+        measured: time of each way of answering: `CALL` and, for batches of more than one image, `STREAM`.
+        answered: how good the answers to all images are.
+        exit_shares: (K,) shares of the timed images that leave at each exit.
     """
 
     name: str
@@ -80,18 +80,18 @@ class PolicyTimes:
     exit_shares: Floats
 
     def of_ideal(self, way: str) -> float:
-        """Measured time over the ideal."""
+        """Return the measured time over the ideal."""
         return self.measured[way].ms / self.ideal
 
     def fastest(self, whole: Pace) -> tuple[str, float]:
-        """The fastest way of answering, and its time over the whole network's."""
+        """Return the fastest way of answering, and its time over that of the whole network."""
         way = min(self.measured, key=lambda each: self.measured[each].ms)
         return way, self.measured[way].ms / whole.ms
 
 
 @dataclass(frozen=True, eq=False)
 class RivalTimes:
-    """A static network in one setting: its name, its top-1 as a fraction or NaN, its image size, its time."""
+    """A rival in one setting: its name, its top-1 as a fraction or NaN, the shape (C, H, W) of its images, its time."""
 
     name: str
     accuracy: float
@@ -104,18 +104,18 @@ class SettingTimes:
     """Everything that was measured in one setting.
 
     Attributes:
-        setting: which.
-        images: how many each round answers; the network as trained may answer fewer.
-        whole_macs: the multiply-adds to the last exit without the heads before it, over those with them.
-        trained_macs: likewise of the network as trained, which computes what no exit reads, too, if it is not lazy.
-        trained: the network as trained: plain PyTorch in float32, to the last exit.
-        whole: in this backend and precision as one graph to the last exit.
-        all_exits: likewise, with the logits of all exits.
-        stages: (K,) milliseconds an image of each stage alone, on a state computed before.
-        stages_uncut: of all stages in the graph with all exits' logits, timed as and among the stages alone.
+        setting: the backend, precision and batch size.
+        images: number of images that each round answers; the network as trained may answer fewer.
+        whole_macs: multiply-adds to the last exit without the heads before it, over those with them.
+        trained_macs: the same for the network as trained, which also computes what no exit reads unless it is lazy.
+        trained: time of the network as trained: plain PyTorch in float32, to the last exit.
+        whole: time of the network in this backend and precision as one graph to the last exit.
+        all_exits: time of the same graph with the logits of all exits.
+        stages: (K,) milliseconds an image of each stage, one run after another.
+        stages_uncut: milliseconds an image of the graph with the logits of all exits, in turns with the stages.
         policies: in the order in which they were given.
-        rivals: likewise.
-        last_exit: what the last exit's answers are worth in this precision.
+        rivals: in the order in which they were given.
+        last_exit: how good the answers of the last exit are in this precision.
     """
 
     setting: Setting
@@ -133,16 +133,16 @@ class SettingTimes:
 
     @property
     def cuts(self) -> float:
-        """What the cuts cost: the sum of all stages alone over the same uncut."""
+        """The sum of all stages over the time of the graph with all exits, which is not cut."""
         return float(self.stages.sum()) / self.stages_uncut
 
     @property
     def speedup(self) -> float:
-        """How many times as fast the whole network is as the network as trained."""
+        """How many times as fast as the network as trained the whole network is."""
         return self.trained.ms / self.whole.ms
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON; times in milliseconds an image."""
+        """Return everything for JSON, with times in milliseconds an image."""
         return {
             **self.setting._asdict(),
             "images": self.images,
@@ -169,11 +169,11 @@ class Benchmark:
 
     Attributes:
         settings: in the order of measuring.
-        images: how many images there are; a round may answer fewer.
-        rounds: how often everything had its turn.
-        exit_accuracies: (K,) top-1 of each exit as trained; NaN without labels.
-        conditions: hardware, software, command, for JSON and for who reads the tables.
-        notices: what was left out, in a sentence each.
+        images: number of all images; a round may answer fewer.
+        rounds: number of turns that everything had.
+        exit_accuracies: (K,) top-1 of each exit of the network as trained; NaN without labels.
+        conditions: hardware, software and command.
+        notices: a sentence for each thing that was left out.
     """
 
     settings: Sequence[SettingTimes]
@@ -211,14 +211,14 @@ def _policy(times: PolicyTimes, whole: Pace) -> dict[str, Any]:
 def ideal_time(
     stage_times: Mapping[FusedStage, float], stages: Sequence[FusedStage], exits: npt.NDArray[np.int64]
 ) -> float:
-    """What a policy would cost if leaving, compacting and queueing took no time, in milliseconds an image.
+    """Return the milliseconds an image that a policy would take if leaving, compacting and queueing took no time.
 
-    It is the sum over its fused stages of the stage's own time for an image, times the share of images that reach it.
+    It is the sum over the fused stages of the policy: the time of the stage times the share of images that reach it.
 
     Args:
-        stage_times: for each fused stage its milliseconds an image.
-        stages: of the policy.
-        exits: (N,) at which exit each image leaves.
+        stage_times: milliseconds an image of each fused stage.
+        stages: the fused stages of the policy.
+        exits: (N,) the exit at which each image leaves.
 
     Example:
         >>> first, second = FusedStage(0, 0), FusedStage(1, 2)
@@ -231,7 +231,7 @@ def ideal_time(
 def worth(
     labels: npt.NDArray[np.int64], reference: npt.NDArray[np.int64], truth: npt.NDArray[np.int64] | None
 ) -> Answered:
-    """What answers (N,) are worth, beside the reference's answers and the truth, where that is known.
+    """Return how good answers (N,) are beside those of the network as trained, and beside the truth if it is known.
 
     Example:
         >>> worth(np.array([1, 2, 3, 4]), np.array([1, 2, 0, 4]), np.array([1, 2, 3, 0]))
@@ -245,7 +245,7 @@ def worth(
 
 
 def policy_name(policy: ExitPolicy, number: int) -> str:
-    """Its budget as a share of the last exit's cost, or else what it predicts to spend, or else its number.
+    """Return the budget of a policy as a share of the last exit's cost, or else its predicted cost, or its number.
 
     Example:
         >>> policy_name(ExitPolicy((0.5,), metadata={"budget": 3.0, "cost_per_exit": [1.0, 4.0]}), 1)
@@ -260,6 +260,6 @@ def policy_name(policy: ExitPolicy, number: int) -> str:
 
 
 def predicted_share(policy: ExitPolicy) -> float:
-    """The mean cost that a policy predicts over the last exit's, in whatever unit; NaN where it does not say."""
+    """Return the mean cost that a policy predicts over the cost of the last exit; NaN if it predicts none."""
     promise = policy.promise
     return nan if promise.cost_per_exit is None else promise.cost / float(promise.cost_per_exit[-1])

@@ -1,4 +1,4 @@
-"""Networks without early exit that an engine has to beat: by their names, or as ONNX files."""
+"""The rivals of an engine: networks without early exit, found by name or read from ONNX files."""
 
 from __future__ import annotations
 
@@ -16,51 +16,48 @@ import torch
 from torch import nn
 
 from ranet.errors import UserError
-from ranet.support.extras import require
+from ranet.inference.graphs.of_file import FileGraph
+from ranet.models.adapted.single_exit import SingleExit
 
 
 @dataclass(frozen=True, eq=False)
 class Rival:
-    """A static network.
+    """A network without early exit.
 
     Attributes:
         name: as the user gave it.
-        model: the network, with random weights, which take as long as any others; or an ONNX file.
-        shape: (C, H, W) of the images that it reads.
-        accuracy: its top-1 as the user gave it, a fraction; NaN if it is not known.
-        batch_size: that an ONNX file has fixed; None: any.
+        network: a network with random weights, which take as long as any others; or an ONNX file.
+        accuracy: top-1 as the user gave it, as a fraction; NaN if it is not known.
     """
 
     name: str
-    model: nn.Module | Path
-    shape: tuple[int, int, int]
+    network: SingleExit | FileGraph
     accuracy: float = nan
-    batch_size: int | None = None
 
 
 def find_rivals(given: Sequence[str], num_classes: int, shape: tuple[int, int, int]) -> list[Rival]:
-    """The rivals of these descriptions.
+    """Return the rivals of these descriptions.
 
     Args:
-        given: each a name of torchvision's classification models or of timm's, or the path of a file that ends in
-            ".onnx"; with a colon and its top-1 accuracy in percent behind it, if that is known.
-        num_classes: of the networks that are made.
-        shape: (C, H, W) of the images that they read; an ONNX file may say another.
+        given: each the name of a classification model of torchvision or timm, or the path of a file that ends in
+            ".onnx". A colon and the top-1 accuracy in percent may follow.
+        num_classes: number of classes of the networks that are made.
+        shape: (C, H, W) of the images; an ONNX file may name another.
 
     Raises:
         UserError: for an unknown name, an invalid accuracy, a network that cannot read images of this shape, or a file
-            that is not an ONNX graph from one batch of images.
+            that is not the ONNX graph of a classifier.
 
     Example:
         >>> (rival,) = find_rivals(["resnet18:69.76"], num_classes=10, shape=(3, 32, 32))
-        >>> rival.name, rival.accuracy, rival.shape
-        ('resnet18', 0.6976, (3, 32, 32))
+        >>> rival.name, rival.accuracy, rival.network.num_exits
+        ('resnet18', 0.6976, 1)
     """
     return [_find(*_split(text), num_classes, shape) for text in given]
 
 
 def _split(text: str) -> tuple[str, float]:
-    """Name and accuracy of a description."""
+    """Return the name and the accuracy in a description."""
     name, colon, percent = text.rpartition(":")
     if not colon:
         return text, nan
@@ -77,8 +74,13 @@ def _split(text: str) -> tuple[str, float]:
 
 def _find(name: str, accuracy: float, num_classes: int, shape: tuple[int, int, int]) -> Rival:
     if name.endswith(".onnx"):
-        return _from_file(name, accuracy, shape)
-    network = _create(name, num_classes)
+        try:
+            return Rival(name, FileGraph(Path(name), shape), accuracy)
+        except UserError as error:
+            raise UserError(f"The rival {error}") from error
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)  # so that the cache holds one export of it
+        network = _create(name, num_classes)
     try:
         with torch.inference_mode():
             network(torch.zeros(2, *shape))
@@ -87,11 +89,11 @@ def _find(name: str, accuracy: float, num_classes: int, shape: tuple[int, int, i
         raise UserError(
             f"The rival {name} cannot read images of shape {shape}; leave it out ({lines[0].rstrip('.')})."
         ) from error
-    return Rival(name, network, shape, accuracy)
+    return Rival(name, SingleExit(network, num_classes, shape[1:], shape[0]), accuracy)
 
 
 def _create(name: str, num_classes: int) -> nn.Module:
-    """The network of this name, without weights: nothing is downloaded."""
+    """Return the network of this name with random weights; nothing is downloaded."""
     import torchvision
 
     known = torchvision.models.list_models(module=torchvision.models)
@@ -113,37 +115,20 @@ def _create(name: str, num_classes: int) -> nn.Module:
     raise UserError(f"Unknown rival {name!r}: not in {where}{hint}")
 
 
-def _from_file(name: str, accuracy: float, shape: tuple[int, int, int]) -> Rival:
-    path = Path(name)
-    if not path.is_file():
-        raise UserError(f"The rival {name} does not exist; give the path of an ONNX file.")
-    onnx = require("onnx", "onnx", f"The rival {name}")
-    try:
-        graph = onnx.load(path, load_external_data=False).graph
-    except Exception as error:  # protobuf raises errors of its own
-        raise UserError(f"The rival {name} is no ONNX file, or damaged.") from error
-    weights = {weight.name for weight in graph.initializer}
-    inputs = [value for value in graph.input if value.name not in weights]
-    tensor = inputs[0].type.tensor_type if len(inputs) == 1 else None
-    sizes = [] if tensor is None else [size.dim_value or None for size in tensor.shape.dim]  # None: any
-    floats = tensor is not None and tensor.elem_type == onnx.TensorProto.FLOAT
-    if not floats or len(sizes) != 4 or sizes[1] not in (shape[0], None):
-        raise UserError(f"The rival {name} must have one input, float32 images (N, {shape[0]}, H, W).")
-    channels, height, width = (own or other for own, other in zip(sizes[1:], shape, strict=True))
-    return Rival(name, path, (channels, height, width), accuracy, sizes[0])
-
-
 def check_rivals(rivals: Sequence[Rival], backends: Sequence[str], batch_sizes: Sequence[int]) -> None:
-    """Refuse rivals that cannot be measured so.
+    """Refuse rivals that cannot be measured in these backends and batch sizes.
 
     Raises:
-        UserError: for an ONNX file where PyTorch alone runs, or one that is made for another batch size.
+        UserError: for an ONNX file where only PyTorch runs, or one that is made for another batch size.
     """
     for rival in rivals:
-        if isinstance(rival.model, Path) and set(backends) <= {"torch"}:
+        if not isinstance(rival.network, FileGraph):
+            continue
+        if set(backends) <= {"torch"}:
             raise UserError(f"The rival {rival.name} runs in onnxruntime and openvino; measure in one of these, too.")
-        if rival.batch_size is not None and set(batch_sizes) != {rival.batch_size}:
+        fixed = rival.network.batch_size
+        if fixed is not None and set(batch_sizes) != {fixed}:
             raise UserError(
-                f"The rival {rival.name} is made for batches of {rival.batch_size}; measure with "
-                f"batch_sizes=[{rival.batch_size}] alone, or export it with any batch size."
+                f"The rival {rival.name} is made for batches of {fixed}; measure with batch_sizes=[{fixed}] alone, or "
+                "export it with any batch size."
             )

@@ -6,6 +6,7 @@ from ranet.models.papers import presets as presets  # known by name without PyTo
 from ranet.support.lazy_exports import lazy_exports
 
 if TYPE_CHECKING:
+    from ranet.models.adapted.single_exit import SingleExit
     from ranet.models.collaboration import InlineCollaboration
     from ranet.models.fingerprint import network_fingerprint
     from ranet.models.papers.msdnet import MSDNet
@@ -27,6 +28,7 @@ __all__ = [
     "MSDNet",
     "Preset",
     "RANet",
+    "SingleExit",
     "StagedNetwork",
     "State",
     "create_network",
@@ -38,6 +40,7 @@ __all__ = [
     "network_preset",
 ]
 _PARTS = {
+    "ranet.models.adapted.single_exit": ["SingleExit"],
     "ranet.models.collaboration": ["InlineCollaboration"],
     "ranet.models.fingerprint": ["network_fingerprint"],
     "ranet.models.papers.msdnet": ["MSDNet"],

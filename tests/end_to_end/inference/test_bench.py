@@ -146,7 +146,7 @@ CASES = {
     "model=msdnet_tiny policy=nowhere.json": "'nowhere.json' does not exist",
     "model=msdnet_tiny policy=seven_exits.json images_limit=8": "The policy is for 7 exits",
     "model=msdnet_tiny images_limit=8 rivals=[resnet19]": "did you mean resnet18",
-    "model=msdnet_tiny images_limit=8 rivals=[bad.onnx]": "no ONNX file, or damaged",
+    "model=msdnet_tiny images_limit=8 rivals=[bad.onnx]": "is not an ONNX file, or is damaged",
     "model=msdnet_tiny images_limit=8 rivals=[resnet18:good]": "rivals=resnet18:good must be a name",
 }
 

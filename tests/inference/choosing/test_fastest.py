@@ -4,7 +4,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from ranet.errors import UserError
@@ -13,6 +12,7 @@ from ranet.inference.choosing.fastest import fastest
 from ranet.inference.runtimes.backend import NetworkFacts, sized
 from ranet.inference.runtimes.stage_times import StageTimes
 from ranet.inference.stages.fused_stages import FusedStage
+from tests.inference.times import stage_times
 
 
 class Pretended:
@@ -29,11 +29,12 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The names of the backends that were measured."""
     names: list[str] = []
 
-    def measure(backend: Any, stages: list[FusedStage], sizes: list[int]) -> StageTimes:
+    def measure(backend: Any, chains: list[list[FusedStage]], sizes: list[int]) -> StageTimes:
         names.append(backend.name)
         assert all(sized(backend, size) == size for size in sizes)
-        run = {stage: np.array([backend.batch + backend.row * size for size in sizes]) for stage in stages}
-        return StageTimes(tuple(sizes), run, run, dict.fromkeys(stages, 0.0))
+        (stages,) = chains
+        times = [backend.batch + backend.row * size for size in sizes]
+        return stage_times(sizes, dict.fromkeys(stages, times))
 
     monkeypatch.setattr(module, "measure_stages", measure)
     return names

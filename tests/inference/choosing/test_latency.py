@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 
 from ranet import UserError, create_network, measure_latency
 from ranet.inference import Timings
-from ranet.inference.choosing import latency
 from ranet.inference.choosing.fastest import runtime_version
 from ranet.inference.choosing.latency import covering_chains, time_fused_stages
+from ranet.inference.runtimes import stage_times
 from ranet.inference.runtimes.backend import NetworkFacts, State
 from ranet.inference.runtimes.stage_times import measure_stages
 from ranet.inference.runtimes.torch_backend import TorchBackend
@@ -77,7 +77,7 @@ STAGES = [FusedStage(a, b) for a in range(EXITS) for b in range(a, EXITS)]
 def test_the_table_is_that_of_the_times(batch_size: int, run_time: float, monkeypatch: pytest.MonkeyPatch) -> None:
     times = {stage: 1.0 + 2.0**i for i, stage in enumerate(STAGES)}
     backend = KnownTimes(times)
-    monkeypatch.setattr(latency, "perf_counter", lambda: backend.clock)
+    monkeypatch.setattr(stage_times, "perf_counter", lambda: backend.clock)
     table = time_fused_stages(backend, batch_size, run_time)
     assert [len(row) for row in table] == [3, 2, 1]
     for stage in STAGES:
@@ -87,9 +87,9 @@ def test_the_table_is_that_of_the_times(batch_size: int, run_time: float, monkey
         if run_time > 1:
             expected = 1e3 * (times[stage] + copied)
             assert (timings.median, timings.iqr, timings.p95) == (expected, 0.0, expected)
-            assert timings.runs >= latency.ROUNDS
+            assert timings.runs >= stage_times.ROUNDS
         else:  # for one run in each round: there is no time for a second one
-            assert timings.runs % latency.ROUNDS == 0
+            assert timings.runs % stage_times.ROUNDS == 0
             assert 1e3 * (times[stage] + copied) <= timings.median <= 1e3 * (2 * times[stage] + copied)
     # All the while it was whole networks that ran.
     for run in backend.passes[1:]:
@@ -100,7 +100,7 @@ def test_the_table_is_that_of_the_times(batch_size: int, run_time: float, monkey
 
 def test_the_time_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     backend = KnownTimes(dict.fromkeys(STAGES, 0.001))
-    monkeypatch.setattr(latency, "perf_counter", lambda: backend.clock)
+    monkeypatch.setattr(stage_times, "perf_counter", lambda: backend.clock)
     monkeypatch.setattr(KnownTimes, "prepare", lambda *_: None)
     time_fused_stages(backend, 1, min_run_time=20.0)
     assert backend.clock == pytest.approx(20.0 * len(STAGES), rel=0.1)
@@ -162,8 +162,8 @@ def test_times_are_near_those_that_the_engine_measures() -> None:
     network = create_network("msdnet_tiny").eval()
     profile = measure_latency(network, 8, backend="torch", min_run_time=0.05)
     whole = FusedStage(0, network.num_exits - 1)
-    times = measure_stages(TorchBackend(network), [whole], [8], rounds=20)
-    assert 1 / 4 < 8 * profile.table_ms[0, -1] / times.of(whole, 8) < 4
+    times = measure_stages(TorchBackend(network), [[whole]], [8])
+    assert 1 / 4 < 8 * profile.table_ms[0, -1] / times.step(whole, 8) < 4
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """What can be asked of an engine at run time, what it refuses, and what a stream promises beside its answers."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from math import inf
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from ranet.inference.runtimes.stage_times import StageTimes
 from ranet.inference.stages.fused_stages import FusedStage
 from tests.inference.networks import FLOAT32, make
 from tests.inference.replay import all_logits, between_scores, check_answers, replayed
+from tests.inference.times import stage_times
 
 IMAGES = np.random.default_rng(1).standard_normal((90, 3, 32, 32), dtype=np.float32)
 NETWORK = make("msdnet_tiny", seed=1)
@@ -117,9 +119,13 @@ class TestDeadline:
     def test_it_stops_before_a_stage_that_is_expected_to_be_late(self, engine: EarlyExitEngine) -> None:
         never = ExitPolicy((0.9999999,) * (K - 1))
         times = engine.prepare()
-        measured = engine._measured(engine.plan(never).stages)
-        slow = {stage: values + (1e7 if stage.first == 2 else 0) for stage, values in measured.slow.items()}
-        engine._times = StageTimes(times.sizes, measured.run, slow, measured.copy)
+        measured = engine._measured([engine.plan(never).stages])
+        slow = {
+            stage: tuple(each._replace(step=replace(each.step, p95=1e7)) for each in by_size)
+            for stage, by_size in measured.timings.items()
+            if stage.first == 2
+        }
+        engine._times = measured.including(StageTimes(times.sizes, slow))
         answers = engine(IMAGES[:10], policy=never, deadline=1e6)
         exits, _, _ = replayed(never, LOGITS[:, :10], max_exit=1)
         np.testing.assert_array_equal(answers.exits, exits)
@@ -160,18 +166,15 @@ class TestCompaction:
 
     def test_it_compacts_where_the_measured_times_say_so(self, engine: EarlyExitEngine) -> None:
         stage = FusedStage(1, 1)
-        run = {stage: np.array([1.0, 1.0, 8.0])}
-        times = StageTimes((1, 8, 64), run, run, {stage: 0.5})
+        times = stage_times((1, 8, 64), {stage: [1.0, 1.0, 8.0]}, copy_of_row=0.5)
         assert times.compaction_pays(stage, 64, 8, engine.backend)  # 1 + 8 * 0.5 < 8
         assert not times.compaction_pays(stage, 8, 4, engine.backend)  # 1 + 4 * 0.5 > 1
         assert not times.compaction_pays(stage, 64, 60, engine.backend)
 
     def test_the_best_size_is_the_smallest_of_the_fastest(self) -> None:
         stage = FusedStage(0, 0)
-        run = {stage: np.array([1.0, 4.2, 7.9])}
-        assert StageTimes((1, 8, 16), run, run, {stage: 0.0}).best_size([stage]) == 16  # 1, 0.525, 0.494 ms an image
-        run = {stage: np.array([1.0, 3.95, 7.9])}
-        assert StageTimes((1, 8, 16), run, run, {stage: 0.0}).best_size([stage]) == 8
+        assert stage_times((1, 8, 16), {stage: [1.0, 4.2, 7.9]}).best_size([stage]) == 16  # 1, 0.525, 0.494 ms an image
+        assert stage_times((1, 8, 16), {stage: [1.0, 3.95, 7.9]}).best_size([stage]) == 8
 
 
 class TestStream:

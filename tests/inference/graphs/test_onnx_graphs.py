@@ -26,6 +26,7 @@ from ranet.support.shapes import TensorSpec
 from tests.inference.networks import FLOAT32, make, trained_looking
 
 NAMES = ("msdnet_tiny", "ranet_tiny", "isc_msdnet_tiny")
+WHOLE = FusedStage(0, 1)
 
 
 class Thrifty(LinearHeads):
@@ -89,7 +90,7 @@ def thrifty() -> StagedNetwork:
 def folder(thrifty: StagedNetwork, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where its graph is kept."""
     folder = tmp_path_factory.mktemp("graphs")
-    NetworkGraphs(thrifty, folder).all_exits_graph()
+    NetworkGraphs(thrifty, folder).graph(WHOLE)
     assert len(list(folder.iterdir())) == 1
     return folder
 
@@ -160,7 +161,7 @@ class TestFusedStages:
 
     def test_heads_that_nobody_asks_are_not_in_it(self, graphs: NetworkGraphs) -> None:
         exits = graphs.facts.num_exits
-        everything = operators(graphs.all_exits_graph())
+        everything = operators(graphs._whole()._model.SerializeToString())
         alone = [operators(graphs.graph(FusedStage(k, k)).model) for k in range(exits)]
         fused = operators(graphs.graph(FusedStage(0, exits - 1)).model)
         # A head has two convolutions.
@@ -173,7 +174,7 @@ class TestFusedStages:
         with torch.no_grad():
             expected = network(torch.from_numpy(images)).numpy()
         for k, logits in enumerate(expected):
-            found = answer(graphs.all_exits_graph(), {"images": images}, f"logits_{k}")
+            found = answer(graphs.graph(FusedStage(0, k)).model, {"images": images}, f"logits_{k}")
             np.testing.assert_allclose(found, logits, rtol=0, atol=FLOAT32 * abs(logits).max())
 
     def test_images_may_be_a_part_of_a_state(self, thrifty: StagedNetwork) -> None:
@@ -196,7 +197,7 @@ class TestTheCopy:
         np.testing.assert_allclose(found, expected, rtol=0, atol=FLOAT32 * abs(expected).max())
         assert network.training
         # With its new weights it is another network.
-        assert NetworkGraphs(network, tmp_path).all_exits_graph() != graphs.all_exits_graph()
+        assert NetworkGraphs(network, tmp_path).graph(WHOLE) != graphs.graph(WHOLE)
 
     def test_its_weights_may_be_of_another_precision(self, thrifty: StagedNetwork, tmp_path: Path) -> None:
         network = copy.deepcopy(thrifty).double()
@@ -245,10 +246,10 @@ class TestTheCache:
         other = copy.deepcopy(thrifty)
         with torch.no_grad():
             other.readouts[1].bias += 1
-        NetworkGraphs(other, tmp_path).all_exits_graph()
+        NetworkGraphs(other, tmp_path).graph(WHOLE)
         (own,), (path,) = tmp_path.iterdir(), folder.iterdir()
         own.write_bytes(path.read_bytes())
-        NetworkGraphs(other, tmp_path).all_exits_graph()
+        NetworkGraphs(other, tmp_path).graph(WHOLE)
         assert len(exports) == 2
 
     def test_a_folder_that_cannot_be_written_does_no_harm(

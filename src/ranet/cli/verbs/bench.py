@@ -14,12 +14,12 @@ import torch
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from ranet.benchmark.amount import Amount
 from ranet.benchmark.answers import Task, reference_answers
 from ranet.benchmark.measure import benchmark_settings
 from ranet.benchmark.report import sentences, setting_sheet, write_benchmark
 from ranet.benchmark.results import Benchmark, Setting, SettingTimes
 from ranet.benchmark.rivals import check_rivals, find_rivals
+from ranet.benchmark.turns import Amount
 from ranet.calibration.goals import Budget, BudgetAmount
 from ranet.calibration.policies.exit_policy import ExitPolicy
 from ranet.calibration.policies.outcome import costs_of_images

@@ -18,7 +18,7 @@ from ranet.support.files import written_whole
 from ranet.support.hardware import available_cores, processor_name
 from ranet.support.strict_json import canonical_json, parse_strict_json
 
-#: Batch sizes that count alike: one image that somebody waits for, and a data set.
+#: Batch sizes that count alike: a single image, and a data set.
 COMPARED = (1, 32)
 log = logging.getLogger(__name__)
 
@@ -32,7 +32,7 @@ def fastest(
     batch_sizes: Sequence[int] | None,
     cache: Path,
 ) -> Backend:
-    """The backend that takes the least time for an image, over batches of 1 and of 32, through all exits.
+    """Return the backend that takes the least time for an image, over batches of 1 and of 32, through all exits.
 
     Args:
         names: of the candidates, at least one; one alone is not measured.
@@ -84,11 +84,11 @@ def fastest(
 
 
 def _time(backend: Backend) -> float:
-    """The product of the times of an image in batches of the compared sizes, which weighs their ratios alike."""
+    """Return the product of the times of an image in batches of the compared sizes: their ratios count alike."""
     stages = fused_stages(backend.facts.cuts)
     batches = [min(size, largest_size(backend.fixed_sizes, size)) for size in COMPARED]
-    times = measure_stages(backend, stages, sorted({sized(backend, rows) for rows in batches}))
-    return prod(sum(times.of(stage, sized(backend, rows)) for stage in stages) / rows for rows in batches)
+    times = measure_stages(backend, [stages], sorted({sized(backend, rows) for rows in batches}))
+    return prod(sum(times.step(stage, sized(backend, rows)) for stage in stages) / rows for rows in batches)
 
 
 def _remembered(path: Path, names: Sequence[str]) -> str | None:
@@ -101,7 +101,7 @@ def _remembered(path: Path, names: Sequence[str]) -> str | None:
 
 
 def runtime_version(backend: str) -> str:
-    """The version of the package that a backend needs; "unknown" where it is not installed by that name."""
+    """Return the version of the package that a backend needs; "unknown" where it is not installed by that name."""
     try:
         return version(backend)
     except PackageNotFoundError:

@@ -4,28 +4,23 @@ from __future__ import annotations
 
 import math
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from time import perf_counter
 
-import numpy as np
-import numpy.typing as npt
 import torch
 
-from ranet.calibration.scores.in_numpy import exit_scores
 from ranet.cost.timings import Timings
 from ranet.errors import UserError
 from ranet.inference.choosing.fastest import runtime_version
 from ranet.inference.choosing.latency_profile import LatencyProfile
 from ranet.inference.choosing.open_backend import open_network
-from ranet.inference.runtimes.backend import Backend, State
+from ranet.inference.runtimes.backend import Backend
+from ranet.inference.runtimes.stage_times import measure_stages
 from ranet.inference.stages.fused_stages import FusedStage
 from ranet.models.fingerprint import network_fingerprint
 from ranet.models.staged import StagedNetwork
 from ranet.support.hardware import compute_threads, device_name
 from ranet.support.numbers import require_count
-
-ROUNDS = 5
 
 
 def measure_latency(
@@ -43,10 +38,8 @@ def measure_latency(
     """Time every fused stage of a network as the early-exit engine runs it: the stages a..b in one, for every a <= b.
 
     A fused stage takes in what the one before it hands on, computes, and ends when its exit's logits and scores are
-    there, by which images leave; so cuts and decisions are counted in. The fused stages run one after another as those
-    of a whole network, the same several times: so each finds in the cache what it would find there when an engine
-    answers many images, neither more (as when it ran alone, over and over) nor less (as when all took turns, whose
-    weights together are several networks').
+    there, by which images leave; so cuts and decisions are counted in. The fused stages run in chains, one after
+    another as those of a whole network.
 
     Args:
         network: any staged network; a copy of it is run, and itself not changed.
@@ -99,7 +92,7 @@ def measure_latency(
 def time_fused_stages(
     backend: Backend, batch_size: int, min_run_time: float, progress: Callable[[int, int], object] | None = None
 ) -> tuple[tuple[Timings, ...], ...]:
-    """The timings of all fused stages, as in `LatencyProfile.stages`; see `measure_latency`."""
+    """Return the timings of all fused stages, as in `LatencyProfile.stages`; see `measure_latency`."""
     if backend.fixed_sizes is not None and batch_size not in backend.fixed_sizes:
         raise UserError(
             f"batch_size={batch_size} must be one of {', '.join(map(str, backend.fixed_sizes))}, which are the sizes "
@@ -107,9 +100,9 @@ def time_fused_stages(
         )
     exits = backend.facts.num_exits
     rows = [[FusedStage(first, last) for last in range(first, exits)] for first in range(exits)]
-    chains = covering_chains(exits)
+    seconds = min_run_time * sum(map(len, rows))
     try:
-        seconds = _Stopwatch(backend, batch_size, chains).seconds(min_run_time * sum(map(len, rows)), progress)
+        times = measure_stages(backend, covering_chains(exits), [batch_size], seconds, progress)
     except UserError:
         raise
     except (RuntimeError, ValueError, MemoryError) as error:
@@ -118,11 +111,11 @@ def time_fused_stages(
             f"The network cannot run on a batch of {batch_size} images in the backend {backend.name} on "
             f"{backend.device}; choose a smaller one ({lines[0].rstrip('.')})."
         ) from error
-    return tuple(tuple(Timings.of(seconds[stage]) for stage in row) for row in rows)
+    return tuple(tuple(times.timings[stage][0].step for stage in row) for row in rows)
 
 
 def covering_chains(num_exits: int) -> list[list[FusedStage]]:
-    """Ways through a network, from the images to the last exit, that together hold every fused stage.
+    """Return chains of stages, each from the images to the last exit, that together hold every fused stage.
 
     Each is the one with the most fused stages that none before it holds.
 
@@ -144,62 +137,3 @@ def covering_chains(num_exits: int) -> list[list[FusedStage]]:
         chains.append(best[0])
         missing.difference_update(best[0])
     return chains
-
-
-class _Stopwatch:
-    """Runs chains of fused stages on random images and times each stage."""
-
-    def __init__(self, backend: Backend, batch_size: int, chains: Sequence[Sequence[FusedStage]]) -> None:
-        self._backend = backend
-        self._size = batch_size
-        self._chains = chains
-        self._images = _random_images(batch_size, backend.facts.input_shape)
-        self._rows = np.arange(batch_size)
-        self._buffers: dict[FusedStage, State] = {}
-        for stage in {stage for chain in chains for stage in chain if self._copies_into(stage)}:
-            self._buffers[stage] = backend.buffer(stage, batch_size)
-            backend.prepare(stage, self._buffers[stage])
-
-    def seconds(
-        self, run_time: float, progress: Callable[[int, int], object] | None = None
-    ) -> dict[FusedStage, list[float]]:
-        """Seconds of each run of each stage; all runs together take about the run time."""
-        for chain in self._chains:
-            self._run(chain)  # for what only the first run does
-        seconds: dict[FusedStage, list[float]] = {stage: [] for chain in self._chains for stage in chain}
-        # In rounds, so that what else runs on the machine for a while is not the fault of one chain.
-        for turn in range(ROUNDS * len(self._chains)):
-            chain = self._chains[turn % len(self._chains)]
-            passes: list[list[float]] = []
-            end = perf_counter() + run_time / ROUNDS / len(self._chains)
-            while not passes or perf_counter() < end:
-                passes.append(self._run(chain))
-            # The first has found another chain's weights in the cache; where a run is long, that does not matter.
-            for times in passes[1:] or passes:
-                for stage, time in zip(chain, times, strict=True):
-                    seconds[stage].append(time)
-            if progress is not None:
-                progress(turn + 1, ROUNDS * len(self._chains))
-        return seconds
-
-    def _run(self, chain: Sequence[FusedStage]) -> list[float]:
-        """Run a chain once and return the seconds of each stage."""
-        seconds = []
-        state: State = (self._images,)
-        for stage in chain:
-            start = perf_counter()
-            if self._copies_into(stage):
-                self._backend.copy_rows(state, self._rows if stage.first else None, self._buffers[stage], 0)
-                state = self._buffers[stage]
-            logits, state = self._backend.run(stage, state, self._size)
-            exit_scores(logits, "confidence", 1.0, None)
-            seconds.append(perf_counter() - start)
-        return seconds
-
-    def _copies_into(self, stage: FusedStage) -> bool:
-        """Whether an engine copies what the stage starts from: images, and the rows that go on, unless it is one."""
-        return stage.first == 0 or self._size > 1
-
-
-def _random_images(count: int, shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
-    return np.random.default_rng(0).standard_normal((count, *shape), dtype=np.float32)

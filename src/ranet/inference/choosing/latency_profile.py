@@ -119,7 +119,7 @@ class LatencyProfile(Record):
 
     @property
     def batch_ms_alone_p95(self) -> list[float]:
-        """(K,) cautious milliseconds until each exit has answered the whole batch, if nobody leaves before; increasing.
+        """(K,) cautious milliseconds until each exit has answered a batch that no image leaves before it; increasing.
 
         For deadlines: the 95th percentile of the stages up to the exit as one fused stage. It is no guarantee: one run
         of twenty takes longer, on this machine as it was when it was measured.
@@ -133,7 +133,7 @@ class LatencyProfile(Record):
         return all(timings.iqr <= UNSTEADY * timings.median for row in self.stages for timings in row)
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything, the figures that follow from the timings included, as plain numbers and lists."""
+        """Return everything, with the figures that follow from the timings, as plain numbers and lists."""
         content: dict[str, Any] = plain(
             {
                 "format": self.FORMAT,

@@ -57,24 +57,30 @@ class _Choice(NamedTuple):
     cache: Path
 
     def fastest(self, names: Sequence[str], make: Callable[[str], Backend], fingerprint: str) -> Backend:
-        """The backend that was chosen, or of these the fastest."""
+        """Return the backend that was chosen, or the fastest of these."""
         candidates = names if self.backend == "auto" else [self.backend]
         return fastest(candidates, make, fingerprint, self.precision, self.threads, self.batch_sizes, self.cache)
 
     def runtime(self, name: str, source: GraphSource) -> Backend:
-        """ONNX Runtime or OpenVINO for the graphs of a source."""
-        if name == "onnxruntime":
-            from ranet.inference.runtimes.onnxruntime_backend import OnnxRuntimeBackend
+        """Return ONNX Runtime or OpenVINO for the graphs of a source."""
+        return graph_backend(name, source, self.precision, self.threads, self.batch_sizes)
 
-            return OnnxRuntimeBackend(source, threads=self.threads, precision=self.precision)
-        from ranet.inference.runtimes.openvino_backend import BATCH_SIZES, OpenVinoBackend
 
-        sizes = self.batch_sizes or BATCH_SIZES
-        return OpenVinoBackend(source, threads=self.threads, precision=self.precision, batch_sizes=sizes)
+def graph_backend(
+    name: str, source: GraphSource, precision: Precision, threads: int | None, batch_sizes: Sequence[int] | None
+) -> Backend:
+    """Return ONNX Runtime or OpenVINO for the graphs of a source; the batch sizes are for OpenVINO."""
+    if name == "onnxruntime":
+        from ranet.inference.runtimes.onnxruntime_backend import OnnxRuntimeBackend
+
+        return OnnxRuntimeBackend(source, threads=threads, precision=precision)
+    from ranet.inference.runtimes.openvino_backend import BATCH_SIZES, OpenVinoBackend
+
+    return OpenVinoBackend(source, threads=threads, precision=precision, batch_sizes=batch_sizes or BATCH_SIZES)
 
 
 def installed_backends(precision: Precision, *, exported: bool, on_gpu: bool) -> list[str]:
-    """The backends that can run here: PyTorch alone on a GPU, and not for an exported folder."""
+    """Return the backends that can run here: only PyTorch on a GPU, and all others for an exported folder."""
     if on_gpu:
         return ["torch"]
     found = [] if exported else ["torch"]

@@ -152,7 +152,7 @@ class EarlyExitEngine:
         with self._lock:
             plan = self.plan(policy, budget, max_exit)
             if deadline is not None:
-                times = self._measured(plan.stages)
+                times = self._measured([plan.stages])
                 return answer_within(deadline, plan, given, self.backend, times, self._buffer)
             if len(given) > largest_size(self.backend.fixed_sizes, LARGEST_BATCH):
                 (answers,) = stream(self.backend, plan, [given], self.stream_size(plan))
@@ -231,10 +231,7 @@ class EarlyExitEngine:
             sizes = sorted({*(sized(self.backend, size) for size in require_counts("sizes", sizes)), *ends})
         with self._lock:
             plans = [self.plan(each, max_exit=cap) for each in self.policies for cap in {None, max_exit}]
-            # Plan by plan, so that what was computed last lies in the cache as it does in a call.
-            for plan in plans:
-                times = self._measured(plan.stages, sizes)
-            return times
+            return self._measured([plan.stages for plan in plans], sizes)
 
     def stream_size(self, plan: Plan | None = None) -> int:
         """The batch size of a stream: that at which an image takes the least time, once `prepare` has measured it.
@@ -242,7 +239,7 @@ class EarlyExitEngine:
         Before that it is `STREAM_SIZE`, or the largest size of the backend that is no larger.
         """
         stages = (plan or self.plan()).stages
-        if self._times is not None and all(stage in self._times.run for stage in stages):
+        if self._times is not None and all(stage in self._times.timings for stage in stages):
             return self._times.best_size(stages)
         fixed = self.backend.fixed_sizes
         return STREAM_SIZE if fixed is None else max([size for size in fixed if size <= STREAM_SIZE] or fixed[:1])
@@ -257,12 +254,17 @@ class EarlyExitEngine:
             )
         return size
 
-    def _measured(self, stages: Sequence[FusedStage], sizes: Sequence[int] | None = None) -> StageTimes:
-        """Times of these stages; other sizes than before measure everything again."""
+    def _measured(self, chains: Sequence[Sequence[FusedStage]], sizes: Sequence[int] | None = None) -> StageTimes:
+        """Return the times of the stages of these chains; other sizes than before measure everything again."""
         known = self._times
         if known is not None and sizes is not None and tuple(sizes) != known.sizes:
             known = None
-        new = [stage for stage in dict.fromkeys(stages) if known is None or stage not in known.run]
+        new: list[Sequence[FusedStage]] = []
+        have = set() if known is None else set(known.timings)
+        for chain in chains:
+            if not have.issuperset(chain):
+                new.append(chain)
+                have.update(chain)
         if new:
             measured = measure_stages(self.backend, new, known.sizes if known else sizes)
             known = known.including(measured) if known else measured
@@ -287,7 +289,7 @@ class EarlyExitEngine:
         return buffer
 
     def _compaction_pays(self, stage: FusedStage, before: int, after: int) -> bool:
-        if self._times is not None and stage in self._times.run:
+        if self._times is not None and stage in self._times.timings:
             return self._times.compaction_pays(stage, before, after, self.backend)
         return sized(self.backend, after) < sized(self.backend, before)
 

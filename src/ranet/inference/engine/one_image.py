@@ -1,4 +1,4 @@
-"""The answer about a single image, for which somebody waits."""
+"""The answer about a single image, as soon as possible."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def answer_one(plan: Plan, image: Any, backend: Backend, buffer: State) -> Answe
 
 
 def reaches(logits: Floats, score: str, temperature: float, threshold: np.float32) -> bool | None:
-    """Whether an image's score reaches a threshold, where Python's numbers can tell; else None.
+    """Return whether an image's score reaches a threshold, where Python's numbers can tell; else None.
 
     They cannot where float32 might decide (`exit_scores`), nor for other scores than the confidence and the margin.
 
@@ -97,7 +97,7 @@ def reaches(logits: Floats, score: str, temperature: float, threshold: np.float3
 
 
 def softmax_of_one(logits: Floats, temperature: float) -> Floats:
-    """The softmax (1, C) of the logits of one image, as `softmax` but for rounding, which never decides about a label.
+    """Return the softmax (1, C) of the logits of one image. Its rounding differs from `softmax`, but never the label.
 
     Example:
         >>> softmax_of_one(np.float32([[0, 0]]), 1.0).tolist()
@@ -115,7 +115,7 @@ def softmax_of_one(logits: Floats, temperature: float) -> Floats:
 
 
 def _scaled(logits: Floats, temperature: float) -> list[float]:
-    """The logits of one image over the temperature, divided in float32 as those of a batch."""
+    """Return the logits of one image over the temperature, divided in float32 as those of a batch."""
     if temperature != 1.0:
         logits = logits / np.float32(temperature)
     row: list[float] = logits[0].tolist()

@@ -78,7 +78,7 @@ def _checked(batch: Any, backend: Backend) -> tuple[Any, UserError | None]:
 
 
 def _finished(waiting: deque[_Request], queues: Queues) -> Iterator[Answers]:
-    """The answers of the requests, from the oldest on, whose images have all been answered."""
+    """Yield the answers of the requests, from the oldest on, whose images have all been answered."""
     while waiting and queues.answered(waiting[0].start, waiting[0].size):
         request = waiting.popleft()
         answers = queues.release(request.start, request.size)
@@ -149,11 +149,11 @@ class Queues:
                 self._run(step)
 
     def answered(self, start: int, count: int) -> bool:
-        """Whether these images have all been answered."""
+        """Return whether these images have all been answered."""
         return count == 0 or bool(self._sheet.exits[self._places(start, count)].min() >= 0)
 
     def release(self, start: int, count: int) -> Answers:
-        """The answers of images that have all been answered, the oldest that are not released."""
+        """Return the answers of images that have all been answered, the oldest that are not released."""
         places = self._places(start, count)
         answers = self._sheet.answers(self._plan, places)
         self._sheet.exits[places] = -1
@@ -161,13 +161,13 @@ class Queues:
         return answers
 
     def _places(self, start: int, count: int) -> Any:
-        """Where the answers of images with numbers from ``start`` on stand."""
+        """Return where the answers of images with numbers from ``start`` on stand."""
         size = len(self._sheet.exits)
         first = start % size if count else 0
         return slice(first, first + count) if first + count <= size else np.arange(start, start + count) % size
 
     def _grow(self, size: int) -> None:
-        """A larger ring, with what is in this one."""
+        """Move what is in the ring to a larger one."""
         old, new = self._sheet, AnswerSheet(size, self._backend.facts)
         if len(old.exits):
             kept = np.arange(self._oldest, min(self._next, self._oldest + len(old.exits)))

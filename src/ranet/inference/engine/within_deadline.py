@@ -1,4 +1,4 @@
-"""Answers within a deadline: everybody gets the first exit's, and for as long as there is time better ones."""
+"""Answers within a deadline: every image gets that of the first exit, and better ones while there is time."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ SEED = 0
 
 
 def largest_difference(network: StagedNetwork, graphs: GraphSource, stages: Collection[FusedStage]) -> float:
-    """How far the logits of exported stages are from those of the network, on a few random images.
+    """Return how far the logits of exported stages are from those of the network, on a few random images.
 
     Every stage is run once, on a state that other stages have computed from the images.
 

@@ -123,7 +123,7 @@ def export_engine(
 
 
 def needed_stages(policies: Sequence[ExitPolicy], all_exits: bool = False) -> list[FusedStage]:
-    """The fused stages of some policies, and those between all exits that any of them uses.
+    """Return the fused stages of some policies, and those between all exits that any of them uses.
 
     So a chain of them answers at any of these exits: under a cap (``max_exit``) at an exit that another policy uses, or
     for a later policy that uses no others.
@@ -186,7 +186,7 @@ def _write_policies(folder: Path, policies: Sequence[ExitPolicy]) -> list[str]:
 
 
 def _logits(network: StagedNetwork) -> Callable[[Floats], Floats]:
-    """What gives the logits (K, C) of all exits for an input (C, H, W), in PyTorch on the CPU."""
+    """Return a function from an input (C, H, W) to the logits (K, C) of all exits, in PyTorch on the CPU."""
     reference = copy.deepcopy(network).to("cpu", torch.float32).eval()
 
     def logits(seen: Floats) -> Floats:

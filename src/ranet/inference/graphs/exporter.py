@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 def exported(
     module: nn.Module, shape: Sequence[int], called: str, names: tuple[Sequence[str], Sequence[str]] | None = None
 ) -> Any:
-    """A module on the CPU, in evaluation mode, as an ONNX model (onnx.ModelProto) for any number of images.
+    """Return a module on the CPU, in evaluation mode, as an ONNX model (onnx.ModelProto) for any number of images.
 
     Args:
         module: from images (B, C, H, W) to tensors.

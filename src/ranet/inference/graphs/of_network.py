@@ -60,10 +60,6 @@ class NetworkGraphs:
         model, inputs = whole.cut(before, list(outputs))
         return StageGraph(model, whole.specs(before), inputs, logits, whole.specs(after))
 
-    def all_exits_graph(self) -> bytes:
-        """The whole network as one graph: "images" in, "logits_0", ..., "logits_{K-1}" out."""
-        return self._whole().cut([IMAGES], [f"logits_{k}" for k in range(self.facts.num_exits)])[0]
-
     def _whole(self) -> _WholeGraph:
         if self._graph is None:
             onnx = require("onnx", "onnx", "The export of a network")

@@ -130,7 +130,7 @@ def open_table(
     origin: Origin | None = None,
     resume: bool = False,
 ) -> Iterator[PredictionTable]:
-    """A table that is written to a file, which is there only when the block ends without an error.
+    """Open a table that is written to a file, which is there only when the block ends without an error.
 
     On standard output nothing is seen before the first rows, so that a block that fails before leaves it empty.
 
@@ -158,7 +158,7 @@ def open_table(
             yield table
             table.begin()
     except OSError as error:
-        # These errors do not say of which file, or name one beside the output, of which nobody knows.
+        # These errors name no file, or one beside the output that the user does not know.
         if error.errno in _FULL or error.filename in map(str, unfinished_files(output)):
             where = "Standard output" if output == STANDARD_OUTPUT else output
             raise WriteError(error.errno, error.strerror, where) from error
@@ -166,5 +166,5 @@ def open_table(
 
 
 def _whole(cost: float) -> Any:
-    """A count without a decimal point."""
+    """Return a count without a decimal point."""
     return int(cost) if cost.is_integer() else cost

@@ -64,7 +64,7 @@ class ResumableFile:
 
 
 def unfinished_files(path: str | Path) -> tuple[Path, Path]:
-    """The files beside ``path`` that hold its text and its marks until it is whole."""
+    """Return the files beside ``path`` that hold its text and its marks until it is whole."""
     path = Path(path)
     return path.with_name(f"{path.name}.partial"), path.with_name(f"{path.name}.progress")
 
@@ -127,7 +127,7 @@ def resumable_file(path: str | Path, origin: Origin, resume: bool, items: str) -
 
 @contextmanager
 def _locked(progress: Path, path: Path) -> Iterator[IO[bytes]]:
-    """The file of the marks, which one process at a time has open; it is not left behind empty."""
+    """Open the file of the marks, which one process at a time has open; it is not left behind empty."""
     while True:
         with progress.open("a+b") as file:
             try:
@@ -148,7 +148,7 @@ def _locked(progress: Path, path: Path) -> Iterator[IO[bytes]]:
 
 
 def _is_there(file: IO[bytes], path: Path) -> bool:
-    """Whether an open file is the one at a path."""
+    """Return whether an open file is the one at a path."""
     try:
         return os.path.samestat(os.fstat(file.fileno()), path.stat())
     except FileNotFoundError:
@@ -156,7 +156,7 @@ def _is_there(file: IO[bytes], path: Path) -> bool:
 
 
 def _read(marks: IO[bytes], partial: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """The origin of an unfinished file, and its marks as far as its text is there; the file of the marks ends there."""
+    """Return the origin of an unfinished file and its marks as far as its text is there; drop the marks behind that."""
     size = partial.stat().st_size if partial.exists() else -1
     marks.seek(0)
     lines: list[dict[str, Any]] = []
@@ -176,7 +176,7 @@ def _read(marks: IO[bytes], partial: Path) -> tuple[dict[str, Any], list[dict[st
 
 
 def _difference(before: Mapping[str, Any], origin: Origin) -> str | None:
-    """What an unfinished file was written with and this process does not have; None if nothing is different."""
+    """Return what an unfinished file was written with and this process does not have; None if nothing differs."""
     now = json.loads(_line(origin._asdict()))
     for name, value in now["options"].items():
         if (was := before["options"].get(name)) != value:

@@ -91,7 +91,7 @@ class Backend(Protocol):
         """
 
     def buffer(self, stage: FusedStage, size: int) -> State:
-        """New arrays, of any content, with room for ``size`` rows of the state that a stage starts from."""
+        """Return new arrays, of any content, with room for ``size`` rows of the state that a stage starts from."""
 
     def copy_rows(self, source: State, rows: Rows | None, target: State, at: int) -> None:
         """Copy rows of a state (None: all of the source's) into rows ``at``, at + 1, ... of a buffer.
@@ -118,7 +118,7 @@ def executed_parts(facts: NetworkFacts, after: State, rows: int) -> npt.NDArray[
 
 
 def sized(backend: Backend, rows: int) -> int:
-    """The size of the batch that a backend computes for this number of rows: the number itself, or padded.
+    """Return the size of the batch that a backend computes for this number of rows: the number itself, or padded.
 
     Example:
         >>> from types import SimpleNamespace
@@ -131,5 +131,5 @@ def sized(backend: Backend, rows: int) -> int:
 
 
 def largest_size(sizes: Sequence[int] | None, default: int) -> int:
-    """The largest of the batch sizes of a backend, or a default where it takes any."""
+    """Return the largest of the batch sizes of a backend, or a default where it takes any."""
     return default if sizes is None else sizes[-1]

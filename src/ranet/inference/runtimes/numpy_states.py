@@ -32,7 +32,7 @@ class Wiring(NamedTuple):
 
 
 def wiring(graph: StageGraph) -> Wiring:
-    """How the tensors of a fused stage are connected.
+    """Return how the tensors of a fused stage are connected.
 
     Example:
         >>> from ranet.support.shapes import TensorSpec
@@ -51,7 +51,7 @@ def wiring(graph: StageGraph) -> Wiring:
 
 
 def zeros(shape: Sequence[int], dtype: npt.DTypeLike) -> Array:
-    """An array of zeros that starts where the vector units of a CPU like to read.
+    """Return an array of zeros that starts where the vector units of a CPU like to read.
 
     Example:
         >>> array = zeros((3, 5), np.float32)

@@ -70,7 +70,7 @@ class OnnxRuntimeBackend:
         return made[0][:rows], tuple(tensors[place] for place in wires.after)
 
     def buffer(self, stage: FusedStage, size: int) -> State:
-        """New arrays of zeros for the state that a stage starts from."""
+        """Return new arrays of zeros for the state that a stage starts from."""
         loaded = self._stages.get(stage) or self._load(stage)
         return tuple(zeros((size, *spec.shape), np.float32) for spec in loaded.before)
 
@@ -92,7 +92,7 @@ class OnnxRuntimeBackend:
 
 
 def session_options(threads: int | None = None) -> Any:
-    """How sessions compute (onnxruntime.SessionOptions), one beside the other in a process.
+    """Return the options of sessions (onnxruntime.SessionOptions) that compute beside each other in a process.
 
     Args:
         threads: for one operator; None: one for each core that this process may use.

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from ranet.errors import UserError
 from ranet.inference.runtimes.backend import Array, Precision, Rows, State
 from ranet.inference.runtimes.numpy_states import copy_rows, wiring, zeros
-from ranet.inference.runtimes.stage_graph import IMAGES, GraphSource, StageGraph, for_runtime
+from ranet.inference.runtimes.stage_graph import GraphSource, StageGraph, for_runtime
 from ranet.inference.stages.fused_stages import FusedStage
 from ranet.support.extras import require
 from ranet.support.hardware import compute_threads
@@ -87,21 +87,22 @@ class OpenVinoBackend:
         return compiled.logits[:rows], compiled.after
 
     def buffer(self, stage: FusedStage, size: int) -> State:
-        """New arrays of zeros for the state that a stage starts from."""
-        return tuple(self._zeros(spec, size) for spec in self._graph(stage)[0].before)
+        """Return new arrays of zeros for the state that a stage starts from."""
+        graph = self._graph(stage)[0]
+        return tuple(self._zeros(spec, size, spec.name == graph.images) for spec in graph.before)
 
     def copy_rows(self, source: State, rows: Rows | None, target: State, at: int) -> None:
         """Copy rows of a state into a buffer; see `Backend.copy_rows`."""
         copy_rows(source, rows, target, at)
 
-    def _zeros(self, spec: TensorSpec, size: int) -> Array:
-        if not _is_map(spec):
+    def _zeros(self, spec: TensorSpec, size: int, are_images: bool = False) -> Array:
+        if are_images or not _is_map(spec):
             return zeros((size, *spec.shape), np.float32)
         channels, *edges = spec.shape
         return zeros((size, *edges, channels), np.uint16 if self.precision == "bfloat16" else np.float32)
 
     def _graph(self, stage: FusedStage) -> tuple[StageGraph, Any]:
-        """The graph of a stage, with any batch size, and what OpenVINO has read of it."""
+        """Return the graph of a stage, with any batch size, and what OpenVINO has read of it."""
         if stage not in self._read:
             graph = self._source.graph(stage)
             model = for_runtime(graph.model)
@@ -117,7 +118,8 @@ class OpenVinoBackend:
         graph, model = self._graph(stage)
         model = model.clone()
         model.reshape({spec.name: [size, *spec.shape] for spec in graph.before if spec.name in graph.inputs})
-        model = self._channels_last(model, {spec.name for spec in (*graph.before, *graph.after) if _is_map(spec)})
+        maps = {spec.name for spec in (*graph.before, *graph.after) if _is_map(spec)} - {graph.images}
+        model = self._channels_last(model, maps)
         request = self._core.compile_model(model, "CPU", self._options).create_infer_request()
         specs = {
             graph.logits: TensorSpec(graph.logits, (self.facts.num_classes,)),
@@ -128,7 +130,7 @@ class OpenVinoBackend:
         return self._compiled[stage, size]
 
     def _channels_last(self, model: Any, maps: set[str]) -> Any:
-        """The model with its maps outside as they are in states."""
+        """Return the model, with maps as inputs and outputs laid out as in states."""
         steps = self._openvino.preprocess.PrePostProcessor(model)
         for ports, step in ((model.inputs, steps.input), (model.outputs, steps.output)):
             for place, port in enumerate(ports):
@@ -142,7 +144,7 @@ class OpenVinoBackend:
         return steps.build()
 
     def _tensor(self, array: Array) -> Any:
-        """A tensor of OpenVINO in the memory of an array."""
+        """Return a tensor of OpenVINO in the memory of an array."""
         assert array.flags.c_contiguous
         kind = self._openvino.Type.bf16 if array.dtype == np.uint16 else self._openvino.Type.f32
         return self._openvino.Tensor(array, self._openvino.Shape(array.shape), kind)
@@ -182,7 +184,7 @@ class _CompiledStage:
 
 
 def openvino_core() -> Any:
-    """The openvino.Core of this process, which lives as long as the process.
+    """Return the openvino.Core of this process, which lives as long as the process.
 
     The plugin for CPUs gives the thread that loads it another stack for signals, and takes it back with its Core. Of
     two Cores that end in the order in which they were made, the last brings back the stack of the first, which is gone:
@@ -204,7 +206,7 @@ def _core() -> Any:
 
 
 def compile_options(precision: Precision, threads: int | None = None) -> dict[str, str]:
-    """How OpenVINO compiles a graph: to answer one batch as soon as possible.
+    """Return how OpenVINO compiles a graph: to answer one batch as soon as possible.
 
     Args:
         precision: in which it computes.
@@ -219,4 +221,4 @@ def compile_options(precision: Precision, threads: int | None = None) -> dict[st
 
 
 def _is_map(spec: TensorSpec) -> bool:
-    return len(spec.shape) == 3 and spec.name != IMAGES
+    return len(spec.shape) == 3

@@ -10,7 +10,7 @@ from ranet.inference.runtimes.backend import NetworkFacts
 from ranet.inference.stages.fused_stages import FusedStage
 from ranet.support.shapes import TensorSpec
 
-#: The name of the images, wherever they are a part of a state.
+#: The name of the images in the graphs that ranet writes.
 IMAGES = "images"
 
 
@@ -25,6 +25,7 @@ class StageGraph(NamedTuple):
         after: the state after the stage, in order: outputs of the graph, and tensors of ``before`` that pass by. After
             the last exit it is empty, or the record of optional parts alone. Where heads cannot be skipped its last
             tensor is the logits.
+        images: name of the images, where they are among ``before``.
     """
 
     model: Path | bytes
@@ -32,6 +33,7 @@ class StageGraph(NamedTuple):
     inputs: tuple[str, ...]
     logits: str
     after: tuple[TensorSpec, ...]
+    images: str = IMAGES
 
 
 def for_runtime(model: Path | bytes) -> str | bytes:
@@ -45,9 +47,9 @@ def for_runtime(model: Path | bytes) -> str | bytes:
 
 
 class GraphSource(Protocol):
-    """Where the graphs of a network's fused stages come from: a network that is here, or an exported folder."""
+    """Where the graphs of a network's fused stages come from: a network that is here, an exported folder, a file."""
 
     facts: NetworkFacts
 
     def graph(self, stage: FusedStage) -> StageGraph:
-        """The graph of a fused stage; a UserError where there is none."""
+        """Return the graph of a fused stage; raise a UserError where there is none."""

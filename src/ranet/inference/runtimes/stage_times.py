@@ -1,57 +1,97 @@
-"""How long fused stages take on this machine, by batch size: what the engine decides by."""
+"""The one measurement of how long fused stages take: for the engine, costs in milliseconds and the benchmark."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from time import perf_counter
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from ranet.cost.timings import MILLISECONDS, Timings
+from ranet.calibration.scores.in_numpy import exit_scores
+from ranet.cost.timings import Timings
 from ranet.inference.runtimes.backend import Backend, State, sized
 from ranet.inference.stages.fused_stages import FusedStage
 
 #: Batch sizes that are measured where a backend takes any.
 SIZES = (1, 2, 4, 8, 16, 32, 64)
+#: Each chain has this many turns, and at least one run in each.
 ROUNDS = 5
+#: Seconds for each stage of each chain and each batch size, unless more are asked for.
+QUICK = 0.005
+Chain = Sequence[FusedStage]
+Floats = npt.NDArray[np.float64]
+
+
+class StepSeconds(NamedTuple):
+    """Seconds of a fused stage as one step of the engine.
+
+    Attributes:
+        copy: of the state before the stage into the buffer that it starts from; nearly 0 where it is handed on as it
+            is, as the engine does with the state of a single image.
+        run: of the stage, state in, logits and state out.
+        step: of both and the scores at the exit, by which images leave.
+    """
+
+    copy: float
+    run: float
+    step: float
+
+
+class StepTimings(NamedTuple):
+    """The summaries of many `StepSeconds`, in milliseconds."""
+
+    copy: Timings
+    run: Timings
+    step: Timings
+
+
+class _Curves(NamedTuple):
+    """Milliseconds of a stage at each of the sizes: medians, and the 95th percentile of steps."""
+
+    copy: Floats
+    run: Floats
+    step: Floats
+    slow: Floats
 
 
 @dataclass(frozen=True, eq=False)
 class StageTimes:
-    """Milliseconds that fused stages take for a whole batch.
+    """How long fused stages take for a whole batch, by batch size, and what the engine decides by that.
 
     Attributes:
         sizes: the batch sizes that were measured, ascending.
-        run: for each stage (sizes,) the median of its runs, cut overhead included: state in, state and logits out.
-        slow: for each stage (sizes,) the 95th percentile of its runs, for deadlines.
-        copy: for each stage the milliseconds that one row takes on its way into the buffer that the stage starts from.
+        timings: for each stage its timings at each of these sizes.
     """
 
     sizes: tuple[int, ...]
-    run: dict[FusedStage, npt.NDArray[np.float64]]
-    slow: dict[FusedStage, npt.NDArray[np.float64]]
-    copy: dict[FusedStage, float]
+    timings: Mapping[FusedStage, tuple[StepTimings, ...]]
 
-    def of(self, stage: FusedStage, rows: int) -> float:
-        """Milliseconds of a stage for a batch of this many rows: measured, or between two measured sizes."""
-        return float(np.interp(rows, self.sizes, self.run[stage]))
+    def step(self, stage: FusedStage, rows: int) -> float:
+        """Return the median milliseconds of a step on this many rows: measured, or between two measured sizes."""
+        return self._at(rows, self._curves[stage].step)
 
     def cautious(self, stage: FusedStage, rows: int) -> float:
-        """As `of`, for the slowest of twenty runs."""
-        return float(np.interp(rows, self.sizes, self.slow[stage]))
+        """Return the 95th percentile of the milliseconds of a step on this many rows, for deadlines."""
+        return self._at(rows, self._curves[stage].slow)
 
-    def best_size(self, stages: Sequence[FusedStage]) -> int:
-        """The batch size at which an image takes the least time through all of these stages.
+    def run(self, stage: FusedStage, rows: int) -> float:
+        """Return the median milliseconds of a stage without what happens around it."""
+        return self._at(rows, self._curves[stage].run)
 
-        Among sizes within 3 % of the best the smallest: it answers sooner and holds less memory.
+    def best_size(self, stages: Chain) -> int:
+        """Return the batch size at which an image takes the least time through all of these stages.
+
+        Among sizes within 3 % of the best it is the smallest: it answers sooner and holds less memory.
         """
-        per_image = sum(self.run[stage] for stage in stages) / np.asarray(self.sizes)
+        per_image = sum(self._curves[stage].step for stage in stages) / np.asarray(self.sizes)
         return int(self.sizes[int(np.flatnonzero(per_image <= per_image.min() * 1.03)[0])])
 
     def compaction_pays(self, stage: FusedStage, before: int, after: int, backend: Backend) -> bool:
-        """Whether to copy the rows that go on into a smaller batch takes less time than to let the batch go on whole.
+        """Return whether copying the rows that go on into a smaller batch is faster than going on with the whole batch.
 
         Args:
             stage: the one that comes next; behind it the question is asked again.
@@ -59,86 +99,130 @@ class StageTimes:
             after: rows that go on.
             backend: that runs the stage.
         """
-        whole, compact = sized(backend, before), sized(backend, after)
-        return self.of(stage, compact) + after * self.copy[stage] < self.of(stage, whole)
+        copied = self._at(after, self._curves[stage].copy)
+        return copied + self.run(stage, sized(backend, after)) < self.run(stage, sized(backend, before))
 
     def including(self, other: StageTimes) -> StageTimes:
-        """These times and those of other stages, measured at the same sizes."""
+        """Return these times and others, measured at the same sizes; the others hold where both have a stage."""
         assert self.sizes == other.sizes
-        return StageTimes(
-            self.sizes, {**self.run, **other.run}, {**self.slow, **other.slow}, {**self.copy, **other.copy}
-        )
+        return StageTimes(self.sizes, {**self.timings, **other.timings})
+
+    def _at(self, rows: int, curve: Floats) -> float:
+        return float(np.interp(rows, self.sizes, curve))
+
+    @cached_property
+    def _curves(self) -> dict[FusedStage, _Curves]:
+        # A larger batch never takes less: where it seems so, something else ran.
+        return {
+            stage: _Curves(
+                *np.maximum.accumulate(
+                    [(each.copy.median, each.run.median, each.step.median, each.step.p95) for each in by_size]
+                ).T
+            )
+            for stage, by_size in self.timings.items()
+        }
 
 
 def measure_stages(
-    backend: Backend, stages: Sequence[FusedStage], sizes: Sequence[int] | None = None, rounds: int = ROUNDS
+    backend: Backend,
+    chains: Sequence[Chain],
+    sizes: Sequence[int] | None = None,
+    seconds: float | None = None,
+    progress: Callable[[int, int], object] | None = None,
 ) -> StageTimes:
-    """Time fused stages on random images.
-
-    The stages take turns, as in a network, so that none finds its weights and its state in the cache because it has
-    just run. Each starts from a state that stages before it computed.
+    """Time all stages of some chains of a backend.
 
     Args:
         backend: that runs them.
-        stages: any fused stages of its network.
+        chains: as in `time_chains`.
         sizes: batch sizes; by default all of the backend's, or `SIZES`.
-        rounds: how often each stage is timed at each size; ten times as often where it takes under a millisecond.
+        seconds: as in `time_chains`, at each size.
+        progress: likewise.
     """
     chosen = tuple(sizes if sizes is not None else backend.fixed_sizes or SIZES)
-    run: dict[FusedStage, list[float]] = {stage: [] for stage in stages}
-    slow: dict[FusedStage, list[float]] = {stage: [] for stage in stages}
-    copy: dict[FusedStage, float] = {}
+    timings: dict[FusedStage, list[StepTimings]] = {stage: [] for chain in chains for stage in chain}
     for size in chosen:
-        buffers = _filled_buffers(backend, stages, size)
-        seconds: dict[FusedStage, list[float]] = {stage: [] for stage in stages}
-        for stage in stages:
-            backend.run(stage, buffers[stage], size)
+        passes = time_chains([(backend, chain) for chain in chains], size, seconds, progress)
+        for stage, by_size in timings.items():
+            steps = [step for of_chain in passes for step in of_chain.get(stage, ())]
+            by_size.append(StepTimings(*map(Timings.of, zip(*steps, strict=True))))
+    return StageTimes(chosen, {stage: tuple(by_size) for stage, by_size in timings.items()})
+
+
+def time_chains(
+    chains: Sequence[tuple[Backend, Chain]],
+    size: int,
+    seconds: float | None = None,
+    progress: Callable[[int, int], object] | None = None,
+) -> list[dict[FusedStage, list[StepSeconds]]]:
+    """Time chains of fused stages on random images as the engine runs them.
+
+    The stages of a chain run one after another, the same chain several times. So each starts from what the one before
+    it handed on, and finds in the cache what it would find there when an engine answers many images, neither more (as
+    when it ran alone, over and over) nor less (as when all took turns, whose weights together are several networks').
+
+    Args:
+        chains: each a backend and stages of it, of which the first starts from images, and each later one where the one
+            before it ends.
+        size: of the batch.
+        seconds: about how long all runs take together; each chain runs at least `ROUNDS` times. By default `QUICK` for
+            each stage.
+        progress: called again and again with how much is measured, and of how much.
+
+    Returns:
+        For each chain the seconds of each run of its stages.
+    """
+    buffers: dict[tuple[Backend, FusedStage], State] = {}
+    for backend, chain in chains:
+        for stage in chain:
+            # The engine copies images, and the rows that go on behind an exit, unless it is a single one.
+            if (backend, stage) not in buffers and (stage.first == 0 or size > 1):
+                buffers[backend, stage] = backend.buffer(stage, size)
+                backend.prepare(stage, buffers[backend, stage])
+    images = [
+        np.random.default_rng(0).standard_normal((size, *backend.facts.input_shape), dtype=np.float32)
+        for backend, _ in chains
+    ]
+    for number, (backend, chain) in enumerate(chains):
+        _run(backend, chain, images[number], buffers)  # for what only the first run does
+    # In turns, so that work of others on the machine slows down all chains, and not one of them.
+    turns = ROUNDS * len(chains)
+    time = (QUICK * sum(len(chain) for _, chain in chains) if seconds is None else seconds) / turns
+    found: list[dict[FusedStage, list[StepSeconds]]] = [{stage: [] for stage in chain} for _, chain in chains]
+    for turn in range(turns):
+        number = turn % len(chains)
+        passes: list[list[StepSeconds]] = []
+        end = perf_counter() + time
+        while not passes or perf_counter() < end:
+            passes.append(_run(*chains[number], images[number], buffers))
+        # The first has found another chain's weights in the cache; where a run is long, that does not matter.
+        for steps in passes[1:] if len(chains) > 1 and len(passes) > 1 else passes:
+            for stage, step in zip(found[number], steps, strict=True):
+                found[number][stage].append(step)
+        if progress is not None:
+            progress(turn + 1, turns)
+    return found
+
+
+def _run(
+    backend: Backend,
+    chain: Chain,
+    images: npt.NDArray[np.float32],
+    buffers: Mapping[tuple[Backend, FusedStage], State],
+) -> list[StepSeconds]:
+    """Run a chain once, and time each of its stages."""
+    steps = []
+    state: State = (images,)
+    rows = np.arange(len(images))
+    for stage in chain:
         start = perf_counter()
-        while (done := len(seconds[stages[0]])) < rounds or (
-            done < 10 * rounds and perf_counter() - start < len(stages) * rounds / MILLISECONDS
-        ):
-            for stage in stages:
-                before = perf_counter()
-                backend.run(stage, buffers[stage], size)
-                seconds[stage].append(perf_counter() - before)
-        for stage in stages:
-            timings = Timings.of(seconds[stage])
-            run[stage].append(timings.median)
-            slow[stage].append(timings.p95)
-        if size == chosen[-1]:
-            copy = {stage: _copy_time(backend, stage, buffers[stage], size) for stage in stages}
-    # A larger batch never takes less: where it seems so, something else ran.
-    arrays = [{stage: np.maximum.accumulate(values) for stage, values in each.items()} for each in (run, slow)]
-    return StageTimes(chosen, arrays[0], arrays[1], copy)
-
-
-def _filled_buffers(backend: Backend, stages: Sequence[FusedStage], size: int) -> dict[FusedStage, State]:
-    """For each stage a buffer with the state of random images before it."""
-    images = np.random.default_rng(0).standard_normal((size, *backend.facts.input_shape), dtype=np.float32)
-    buffers: dict[FusedStage, State] = {}
-    for stage in stages:
-        buffer = backend.buffer(stage, size)
-        backend.prepare(stage, buffer)
-        buffers[stage] = buffer
-        if stage.first == 0:
-            backend.copy_rows((images,), None, buffer, 0)
-    # In order, so that whatever ends where a stage starts has run before it.
-    for stage in sorted(stages):
-        _, after = backend.run(stage, buffers[stage], size)
-        for later in stages:
-            if later.first == stage.last + 1 and after:
-                backend.copy_rows(after, None, buffers[later], 0)
-    return buffers
-
-
-def _copy_time(backend: Backend, stage: FusedStage, buffer: State, size: int) -> float:
-    """Milliseconds a row, the median of a few copies of every other row, as compaction copies them."""
-    source = backend.buffer(stage, size)
-    backend.copy_rows(buffer, None, source, 0)
-    rows = np.arange(0, size, 2)
-    seconds = []
-    for _ in range(ROUNDS):
-        before = perf_counter()
-        backend.copy_rows(source, rows, buffer, 0)
-        seconds.append(perf_counter() - before)
-    return float(np.median(seconds)) * MILLISECONDS / len(rows)
+        buffer = buffers.get((backend, stage))
+        if buffer is not None:
+            backend.copy_rows(state, rows if stage.first else None, buffer, 0)
+            state = buffer
+        copied = perf_counter()
+        logits, state = backend.run(stage, state, len(images))
+        ran = perf_counter()
+        exit_scores(logits, "confidence", 1.0, None)
+        steps.append(StepSeconds(copied - start, ran - copied, perf_counter() - start))
+    return steps

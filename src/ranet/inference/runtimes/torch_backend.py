@@ -72,7 +72,7 @@ class TorchBackend:
 
     @torch.inference_mode()
     def buffer(self, stage: FusedStage, size: int) -> State:
-        """New tensors, channels last as the maps that come out of convolutions whose weights lie so."""
+        """Return new tensors, channels last as the maps that come out of convolutions whose weights lie so."""
         return tuple(
             torch.empty(
                 (size, *shape),
@@ -105,7 +105,7 @@ class TorchBackend:
         return logits, self._network.carry(stage.last, after, logits)
 
     def _shapes_before(self, k: int) -> list[torch.Size]:
-        """The shapes, without the batch, of the state that stage k starts from."""
+        """Return the shapes, without the batch, of the state that stage k starts from."""
         if not self._shapes:
             shape = self.facts.input_shape
             state: State = (torch.zeros(1, *shape, dtype=self._dtype, device=self._device),)
@@ -116,7 +116,7 @@ class TorchBackend:
 
 
 def network_facts(network: StagedNetwork) -> NetworkFacts:
-    """What the engine wants to know of a network that is here."""
+    """Return what the engine needs to know of a network."""
     return NetworkFacts(
         num_exits=network.num_exits,
         num_classes=network.num_classes,

@@ -8,7 +8,7 @@ from ranet.inference.stages.fused_stages import FusedStage, fused_stages
 
 
 def reachable_cuts(stages: Collection[FusedStage]) -> tuple[int, ...]:
-    """The exits (from 0) at which a chain of these stages can end that begins at the images, ascending.
+    """Return the exits (from 0), ascending, at which a chain of these stages from the images can end.
 
     Example:
         >>> reachable_cuts([FusedStage(0, 1), FusedStage(2, 2), FusedStage(4, 5)])
@@ -22,9 +22,9 @@ def reachable_cuts(stages: Collection[FusedStage]) -> tuple[int, ...]:
 
 
 def shortest_chain(wanted: FusedStage, stages: Collection[FusedStage]) -> list[FusedStage] | None:
-    """The fewest of these stages that, one after the other, compute a wanted stage; None if none do.
+    """Return the fewest of these stages that, one after the other, compute a wanted stage; None if none do.
 
-    The answers at the end are the same. Stages on the way also run the heads of exits at which nobody looks.
+    The answers at the end are the same. Stages on the way also run the heads of exits that the policy does not use.
 
     Example:
         >>> shortest_chain(FusedStage(1, 3), [FusedStage(1, 1), FusedStage(2, 2), FusedStage(3, 3), FusedStage(2, 3)])
@@ -42,7 +42,7 @@ def shortest_chain(wanted: FusedStage, stages: Collection[FusedStage]) -> list[F
 
 
 def chain_through(exits: Sequence[int], stages: Collection[FusedStage]) -> list[FusedStage] | None:
-    """The fewest of these stages that answer at each of these exits, which ascend; None if they cannot.
+    """Return the fewest of these stages that answer at each of these exits, which ascend; None if they cannot.
 
     Example:
         >>> chain_through([0, 2], [FusedStage(0, 0), FusedStage(1, 2)])

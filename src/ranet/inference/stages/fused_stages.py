@@ -20,10 +20,10 @@ class FusedStage(NamedTuple):
 
 
 def used_exits(policy: ExitPolicy, max_exit: int | None = None) -> list[int]:
-    """The exits (from 0) at which a policy looks at the answers, in order; the last takes whoever gets there.
+    """Return the exits (from 0), in order, at which a policy looks at the answers; all images leave at the last.
 
-    Exits with an infinite threshold are passed by everybody; behind one with a threshold of minus infinity nobody is
-    left, and behind ``max_exit`` nobody may go. Patience counts how many exits in a row agree, so it looks at all.
+    All images pass an exit with an infinite threshold, all leave at one with a threshold of minus infinity, and none
+    goes on behind ``max_exit``. Patience counts how many exits in a row agree, so it looks at all of them.
 
     Args:
         policy: for K exits.
@@ -46,7 +46,7 @@ def used_exits(policy: ExitPolicy, max_exit: int | None = None) -> list[int]:
 
 
 def fused_stages(exits: Sequence[int]) -> list[FusedStage]:
-    """The fused stages between these exits, which ascend.
+    """Return the fused stages between these exits, which ascend.
 
     Example:
         >>> fused_stages([0, 2, 3])

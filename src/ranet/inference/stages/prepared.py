@@ -8,14 +8,14 @@ from typing import cast
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
-from ranet.models.collaboration import CollaborationLink, InlineCollaboration
+from ranet.models.collaboration import CollaborationLink
 from ranet.models.papers.layers import ConvNormReLU
 from ranet.models.papers.msdnet import MSDNet
 from ranet.models.staged import StagedNetwork
 
 
 def prepared(network: StagedNetwork) -> StagedNetwork:
-    """A copy of a network that gives the same logits to rounding and computes nothing that they do not need.
+    """Return a copy of a network that gives the same logits to rounding and computes nothing that they do not need.
 
     It is in evaluation mode, without gradients; batch normalisation is folded into the convolution or linear layer
     before it; an MSDNet is lazy, so that an image that leaves early has computed only what its exits read. Layers of
@@ -23,11 +23,10 @@ def prepared(network: StagedNetwork) -> StagedNetwork:
     in an ``nn.Sequential``.
     """
     ready = copy.deepcopy(network).eval().requires_grad_(False)
-    inner = ready.network if isinstance(ready, InlineCollaboration) else ready
-    if isinstance(inner, MSDNet):
-        inner.lazy = True
     for module in ready.modules():
-        if isinstance(module, ConvNormReLU):
+        if isinstance(module, MSDNet):
+            module.lazy = True
+        elif isinstance(module, ConvNormReLU):
             module.conv = _folded(module.conv, module.norm)
             module.norm = cast(nn.BatchNorm2d, nn.Identity())
         elif isinstance(module, CollaborationLink):
@@ -36,9 +35,16 @@ def prepared(network: StagedNetwork) -> StagedNetwork:
         elif isinstance(module, nn.Sequential) and type(module).forward is nn.Sequential.forward:
             for i in range(len(module) - 1):
                 before, norm = module[i], module[i + 1]
-                if type(before) is nn.Conv2d and isinstance(norm, nn.BatchNorm2d) and norm.track_running_stats:
+                # Subclasses and hooks may do more, as timm's batch normalisation with an activation.
+                if type(before) is not nn.Conv2d or type(norm) is not nn.BatchNorm2d or _hooked(before, norm):
+                    continue
+                if norm.track_running_stats:
                     module[i], module[i + 1] = _folded(before, norm), nn.Identity()
     return ready
+
+
+def _hooked(*layers: nn.Module) -> bool:
+    return any(layer._forward_hooks or layer._forward_pre_hooks for layer in layers)
 
 
 def _folded(convolution: nn.Conv2d, norm: nn.Module) -> nn.Conv2d:

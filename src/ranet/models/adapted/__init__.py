@@ -1,0 +1,1 @@
+"""Networks of others, brought into the contract of `ranet.models.StagedNetwork`."""
