@@ -130,6 +130,13 @@ def test_images_in_memory() -> None:
     assert copies == [("test/0", "test", "a", "in another split"), ("test/2", "test", "a", "in another split")]
 
 
+def test_grey_images_in_memory() -> None:
+    """A grey digit has a twin only if the digit in three channels has."""
+    options = {"train_copies": 1, "eval_copies": 1, "clutter": 0, "noise": 0}
+    grey, colour = (examine(parts_of(ImageData("digits", channels=channels, **options))) for channels in (1, 3))
+    assert grey.rows == colour.rows
+
+
 @pytest.mark.parametrize(
     ("classes", "label"),
     [
