@@ -30,8 +30,8 @@ def classifier(name: str) -> StagedNetwork:
     with torch.no_grad():
         for module in network.modules():
             if isinstance(module, nn.BatchNorm2d):
-                module.running_mean.normal_(0, 0.1)  # type: ignore[union-attr, operator]
-                module.running_var.uniform_(0.5, 1.5)  # type: ignore[union-attr, operator]
+                module.running_mean.normal_(0, 0.1)
+                module.running_var.uniform_(0.5, 1.5)
                 module.weight.uniform_(0.5, 1.5)
                 module.bias.normal_(0, 0.1)
     return SingleExit(network.eval(), CLASSES, EDGE)
@@ -120,7 +120,7 @@ def hooked() -> list[nn.Module]:
 )
 def test_only_what_can_be_folded_safely_is(layers: object) -> None:
     torch.manual_seed(0)
-    network = SingleExit(nn.Sequential(*layers(), nn.AdaptiveAvgPool2d(1), nn.Flatten()), 3, EDGE)  # type: ignore[operator]
+    network = SingleExit(nn.Sequential(*layers(), nn.AdaptiveAvgPool2d(1), nn.Flatten()), 3, EDGE)
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d) and module.track_running_stats:
             module.running_mean, module.running_var = torch.randn(3), torch.rand(3) + 0.5
