@@ -20,7 +20,7 @@ import numpy as np
 from ranet import ExitPolicy, ExitScores, calibrate_each, evaluate_policy
 from ranet.calibration import POLICIES
 from ranet.calibration.policies.intervals import accuracy_difference
-from ranet.evaluation.tables import Row, write_csv
+from ranet.support.sheet import Row, Sheet
 
 TRIED: dict[str, dict[str, Any]] = {
     **{family: {"policy": family} for family in POLICIES},
@@ -99,7 +99,7 @@ def main() -> None:
     for folder in folders:
         rows = try_families(folder)
         name = folder.parent.name if folder.name == "evaluation" else folder.name
-        write_csv(output / f"{name}.csv", rows)
+        Sheet(name, rows).write_csv(output / f"{name}.csv")
         lines += summary(name, rows)
         print("\n".join(lines), flush=True)
     (output / "summary.md").write_text("\n".join(lines) + "\n")

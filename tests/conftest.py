@@ -16,12 +16,12 @@ from hypothesis import HealthCheck, settings
 from omegaconf import OmegaConf
 from rich.cells import cell_len
 from rich.console import Console
-from rich.table import Table
 
 from ranet.calibration import ExitScores
 from ranet.cost import CostProfile, CostTable
 from ranet.cost.profile import Counts
-from ranet.support.console import print_table
+from ranet.support.console import print_sheets
+from ranet.support.sheet import Sheet
 
 # Small networks are no faster on several threads, and much slower where the machine has other things to do.
 os.environ["OMP_NUM_THREADS"] = "1"  # for the commands
@@ -73,17 +73,17 @@ def random_scores(exits: int, images: int, seed: int, labels: np.ndarray) -> Exi
 
 
 @pytest.fixture(params=[60, 80])
-def require_readable(request: pytest.FixtureRequest) -> Callable[[Table], str]:
+def require_readable(request: pytest.FixtureRequest) -> Callable[[Sheet], str]:
     """Print a table on a narrow terminal, and check that no line is too long and no number is cut or broken."""
 
-    def check(table: Table) -> str:
+    def check(sheet: Sheet) -> str:
         file = io.StringIO()
-        print_table(Console(file=file, width=request.param, markup=False), table)
+        print_sheets(Console(file=file, width=request.param, markup=False), sheet)
         lines = file.getvalue().splitlines()
         assert max(map(cell_len, lines)) <= request.param
-        for column in table.columns:
-            for cell in column.cells if column.justify == "right" else ():
-                assert all(any(part in line for line in lines) for part in str(cell).splitlines()), (cell, lines)
+        for column, cells in zip(sheet.columns, zip(*sheet.cells, strict=True), strict=True):
+            for cell in () if column.left else cells:
+                assert all(any(part in line for line in lines) for part in cell.splitlines()), (cell, lines)
         assert "…" not in file.getvalue()
         return file.getvalue()
 

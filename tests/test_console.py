@@ -9,25 +9,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.console import Console
-from rich.table import Table
 
-from ranet.support.console import PIPE_WIDTH, accept_any_text, new_console, print_table, say
+from ranet.support.console import PIPE_WIDTH, accept_any_text, new_console, print_sheets, say
+from ranet.support.sheet import Column, Sheet
 
 
-def printed(table: Table, width: int) -> list[str]:
+def printed(sheet: Sheet, width: int) -> list[str]:
     file = io.StringIO()
-    print_table(Console(file=file, width=width, markup=False), table)
+    print_sheets(Console(file=file, width=width), sheet)
     return file.getvalue().splitlines()
 
 
-def table_of(columns: int, rows: int, cell: Callable[[int, int], str], heading: str = "a heading of words") -> Table:
-    table = Table(title="A title", caption="A caption", box=None)
-    table.add_column("row")
-    for k in range(1, columns):
-        table.add_column(f"{heading} {k}", justify="right")
-    for i in range(rows):
-        table.add_row(f"row{i}", *(cell(i, k) for k in range(1, columns)))
-    return table
+def table_of(columns: int, rows: int, cell: Callable[[int, int], str], heading: str = "a heading of words") -> Sheet:
+    names = [f"{heading} {k}" for k in range(1, columns)]
+    cells = [{"row": f"row{i}"} | {name: cell(i, k) for k, name in enumerate(names, 1)} for i in range(rows)]
+    return Sheet("A title", cells, [Column("row", left=True), *map(Column, names)], "A caption")
 
 
 @given(columns=st.integers(2, 12), width=st.integers(30, 200), digits=st.integers(1, 12))
@@ -50,16 +46,13 @@ def test_a_table_that_fits_is_in_one_piece_with_headings_in_one_line() -> None:
 
 
 def test_a_long_caption_is_not_squeezed_into_a_narrow_table() -> None:
-    table = table_of(2, 1, lambda i, k: "1.0", heading="x")
-    table.caption = "how to read it, at length: " + "word " * 12
-    *_, caption = printed(table, 120)
-    assert caption.strip() == table.caption.strip()
+    sheet = Sheet("", [{"x": 1.0}], caption="how to read it, at length: " + "word " * 12)
+    *_, caption = printed(sheet, 120)
+    assert caption.strip() == sheet.caption.strip()
 
 
 def test_words_go_over_lines_before_columns_do() -> None:
-    table = Table("name", "what it is", box=None)
-    table.add_row("a_network", "some words that say what it is")
-    lines = printed(table, 30)
+    lines = printed(Sheet("", [{"name": "a_network", "what it is": "some words that say what it is"}]), 30)
     assert max(map(len, lines)) <= 30
     assert lines[0].split() == ["name", "what", "it", "is"]
     assert " ".join(" ".join(lines[1:]).split()) == "a_network some words that say what it is"
@@ -74,9 +67,7 @@ def test_a_cell_that_is_wider_than_the_console_is_folded() -> None:
 
 def test_names_with_brackets_are_printed_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
     console = new_console()
-    table = Table("class", title="[red]")
-    table.add_row("[bold]cat[/bold] :smile:")
-    print_table(console, table)
+    print_sheets(console, Sheet("[red]", [{"class": "[bold]cat[/bold] :smile:"}]))
     say(console, "[a] :dog: " + "word " * 100)
     out = capsys.readouterr().out
     assert "[red]" in out

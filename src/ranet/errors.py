@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from difflib import get_close_matches
 
 
@@ -12,6 +12,12 @@ class UserError(ValueError):
     The commands print the message alone and exit with status 1; everything else that is raised is a fault of the
     program and keeps its traceback.
     """
+
+
+def require_known(kind: str, name: object, known: Collection[str]) -> None:
+    """Raise `unknown_name` unless the name is known."""
+    if name not in known:
+        raise unknown_name(kind, str(name), known)
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> UserError:

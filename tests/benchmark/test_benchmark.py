@@ -15,7 +15,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from rich.table import Table
 from scipy.stats import binomtest
 
 from ranet import ExitPolicy, UserError, create_network, measure_costs
@@ -25,7 +24,7 @@ from ranet.benchmark.answers import Reference, Task, answer_all, reference_answe
 from ranet.benchmark.figure import benchmark_figure
 from ranet.benchmark.measure import ALL_EXITS, benchmark_setting, benchmark_settings
 from ranet.benchmark.opponents import all_exits
-from ranet.benchmark.report import lines, policy_rows, setting_table, write_benchmark
+from ranet.benchmark.report import policy_rows, setting_sheet, write_benchmark
 from ranet.benchmark.results import (
     CALL,
     STREAM,
@@ -42,6 +41,7 @@ from ranet.benchmark.turns import TRAINED_SHARE, WARM_UP, Amount, Pace, take_tur
 from ranet.inference.runtimes import stage_times as stage_times_module
 from ranet.inference.runtimes.stage_times import time_chains
 from ranet.inference.stages.fused_stages import FusedStage
+from ranet.support.sheet import Sheet
 from tests.benchmark.made_up import (
     CLASSES,
     EXITS,
@@ -405,9 +405,11 @@ def test_tables_files_and_figure(tmp_path: Path) -> None:
     text = (tmp_path / "bench.md").read_text()
     assert "## Batch 8 in torch float32 (80 images, 5 rounds)" in text
     assert "| 75 %, stream | 48.0 | 0.800 | 0.80 | 0.98 | 1,250 | - | - | - | 70.00 |" in text
-    assert "hardware: a machine" in text
+    assert "| hardware | a machine |" in text
     for result in results:
-        assert len(lines(result)) == 3 + sum(len(each.measured) for each in result.policies) + len(result.rivals)
+        assert len(setting_sheet(result, 5).rows) == 3 + sum(len(each.measured) for each in result.policies) + len(
+            result.rivals
+        )
 
 
 def test_an_earlier_benchmark_leaves_nothing_in_the_folder(tmp_path: Path) -> None:
@@ -480,9 +482,9 @@ def test_all_images_are_answered_whatever_their_number(exits: list[int], seed: i
     assert answers.last_exit.agreement == 1.0
 
 
-def test_the_table_of_a_setting_is_read_on_a_narrow_terminal(require_readable: Callable[[Table], str]) -> None:
+def test_the_table_of_a_setting_is_read_on_a_narrow_terminal(require_readable: Callable[[Sheet], str]) -> None:
     text = require_readable(
-        setting_table(found(rivals=[RivalTimes("mobilenet_v3_large", 0.7, (3, 32, 32), timing(1))]), 5)
+        setting_sheet(found(rivals=[RivalTimes("mobilenet_v3_large", 0.7, (3, 32, 32), timing(1))]), 5)
     )
     assert all(f"{what}, {way}" in text for what in ("50 %", "75 %") for way in (CALL, STREAM))
     assert "mobilenet_v3_large" in text

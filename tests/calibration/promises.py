@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ranet.calibration import Calibration, ExitScores
-from ranet.calibration.policies.calibration import Promises
+from ranet.calibration.solvers.calibration import Promises
 from ranet.cost.table import ImageCosts
 
 

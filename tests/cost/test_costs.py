@@ -6,7 +6,10 @@ from typing import Any
 
 import pytest
 import torch
+import torchvision
+from torch import Tensor, nn
 
+import ranet
 from ranet import UserError, create_network, list_networks, measure_costs
 from ranet.cost import Operations, count_operations
 from ranet.models import network_preset
@@ -95,3 +98,39 @@ def test_costs_are_written_as_json(tmp_path: Path) -> None:
     written = json.loads((tmp_path / "costs.json").read_text())
     assert written["macs_per_exit"] == costs.macs_per_exit
     assert written["tables"]["macs"]["stages"][0] == costs.lazy_macs_per_exit_alone
+
+
+class Distances(ranet.StagedNetwork):
+    """An exit that compares features with learned points, by an operator without a formula."""
+
+    def __init__(self) -> None:
+        super().__init__(3, image_size=4)
+        self.layer, self.points = nn.Conv2d(3, 2, 1), nn.Parameter(torch.randn(3, 2))
+        self.num_exits = 1
+
+    def stem(self, images: Tensor) -> tuple[Tensor, ...]:
+        return (self.layer(images).mean((2, 3)),)
+
+    def advance(self, k: int, state: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        return state
+
+    def answer(self, k: int, state: tuple[Tensor, ...]) -> Tensor:
+        return -torch.cdist(state[0], self.points)
+
+
+def test_an_operator_that_cannot_be_counted_is_named(caplog: pytest.LogCaptureFixture) -> None:
+    costs = measure_costs(Distances())
+    assert costs.macs_per_exit == [4 * 4 * 3 * 2]
+    assert costs.uncounted == ("aten._cdist_forward",)
+    assert (
+        "lack what these operators multiply and add, for which there is no formula: aten._cdist_forward." in caplog.text
+    )
+
+
+@pytest.mark.parametrize("name", ["resnet18", "mobilenet_v3_small", "swin_t", "densenet121"])
+def test_ordinary_networks_are_counted_whole(name: str) -> None:
+    network = torchvision.models.get_model(name, weights=None).eval().to("meta")
+    counted, _ = count_operations(lambda: network(torch.empty(1, 3, 224, 224, device="meta")))
+    assert not counted.uncounted
+    published = torchvision.models.get_model_weights(name).DEFAULT.meta["_ops"]  # in billions of multiply-adds
+    assert counted.macs / 1e9 == pytest.approx(published, rel=0.02, abs=0.002)

@@ -1,3 +1,4 @@
+import hashlib
 import os
 import shutil
 from pathlib import Path
@@ -58,7 +59,7 @@ def trainer(**options: Any) -> pl.Trainer:
 def test_cifar10(cifar_root: Path) -> None:
     data = ImageData("cifar10", root=cifar_root)
     assert (data.num_classes, data.image_size, data.class_names[3]) == (10, 32, "cat")
-    assert (data.mean, data.std) == ((0.4914, 0.4824, 0.4467), (0.2471, 0.2435, 0.2616))
+    assert (data.facts.mean, data.facts.std) == ((0.4914, 0.4824, 0.4467), (0.2471, 0.2435, 0.2616))
     data.prepare_data()
     data.setup("fit")
     validation = data.val_dataloader()
@@ -85,7 +86,7 @@ def test_imagenette(imagenette: Path) -> None:
     assert labels.tolist() == [0] * 4 + [1] * 4 + [2] * 4
     shown = data.test_images(torch.tensor([0, 11]))
     assert shown.dtype == torch.uint8
-    scaled = (shown / 255 - torch.tensor(data.mean).view(3, 1, 1)) / torch.tensor(data.std).view(3, 1, 1)
+    scaled = (shown / 255 - torch.tensor(data.facts.mean).view(3, 1, 1)) / torch.tensor(data.facts.std).view(3, 1, 1)
     torch.testing.assert_close(images[[0, 11]], scaled, rtol=1e-4, atol=1e-5)
 
 
@@ -169,7 +170,7 @@ def test_training_images_are_seen_as_they_are() -> None:
     assert len(first) == 100
     assert torch.equal(first, second)
     shown = data._reader.samples("train").images.float() / 255  # type: ignore[union-attr]
-    expected = (shown - torch.tensor(data.mean).view(3, 1, 1)) / torch.tensor(data.std).view(3, 1, 1)
+    expected = (shown - torch.tensor(data.facts.mean).view(3, 1, 1)) / torch.tensor(data.facts.std).view(3, 1, 1)
     torch.testing.assert_close(first, expected, rtol=1e-4, atol=1e-5)
 
 
@@ -319,6 +320,23 @@ def test_a_resumed_run_sees_what_the_whole_run_would_have(tmp_path: Path, loader
         ({"name": "imagenet", "loader": "device"}, "use workers for imagenet"),
         ({"num_workers": 2}, "data.num_workers has no effect on the device loader"),
         ({"min_size": 40}, "min_size=40"),
+        ({"name": "cifar10", "channels": 1}, "images of cifar10 are 32 pixels a side and RGB; remove"),
+        (
+            {"image_size": 4},
+            r"image_size=4 must be an integer of at least 8, or two of them: \[height, width\]\.$",
+        ),
+        ({"image_size": [28]}, r"data.image_size=\[28\] must be an integer of at least 8, or two of them"),
+        ({"image_size": [28, 7]}, r"data.image_size=\[28, 7\] must be"),
+        ({"image_size": [28, 40, 3]}, "must be an integer of at least 8, or two of them"),
+        ({"image_size": "28x40"}, "data.image_size=28x40 must be an integer of at least 8, or two of them"),
+        ({"channels": 2}, r"data.channels=2 must be 1 \(grey\) or 3 \(RGB\)\.$"),
+        ({"channels": True}, "data.channels=True must be 1"),
+        (
+            {"channels": 1, "mean": [0.485, 0.456, 0.406]},
+            r"data.mean=\[0.485, 0.456, 0.406\] must be a list of finite numbers, one for each channel \(1\)\.$",
+        ),
+        ({"mean": 0.5}, r"data.mean=0.5 must be a list of finite numbers, one for each channel \(3\)"),
+        ({"channels": 1, "std": [0.0]}, r"data.std=\[0.0\] must be a list of positive numbers, one for each channel"),
     ],
 )
 def test_mistakes_are_named_at_once(options: dict[str, Any], message: str) -> None:
@@ -378,3 +396,13 @@ def test_a_file_that_is_written_anew_with_the_same_length_shows(folder: Path) ->
     assert ImageData("imagefolder", root=folder, image_size=32).touched("test") != before
     assert ImageData("imagefolder", root=folder, image_size=32).fingerprint("test") == fingerprint
     assert digits().touched("test") == ""
+
+
+def test_pixels_and_fingerprints_of_square_images_stay_what_they_were() -> None:
+    """Of crops, erased rectangles and squares; cached scores are found by the fingerprint."""
+    data = digits(clutter=None, noise=None, erasing=0.5, cutout=7)
+    digest = hashlib.sha256(b"".join(x.numpy().tobytes() for batch in data.train_dataloader() for x in batch))
+    assert digest.hexdigest()[:16] == "de09692b0212b409"
+    assert [data.fingerprint(split) for split in ("train", "validation", "test")] == [
+        *("6c3d394728693c27", "aa84e4e982f421c9", "49840dfc9d91b9d2")
+    ]

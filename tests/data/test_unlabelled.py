@@ -59,9 +59,9 @@ def test_images_of_the_own_size_come_as_stored(name: str, tmp_path: Path) -> Non
     pixels = picture(tmp_path / "own.png", 32, 32)
     data = ImageData(name)
     ((images, labels),) = unlabelled_loader(tmp_path, data)
-    expected = (torch.from_numpy(pixels).permute(2, 0, 1) / 255 - torch.tensor(data.mean).view(3, 1, 1)) / torch.tensor(
-        data.std
-    ).view(3, 1, 1)
+    expected = (
+        torch.from_numpy(pixels).permute(2, 0, 1) / 255 - torch.tensor(data.facts.mean).view(3, 1, 1)
+    ) / torch.tensor(data.facts.std).view(3, 1, 1)
     torch.testing.assert_close(images[0], expected, rtol=0, atol=1e-5)
     assert labels.tolist() == [0]
 
@@ -86,7 +86,9 @@ def test_images_of_other_sizes_are_resized_by_the_short_side_and_cropped(tmp_pat
     data = ImageData("cifar10")
     ((images, _),) = unlabelled_loader(tmp_path, data)
     assert images.shape == (2, 3, 32, 32)
-    middle = images[:, :, 3:-3, 3:-3] * torch.tensor(data.std).view(3, 1, 1) + torch.tensor(data.mean).view(3, 1, 1)
+    middle = images[:, :, 3:-3, 3:-3] * torch.tensor(data.facts.std).view(3, 1, 1) + torch.tensor(data.facts.mean).view(
+        3, 1, 1
+    )
     green = torch.tensor([0.0, 1.0, 0.0]).view(3, 1, 1).expand_as(middle)
     torch.testing.assert_close(middle, green, rtol=0, atol=0.02)
 
@@ -106,6 +108,38 @@ def test_images_of_any_mode_are_read(mode: str, tmp_path: Path) -> None:
     Image.new("RGB", (40, 30), (255, 0, 0)).convert(mode).save(tmp_path / "image.png")
     ((images, _),) = unlabelled_loader(tmp_path, ImageData("cifar10"))
     assert images.shape == (1, 3, 32, 32)
+
+
+def test_grey_images_that_are_not_square(folder: Path, tmp_path: Path) -> None:
+    """Against arithmetic by hand: shrunk to a width of 46 of which, as of 34 rows, the middle is cut out."""
+    grey = {"image_size": [28, 40], "channels": 1, "mean": [0.5], "std": [0.25]}
+    data = ImageData("imagefolder", folder, num_workers=0, validation_size=2, **grey)
+    ((expected, _),) = data.test_dataloader()
+    ((images, _),) = unlabelled_loader(folder / "val", data)
+    assert torch.equal(images, expected)
+    shown = data.test_images([0])[0]
+    for image, path in zip(images, sorted((folder / "val").rglob("*.png")), strict=True):
+        red, green, blue = np.asarray(Image.open(path), dtype=np.int64).transpose(2, 0, 1)
+        grey = (red * 19595 + green * 38470 + blue * 7471 + 2**15) // 2**16
+        resized = Image.fromarray(grey.astype(np.uint8)).resize((46, 34), Image.Resampling.BILINEAR)
+        by_hand = np.asarray(resized)[3:31, 3:43]
+        torch.testing.assert_close(image[0], torch.from_numpy((by_hand / 255 - 0.5) / 0.25).float(), rtol=0, atol=1e-6)
+        if path.name == "0.png" and path.parent.name == "cat":
+            np.testing.assert_array_equal(shown[0].numpy(), by_hand)
+    for batch, _ in data.train_dataloader():
+        assert batch.shape[1:] == (1, 28, 40)
+
+
+@pytest.mark.parametrize("loader", ["device", "workers"])
+def test_grey_digits_on_wide_canvases(loader: str) -> None:
+    workers = {"num_workers": 0} if loader == "workers" else {}
+    options = {"loader": loader, "image_size": [28, 40], "train_copies": 1, "eval_copies": 1, **workers}
+    data = ImageData("digits", channels=1, erasing=0.5, **options)
+    images, _ = next(iter(data.train_dataloader()))
+    assert images.shape == (64, 1, 28, 40)
+    colour = ImageData("digits", image_size=[28, 40], train_copies=1, eval_copies=1)
+    assert torch.equal(data.test_images(range(9)), colour.test_images(range(9))[:, :1])
+    assert data.fingerprint("test") != colour.fingerprint("test")
 
 
 def test_mistakes_are_named(tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from math import isnan
-from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -12,7 +11,20 @@ from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 from ranet.benchmark.results import CALL, STREAM, Benchmark, SettingTimes
 from ranet.benchmark.turns import Floats
-from ranet.evaluation.figures.style import COLUMN, FAINT, INK, MSDNET, OURS, PAGE, RANET, new_figure, set_title, styled
+from ranet.cost.units import CostScale
+from ranet.evaluation.figures.curves import draw_exits_alone
+from ranet.evaluation.figures.style import (
+    COLUMN,
+    INK,
+    MSDNET,
+    OURS,
+    PAGE,
+    RANET,
+    legend_below,
+    new_figure,
+    set_title,
+    styled,
+)
 
 _LOOKS = {CALL: ("o", OURS, "-"), STREAM: ("o", "white", "--")}
 
@@ -39,22 +51,13 @@ def benchmark_figure(benchmark: Benchmark, title: str = "Early exit, measured") 
     for axes in panels[:, 0]:
         axes.set_ylabel("top-1 accuracy [%]")
     set_title(figure, title)
-    _legend(figure)
+    legend_below(figure, 3 if len(columns) > 1 else 2)
     return figure
 
 
 def _draw(axes: Axes, result: SettingTimes, exit_accuracies: Floats) -> None:
-    alone = np.cumsum(result.stages)
-    axes.plot(
-        alone,
-        100 * exit_accuracies,
-        color=FAINT,
-        marker="D",
-        markersize=3,
-        linewidth=0.8,
-        linestyle=":",
-        label="each exit alone (its stages)",
-    )
+    label = "each exit alone (its stages)"
+    draw_exits_alone(axes, np.cumsum(result.stages), exit_accuracies, CostScale.of([], "ms"), label)
     policies = sorted(result.policies, key=lambda each: each.macs)
     for way in (CALL, STREAM):
         shown = [policy for policy in policies if way in policy.measured]
@@ -99,13 +102,3 @@ def _draw(axes: Axes, result: SettingTimes, exit_accuracies: Floats) -> None:
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_xlabel("milliseconds per image")
-
-
-def _legend(figure: Figure) -> None:
-    """One legend below all panels, each name once."""
-    entries: dict[str, Any] = {}
-    for axes in figure.axes:
-        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
-            entries.setdefault(label, handle)
-    columns = 3 if figure.get_figwidth() > COLUMN else 2
-    figure.legend(list(entries.values()), list(entries), loc="outside lower center", ncols=columns, columnspacing=1.2)

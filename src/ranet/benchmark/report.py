@@ -5,95 +5,63 @@ from __future__ import annotations
 from collections.abc import Iterator
 from math import isnan, nan
 from pathlib import Path
-from typing import NamedTuple
-
-from rich.table import Table
 
 from ranet.benchmark.figure import benchmark_figure
 from ranet.benchmark.results import CALL, STREAM, Benchmark, SettingTimes
 from ranet.benchmark.sentences import sentences
 from ranet.benchmark.turns import ENOUGH, PERCENTILES, Pace
-from ranet.evaluation.figures.style import save_figure
-from ranet.evaluation.tables import Row, interval_columns, interval_of, percent, write_csv
-from ranet.support.files import written_whole
-from ranet.support.strict_json import strict_json
+from ranet.evaluation.cells import interval_of, interval_values, share_values
+from ranet.evaluation.reports.document import Document
+from ranet.support.sheet import Column, Row, Sheet
 
 TABLE, RIVALS, FIGURE, ALL, TEXT = "bench.csv", "bench_rivals.csv", "bench.png", "bench.json", "bench.md"
 FILES = (TABLE, RIVALS, FIGURE, ALL, TEXT)
-HEADINGS = (
-    "",
-    "MACs %",
-    "ms an image",
-    "of whole",
-    "of ideal",
-    "images a second",
-    *(f"p{p} ms" for p in PERCENTILES),
-    "top-1 %",
+COLUMNS = (
+    Column("", left=True),
+    Column("MACs %", form=".1f"),
+    Column("ms an image", form="#.3g"),
+    Column("of whole", form=".2f"),
+    Column("of ideal", form=".2f"),
+    Column("images a second", form=",.0f"),
+    *(Column(f"p{percentile} ms", form="#.3g") for percentile in PERCENTILES),
+    Column("top-1 %", form=".2f"),
 )
 
 
-class Line(NamedTuple):
-    """A line of a setting's table: what, its share of the MACs or NaN, its time, of ideal or NaN, top-1 or NaN."""
-
-    what: str
-    macs: float
-    timing: Pace
-    of_ideal: float
-    accuracy: float
-    is_stream: bool = False
-
-
-def lines(result: SettingTimes) -> list[Line]:
-    """The network as trained and whole, each policy in each way, and the rivals."""
-    found = [
-        Line("as trained", result.trained_macs, result.trained, nan, nan),
-        Line("all exits", 1.0, result.all_exits, nan, nan),
-        Line("whole", result.whole_macs, result.whole, nan, result.last_exit.accuracy),
+def setting_sheet(result: SettingTimes, rounds: int) -> Sheet:
+    """Return one setting: the network as trained and whole, each policy in each way of answering, and the rivals."""
+    rows = [
+        _row(result, "as trained", result.trained, result.trained_macs),
+        _row(result, "all exits", result.all_exits, 1.0),
+        _row(result, "whole", result.whole, result.whole_macs, result.last_exit.accuracy),
     ]
     for policy in result.policies:
         for way, timing in policy.measured.items():
-            accuracy = policy.answered.accuracy
-            found.append(
-                Line(f"{policy.name}, {way}", policy.macs, timing, policy.of_ideal(way), accuracy, way == STREAM)
-            )
-    found += [Line(rival.name, nan, rival.timing, nan, rival.accuracy) for rival in result.rivals]
-    return found
-
-
-def _cells(line: Line, whole: Pace) -> list[str]:
-    return [
-        line.what,
-        "-" if isnan(line.macs) else f"{100 * line.macs:.1f}",
-        f"{line.timing.ms:#.3g}",
-        f"{line.timing.ms / whole.ms:.2f}",
-        "-" if isnan(line.of_ideal) else f"{line.of_ideal:.2f}",
-        f"{line.timing.images_per_second:,.0f}",
-        # The steps of a stream are no calls that anybody waits for.
-        *("-" if line.is_stream or isnan(value) else f"{value:#.3g}" for value in line.timing.latency),
-        percent(line.accuracy),
-    ]
-
-
-def setting_table(result: SettingTimes, rounds: int) -> Table:
-    """One setting for the console."""
-    table = Table(title=_title(result, rounds), caption=_caption(result), box=None, padding=(0, 0, 0, 1))
-    for heading in HEADINGS:
-        table.add_column(heading, justify="right" if heading else "left")
-    for line in lines(result):
-        table.add_row(*_cells(line, result.whole))
-    return table
-
-
-def _title(result: SettingTimes, rounds: int) -> str:
-    return f"{str(result.setting).capitalize()} ({result.images:,} images, {rounds} rounds)"
-
-
-def _caption(result: SettingTimes) -> str:
-    """What cuts cost, and what the runtime gives before any exit."""
-    return (
+            row = _row(result, f"{policy.name}, {way}", timing, policy.macs, policy.answered.accuracy)
+            row["of ideal"] = policy.of_ideal(way)
+            if way == STREAM:  # whose steps are not calls
+                row |= {f"p{percentile} ms": nan for percentile in PERCENTILES}
+            rows.append(row)
+    rows += [_row(result, rival.name, rival.timing, accuracy=rival.accuracy) for rival in result.rivals]
+    title = f"{str(result.setting).capitalize()} ({result.images:,} images, {rounds} rounds)"
+    caption = (
         f"all stages one by one take {result.cuts:.2f} of the graph with all exits; whole, the network is "
         f"{result.speedup:.1f} times as fast as trained"
     )
+    return Sheet(title, rows, COLUMNS, caption)
+
+
+def _row(result: SettingTimes, what: str, timing: Pace, macs: float = nan, accuracy: float = nan) -> Row:
+    return {
+        "": what,
+        "MACs %": 100 * macs,
+        "ms an image": timing.ms,
+        "of whole": timing.ms / result.whole.ms,
+        "of ideal": nan,
+        "images a second": timing.images_per_second,
+        **{f"p{percentile} ms": value for percentile, value in zip(PERCENTILES, timing.latency, strict=True)},
+        "top-1 %": 100 * accuracy,
+    }
 
 
 def policy_rows(benchmark: Benchmark) -> list[Row]:
@@ -125,15 +93,12 @@ def policy_rows(benchmark: Benchmark) -> list[Row]:
                 "stages_over_all_exits": result.cuts,
                 "whole_times_as_fast_as_trained": result.speedup,
                 "accuracy_percent": 100 * policy.answered.accuracy,
-                **interval_columns(
-                    "accuracy_percent", interval_of(policy.answered.accuracy, benchmark.images), factor=100
-                ),
+                **interval_values("accuracy_percent", interval_of(policy.answered.accuracy, benchmark.images), 100),
                 "accuracy_change_points": 100 * policy.answered.change,
                 "answers_as_float32_percent": 100 * policy.answered.agreement,
                 "whole_accuracy_percent": 100 * result.last_exit.accuracy,
             }
-            row |= {f"share_{k}_percent": 100 * float(share) for k, share in enumerate(policy.exit_shares, 1)}
-            rows.append(row)
+            rows.append(row | share_values("share", policy.exit_shares))
     return rows
 
 
@@ -156,34 +121,16 @@ def rival_rows(benchmark: Benchmark) -> list[Row]:
 
 
 def _time_columns(name: str, timing: Pace | None) -> Row:
-    if timing is None:
-        return {f"{name}_{column}": nan for column in ("ms", "ms_low", "ms_high", "images_per_second")}
-    return {
-        f"{name}_ms": timing.ms,
-        f"{name}_ms_low": timing.low,
-        f"{name}_ms_high": timing.high,
-        f"{name}_images_per_second": timing.images_per_second,
-    }
+    values = (nan,) * 4 if timing is None else (timing.ms, timing.low, timing.high, timing.images_per_second)
+    return dict(
+        zip((f"{name}_ms", f"{name}_ms_low", f"{name}_ms_high", f"{name}_images_per_second"), values, strict=True)
+    )
 
 
-def _latency(timing: Pace) -> Iterator[tuple[int, float | str]]:
-    """Percentiles, or nothing where there are too few steps."""
+def _latency(timing: Pace) -> Iterator[tuple[int, float | None]]:
+    """Yield the percentiles; None where there are too few steps."""
     for percentile, value in zip(PERCENTILES, timing.latency.tolist(), strict=True):
-        yield percentile, "" if isnan(value) else value
-
-
-def markdown(benchmark: Benchmark, title: str) -> str:
-    """The tables and sentences, and under which conditions they hold."""
-    parts = [f"# {title}"]
-    for result in benchmark.settings:
-        rows = [list(HEADINGS), ["---", *["---:"] * (len(HEADINGS) - 1)]]
-        rows += [_cells(line, result.whole) for line in lines(result)]
-        table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
-        parts += [f"## {_title(result, benchmark.rounds)}", table, f"{_caption(result).capitalize()}."]
-    parts += ["## What it says", "\n".join(f"- {sentence}" for sentence in sentences(benchmark))]
-    conditions = "\n".join(f"- {name}: {value}" for name, value in benchmark.conditions.items())
-    parts += ["## How it was measured", f"{HOW}\n\n{conditions}".strip()]
-    return "\n\n".join(parts) + "\n"
+        yield percentile, None if isnan(value) else value
 
 
 HOW = (
@@ -199,6 +146,36 @@ HOW = (
 )
 
 
+def benchmark_document(benchmark: Benchmark, title: str) -> Document:
+    """Return the tables, the sentences, the conditions under which they hold, and the files."""
+    said = sentences(benchmark)
+    conditions = [{"condition": name, "value": str(value)} for name, value in benchmark.conditions.items()]
+    rivals = rival_rows(benchmark)
+    content = {
+        "title": title,
+        "images": benchmark.images,
+        "rounds": benchmark.rounds,
+        "exit_accuracies": benchmark.exit_accuracies,
+        "conditions": benchmark.conditions,
+        "sentences": said,
+        "settings": [result.to_dict() for result in benchmark.settings],
+    }
+    return Document(
+        title,
+        [
+            *(setting_sheet(result, benchmark.rounds) for result in benchmark.settings),
+            Sheet("How it was measured", conditions, caption=HOW),
+        ],
+        said,
+        {
+            TABLE: Sheet("Policies", policy_rows(benchmark)),
+            ALL: content,
+            **({RIVALS: Sheet("Rivals", rivals)} if rivals else {}),
+            **({FIGURE: benchmark_figure(benchmark, title)} if benchmark.labelled else {}),
+        },
+    )
+
+
 def write_benchmark(folder: Path, benchmark: Benchmark, title: str) -> list[Path]:
     """Write bench.csv, bench.json, bench.md, where there are labels bench.png, and where there are rivals their CSV.
 
@@ -207,30 +184,7 @@ def write_benchmark(folder: Path, benchmark: Benchmark, title: str) -> list[Path
     Returns:
         The files.
     """
-    written = [folder / TABLE, folder / ALL, folder / TEXT]
-    rows, rivals, text = policy_rows(benchmark), rival_rows(benchmark), markdown(benchmark, title)
-    content = {
-        "title": title,
-        "images": benchmark.images,
-        "rounds": benchmark.rounds,
-        "exit_accuracies": benchmark.exit_accuracies.tolist(),
-        "conditions": benchmark.conditions,
-        "sentences": sentences(benchmark),
-        "settings": [result.to_dict() for result in benchmark.settings],
-    }
-    data = strict_json(content)
-    figure = benchmark_figure(benchmark, title) if benchmark.labelled else None
-    write_csv(written[0], rows)
-    with written_whole(written[1]) as partial:
-        partial.write_text(data, encoding="utf-8")
-    with written_whole(written[2]) as partial:
-        partial.write_text(text, encoding="utf-8", errors="surrogateescape")
-    if rivals:
-        write_csv(folder / RIVALS, rivals)
-        written.append(folder / RIVALS)
-    if figure is not None:
-        save_figure(figure, folder / FIGURE)
-        written.append(folder / FIGURE)
+    written = benchmark_document(benchmark, title).write(folder, TEXT)
     for name in FILES:
         if folder / name not in written:
             (folder / name).unlink(missing_ok=True)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from math import isnan
 
 from ranet.benchmark.results import CALL, STREAM, Benchmark, PolicyTimes, SettingTimes
-from ranet.evaluation.tables import percent
+from ranet.evaluation.cells import percent
 
 
 def sentences(benchmark: Benchmark) -> list[str]:

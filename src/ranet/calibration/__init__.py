@@ -7,13 +7,13 @@ from ranet.support.lazy_exports import lazy_exports
 if TYPE_CHECKING:
     from ranet.calibration.goals import POLICIES
     from ranet.calibration.guarantees.risk import calibrate_risk
-    from ranet.calibration.policies.calibration import Calibration
     from ranet.calibration.policies.exit_policy import ExitPolicy, load_policy
     from ranet.calibration.policies.outcome import PolicyOutcome, evaluate_policy, evaluate_thresholds
     from ranet.calibration.scores.cache import ScoreCache
     from ranet.calibration.scores.exit_scores import ExitScores
     from ranet.calibration.scores.temperature import fit_temperatures
     from ranet.calibration.solvers.budget import calibrate, calibrate_each
+    from ranet.calibration.solvers.calibration import Calibration
     from ranet.calibration.solvers.deadline import exit_for_deadline
     from ranet.calibration.solvers.geometric import PAPER_RATIOS, geometric_policy, geometric_thresholds
     from ranet.cost.table import CostTable, checked_costs
@@ -46,7 +46,7 @@ _PARTS = {
     "ranet.calibration.goals": ["POLICIES"],
     "ranet.calibration.policies.outcome": ["PolicyOutcome", "evaluate_policy", "evaluate_thresholds"],
     "ranet.calibration.policies.exit_policy": ["ExitPolicy", "load_policy"],
-    "ranet.calibration.policies.calibration": ["Calibration"],
+    "ranet.calibration.solvers.calibration": ["Calibration"],
     "ranet.calibration.guarantees.risk": ["calibrate_risk"],
     "ranet.calibration.scores.cache": ["ScoreCache"],
     "ranet.calibration.scores.exit_scores": ["ExitScores"],

@@ -10,10 +10,10 @@ import numpy.typing as npt
 
 from ranet.calibration.goals import Budget, Deadline, Goal
 from ranet.calibration.guarantees.risk import calibrate_risk, check_guarantee
-from ranet.calibration.policies.calibration import Calibration
 from ranet.calibration.policies.outcome import Costs
 from ranet.calibration.scores.exit_scores import ExitScores
 from ranet.calibration.solvers.budget import calibrate_each, check_budgets
+from ranet.calibration.solvers.calibration import Calibration
 from ranet.calibration.solvers.deadline import exit_for_deadline
 
 Floats = npt.NDArray[np.float64]

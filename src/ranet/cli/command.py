@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from importlib import import_module
+from importlib.util import find_spec
 from itertools import takewhile
 from pathlib import Path
 from typing import Any, NoReturn
@@ -24,7 +25,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationResolutionError, MissingMandatoryValue, OmegaConfBaseException
 
-from ranet.cli.ending import Stopped, ended_in_order, is_first_process, leave_ctrl_c_to_parent, when_stopped
+from ranet.cli.ending import Stopped, ended_in_order, leave_ctrl_c_to_parent, when_stopped
 from ranet.cli.help import verb_help
 from ranet.cli.outputs.own_folder import locked, register_stamp
 from ranet.cli.sweep import NOTE, failure, failures, new_sweep, print_failures, stopped_sweep, this_job
@@ -32,7 +33,7 @@ from ranet.cli.verbs import Verb
 from ranet.errors import UserError, unknown_name
 from ranet.models.registry import list_families, list_networks, option_defaults
 from ranet.support.files import WriteError, advice, is_unwritable
-from ranet.support.hardware import limit_threads
+from ranet.support.hardware import is_first_process, limit_threads
 
 _SWITCHES = ("resume", "channels_last", "evaluate", "collaboration", "test", "all_exits", "alternatives")
 #: Hydra's own.
@@ -55,18 +56,18 @@ def run_verb(name: str, verb: Verb) -> None:
     The configuration is composed and the verb's options are checked before its work is imported, so that help and
     mistakes are answered at once.
 
-    A ``UserError``, or a file that the system does not let us read or write, ends the command with its sentence on
-    standard error and status 1; an override that does not fit the configuration with status 2. Any other error is a
-    fault of the program and keeps its traceback. In a sweep the other jobs go on, and those that failed are named at
-    the end. Ctrl-C and SIGTERM end the command with a sentence and status 130 or 143.
+    A ``UserError``, or a file that cannot be read or written, ends the command with one sentence on standard error and
+    status 1; an override that does not fit the configuration ends it with status 2. Any other error is a fault of the
+    program and keeps its traceback. In a sweep the other jobs continue, and the failed ones are listed at the end.
+    Ctrl-C and SIGTERM end the command with a sentence and status 130 or 143.
     """
 
     def task(config: DictConfig) -> Any:
         _check_switches(config)
         _make_texts(config, verb.several)
         with _notices():
-            if verb.options is not None:
-                import_module(verb.options).check_options(config)
+            if find_spec(f"ranet.cli.options.{name}"):
+                import_module(f"ranet.cli.options.{name}").check_options(config)
             with locked(_run_folder(config)):
                 _say_what_loads(name, config)
                 run = import_module(f"ranet.cli.verbs.{name}").run
@@ -124,19 +125,19 @@ def register_model_group() -> None:
     """Give every preset and family its entry in the group ``model``, with all options of its family."""
     store = ConfigStore.instance()
     for name in [*list_networks(), *list_families()]:
-        # Class count and image size follow the data unless they are set.
-        node = {"name": name, **option_defaults(name), "num_classes": None, "image_size": None}
+        # Class count, size and channels of images follow the data unless they are set.
+        node = {"name": name, **option_defaults(name), "num_classes": None, "image_size": None, "in_channels": None}
         store.store(group="model", name=name, node=node)
 
 
 def folders_as_option(arguments: Sequence[str], option: str) -> list[str]:
-    """Gather the folders among the arguments before the first flag into one option, as Hydra wants it.
+    """Gather the folders among the arguments before the first flag into one option for Hydra.
 
-    A word is a folder unless it is NAME=VALUE; and it is one even then if there is such a folder, as Hydra's own sweeps
-    make them.
+    A word is a folder unless it is NAME=VALUE. NAME=VALUE is one if that folder exists, because Hydra's sweeps make
+    such folders.
 
     Raises:
-        UserError: if the option is there, too.
+        UserError: if the option is given, too.
 
     Example:
         >>> folders_as_option(["runs/a", "runs/the second, longer", "unit=macs", "--cfg", "job"], "runs")
@@ -148,13 +149,13 @@ def folders_as_option(arguments: Sequence[str], option: str) -> list[str]:
         return list(arguments)
     options = [word for word in words if word not in folders]
     if any(word.startswith(f"{option}=") for word in options):
-        raise UserError(f"Say the folders either alone or as {option}=[FOLDER,...], not both.")
+        raise UserError(f"Give the folders either alone or as {option}=[FOLDER,...], not both.")
     quoted = ",".join(QuotedString(folder, Quote.single).with_quotes() for folder in folders)
     return [f"{option}=[{quoted}]", *options, *arguments[len(words) :]]
 
 
 def quoted(argument: str) -> str:
-    """Quote the words of an option's value that are not ASCII, which Hydra does not read otherwise.
+    """Quote the words of an option's value that are not ASCII; Hydra does not read them without quotes.
 
     Example:
         >>> quoted("images=été"), quoted("images=[été,new]"), quoted("images='été'"), quoted("images=new")
@@ -172,7 +173,7 @@ def _quoted(word: str) -> str:
 
 
 def _said(error: Exception) -> tuple[str, int] | None:
-    """Return what is said of an error, and the status to exit with; None if it is a fault of the program."""
+    """Return the message and exit status of an error; None if it is a fault of the program."""
     if isinstance(error, UserError | WriteError):
         return str(error), 1
     if isinstance(error, OSError) and error.filename is not None:
@@ -195,14 +196,14 @@ def _run_folder(config: DictConfig) -> Path | None:
 
 
 def _say_what_loads(name: str, config: DictConfig) -> None:
-    """Say why nothing is seen for some seconds, where PyTorch is yet to be imported."""
+    """Say what takes some seconds if PyTorch is not imported yet."""
     if is_first_process() and name != "networks" and "torch" not in sys.modules:
         doing = f"opening {config.engine}" if config.get("engine") else "loading PyTorch"
         print(f"ranet {name}: {doing} ...", file=sys.stderr, flush=True)
 
 
 class _Notices(logging.Handler):
-    """Prints to what standard error is at the moment: a bar that is shown lets lines through above it."""
+    """Print to the current standard error: a visible progress bar lets lines through above it."""
 
     def emit(self, record: logging.LogRecord) -> None:
         print(self.format(record), file=sys.stderr)
@@ -210,7 +211,7 @@ class _Notices(logging.Handler):
 
 @contextmanager
 def _notices() -> Iterator[None]:
-    """What ranet logs about long waits and skipped files, on standard error; nothing is said twice."""
+    """Print what ranet logs (long waits, skipped files) on standard error, each sentence once."""
     handler, logger = _Notices(), logging.getLogger("ranet")
     handler.setFormatter(logging.Formatter("ranet: %(message)s"))
     handler.addFilter(_once())
@@ -229,7 +230,7 @@ def _notices() -> Iterator[None]:
 
 
 def _once() -> Callable[[logging.LogRecord], bool]:
-    """A filter that lets each sentence through once: a command may read its data twice."""
+    """Return a filter that passes each sentence once: a command may read its data twice."""
     said: set[str] = set()
 
     def first(record: logging.LogRecord) -> bool:
@@ -242,7 +243,7 @@ def _once() -> Callable[[logging.LogRecord], bool]:
 
 
 def _check_flags(words: Sequence[str]) -> None:
-    """Refuse --budget 50% with a better sentence than Hydra's parser has."""
+    """Refuse --budget 50% with a clearer sentence than that of Hydra's parser."""
     for word in words:
         name = word.removeprefix("--").partition("=")[0]
         if word.startswith("--") and name not in _FLAGS:
@@ -256,7 +257,7 @@ def _leave(message: str, status: int) -> NoReturn:
 
 
 def _sentence(error: Exception) -> str:
-    """Hydra's message about an override as one sentence, with near matches where a name is not known."""
+    """Return Hydra's message about an override as one sentence, with near matches for an unknown name."""
     message = str(error)
     if match := re.search(r"Could not find '(\w+)/([^']+)'", message):
         group, name = match.groups()
@@ -272,7 +273,7 @@ def _sentence(error: Exception) -> str:
 
 
 def _options_beside(error: Exception) -> list[str]:
-    """The options that are there where the override looked for one."""
+    """Return the options of the node in which an override was not found."""
     cause = error.__cause__
     if not isinstance(cause, OmegaConfBaseException) or not isinstance(cause.parent_node, DictConfig):
         return []
@@ -280,14 +281,14 @@ def _options_beside(error: Exception) -> list[str]:
 
 
 def _check_switches(config: DictConfig) -> None:
-    """Refuse a word where true or false is meant: Python takes every word for true."""
+    """Refuse other values than true and false: in Python every word counts as true."""
     for switch in _SWITCHES:
         if switch in config and not isinstance(config[switch], bool):
             raise UserError(f"{switch}={config[switch]} must be true or false.")
 
 
 def _make_texts(config: DictConfig, several: Sequence[str]) -> None:
-    """Make texts of the names of files and the like: Hydra takes a folder that is called 3 for a number."""
+    """Convert file names and words to str: for Hydra, the name 3 of a folder is a number."""
     for name in _TEXTS:
         if name in config and config[name] is not None:
             value = config[name]

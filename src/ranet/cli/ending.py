@@ -1,4 +1,4 @@
-"""How a command ends when it is told to: by Ctrl-C or SIGTERM."""
+"""The end of a command on Ctrl-C or SIGTERM."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from multiprocessing import util
 from types import FrameType
 from typing import NoReturn
 
+from ranet.support.hardware import is_first_process
+
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 # Seconds within which a second signal is the first once more, from whoever passes Ctrl-C on.
 _SAME = 1.0
 # Seconds after which a KeyboardInterrupt that was lost is raised again.
 _AGAIN = 0.1
-# Where Lightning looks for the number of a process of a distributed run.
-_RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK")
 _received: list[int] = []
 
 
@@ -37,7 +37,7 @@ class Stopped(Exception):  # noqa: N818 (no error: the user wanted it)
     def leave(self) -> NoReturn:
         """Say the sentence and end the process at once.
 
-        Python's own end would wait for workers that are gone, and report what was cut off.
+        Python's own way to end would wait for workers that are gone, and report what was cut off.
         """
         if is_first_process():
             print(f"ranet: {self}", file=sys.stderr)
@@ -51,26 +51,21 @@ class Stopped(Exception):  # noqa: N818 (no error: the user wanted it)
         os._exit(self.status)
 
 
-def is_first_process() -> bool:
-    """Return whether this is the process of a distributed run that writes and speaks, or the only one."""
-    return next((os.environ[name] for name in _RANKS if name in os.environ), "0") == "0"
-
-
 def leave_ctrl_c_to_parent() -> None:
-    """Ignore Ctrl-C if this process is a worker of one that hears it, too, and ends its workers."""
+    """Ignore Ctrl-C in a worker: its parent receives the signal, too, and ends its workers."""
     if multiprocessing.current_process().name != "MainProcess":
         signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 @contextmanager
 def ended_in_order() -> Iterator[None]:
-    """Let Ctrl-C and SIGTERM end the block alike: what is open is closed first, and nothing is half written.
+    """Let Ctrl-C and SIGTERM end the block in the same way: open files are closed first, and none is half written.
 
     Both raise KeyboardInterrupt, which libraries know. A signal that was ignored before stays so: shells and ``nohup``
     want that.
 
     Raises:
-        Stopped: if one of them came, whatever the block has made of it. Further signals are ignored from then on.
+        Stopped: if one of them came, whatever error the block made of it. Further signals are ignored from then on.
     """
     process, latest = os.getpid(), -_SAME
 
@@ -121,10 +116,10 @@ def ended_in_order() -> Iterator[None]:
 
 @contextmanager
 def when_stopped(sentence: Callable[[str], str]) -> Iterator[None]:
-    """Say more than "Stopped." if Ctrl-C or SIGTERM ends the block.
+    """Print a longer sentence than "Stopped." if Ctrl-C or SIGTERM ends the block.
 
     Args:
-        sentence: makes the sentence of the one that is said without it, which may be empty.
+        sentence: function from the sentence so far, which may be empty, to the longer one.
     """
     try:
         yield

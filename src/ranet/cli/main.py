@@ -18,7 +18,7 @@ _BROKEN_PIPE = 141  # as a shell says of a program that wrote to one
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the verb; without one, or with --help, say which there are.
+    """Run a verb; without one, or with --help, print the list of verbs.
 
     Args:
         arguments: the verb and its options; None: those of the command line.
@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     for stream in (sys.stdout, sys.stderr):
         accept_any_text(stream)
-    # Else Python searches all that PyTorch and the runtimes have made for cycles when it ends, which takes seconds.
+    # Otherwise Python searches all objects of PyTorch and the runtimes for cycles when it ends, which takes seconds.
     atexit.register(gc.freeze)
     spec = find_spec(f"ranet.cli.verbs.{verb}")
     assert spec is not None
@@ -56,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         run_verb(verb, VERBS[verb])
         sys.stdout.flush()
     except BrokenPipeError:
-        # Whoever read, such as head, has seen enough; what is still held back goes nowhere.
+        # The reader, such as head, has closed the pipe; buffered output is dropped.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(_BROKEN_PIPE) from None
 

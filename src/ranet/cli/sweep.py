@@ -1,4 +1,4 @@
-"""What became of the jobs of a sweep that failed: the others go on, and all are named at the end."""
+"""Failed jobs of a sweep: the other jobs continue, and the failed ones are listed at the end."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
-from rich.table import Table
 
 from ranet.cli.outputs.own_folder import LOCK
-from ranet.support.console import new_console, print_table
+from ranet.support.console import new_console, print_sheets
+from ranet.support.sheet import Sheet
 
 FAULT = "fault of the program: its traceback is above"
 #: The option that makes Hydra call `NoteSweep`.
@@ -25,14 +25,14 @@ _sweep: list[tuple[Path, bool]] = []
 
 @dataclass(frozen=True)
 class Failure:
-    """A job that failed, which it returns as its value.
+    """A failed job, as the value that the job returns.
 
-    Hydra keeps what jobs return to itself, so a failure notes itself where it is made; one that another process has
-    made is made once more when it arrives here.
+    Hydra does not give out what jobs return, so a failure notes itself when it is made; one of another process is made
+    again when it is unpickled here.
 
     Attributes:
-        job: its number.
-        overrides: the options that are its own.
+        job: number of the job.
+        overrides: the options that only this job has.
         sentence: what went wrong.
     """
 
@@ -48,18 +48,18 @@ class Failure:
 
 
 def new_sweep() -> None:
-    """Forget what became of an earlier one."""
+    """Forget the failures of an earlier sweep."""
     _failed.clear()
     _sweep.clear()
 
 
 def this_job() -> str:
-    """Return number and options of the job that runs."""
+    """Return number and options of the running job."""
     return f"job {HydraConfig.get().job.num} ({_overrides() or 'no options'})"
 
 
 def failure(sentence: str | None) -> Failure:
-    """Return, and say at once, that the job that runs has failed with the exception that is handled.
+    """Return the failure of the running job with the current exception, and print it at once.
 
     Args:
         sentence: what the user did wrong; None for a fault of the program, whose traceback is printed.
@@ -77,10 +77,10 @@ def failures() -> list[Failure]:
 
 
 class NoteSweep(Callback):
-    """Hydra's way to hear of a sweep in the process that starts its jobs."""
+    """Hydra's callback in the process that starts the jobs of a sweep."""
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
-        """Note where the jobs have their folders, and whether they can go on."""
+        """Note the folder of the jobs, and whether they can be resumed."""
         _sweep.append((Path(config.hydra.sweep.dir), "resume" in config))
 
 
@@ -91,19 +91,15 @@ def stopped_sweep() -> str:
     folder, resumes = _sweep[0]
     running = sorted(lock.parent.name for lock in folder.glob(f"*/{LOCK}"))
     jobs = f" in the jobs {', '.join(running)}" if running else ""
-    return f"Stopped{jobs}" + (f"; the same command with sweep={folder} resume=true goes on." if resumes else ".")
+    return f"Stopped{jobs}" + (f"; the same command with sweep={folder} resume=true continues it." if resumes else ".")
 
 
 def print_failures() -> None:
     """Print a table of the jobs that have failed, if any have, on standard error."""
     if not _failed:
         return
-    table = Table(title="Jobs that failed", box=None, title_justify="left")
-    for heading in ("job", "options", "error"):
-        table.add_column(heading)
-    for one in failures():
-        table.add_row(str(one.job), one.overrides, one.sentence)
-    print_table(new_console(stderr=True), table)
+    rows = [{"job": str(one.job), "options": one.overrides, "error": one.sentence} for one in failures()]
+    print_sheets(new_console(stderr=True), Sheet("Jobs that failed", rows))
 
 
 def _overrides() -> str:

@@ -1,4 +1,4 @@
-"""Logging to wandb, for those who ask for it, in a line instead of wandb's own many."""
+"""Logging to wandb, with one line on the console instead of wandb's own many."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from ranet.errors import UserError
 
 
 class WandbLog(WandbLogger):
-    """Logs a run to wandb, says where, and closes it with the run, so that the next job of a sweep has its own.
+    """Logs a run to wandb, prints where, and closes it with the run, so that the next job of a sweep has its own.
 
     Args:
         config: of the run; ``logger.wandb`` says how.
         folder: of the run.
 
     Raises:
-        UserError: if wandb asks for an account that is not there.
+        UserError: if logging in to wandb fails.
     """
 
     def __init__(self, config: DictConfig, folder: Path) -> None:
@@ -45,7 +45,7 @@ class WandbLog(WandbLogger):
     @property
     @rank_zero_experiment
     def experiment(self) -> Any:
-        """The run of wandb, which begins when it is asked for first."""
+        """The run of wandb, which begins at the first access."""
         new = self._experiment is None
         run = super().experiment
         if new:
@@ -61,8 +61,8 @@ class WandbLog(WandbLogger):
 
 
 def _log_in() -> None:
-    """Ask wandb for the user before anything is written."""
+    """Log in to wandb before anything is written."""
     try:
         wandb.login()
     except wandb.errors.Error as error:
-        raise UserError(f"wandb does not let you in: {' '.join(str(error).split())}") from error
+        raise UserError(f"Logging in to wandb failed: {' '.join(str(error).split())}") from error

@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, TypeVar
 
 import torch
@@ -44,7 +45,8 @@ _PAPER_EXTRAS: dict[Any, Callable[[Sequence[Any], Any], int]] = {
 # Operators that only move, compare, normalise or pool numbers. Neither count has them, as the papers do not; nor
 # operators on single elements, sums and views, which PyTorch marks as such.
 _NOT_COUNTED = re.compile(
-    r"(_?adaptive_)?(avg|max)_pool\w*|mean|a?minmax|arg(max|min)|max|min|sum|prod|std|var|var_mean|norm|topk|sort|"
+    r"hard\w+|\w*relu\w*|\w+glu\w*|(_?adaptive_)?(avg|max)_pool\w*|mean|a?minmax|arg(max|min)|max|min|sum|prod|"
+    r"std|var|var_mean|norm|topk|sort|"
     r"(_?native|_cudnn|cudnn|_?fused)?_?(batch|layer|group|rms)_norm\w*|_(log_|safe_)?softmax|upsample_\w+|"
     r"cat|stack|copy_?|_to_copy|clone|detach|lift\w*|index\w*|gather|scatter\w*|roll|flip|\w*pad\w*|repeat\w*|"
     r"where|nonzero|embedding|pixel_(un)?shuffle|channel_shuffle|native_dropout|bernoulli\w*|rand\w*|"
@@ -53,6 +55,7 @@ _NOT_COUNTED = re.compile(
 )
 
 
+@cache
 def _is_free(func: Any) -> bool:
     """Return whether an operator is one that neither count has."""
     name = str(func.overloadpacket).removeprefix("aten.")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import copy
 import json
+import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,12 +19,13 @@ from ranet.cost.counting import Operations, count_apart
 from ranet.cost.table import CostTable
 from ranet.models.collaboration import InlineCollaboration
 from ranet.models.papers.msdnet import MSDNet
-from ranet.models.specs import ImageSize, checked_image_size, image_shape
 from ranet.models.staged import StagedNetwork
 from ranet.models.staged_checks import check_attributes, checked_state
 from ranet.support.files import written_whole
+from ranet.support.shapes import ImageSize, checked_image_size, image_shape
 
 UNITS = ("macs", "paper_ops")
+log = logging.getLogger(__name__)
 
 
 class Counts(NamedTuple):
@@ -55,7 +57,7 @@ class CostProfile:
     whole: Counts
     lazy: Counts
     optional_parts: tuple[str, ...] = ()
-    uncounted: tuple[str, ...] = field(default=())
+    uncounted: tuple[str, ...] = ()
 
     @property
     def num_exits(self) -> int:
@@ -134,7 +136,8 @@ class CostProfile:
 def measure_costs(network: StagedNetwork, image_size: ImageSize | None = None) -> CostProfile:
     """Count what each exit of a network costs for one image, by running it on tensors without memory.
 
-    Optional parts run in this count, and what they cost is taken from the stages and stands apart.
+    Optional parts run in this count; their costs are taken out of the stages. A warning names the operators that may
+    multiply and add, and that no formula counts.
 
     Args:
         network: any staged network; it is not changed.
@@ -161,6 +164,12 @@ def measure_costs(network: StagedNetwork, image_size: ImageSize | None = None) -
         whole, uncounted = _counts(model, shape)
     else:
         lazy, uncounted = whole, _ = _counts(model, shape)
+    if uncounted:
+        log.warning(
+            "The counted costs of %s lack what these operators multiply and add, for which there is no formula: %s.",
+            type(network).__name__,
+            ", ".join(sorted(uncounted)),
+        )
     return CostProfile(
         image_size=size,
         parameters=sum(p.numel() for p in network.parameters()),

@@ -16,16 +16,16 @@ from ranet.data.loading.device_loader import DeviceLoader
 from ranet.data.loading.erasing import Erasing
 from ranet.data.loading.loader import EpochLoader
 from ranet.data.loading.sampling import EpochSampler
-from ranet.data.loading.transforms import describe_evaluation, evaluation_geometry
+from ranet.data.loading.transforms import EvaluationGeometry, describe_evaluation
 from ranet.data.loading.worker_loader import Transformed, WorkerLoader, default_workers
 from ranet.data.record import DataRecord
-from ranet.data.sets.catalogue import CATALOGUE, RGB
+from ranet.data.sets.catalogue import CATALOGUE
 from ranet.data.sets.digits import DigitOptions
 from ranet.data.sets.readable import OnBad
 from ranet.data.sets.sources import Samples, TensorSet, download_cifar
 from ranet.data.sets.split_reader import SPLITS, Split, SplitReader
 from ranet.data.sets.splits import divide
-from ranet.errors import UserError, unknown_name
+from ranet.errors import UserError, require_known
 
 _LOADERS = ("auto", "device", "workers")
 
@@ -33,7 +33,7 @@ _LOADERS = ("auto", "device", "workers")
 class ImageData(pl.LightningDataModule):
     """A data set of labelled images, with the published splits, transforms and loading.
 
-    Every batch is a pair (images float32 (B, 3, H, W) normalised, labels int64 (B,)). What epoch e yields is a pure
+    Every batch is a pair (images float32 (B, C, H, W) normalised, labels int64 (B,)). What epoch e yields is a pure
     function of ``seed``, e and the process. The data module itself distributes the batches to the processes of a
     distributed run, with or without the trainer's ``use_distributed_sampler``.
 
@@ -48,7 +48,12 @@ class ImageData(pl.LightningDataModule):
             the one that holds ``train/`` and ``val/``. None is $RANET_DATA, or else ``./data``.
         batch_size: the training images per batch and process, as in Lightning.
         eval_batch_size: the validation or test images per batch and process.
-        image_size: the side of the images in pixels; None is the published one (32 or 224). CIFAR has only 32.
+        image_size: the side of the images in pixels, or their height and width; None is the published side (32 or
+            224). CIFAR has only 32.
+        channels: 1 for grey images, 3 for RGB (the default); image files are converted. CIFAR has only 3.
+        mean: the mean of each channel to subtract, of pixel values in [0, 1]; None is the published one. That of
+            ``imagefolder`` is ImageNet's.
+        std: the standard deviation of each channel to divide by, likewise.
         validation_size: how many training images are held out (an integer) or which share of them (a float below 1);
             0 is none, None the published number: 5,000 for CIFAR, 50,000 for ImageNet, else a share of 0.1. For
             ``digits`` it counts source digits. An ``imagefolder`` with ``test/`` takes none.
@@ -71,9 +76,8 @@ class ImageData(pl.LightningDataModule):
         eval_copies: for ``digits``, how often each validation and each test digit is placed.
 
     Attributes:
-        image_size: the side of the images in pixels.
-        mean: the mean of each channel that is subtracted, of pixel values in [0, 1].
-        std: the standard deviation of each channel that is divided by, likewise.
+        facts: image size, statistics and augmentation of the data set.
+        image_size: the side of the images in pixels, or their (height, width).
         folder: the folder that holds those of the splits, where images are in files.
 
     Raises:
@@ -94,7 +98,10 @@ class ImageData(pl.LightningDataModule):
         root: str | Path | None = None,
         batch_size: int = 64,
         eval_batch_size: int = 500,
-        image_size: int | None = None,
+        image_size: int | Sequence[int] | None = None,
+        channels: int | None = None,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
         validation_size: int | float | None = None,
         seed: int = 0,
         split_seed: int = 0,
@@ -113,25 +120,22 @@ class ImageData(pl.LightningDataModule):
         eval_copies: int | None = None,
     ) -> None:
         super().__init__()
-        if name not in CATALOGUE:
-            raise unknown_name("data set", name, CATALOGUE)
-        if loader not in _LOADERS:
-            raise unknown_name("data loader", loader, _LOADERS)
+        require_known("data set", name, CATALOGUE)
+        require_known("data loader", loader, _LOADERS)
         for option, value, least in (
             ("batch_size", batch_size, 1),
             ("eval_batch_size", eval_batch_size, 1),
-            ("image_size", image_size, 8),
             ("num_workers", num_workers, 0),
             ("train_limit", train_limit, 1),
         ):
             if value is not None and (not isinstance(value, int) or value < least):
                 raise UserError(f"data.{option}={value} must be an integer of at least {least}.")
         self.name = name
-        self.facts = CATALOGUE[name]
+        self.facts = CATALOGUE[name].chosen(image_size, channels, mean, std)
         self.root = Path(root or os.environ.get("RANET_DATA") or "data")
         self.batch_size = batch_size
         self.eval_batch_size = eval_batch_size
-        self.image_size = image_size or self.facts.image_size
+        self.image_size = self.facts.image_size
         self.validation_size = self.facts.validation_size if validation_size is None else validation_size
         self.seed = seed
         self.split_seed = split_seed
@@ -140,8 +144,6 @@ class ImageData(pl.LightningDataModule):
         self.num_workers = num_workers
         self.train_limit = train_limit
         self.erasing = Erasing(erasing, cutout, self.image_size)
-        self.mean: RGB = self.facts.mean
-        self.std: RGB = self.facts.std
         placement = {
             "min_size": min_size,
             "max_size": max_size,
@@ -152,7 +154,9 @@ class ImageData(pl.LightningDataModule):
         }
         given = {option: value for option, value in placement.items() if value is not None}
         self._refuse_options_without_effect(loader, [*given], root is not None)
-        self._digit_options = DigitOptions(canvas=self.image_size, **given) if name == "digits" else DigitOptions()
+        self._digit_options = DigitOptions()
+        if name == "digits":
+            self._digit_options = DigitOptions(self.image_size, self.facts.channels, **given)
         self._reader = SplitReader(
             name, self.root, validation_size, split_seed, train_limit, self._digit_options, on_bad
         )
@@ -171,9 +175,9 @@ class ImageData(pl.LightningDataModule):
             raise UserError(
                 "data.num_workers has no effect on the device loader; remove it or set data.loader=workers."
             )
-        if self.name.startswith("cifar") and self.image_size != self.facts.image_size:
+        if self.name.startswith("cifar") and (self.image_size, self.facts.channels) != (32, 3):
             raise UserError(
-                f"The images of {self.name} are 32 pixels a side; remove data.image_size={self.image_size}."
+                f"The images of {self.name} are 32 pixels a side and RGB; remove data.image_size and data.channels."
             )
 
     @property
@@ -313,7 +317,7 @@ class ImageData(pl.LightningDataModule):
             assert isinstance(samples, TensorSet)
             return DeviceLoader(samples, self.facts, sampler, device, erasing)
         workers = default_workers(world_size) if self.num_workers is None else self.num_workers
-        return WorkerLoader(samples, self.facts, self.image_size, sampler, device, workers, erasing)
+        return WorkerLoader(samples, self.facts, sampler, device, workers, erasing)
 
     @property
     def val_sizes(self) -> Tensor | None:
@@ -330,8 +334,8 @@ class ImageData(pl.LightningDataModule):
         return samples.sizes if isinstance(samples, TensorSet) else None
 
     def test_images(self, indices: Sequence[int] | Tensor) -> Tensor:
-        """Return the test images at ``indices`` as the network sees them before normalisation: uint8 (n, 3, H, W)."""
-        dataset = Transformed(self._reader.samples("test"), evaluation_geometry(self.facts, self.image_size))
+        """Return the test images at ``indices`` as the network sees them before normalisation: uint8 (n, C, H, W)."""
+        dataset = Transformed(self._reader.samples("test"), EvaluationGeometry(self.facts.preprocessing))
         return torch.stack([dataset.image(int(index)) for index in indices])
 
     def fingerprint(self, split: Split, part: slice | Tensor | None = None) -> str:
@@ -341,8 +345,7 @@ class ImageData(pl.LightningDataModule):
         of it as in :meth:`evaluation_loader`. Images in files enter by path and length, not by content; use
         :meth:`touched` too to identify their content on this machine.
         """
-        transform = describe_evaluation(self.facts, self.image_size)
-        parts = [self.name, split, self._part(split, part).digest(), transform]
+        parts = [self.name, split, self._part(split, part).digest(), describe_evaluation(self.facts)]
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
     def touched(self, split: Split, part: slice | Tensor | None = None) -> str:

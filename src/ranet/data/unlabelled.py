@@ -9,7 +9,6 @@ import numpy as np
 import torch
 
 from ranet.data.loading.sampling import EpochSampler
-from ranet.data.loading.transforms import any_size_geometry
 from ranet.data.loading.worker_loader import WorkerLoader, default_workers
 from ranet.data.module import ImageData
 from ranet.data.sets.sources import FileSet, image_files, say_skipped
@@ -38,10 +37,7 @@ def list_unlabelled(path: str | Path) -> FileSet:
 
 
 def unlabelled_loader(path: str | Path, data: ImageData, left_out: list[UserError] | None = None) -> WorkerLoader:
-    """Return batches of the images at a path, with the evaluation transform and normalisation of a data set.
-
-    Images may have any size. For data sets whose images have one size and are evaluated as stored (CIFAR, digits),
-    images of other sizes are resized by their short side and cropped to the central square; see `any_size_geometry`.
+    """Return batches of the images at a path, of any size, with the evaluation transform of a data set.
 
     Args:
         path: a folder, searched with its subfolders, or one image.
@@ -49,7 +45,7 @@ def unlabelled_loader(path: str | Path, data: ImageData, left_out: list[UserErro
         left_out: list for the errors of images that cannot be read, which are then left out; None raises the first.
 
     Returns:
-        Batches (images float32 (B, 3, H, W), labels int64 (B,), all 0, without meaning), in the order of
+        Batches (images float32 (B, C, H, W), labels int64 (B,), all 0, without meaning), in the order of
         `list_unlabelled`.
 
     Raises:
@@ -58,9 +54,4 @@ def unlabelled_loader(path: str | Path, data: ImageData, left_out: list[UserErro
     files = list_unlabelled(path)
     sampler = EpochSampler(len(files), data.eval_batch_size, seed=None)
     workers = default_workers() if data.num_workers is None else data.num_workers
-    geometry = any_size_geometry(data.facts, data.image_size)
-    return WorkerLoader(
-        *(files, data.facts, data.image_size, sampler, torch.device("cpu"), workers),
-        geometry=geometry,
-        left_out=left_out,
-    )
+    return WorkerLoader(files, data.facts, sampler, torch.device("cpu"), workers, left_out=left_out)

@@ -1,1 +1,1 @@
-"""Image files: which files of a folder are images, and how each becomes 8-bit RGB; without PyTorch."""
+"""Image files: finding, decoding, inspecting and preparing them for a network; without PyTorch."""

@@ -173,7 +173,7 @@ def _from_deep_grey(image: Image.Image) -> Image.Image:
 
 
 def _unidentified(start: bytes) -> str:
-    """Return the reason why Pillow cannot read a file with these first bytes, as `ImageError.what`."""
+    """Return why Pillow cannot read a file with these first bytes, as `ImageError.what`."""
     for name, beginning, feature in _OTHER_FORMATS:
         if re.match(beginning, start, re.DOTALL) and not (feature and features.check(feature)):
             lacking = "" if feature is None else f" by the installed Pillow {PIL.__version__}"

@@ -61,7 +61,7 @@ def inspect_file(path: Path) -> Inspection:
 
 
 def inspect_pixels(pixels: NDArray[np.uint8]) -> Inspection:
-    """Return the properties of an image in memory, uint8 (H, W, 3)."""
+    """Return the properties of an image in memory, uint8 (H, W, 3), or (H, W) in grey."""
     height, width = pixels.shape[:2]
     looks = perceptual_hash(Image.fromarray(pixels))
     return Inspection(width=width, height=height, content=digest(pixels.tobytes()), looks=looks)

@@ -17,7 +17,7 @@ from ranet.support.files import default_cache, written_whole
 _KEY = 16  # bytes of the hash of a file's name, length and modification time
 
 
-def find_unreadable(folder: Path, names: Sequence[str], show_bar: bool = True) -> dict[int, str]:
+def find_unreadable(folder: Path, names: Sequence[str]) -> dict[int, str]:
     """Return the image files that `ranet.images.decoding.read_image` refuses.
 
     The user's cache stores which files can be read, by path, size and modification time, so a second check of the same
@@ -26,7 +26,6 @@ def find_unreadable(folder: Path, names: Sequence[str], show_bar: bool = True) -
     Args:
         folder: folder of the files.
         names: the files, relative to the folder.
-        show_bar: whether to allow a progress bar.
 
     Returns:
         The reason, as `ImageError.what`, by the index of each refused file.
@@ -37,7 +36,7 @@ def find_unreadable(folder: Path, names: Sequence[str], show_bar: bool = True) -
     refused: dict[int, str] = {}
     read = {key for key in keys if key is not None and key in known}
     try:
-        reasons = for_each(lambda index: why_unreadable(folder / names[index]), new, "Reading images", show_bar)
+        reasons = for_each(lambda index: why_unreadable(folder / names[index]), new, "Reading images")
         for index, reason in zip(new, reasons, strict=True):
             if reason is not None:
                 refused[index] = reason

@@ -13,7 +13,7 @@ from ranet.models.staged_checks import check_attributes
 
 
 class CollaborationLink(nn.Module):
-    """What exit k + 1 makes of the logits of exit k: a term of its own logits.
+    """The term that exit k + 1 adds to its logits, from the logits of exit k.
 
     The paper's exit is ``Linear(2 * F -> C)(cat[features, m])`` with ``m = ReLU(BN(Linear(C -> F)(logits)))``. A linear
     layer on a concatenation is the sum of two: the exit's own one on its features, and this one on m.
@@ -33,7 +33,7 @@ class CollaborationLink(nn.Module):
         nn.init.uniform_(self.linear.weight, -bound, bound)
 
     def forward(self, previous_logits: Tensor) -> Tensor:
-        """Map the logits (B, C) of the exit before to what is added to the logits of this one, (B, C)."""
+        """Map the logits (B, C) of the exit before to the term for the logits of this one, (B, C)."""
         return self.linear(F.relu(self.norm(self.expand(previous_logits))))
 
 
@@ -41,7 +41,7 @@ class InlineCollaboration(LinearHeads):
     """A staged network whose exits use the predictions of the exits before them.
 
     Exit 0 answers as in the network; every later exit adds to its own logits a learned function of the logits of the
-    exit before (``CollaborationLink``). So no head can be skipped any more. Source: Li et al., "Improved Techniques
+    exit before (``CollaborationLink``). So no head can be skipped. Source: Li et al., "Improved Techniques
     for Training Adaptive Deep Networks", ICCV 2019, section 3.2 (with ``detach``; its code trains without).
 
     Args:
@@ -64,7 +64,7 @@ class InlineCollaboration(LinearHeads):
         if isinstance(network, InlineCollaboration):
             raise UserError("The exits of this network collaborate already; wrap the network inside it.")
         if network.num_exits < 2:
-            raise UserError("Collaboration is between exits, and this network has one; use a network of two or more.")
+            raise UserError("Collaboration is between exits, and this network has one; use a network with two or more.")
         self.network = with_linear_heads(network)
         self.detach = detach
         self.links = nn.ModuleList(

@@ -1,4 +1,4 @@
-"""Which network it is: one short text that changes with every weight, and with whatever else changes an answer."""
+"""The fingerprint of a network: a short str that changes with every weight and everything else that changes answers."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _WITHOUT_EFFECT = frozenset({"training", "momentum", "inplace", "detach", "lazy"
 
 
 def network_fingerprint(network: nn.Module, recipe: Mapping[str, Any] | None = None, *, weights: bool = True) -> str:
-    """Sixteen hexadecimal digits that identify what a network computes.
+    """Return sixteen hexadecimal digits that identify what a network computes.
 
     They are the start of the sha256 of every entry of the state dict and every buffer (name, type, shape and bytes) and
     of the structure: name, class and settings of every module, because strides, for instance, leave no trace in the
@@ -31,8 +31,8 @@ def network_fingerprint(network: nn.Module, recipe: Mapping[str, Any] | None = N
     Args:
         network: any module. Its settings are the public attributes of its modules that are functions, types or plain
             values: numbers, strings, and sequences, mappings and dataclasses of them.
-        recipe: what else changes the answers and is not to be seen in the modules, as values that JSON can hold.
-        weights: false for what networks of the same structure share whatever they have learned, such as their speed.
+        recipe: JSON values that change the answers and are not visible in the modules.
+        weights: false for a fingerprint of the structure alone, which decides the speed, for instance.
 
     Example:
         >>> layer = nn.Linear(2, 1)
@@ -60,7 +60,7 @@ def network_fingerprint(network: nn.Module, recipe: Mapping[str, Any] | None = N
 
 
 def _structure(network: nn.Module) -> list[Any]:
-    """Name, class, settings and, of classes that others define, code of every module, in the order of their names."""
+    """List name, class, settings and, for classes of others, code of every module, in the order of their names."""
     found: list[Any] = []
     for name, module in sorted(network.named_modules()):
         if isinstance(module, GraphModule):  # its class gets another name in each copy
@@ -77,7 +77,7 @@ def _structure(network: nn.Module) -> list[Any]:
 
 
 def _own_code(kind: type) -> list[str]:
-    """The methods of a class and its bases, but for those that PyTorch and ranet define."""
+    """Return the code of the methods of a class and its bases, except those of PyTorch and ranet."""
     methods = [
         method.fget if isinstance(method, property) else method
         for base in kind.__mro__
@@ -88,7 +88,7 @@ def _own_code(kind: type) -> list[str]:
 
 
 def _named(value: Any) -> list[str]:
-    """A function or a type by its name, and by its code where others define it; nothing for other values."""
+    """Return the name of a function or a type, and its code if others define it; nothing for other values."""
     if isinstance(value, partial):
         return [*_named(value.func), repr((value.args, sorted(value.keywords.items())))]
     if isinstance(value, torch.dtype | Enum):
@@ -125,7 +125,7 @@ def _is_plain(value: Any) -> bool:
 
 
 def _plain(value: Any) -> Any:
-    """The value as JSON has it: lists and tuples are the same, and so are mappings and dataclasses."""
+    """Return the value in JSON's types: tuples become lists, mappings and dataclasses become dictionaries."""
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

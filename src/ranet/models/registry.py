@@ -8,7 +8,7 @@ from fnmatch import fnmatch
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from ranet.errors import UserError, unknown_name
+from ranet.errors import UserError, require_known
 
 if TYPE_CHECKING:
     from ranet.models.staged import StagedNetwork
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Family:
-    """A kind of network, described so that its class and PyTorch are imported only when a network is built.
+    """A kind of network; its class and PyTorch are imported only when a network is built.
 
     Attributes:
         name: of the family.
-        module: where its class is.
-        class_name: of its class, a staged network.
+        module: module of its class.
+        class_name: name of its class, a staged network.
         options: every argument of the class with its default.
     """
 
@@ -56,17 +56,17 @@ _presets: dict[str, Preset] = {}
 
 
 def register_family(name: str, module: str, class_name: str, **options: Any) -> None:
-    """Make a staged network known to ``create_network`` under this name; see `Family` for the arguments."""
+    """Register a staged network for ``create_network``; see `Family` for the arguments."""
     _families[name] = Family(name, module, class_name, options)
 
 
 def register_network(name: str, family: str, about: str, **options: Any) -> None:
-    """Make a preset known to ``create_network`` and, as ``model=name``, to the commands."""
+    """Register a preset for ``create_network`` and, as ``model=name``, for the commands."""
     _presets[name] = Preset(name, family, about, options)
 
 
 def list_networks(pattern: str = "*") -> list[str]:
-    """Names of the presets that match a shell pattern, sorted.
+    """Return the names of the presets that match a shell pattern, sorted.
 
     Example:
         >>> list_networks("ranet_cifar_b*")
@@ -76,7 +76,7 @@ def list_networks(pattern: str = "*") -> list[str]:
 
 
 def list_families() -> list[str]:
-    """Names of the families, sorted.
+    """Return the names of the families, sorted.
 
     Example:
         >>> list_families()
@@ -86,26 +86,25 @@ def list_families() -> list[str]:
 
 
 def network_preset(name: str) -> Preset:
-    """The preset of this name; a family's name gives the family with its default options.
+    """Return the preset of this name; the name of a family is the family with its default options.
 
     Raises:
         UserError: if there is no such preset or family.
     """
     if name in _families:
         return Preset(name, name, f"{_families[name].class_name} with your options", {})
-    if name not in _presets:
-        raise unknown_name("network", name, [*_presets, *_families])
+    require_known("network", name, [*_presets, *_families])
     return _presets[name]
 
 
 def option_defaults(name: str) -> dict[str, Any]:
-    """All options of a preset or family with the values that they have when nobody sets them."""
+    """Return all options of a preset or family with their default values."""
     preset = network_preset(name)
     return {**_families[preset.family].options, **preset.options}
 
 
 def is_published(name: str, options: Mapping[str, Any]) -> bool:
-    """Whether a network is one of the papers' for any class count: a published preset with no option changed.
+    """Return whether a network is a published preset with no option changed but the class count.
 
     Example:
         >>> is_published("ranet_cifar_anytime", {"num_classes": 100, "growth": 6})
@@ -135,8 +134,7 @@ def create_network(name_or_family: str, **options: Any) -> StagedNetwork:
     preset = network_preset(name_or_family)
     family = _families[preset.family]
     for option in options:
-        if option not in family.options:
-            raise unknown_name(f"option of {preset.family}", option, family.options)
+        require_known(f"option of {preset.family}", option, family.options)
     try:
         return family.load()(**{**preset.options, **options})
     except TypeError as error:

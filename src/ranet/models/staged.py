@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from ranet.errors import UserError
-from ranet.models.specs import ImageSize, TensorSpec, checked_image_size, image_shape
+from ranet.support.shapes import ImageSize, TensorSpec, checked_image_size, image_shape
 
 State = tuple[Tensor, ...]
-#: Gives the state that head k reads, and the state that the rest of the network goes on with.
+#: Gives the state that head k reads, and the state that the rest of the network reads.
 Fork = Callable[[int, State], tuple[State, State]]
 
 
@@ -113,10 +113,10 @@ class StagedNetwork(nn.Module, ABC):
         Args:
             images: (B, in_channels, H, W).
             fork: called with k and the state at exit k before its head runs. It returns the state that the head reads
-                and the state that the later stages go on with, both with the same values.
+                and the state that the later stages read, both with the same values.
 
         Yields:
-            For each exit: k, the state that the later stages go on with, and the logits (B, C).
+            For each exit: k, the state that the later stages read, and the logits (B, C).
         """
         state = self.stem(images)
         for k in range(self.num_exits):

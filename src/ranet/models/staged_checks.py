@@ -1,4 +1,4 @@
-"""Checks that a network keeps the contract of `StagedNetwork`: what breaks it is named in one sentence."""
+"""Check that a network keeps the contract of `StagedNetwork`."""
 
 from __future__ import annotations
 
@@ -10,19 +10,17 @@ import torch
 from torch import Tensor, nn
 
 from ranet.errors import UserError
-from ranet.models.specs import checked_image_size
 from ranet.models.staged import StagedNetwork, State
+from ranet.support.shapes import checked_image_size
 
 _HOW = 'see "Your own network" in the README'
 
 
 def check_network(network: Any) -> None:
-    """Refuse what is no staged network, and one whose parts do not give each other what they must.
-
-    A copy is run on two images.
+    """Run a copy of a network on two images, and check everything that its methods return.
 
     Raises:
-        UserError: if so.
+        UserError: if the network breaks the contract, with what to change.
     """
     check_attributes(network)
     ready, shape, name = copy.deepcopy(network).eval(), (2, *network.image_shape), type(network).__name__
@@ -37,8 +35,8 @@ def check_network(network: Any) -> None:
                 logits = checked_logits(ready, ready.answer(k, state), 2)
                 if not all(torch.equal(*pair) or pair[0].isnan().any() for pair in zip(before, state, strict=True)):
                     raise UserError(
-                        f"{name}.answer must leave the state as it is, which the next stage reads; has it a layer "
-                        f"with inplace=True? {_HOW.capitalize()}."
+                        f"{name}.answer must not change the state, which the next stage reads; does it have a "
+                        f"layer with inplace=True? {_HOW.capitalize()}."
                     )
                 state = ready.carry(k, state, logits)
     except UserError:
@@ -51,10 +49,10 @@ def check_network(network: Any) -> None:
 
 
 def check_attributes(network: Any) -> None:
-    """Refuse what is no staged network, and one that lacks an attribute of it, without running it.
+    """Check class and attributes of a network, without running it.
 
     Raises:
-        UserError: if so.
+        UserError: if it is not a staged network or an attribute is missing or wrong.
     """
     name = type(network).__name__
     if not isinstance(network, StagedNetwork):
@@ -91,10 +89,10 @@ def check_attributes(network: Any) -> None:
 
 
 def checked_state(network: StagedNetwork, method: str, state: Any, images: int) -> State:
-    """Return a state that `stem` or `advance` gave for this number of images.
+    """Return a state of `stem` or `advance` for this number of images.
 
     Raises:
-        UserError: if it is none.
+        UserError: if it is not a tuple of floating-point tensors with the images in dimension 0.
     """
     name = f"{type(network).__name__}.{method}"
     right = f"{name} must return a tuple of floating-point tensors, each with the images in dimension 0"
@@ -120,7 +118,7 @@ def checked_logits(network: StagedNetwork, logits: Any, images: int) -> Tensor:
     """Return the logits of an exit for this number of images.
 
     Raises:
-        UserError: if they are none.
+        UserError: if they have another type or shape.
     """
     right = (images, network.num_classes)
     if not isinstance(logits, Tensor) or logits.shape != right:

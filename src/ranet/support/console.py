@@ -5,22 +5,22 @@ from __future__ import annotations
 import codecs
 import os
 import sys
-from collections.abc import Iterator, Sequence
-from copy import copy
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Sequence
 from io import TextIOWrapper
 from textwrap import wrap
-from typing import TextIO
+from typing import Any, TextIO
 
 from rich.cells import cell_len
 from rich.console import Console
-from rich.measure import Measurement
 from rich.table import Table
+from rich.text import Text
+
+from ranet.support.sheet import Column, Sheet
 
 #: Columns of a table through a pipe, where nothing says how wide the reader's window is.
 PIPE_WIDTH = 160
-_ANY_WIDTH = 10_000
 _ANY_TEXT = "ranet"
+_GAP = 2  # spaces between columns
 
 
 def new_console(stderr: bool = False) -> Console:
@@ -40,22 +40,22 @@ def accept_any_text(stream: TextIO) -> None:
         stream.reconfigure(errors=_ANY_TEXT)
 
 
-def print_table(console: Console, table: Table) -> None:
-    """Print a table so that no cell is cut.
+def print_sheets(console: Console, *sheets: Sheet) -> None:
+    """Print tables so that no cell is cut.
 
-    Where it is too wide for the console, headings and columns of text go over several lines; where that is not enough,
-    the columns are printed in parts one below the other, each with the first column again. Columns of numbers, which
-    stand on the right, and of single words are never broken.
+    Where a table is too wide for the console, headings and columns of words go over several lines. Where that is not
+    enough, the columns are printed in parts one below the other, each with the first column again. Numbers, which stand
+    on the right, and single words are never broken.
     """
-    *others, last = _parts(console, table)
-    for part in others:
-        console.print(part)
-    caption = None if table.caption is None else str(table.caption)
-    below = caption is not None and _width(caption) > _measured(console, last, range(len(last.columns))).maximum
-    last.caption = None if below else caption
-    console.print(last)
-    if below:  # and not squeezed into the width of the table
-        console.print(caption, style="table.caption")
+    for number, sheet in enumerate(sheets):
+        if number:
+            console.print()
+        if sheet.title:
+            console.print(Text(sheet.title, style="table.title"))
+        for table in _parts(console.width, sheet):
+            console.print(table)
+        if sheet.caption:
+            console.print(Text(sheet.caption, style="table.caption"))
 
 
 def say(console: Console, *sentences: str) -> None:
@@ -73,51 +73,47 @@ def _written_anyway(error: UnicodeError) -> tuple[str | bytes, int]:
         return codecs.lookup_error("backslashreplace")(first)
 
 
-def _parts(console: Console, table: Table) -> Iterator[Table]:
-    everything = range(len(table.columns))
-    too_wide = _measured(console, table, everything).maximum > console.width
-    for column in table.columns:
-        column.overflow = "fold"
-        widest = max(map(_width, column.cells), default=1)
-        words = any(" " in str(cell) for cell in column.cells) or widest > console.width // 2
-        if column.justify == "right" or not words:
-            column.no_wrap = True
-            if too_wide:
-                column.header = _narrow(str(column.header), widest)
-            column.min_width = max(map(_width, (column.header, column.footer, *column.cells)))
-    groups: list[list[int]] = [[0]]
-    for k in everything[1:]:
-        if len(groups[-1]) > 1 and _measured(console, table, [*groups[-1], k]).minimum > console.width:
+def _parts(width: int, sheet: Sheet) -> Iterator[Table]:
+    cells = list(zip(*sheet.cells, strict=True)) or [()] * len(sheet.columns)
+    natural = [max(map(_width, (heading, *own))) for heading, own in zip(sheet.headings, cells, strict=True)]
+    too_wide = _together(natural) > width
+    columns = [_layout(column, own, width, too_wide) for column, own in zip(sheet.columns, cells, strict=True)]
+    groups = [[0]]
+    for k in range(1, len(columns)):
+        if len(groups[-1]) > 1 and _together(columns[i]["min_width"] for i in (*groups[-1], k)) > width:
             groups.append([0])
         groups[-1].append(k)
-    for number, group in enumerate(groups):
-        part = _with_columns(table, group)
-        part.title = table.title if number == 0 else None
-        part.caption = None
-        if _measured(console, table, group).minimum > console.width:  # a number alone is wider than that
-            for column in part.columns:
-                column.no_wrap, column.min_width = False, None
-        yield part
+    for group in groups:
+        fits = _together(columns[k]["min_width"] for k in group) <= width  # if not, a number alone is wider than that
+        table = Table(box=None, padding=(0, _GAP, 0, 0), pad_edge=False)
+        for k in group:
+            table.add_column(**columns[k] if fits else columns[k] | {"min_width": None, "no_wrap": False})
+        for row in sheet.cells:
+            table.add_row(*(Text(row[k]) for k in group))
+        yield table
 
 
-def _measured(console: Console, table: Table, columns: Sequence[int]) -> Measurement:
-    """The least and the natural width of a table of some columns."""
-    options = console.options.update(width=_ANY_WIDTH)
-    return Measurement.get(console, options, _with_columns(table, columns))
+def _layout(column: Column, cells: Sequence[str], width: int, too_wide: bool) -> dict[str, Any]:
+    """Return the arguments of rich's column; its width is the least without breaking a number or a word."""
+    widest = max(map(_width, cells), default=1)
+    wraps = column.left and (widest > width // 2 or any(" " in cell for cell in cells))
+    words = " ".join((column.heading, *(cells if wraps else ()))).split()
+    longest = max(map(cell_len, words), default=1)
+    narrow = too_wide and not wraps
+    heading = "\n".join(wrap(column.heading, max(widest, longest))) if narrow else column.heading
+    return {
+        "header": Text(heading),
+        "justify": "left" if column.left else "right",
+        "overflow": "fold",
+        "min_width": longest if wraps else max(widest, _width(heading)),
+        "no_wrap": not wraps,
+    }
 
 
-def _with_columns(table: Table, columns: Sequence[int]) -> Table:
-    part = copy(table)
-    part.columns = [replace(table.columns[k], _index=index) for index, k in enumerate(columns)]
-    return part
+def _together(widths: Iterable[int]) -> int:
+    return sum(width + _GAP for width in widths) - _GAP
 
 
-def _width(cell: object) -> int:
-    """The width of the widest line of a cell."""
-    return max(map(cell_len, str(cell).splitlines()), default=0)
-
-
-def _narrow(heading: str, width: int) -> str:
-    """The heading in lines of this width, or of its longest word."""
-    longest = max(map(len, heading.split()), default=1)
-    return "\n".join(line for part in heading.splitlines() for line in wrap(part, max(width, longest)))
+def _width(cell: str) -> int:
+    """Return the width of the widest line of a cell."""
+    return max(map(cell_len, cell.splitlines()), default=0)

@@ -1,4 +1,4 @@
-"""Packages that come with an extra of ranet, and the sentence where one is not there."""
+"""Packages that come with an extra of ranet, and the error if one is missing."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ def require(package: str, extra: str, what: str) -> Any:
     """Import a package that is not always installed.
 
     Args:
-        package: its name.
-        extra: of ranet, with which it comes.
-        what: what needs it, as the sentence begins.
+        package: name of the package.
+        extra: the extra of ranet that installs it.
+        what: what needs the package, as the start of a sentence.
 
     Returns:
         The package.
 
     Raises:
-        UserError: if it is not there, or cannot be imported.
+        UserError: if it cannot be imported.
 
     Example:
         >>> require("abacus", "onnx", "Counting")

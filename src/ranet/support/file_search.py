@@ -10,11 +10,11 @@ from typing import NamedTuple
 
 
 class UnreadableFolder(NamedTuple):
-    """A folder that the system does not let us read.
+    """A folder that cannot be read.
 
     Attributes:
         path: of the folder.
-        reason: what the system says.
+        reason: message of the system.
     """
 
     path: str
@@ -22,12 +22,12 @@ class UnreadableFolder(NamedTuple):
 
 
 class FoundFiles(NamedTuple):
-    """What a search has found.
+    """The result of a search.
 
     Attributes:
         files: relative to the folder, with forward slashes, sorted by the bytes of their names.
         unreadable: the folders whose files are missing here.
-        skipped: the files with other suffixes, and files and folders that were passed over, likewise.
+        skipped: the files with other suffixes, and the skipped files and folders; likewise sorted.
     """
 
     files: list[str]
@@ -38,16 +38,15 @@ class FoundFiles(NamedTuple):
 def find_files(
     folder: str | Path, suffixes: tuple[str, ...], passed_over: Callable[[str], bool] = lambda _: False
 ) -> FoundFiles:
-    """All files below a folder whose names end in one of the suffixes, in letters of either case.
+    """Find all files below a folder whose names end in one of the suffixes, in upper or lower case.
 
-    Symbolic links to folders are followed. A folder to which several ways lead is searched once, so links may go round
-    in circles: its files are named by the way without links, if there is one, and else by the first in the order of
-    names.
+    Symbolic links to folders are followed. A folder with several paths is searched once, so links may form circles; its
+    files are named by the path without links, if there is one, or else by the first path in the order of names.
 
     Args:
         folder: where to search.
         suffixes: in lower case, such as ``.png``.
-        passed_over: says of the name of a file or folder whether it is not looked at.
+        passed_over: whether to skip a file or folder of this name.
 
     Example:
         >>> import tempfile

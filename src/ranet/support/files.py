@@ -1,4 +1,4 @@
-"""Files and folders that are either whole or not there."""
+"""Files and folders that are written whole or not at all."""
 
 from __future__ import annotations
 
@@ -40,17 +40,17 @@ class WriteError(OSError):
 
 
 def advice(error: OSError) -> str:
-    """Return what to do where something cannot be written."""
+    """Return what to do about an error of writing."""
     return f"{_ADVICE.get(error.errno or 0, 'choose another place')}, and do it again"
 
 
 def is_unwritable(error: OSError) -> bool:
-    """Return whether an error says that nothing more may be written; such errors often name no file."""
+    """Return whether an error is one of writing; such errors often do not name the file."""
     return error.errno in _ADVICE
 
 
 def default_cache() -> Path:
-    """Where what was computed once is kept: $RANET_CACHE, or else ``ranet`` in $XDG_CACHE_HOME or in ``~/.cache``."""
+    """Return the folder of the cache: $RANET_CACHE, or else ``ranet`` in $XDG_CACHE_HOME or in ``~/.cache``."""
     if os.environ.get("RANET_CACHE"):
         return Path(os.environ["RANET_CACHE"]).expanduser()
     base = os.environ.get("XDG_CACHE_HOME", "")
@@ -60,7 +60,7 @@ def default_cache() -> Path:
 
 @contextmanager
 def written_whole(path: str | Path) -> Iterator[Path]:
-    """Give a path beside ``path`` to write to, and rename it to ``path`` only when the block ends without an error.
+    """Give a path beside ``path`` to write to, and rename it to ``path`` when the block ends without an error.
 
     A reader never sees a half-written file, and a run that dies while writing leaves the earlier file as it was.
     The temporary name keeps the suffix of ``path``, because writers (matplotlib, NumPy) choose the format by it.
@@ -88,13 +88,23 @@ def written_whole(path: str | Path) -> Iterator[Path]:
                 partial.unlink(missing_ok=True)
 
 
+def write_text(path: str | Path, text: str) -> None:
+    """Write a file in UTF-8, whole or not at all; bytes of file names that are not UTF-8 are written unchanged.
+
+    Raises:
+        WriteError: if the system does not let us write.
+    """
+    with written_whole(path) as partial:
+        partial.write_text(text, encoding="utf-8", errors="surrogateescape", newline="")
+
+
 @contextmanager
 def folder_written_whole(path: str | Path) -> Iterator[Path]:
     """Give a new folder beside ``path`` to write to, which takes its place only when the block ends without an error.
 
-    An earlier folder there is replaced by two renamings. A process that is killed leaves ``path`` as it was, or, if it
-    dies between these two, leaves the earlier folder under another name until `restore_folder` finds it, or the next
-    process that writes there. What killed processes have left behind is removed then.
+    An earlier folder there is replaced by two renamings. A process that is killed leaves ``path`` as it was. If it is
+    killed between the renamings, the earlier folder has another name until `restore_folder`, or the next process that
+    writes there, renames it. Then the remains of killed processes are removed, too.
 
     Raises:
         WriteError: if the system does not let us write.
@@ -170,7 +180,7 @@ def restore_folder(path: str | Path) -> None:
 
     Of several earlier ones it is the last.
     """
-    # Where nobody may write, or links go round in circles, the folder stays missing.
+    # If writing is not allowed, or links form a circle, the folder stays missing.
     with suppress(OSError, RuntimeError, ValueError):
         path = Path(path).resolve()
         if path.exists():
@@ -180,7 +190,7 @@ def restore_folder(path: str | Path) -> None:
 
 
 def _left_behind(path: Path, kind: str) -> list[Path]:
-    """The folders beside ``path`` with which nobody goes on, because the processes that made them have ended."""
+    """Return the folders beside ``path`` that processes which have ended left behind."""
     name = re.compile(rf"\.{re.escape(path.name)}\.(\d+)\.{kind}")
     try:
         beside = list(path.parent.iterdir())

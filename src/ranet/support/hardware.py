@@ -1,4 +1,4 @@
-"""What this process computes on, by the name that its maker gave it."""
+"""The processors of this machine: names, usable cores, threads and precision."""
 
 from __future__ import annotations
 
@@ -12,9 +12,17 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import torch
 
+# Where Lightning looks for the number of a process of a distributed run.
+_RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK")
+
+
+def is_first_process() -> bool:
+    """Return whether this is the process of a distributed run that writes and speaks, or the only one."""
+    return next((os.environ[name] for name in _RANKS if name in os.environ), "0") == "0"
+
 
 def processor_name() -> str:
-    """The processor's name where the system tells it, and its architecture otherwise."""
+    """Return the name of the processor, or its architecture if the system does not give the name."""
     info = Path("/proc/cpuinfo")
     if info.exists():
         for line in info.read_text().splitlines():
@@ -24,7 +32,7 @@ def processor_name() -> str:
 
 
 def device_name(device: torch.device) -> str:
-    """The name of the GPU if the device is one that CUDA drives, and of the processor for the CPU.
+    """Return the name of a CUDA device, or of the processor for the CPU.
 
     Example:
         >>> import torch
@@ -39,7 +47,7 @@ def device_name(device: torch.device) -> str:
 
 
 def available_cores(cgroups: Path = Path("/sys/fs/cgroup"), process: Path = Path("/proc/self/cgroup")) -> int:
-    """Return how many processor cores this process may use: those of its affinity, and no more than its CPU quota.
+    """Return the number of processor cores that this process may use, by its affinity and its CPU quota.
 
     A quota, such as a container's, is rounded up to whole cores. More threads than that would wait for each other.
 
@@ -52,12 +60,12 @@ def available_cores(cgroups: Path = Path("/sys/fs/cgroup"), process: Path = Path
 
 
 def compute_threads() -> int:
-    """Return how many threads one operator should compute with: a thread for each core, hyperthreads not counted."""
+    """Return the number of threads for one operator: one for each core, hyperthreads not counted."""
     return min(available_cores(), len({_siblings(cpu) for cpu in _affinity()}))
 
 
 def limit_threads(processes: int = 1) -> None:
-    """Give PyTorch the cores that this process may use, unless OMP_NUM_THREADS says how many threads it has.
+    """Give PyTorch a thread for each core that this process may use, unless OMP_NUM_THREADS is set.
 
     Args:
         processes: training processes of this machine that share the cores.
@@ -139,7 +147,7 @@ def _quota(group: Path) -> tuple[int, int]:
 
 
 def _read(file: Path) -> str:
-    """Return the text of a file of the system; empty where it is not there."""
+    """Return the text of a file of the system; empty if it does not exist."""
     try:
         return file.read_text()
     except OSError:

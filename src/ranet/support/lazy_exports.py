@@ -1,4 +1,4 @@
-"""Packages that import their parts when these are asked for, so that what needs no PyTorch starts without it."""
+"""Packages that import their parts at first use, so that code without PyTorch starts quickly."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from typing import Any
 def lazy_exports(
     package: str, modules: Mapping[str, Sequence[str]]
 ) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
-    """``__getattr__`` and ``__dir__`` of a package whose names lie in other modules (PEP 562).
+    """Return ``__getattr__`` and ``__dir__`` for a package whose names are in other modules (PEP 562).
 
     Args:
         package: name of the package.
-        modules: the names that each module brings.
+        modules: the names that each module has.
 
     Example:
         >>> get, _ = lazy_exports("ranet", {"ranet.errors": ["UserError"]})

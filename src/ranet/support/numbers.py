@@ -10,12 +10,12 @@ from ranet.errors import UserError
 
 
 def is_count(value: object) -> bool:
-    """Whether the value is a whole number of at least 1 (and a size that a tensor can have)."""
+    """Return whether the value is an int of at least 1 (and a size that a tensor can have)."""
     return isinstance(value, int) and not isinstance(value, bool) and 1 <= value < 2**63
 
 
 def require_count(name: str, value: Any) -> int:
-    """The value, if it is a whole number of at least 1; else a UserError.
+    """Return the value if it is an int of at least 1; else raise a UserError.
 
     Example:
         >>> require_count("threads", 2)
@@ -30,7 +30,7 @@ def require_count(name: str, value: Any) -> int:
 
 
 def require_counts(name: str, values: Any) -> tuple[int, ...]:
-    """The values, ascending and each once, if they are one or more whole numbers of at least 1; else a UserError."""
+    """Return the values sorted and without duplicates if they are ints of at least 1; else raise a UserError."""
     try:
         given = list(values)
     except TypeError:
@@ -41,14 +41,14 @@ def require_counts(name: str, values: Any) -> tuple[int, ...]:
 
 
 def require_milliseconds(name: str, value: Any) -> float:
-    """The value, if it is a positive finite number; else a UserError."""
+    """Return the value if it is a positive finite number; else raise a UserError."""
     if not _is_positive(value):
         raise UserError(f"{name}={value} must be a positive number of milliseconds.")
     return float(value)
 
 
 def require_budget(value: Any) -> float:
-    """The value, if it is a positive finite number; else a UserError."""
+    """Return the value if it is a positive finite number; else raise a UserError."""
     if not _is_positive(value):
         raise UserError(f"budget={value} must be a positive number, the mean cost of an image in the policies' unit.")
     return float(value)

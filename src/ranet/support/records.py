@@ -178,7 +178,7 @@ class Record(Part):
 
     @classmethod
     def _checked(cls, content: Mapping[str, Any]) -> Self:
-        """The record that a file's content says; a ValueError for an entry that is wrong."""
+        """Return the record of a file's content; raise a ValueError for a wrong entry."""
         around = ("format", "version", "checksum") if cls.SEALED else ("format", "version")
         record = cls._of({name: value for name, value in content.items() if name not in around})
         if cls.SEALED:
@@ -187,7 +187,7 @@ class Record(Part):
 
     @classmethod
     def _of(cls, entries: Mapping[str, Any]) -> Self:
-        """The record with these entries; a ValueError for one that is wrong."""
+        """Return the record with these entries; raise a ValueError for a wrong entry."""
         return cls.model_validate(entries)
 
 
@@ -206,7 +206,7 @@ def _fits(content: Mapping[str, Any]) -> bool:
 
 
 def _said(error: Exception) -> str:
-    """What is wrong, as the middle of a sentence: the entry, what it must be, and what it is.
+    """Return what is wrong, as the middle of a sentence: the entry, what is allowed, and what was given.
 
     Validators of ours raise a ValueError whose message follows the name of the entry; one about a whole record is the
     message alone.

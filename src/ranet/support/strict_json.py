@@ -1,4 +1,4 @@
-"""JSON that every reader accepts: the format has no infinities and no NaN, though Python writes and reads them."""
+"""JSON that every reader accepts: without infinities and NaN, which Python writes and reads."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ DEEPEST = 64  # far more than any file of ours, far less than what Python can wa
 
 
 def plain(value: Any) -> Any:
-    """The value in JSON's own types: arrays become lists, NumPy scalars Python's, infinities and NaN become None.
+    """Return the value in JSON's types: arrays become lists, NumPy scalars Python's, infinities and NaN become None.
 
     Example:
         >>> plain({"share": np.float32(0.5), "accuracy": (1.0, float("nan"))})
@@ -31,7 +31,7 @@ def plain(value: Any) -> Any:
 
 
 def strict_json(value: Any) -> str:
-    """The value as indented JSON text that ends in a newline; floats keep every bit.
+    """Return the value as indented JSON that ends in a newline; floats keep every bit.
 
     Example:
         >>> strict_json([1.5, float("inf")]).split()
@@ -43,7 +43,7 @@ def strict_json(value: Any) -> str:
 
 
 def canonical_json(value: Any) -> str:
-    r"""The one text of a value: keys in order, no spaces, ASCII, numbers as Python writes them.
+    r"""Return the canonical JSON of a value: sorted keys, no spaces, ASCII, numbers as Python writes them.
 
     Example:
         >>> canonical_json({"b": [1, 0.5], "a": "ö"})
@@ -53,17 +53,17 @@ def canonical_json(value: Any) -> str:
 
 
 def parse_strict_json(text: str) -> Any:
-    """The value of a JSON text, where the text has exactly one.
+    """Return the value of a JSON text.
 
     Raises:
-        ValueError: for what is not JSON, and for what readers understand differently: a key that stands twice in an
-            object, NaN and infinities, numbers beyond a double's range, lists within lists without end. The message is
-            the end of a sentence.
+        ValueError: if the text is not JSON, or readers understand it differently: a key occurs twice in an object, NaN
+            and infinities, numbers beyond the range of a double, more than `DEEPEST` levels. The message is the end of
+            a sentence.
 
     Example:
         >>> parse_strict_json('{"a": 1, "a": 2}')
         Traceback (most recent call last):
-        ValueError: the key "a" stands twice in one object
+        ValueError: the key "a" occurs twice in one object
     """
     try:
         value = json.loads(
@@ -83,7 +83,7 @@ def parse_strict_json(text: str) -> Any:
 
 
 def shown(value: Any, longest: int = 40) -> str:
-    """A parsed value as it stands in a message: JSON, cut off where it is long.
+    """Return a parsed value for a message: JSON, cut off if it is long.
 
     Example:
         >>> shown([0.5, None]), shown("abcdefgh", longest=6)
@@ -103,7 +103,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     content: dict[str, Any] = {}
     for key, value in pairs:
         if key in content:
-            raise ValueError(f"the key {shown(key)} stands twice in one object")
+            raise ValueError(f"the key {shown(key)} occurs twice in one object")
         content[key] = value
     return content
 
@@ -121,4 +121,4 @@ def _whole(text: str) -> int:
 
 
 def _refuse(constant: str) -> NoReturn:
-    raise ValueError(f"{constant} is no JSON number")
+    raise ValueError(f"{constant} is not a JSON number")

@@ -197,10 +197,10 @@ def test_every_truncation_at_a_line_is_refused_as_cut_off(original, file):
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ('"score": "confidence"', '"score": "confidence", "score": "margin"', 'key "score" stands twice'),
-        ('"unit": "macs"', '"unit": "macs", "unit": "macs"', 'key "unit" stands twice'),
-        ('"budget": 3000000.0', '"budget": NaN', "NaN is no JSON number"),
-        ('"budget": 3000000.0', '"budget": -Infinity', "-Infinity is no JSON number"),
+        ('"score": "confidence"', '"score": "confidence", "score": "margin"', 'key "score" occurs twice'),
+        ('"unit": "macs"', '"unit": "macs", "unit": "macs"', 'key "unit" occurs twice'),
+        ('"budget": 3000000.0', '"budget": NaN', "NaN is not a JSON number"),
+        ('"budget": 3000000.0', '"budget": -Infinity', "-Infinity is not a JSON number"),
         ('"budget": 3000000.0', '"budget": 1e999', "1e999 is too large a number"),
         ('"budget": 3000000.0', '"budget": ' + "7" * 5000, r"777777777777\.\.\. is too large a number"),
         ('"budget": 3000000.0', '"budget": ' + "[" * 200 + "]" * 200, "nested deeper than 64"),

@@ -17,6 +17,7 @@ from ranet.data.loading.sampling import EpochSampler
 from ranet.data.loading.worker_loader import WorkerLoader
 from ranet.data.sets.catalogue import CATALOGUE
 from ranet.errors import UserError
+from ranet.support.shapes import sides
 from tests.data.examples import by_label, samples
 
 FACTS = CATALOGUE["cifar10"]
@@ -33,13 +34,14 @@ def device_loader(erasing: Erasing | None = BOTH, batch_size: int = 16, seed: in
 
 
 def worker_loader(erasing: Erasing | None, num_workers: int = 0) -> WorkerLoader:
-    return WorkerLoader(samples(), FACTS, 32, EpochSampler(100, 16, 0), CPU, num_workers, erasing)
+    return WorkerLoader(samples(), FACTS, EpochSampler(100, 16, 0), CPU, num_workers, erasing)
 
 
-@pytest.mark.parametrize("size", [8, 32])
-def test_random_erasing_has_torchvisions_distribution(size: int) -> None:
+@pytest.mark.parametrize("size", [8, 32, (12, 40)])
+def test_random_erasing_has_torchvisions_distribution(size: int | tuple[int, int]) -> None:
     count, theirs = 3000, []
-    torchvisions, image = v2.RandomErasing(p=1.0), [torch.zeros(3, size, size)]
+    full = sides(size)
+    torchvisions, image = v2.RandomErasing(p=1.0), [torch.zeros(3, *full)]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         for _ in range(count):
@@ -56,7 +58,8 @@ def test_random_erasing_has_torchvisions_distribution(size: int) -> None:
         (width, their_width),
         (height * width, their_height * their_width),
         (height / width, their_height / their_width),
-        (top / (size + 1 - height), their_top / (size + 1 - their_height)),
+        (top / (full[0] + 1 - height), their_top / (full[0] + 1 - their_height)),
+        (left / (full[1] + 1 - width), their_left / (full[1] + 1 - their_width)),
     ):
         assert ks_2samp(mine, other).pvalue > 0.001
 
@@ -82,26 +85,29 @@ def test_cutout_is_the_authors(side: int) -> None:
 
 
 def test_the_centre_of_cutout_is_uniform_over_the_image() -> None:
-    boxes = Erasing(0.0, 1, 8).draw(6400, generator(1)).squeeze(1)
-    assert chisquare(torch.bincount(boxes[:, 0] * 8 + boxes[:, 1], minlength=64).numpy()).pvalue > 0.001
+    for height, width in ((8, 8), (6, 10)):
+        boxes = Erasing(0.0, 1, (height, width)).draw(6400, generator(1)).squeeze(1)
+        seen = torch.bincount(boxes[:, 0] * width + boxes[:, 1], minlength=height * width)
+        assert len(seen) == height * width
+        assert chisquare(seen.numpy()).pvalue > 0.001
 
 
 @given(
     seed=st.integers(0, 2**31),
     probability=st.sampled_from([0.0, 0.3, 1.0]),
     cutout=st.integers(0, 9),
-    size=st.integers(9, 20),
+    size=st.tuples(st.integers(9, 20), st.integers(9, 20)),
 )
-def test_erasing_against_a_loop(seed: int, probability: float, cutout: int, size: int) -> None:
+def test_erasing_against_a_loop(seed: int, probability: float, cutout: int, size: tuple[int, int]) -> None:
     erasing = Erasing(probability, cutout, size)
     boxes = erasing.draw(5, generator(seed))
     assert boxes.shape == (5, (probability > 0) + (cutout > 0), 4)
-    images = 1 + torch.rand(5, 3, size, size, generator=generator(seed))
+    images = 1 + torch.rand(5, 3, *size, generator=generator(seed))
     expected = images.clone()
     for image, own in zip(expected, boxes.tolist(), strict=True):
         for top, left, bottom, right in own:
-            assert 0 <= top <= bottom <= size
-            assert 0 <= left <= right <= size
+            assert 0 <= top <= bottom <= size[0]
+            assert 0 <= left <= right <= size[1]
             image[:, top:bottom, left:right] = 0
     assert torch.equal(erase(images, boxes), expected)
     if not erasing.enabled:
@@ -202,6 +208,7 @@ def test_only_training_images_are_erased(loader: dict[str, Any]) -> None:
         ({"erasing": True}, "erasing=True"),
         ({"cutout": -1}, "cutout=-1 must be an integer number of pixels from 0 to 32"),
         ({"cutout": 33}, "cutout=33"),
+        ({"cutout": 29, "image_size": [28, 40]}, "cutout=29 must be an integer number of pixels from 0 to 28"),
         ({"cutout": 0.5}, "cutout=0.5"),
         ({"cutout": None}, "cutout=None"),
     ],

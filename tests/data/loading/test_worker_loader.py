@@ -21,12 +21,12 @@ def files(folder: Path, batch_size: int = 4, seed: int | None = 0, num_workers: 
     # Labels that tell the samples apart.
     images = FileSet(images.folder, images.paths, torch.arange(len(images)))
     sampler = EpochSampler(len(images), batch_size, seed, **ranks)
-    return WorkerLoader(images, CATALOGUE["imagefolder"], 24, sampler, CPU, num_workers)
+    return WorkerLoader(images, CATALOGUE["imagefolder"].chosen(24), sampler, CPU, num_workers)
 
 
 def tensors(images: TensorSet, seed: int | None = 0, batch_size: int = 16) -> WorkerLoader:
     sampler = EpochSampler(len(images), batch_size, seed)
-    return WorkerLoader(images, CATALOGUE["cifar10"], 32, sampler, CPU, num_workers=0)
+    return WorkerLoader(images, CATALOGUE["cifar10"], sampler, CPU, num_workers=0)
 
 
 def test_batches(folder: Path) -> None:

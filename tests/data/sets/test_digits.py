@@ -10,6 +10,7 @@ from ranet.data.sets.catalogue import CATALOGUE
 from ranet.data.sets.digits import DigitOptions, draw_canvases, make_digits
 from ranet.data.sets.splits import derived_generator
 from ranet.errors import UserError
+from ranet.support.shapes import sides
 
 PLAIN = DigitOptions(clutter=0, noise=0)
 
@@ -87,12 +88,14 @@ def test_small_digits_have_less_ink_and_clutter_adds_some() -> None:
     assert cluttered.double().mean() > plain.double().mean()
 
 
-@pytest.mark.parametrize("canvas", [16, 48])
-def test_other_canvases(canvas: int) -> None:
-    options = DigitOptions(canvas=canvas, min_size=6, max_size=canvas, clutter=2)
-    images, sizes = draw_canvases(source_digits()[:20], 3, options, derived_generator("test"))
-    assert images.shape == (60, 3, canvas, canvas)
-    assert sizes.max() <= canvas
+@pytest.mark.parametrize("canvas", [16, 48, (20, 36), (36, 20)])
+def test_other_canvases(canvas: int | tuple[int, int]) -> None:
+    options = DigitOptions(canvas=canvas, channels=1, min_size=6, max_size=min(sides(canvas)), clutter=2)
+    images, sizes = draw_canvases(source_digits()[:200], 3, options, derived_generator("test"))
+    assert images.shape == (600, 1, *sides(canvas))
+    assert sizes.max() <= options.max_size
+    brightest = images.amax((0, 1))
+    assert min(edge.amax() for line in (brightest, brightest.T) for edge in (line[0], line[-1])) > 128
 
 
 @pytest.mark.parametrize("validation_size", [0, 1])
@@ -108,6 +111,7 @@ def test_none_or_one_digit_held_out(validation_size: int) -> None:
         ({"min_size": 3}, "min_size=3"),
         ({"min_size": 20, "max_size": 10}, "max_size=10"),
         ({"max_size": 33}, "<= 32"),
+        ({"canvas": (24, 40)}, "max_size=28 do not fit: 4 <= min_size <= max_size <= 24"),
         ({"clutter": -1}, "clutter=-1 must lie from 0 to 100"),
         ({"noise": 256}, "noise=256"),
         ({"train_copies": 0}, "train_copies=0"),

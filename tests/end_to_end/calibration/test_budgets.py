@@ -1,16 +1,21 @@
-"""What budget= means, in every currency."""
+"""What budget= means, in every unit."""
 
 import re
 
 import numpy as np
 import pytest
 from omegaconf import OmegaConf
-from ranet.cli.inputs.budgets import SWEEP, budgets
-from ranet.cli.inputs.currency import Currency
 
+from ranet.calibration.goals import SWEEP, Budget
+from ranet.cli.options.calibrate import budget_amounts
 from ranet.errors import UserError
 
-OF = Currency(np.array([2.0, 3.0, 8.0]), "ms")
+ALONE = np.array([2.0, 3.0, 8.0])
+
+
+def budgets(budget: object, unit: str | None, alone: np.ndarray) -> list[float]:
+    asked = OmegaConf.create({"budget": budget}).budget
+    return Budget(budget_amounts(asked, fraction=unit == "fraction")).values(alone)
 
 
 @pytest.mark.parametrize(
@@ -27,23 +32,22 @@ OF = Currency(np.array([2.0, 3.0, 8.0]), "ms")
     ],
 )
 def test_budgets_are_in_the_unit_of_the_costs(budget: object, unit: str | None, expected: list[float]) -> None:
-    config = OmegaConf.create({"budget": budget, "unit": unit})
-    assert budgets(config, OF) == pytest.approx(expected, rel=1e-12)
+    assert budgets(budget, unit, ALONE) == pytest.approx(expected, rel=1e-12)
 
 
 def test_with_one_exit_a_sweep_is_one_budget() -> None:
-    assert budgets(OmegaConf.create({"budget": "sweep", "unit": None}), Currency(np.array([4.0]), "")) == [4.0]
+    assert budgets("sweep", None, np.array([4.0])) == [4.0]
 
 
 @pytest.mark.parametrize(
     ("budget", "unit", "message"),
     [
-        (1.5, "fraction", "at most all of the last exit's cost"),
-        (0, "fraction", "more than nothing"),
-        ("101%", "ms", "at most all"),
-        ("-5%", "ms", "more than nothing"),
-        ("nan%", "ms", "more than nothing"),
-        ("50%", "fraction", "leave out unit=fraction"),
+        (1.5, "fraction", "at most the whole cost of the last exit"),
+        (0, "fraction", "must be above 0 and at most"),
+        ("101%", "ms", "at most the whole"),
+        ("-5%", "ms", "must be above 0 and at most"),
+        ("nan%", "ms", "must be above 0 and at most"),
+        ("50%", "fraction", "remove unit=fraction"),
         ("half", "ms", "budget=half must be a number such as 40e6"),
         ("%", "ms", "budget=% must be a number"),
         (False, "ms", "budget=False must be a number"),
@@ -55,4 +59,4 @@ def test_with_one_exit_a_sweep_is_one_budget() -> None:
 )
 def test_other_budgets_are_refused(budget: object, unit: str, message: str) -> None:
     with pytest.raises(UserError, match=re.escape(message)):
-        budgets(OmegaConf.create({"budget": budget, "unit": unit}), OF)
+        budgets(budget, unit, ALONE)

@@ -23,7 +23,7 @@ from ranet.calibration import (
     fit_temperatures,
     load_policy,
 )
-from ranet.cli.inputs import currency
+from ranet.cli.inputs import costs as exit_costs
 from ranet.data import ImageData
 from ranet.inference import EarlyExitEngine, LatencyProfile, Timings
 from ranet.models import network_fingerprint
@@ -45,7 +45,7 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def macs(here: Path) -> npt.NDArray[np.float64]:
     """(3,) what the exits cost."""
-    return np.array(ranet.measure_costs(load_trained(here / "run").network, 32).macs_per_exit, dtype=np.float64)
+    return np.array(ranet.measure_costs(load_trained(here / "run").network, 32).lazy_macs_per_exit, dtype=np.float64)
 
 
 @pytest.fixture
@@ -199,7 +199,7 @@ def test_milliseconds_are_measured_once(
     calibrate: Callable[..., str], here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # As the command does it, but for hundredths of a second.
-    monkeypatch.setattr(currency, "measure_latency", partial(currency.measure_latency, min_run_time=0.02))
+    monkeypatch.setattr(exit_costs, "measure_latency", partial(exit_costs.measure_latency, min_run_time=0.02))
     # A budget that can be met, whatever the machine does meanwhile.
     out = calibrate("budget=100%", "unit=ms", "batch_size=3", "backend=torch", "precision=bfloat16", into="measured")
     profile = LatencyProfile.load(tmp_path / "measured" / "latency.json")
@@ -214,7 +214,7 @@ def test_milliseconds_are_measured_once(
     assert policy.metadata["predicted"]["cost"] <= policy.metadata["budget"]
     check_promise(policy, ExitScores.load(tmp_path / "measured" / "scores_validation.npz"))
 
-    monkeypatch.setattr(currency, "measure_latency", None)
+    monkeypatch.setattr(exit_costs, "measure_latency", None)
     latency = f"latency={tmp_path / 'measured' / 'latency.json'}"
     calibrate("budget=100%", "unit=ms", latency, into="read")
     assert load_policy(tmp_path / "read" / "policy.json") == policy

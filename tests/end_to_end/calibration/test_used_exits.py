@@ -2,7 +2,6 @@
 
 from math import inf
 
-import numpy as np
 import pytest
 
 from ranet.calibration import Calibration, ExitPolicy
@@ -13,15 +12,7 @@ from ranet.cli.outputs.used_exits import used_exits_sentence
 def using(*exits: int, verdict: Verdict | None = None, score: str = "confidence") -> Calibration:
     """A calibration for four exits that uses these."""
     return Calibration(
-        policy=ExitPolicy(tuple(0.5 if k in exits else inf for k in range(3)), score),
-        predicted_cost=1.0,
-        predicted_accuracy=0.5,
-        interval=(0.4, 0.6),
-        cost_interval=(1.0, 1.0),
-        exit_shares=np.full(4, 0.25),
-        parameters={},
-        used_exits=exits,
-        cost_per_exit=np.arange(1.0, 5.0),
+        ExitPolicy(tuple(0.5 if k in exits else inf for k in range(3)), score, metadata={"used_exits": exits}),
         verdict=verdict,
     )
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from ranet.cli.inputs.scoring import Watched
-from ranet.cli.progress import bar
 from ranet.data import ImageData
+from ranet.support.progress import Bar
 from tests.end_to_end.commands import SMALL, ranet, train
 
 BACKEND = ("backend=torch", "device=cpu")
@@ -64,7 +64,7 @@ def test_each_wait_has_its_bar_on_a_terminal_and_none_through_a_pipe(
 
 
 def test_notices_and_warnings_come_above_the_bar(capsys: pytest.CaptureFixture[str]) -> None:
-    with bar("Waiting"):
+    with Bar("Waiting"):
         print("ranet: a notice", file=sys.stderr)
     assert capsys.readouterr().err == "ranet: a notice\n"
 

@@ -66,7 +66,7 @@ CASES: dict[str, tuple[int, str]] = {
     "bench model=ranet_tiny precisions=float16": (1, "Unknown precision 'float16'"),
     "bench model=ranet_tiny backends=[torch,onnx]": (1, "Unknown backend 'onnx'; did you mean onnxruntime"),
     "compare . budgets=1": (1, "budgets=1 must be a whole number of at least 2"),
-    "costs image_size=big": (1, "image_size=big must be a whole number"),
+    "costs image_size=big": (1, "image_size=big must be an integer of at least 1, or two of them"),
     # files
     "evaluate checkpoint=nowhere": (1, "There is no run folder or checkpoint file nowhere"),
     "calibrate checkpoint=nowhere budget=50%": (1, "There is no run folder or checkpoint file nowhere"),

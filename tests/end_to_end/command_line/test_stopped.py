@@ -126,7 +126,7 @@ def tell_training(
 def check_checkpoint(path: Path, sentence: str) -> None:
     """The checkpoint can be read, and the sentence names the epoch after it."""
     checkpoint = torch.load(path, weights_only=True)
-    match = re.search(r"goes on from epoch (\d+) of 500", sentence)
+    match = re.search(r"continues from epoch (\d+) of 500", sentence)
     assert match is not None, sentence
     assert checkpoint["epoch"] == int(match[1]) - 2  # Lightning counts from 0
     assert sorted(file.name for file in path.parent.iterdir()) == ["best.ckpt", "last.ckpt"]
@@ -154,7 +154,7 @@ def test_training_with_workers_ends_with_one_sentence(number: signal.Signals, gr
     status, out, err = tell_training(number, group, *options, *photos, "run=run", folder=tmp_path)
     assert status == 128 + number, err
     assert err[:-1] == ["ranet train: loading PyTorch ..."]
-    assert err[-1].startswith("ranet: Stopped; the same command with run=run resume=true goes on from epoch ")
+    assert err[-1].startswith("ranet: Stopped; the same command with run=run resume=true continues from epoch ")
     assert out[-1].startswith("epoch ")
     check_checkpoint(tmp_path / "run" / "checkpoints" / "last.ckpt", err[-1])
     assert not (tmp_path / "run" / ".lock").exists()
@@ -175,7 +175,7 @@ def test_a_sweep_ends_and_names_its_job(tmp_path: Path) -> None:
     options = ["-m", *TRAIN[1:], "seed=3,4", "sweep=sweep"]
     status, _, err = tell_training(signal.SIGTERM, False, "train", *options, folder=tmp_path)
     assert status == 128 + signal.SIGTERM
-    assert err[-1].startswith("ranet: Stopped; the same command with sweep=sweep resume=true goes on from epoch ")
+    assert err[-1].startswith("ranet: Stopped; the same command with sweep=sweep resume=true continues from epoch ")
     assert err[-1].endswith(" It was in job 0 (seed=3).")
     (job,) = (path for path in (tmp_path / "sweep").iterdir() if path.is_dir())
     check_checkpoint(job / "checkpoints" / "last.ckpt", err[-1])
@@ -189,5 +189,5 @@ def test_jobs_in_other_processes_end_with_their_sweep(tmp_path: Path) -> None:
     assert status == 128 + signal.SIGINT
     assert [line for line in err if "loading" not in line] == [
         "ranet: Stopped in the jobs 0_digits_msdnet_plain_seed3, 1_digits_msdnet_plain_seed4; "
-        "the same command with sweep=sweep resume=true goes on."
+        "the same command with sweep=sweep resume=true continues it."
     ]

@@ -65,8 +65,8 @@ def test_a_trained_network_with_policies_and_a_rival(here: Path, tmp_path: Path)
         assert float(row["calls_ms"]) > 0
         assert float(row["stream_ms"]) > 0
         assert f"{float(row['whole_accuracy_percent']):.2f}" == f"{100 * test.correct[-1].mean():.2f}"
-        assert f" {row['policy']}, calls" in outcome.out
-        assert f" {row['policy']}, stream" in outcome.out
+        assert f"\n{row['policy']}, calls" in outcome.out
+        assert f"\n{row['policy']}, stream" in outcome.out
 
     told = json.loads((tmp_path / "out" / "bench.json").read_text())
     assert told["conditions"]["command"] == " ".join(["ranet bench checkpoint=run", *options])
@@ -140,7 +140,7 @@ CASES = {
     "model=msdnet_tiny seed=-1": "seed=-1 must be a whole number from 0 to 4294967295.",
     "model=msdnet_tiny images_limit=8 rivals=[null]": "rivals=[null] names no network",
     "model=msdnet_tiny seconds=0": "seconds=0 must be a positive number, or null",
-    "model=msdnet_tiny device=abacus": "device=abacus is not there",
+    "model=msdnet_tiny device=abacus": "device=abacus is not available",
     "model=msdnet_tiny budget=1%": "No policy has a mean cost of",
     "model=msdnet_tiny budget=50% policy=seven_exits.json": "not both policy= and budget=",
     "model=msdnet_tiny policy=nowhere.json": "'nowhere.json' does not exist",

@@ -318,7 +318,7 @@ CASES: dict[str, tuple[int, str]] = {
     "checkpoint=images policy=policies images=images": (1, "The folder images holds no checkpoint"),
     f"{GIVEN} data=cifar100": (
         1,
-        "The network has 10 classes and cifar100 has 100; name the data that it was trained on",
+        "The network has 10 classes and cifar100 has 100; use the data that it was trained on",
     ),
     f"{GIVEN} backend=tensorrt": (1, "Unknown backend 'tensorrt'; known: auto, onnxruntime, openvino, torch"),
     f"{GIVEN} backend=null": (1, "Unknown backend 'None'"),

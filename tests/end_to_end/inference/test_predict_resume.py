@@ -252,5 +252,5 @@ def test_resume_without_an_unfinished_file_begins(folder: Path, whole: dict[str,
 
 def test_rows_on_standard_output_cannot_be_gone_on_with(folder: Path) -> None:
     outcome = predict("resume=true", folder=folder)
-    said = "ranet: resume=true goes on with a file; name it by output=FILE.csv or output=FILE.jsonl.\n"
+    said = "ranet: resume=true continues a file; name it with output=FILE.csv or output=FILE.jsonl.\n"
     assert (outcome.status, outcome.out, outcome.err) == (1, "", said)

@@ -97,7 +97,7 @@ def test_by_default_the_results_lie_in_a_folder_of_their_own(write_run: WriteRun
 def test_groups_baseline_and_what_was_left_out_are_said(runs: Path, tmp_path: Path) -> None:
     words = ["technique=ge", "plain, it's [a] name", "partly", "groups=[model.name]", f"output={tmp_path}"]
     outcome = compare(*words, folder=runs)
-    note = "left out: go on with it (resume=true), or ranet evaluate checkpoint=partly/0 run=partly/0/evaluation."
+    note = "left out: continue it (resume=true), or ranet evaluate checkpoint=partly/0 run=partly/0/evaluation."
     page = (tmp_path / "comparison.md").read_text()
     for said in (outcome.out, page):
         assert note in said

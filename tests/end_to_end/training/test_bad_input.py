@@ -49,7 +49,7 @@ CASES: dict[str, tuple[int, str]] = {
     "calibrate checkpoint=good": (1, "one of budget=, risk.eps= and deadline= is needed"),
     "networks pattern=resnet": (1, "Unknown network 'resnet'; did you mean"),
     "costs model=as_trained": (1, "choose the network with model=NAME"),
-    "costs image_size=big": (1, "image_size=big must be a whole number"),
+    "costs image_size=big": (1, "image_size=big must be an integer of at least 1, or two of them"),
     # values
     "train seed=one": (1, "seed=one must be a whole number"),
     "train compile=yes": (1, "Unknown compile 'yes'"),
@@ -93,7 +93,7 @@ CASES: dict[str, tuple[int, str]] = {
     "evaluate checkpoint=ranet.pth": (1, "was not written by ranet train"),
     "evaluate checkpoint=ranet.pth model=msdnet_tiny": (1, "add data=cifar10 or another data set"),
     "evaluate checkpoint=ranet.pth model=msdnet_tiny data=digits": (1, "is of another network than this MSDNet"),
-    "evaluate checkpoint=good model=ranet_tiny data=digits": (1, "knows its network; leave out model="),
+    "evaluate checkpoint=good model=ranet_tiny data=digits": (1, "knows its network; remove model="),
     "evaluate checkpoint=good data=imagefolder data.root=photos data.image_size=32": (
         1,
         "photos/val has other classes than the network was trained on",
@@ -143,7 +143,7 @@ def test_wandb_online_without_an_account_is_refused(tmp_path: Path, monkeypatch:
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
     outcome = ranet("train", *SHORT, *SMALL, "logger.wandb.mode=online", "run=run", folder=tmp_path)
     assert outcome.status == 1
-    assert "\nranet: wandb does not let you in: " in f"\n{outcome.err}"
+    assert "\nranet: Logging in to wandb failed: " in f"\n{outcome.err}"
     assert "wandb login" in outcome.err
     assert not content(tmp_path / "run")
 

@@ -15,12 +15,12 @@ RUN = [*SMALL, "trainer.precision=auto", "evaluate=false", "run=results"]
 def test_auto_precision_is_recorded_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ranet.cli.training.resume.training_precision", lambda accelerator: "bf16-mixed")
     outcome = train(*RUN, folder=tmp_path)
-    assert "goes on" not in outcome.out
+    assert "continues with it" not in outcome.out
     record = tmp_path / "results" / "config.yaml"
     assert OmegaConf.load(record).trainer.precision == "bf16-mixed"
 
     monkeypatch.setattr("ranet.cli.training.resume.training_precision", lambda accelerator: "32-true")
-    said = "The run was started with trainer.precision=bf16-mixed and goes on with it; a new run would take 32-true"
+    said = "The run was started with trainer.precision=bf16-mixed and continues with it; a new run would take 32-true"
     assert said in train(*RUN, "resume=true", folder=tmp_path).out
     assert OmegaConf.load(record).trainer.precision == "bf16-mixed"
 

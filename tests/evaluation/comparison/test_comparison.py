@@ -17,8 +17,8 @@ from ranet.evaluation.comparison.comparison import Comparison, common_budgets, c
 from ranet.evaluation.comparison.finished_runs import FinishedRun, find_runs, flat_options, read_run
 from ranet.evaluation.comparison.grouping import group_labels, group_runs
 from ranet.evaluation.figures.comparison import comparison_figure
-from ranet.evaluation.reports.comparison import comparison_page, write_comparison
-from ranet.evaluation.reports.comparison_tables import budget_comparison_rows, exit_comparison_rows
+from ranet.evaluation.reports.comparison import comparison_document, write_comparison
+from ranet.evaluation.reports.comparison_tables import budget_rows, exit_rows
 
 WriteRun = Callable[..., Path]
 UNIT = "paper_ops"
@@ -346,8 +346,8 @@ def test_runs_without_validation_are_compared_exit_by_exit_only(write_run: Write
     (note,) = comparison.notes
     assert str(without) in note
     assert str(one_exit) in note
-    assert "(n=2)" not in comparison_page(comparison).split("## Each exit")[1].split("##")[0]
-    assert "(n=3)" in comparison_page(comparison), "a cell says when its n is not that of the heading"
+    assert "(n=2)" not in comparison_document(comparison).page().split("## Each exit")[1].split("##")[0]
+    assert "(n=3)" in comparison_document(comparison).page(), "a cell says when its n is not that of the heading"
 
 
 def test_networks_whose_costs_do_not_overlap_have_no_common_budget(write_run: WriteRun, tmp_path: Path) -> None:
@@ -426,13 +426,13 @@ def test_groups_without_a_common_seed_are_said(write_run: WriteRun, tmp_path: Pa
 
 
 def test_rows_leave_the_baseline_s_difference_empty(comparison: Comparison) -> None:
-    for rows in (exit_comparison_rows(comparison), budget_comparison_rows(comparison)):
+    for rows in (exit_rows(comparison), budget_rows(comparison)):
         for row in rows:
             assert (row["pairs"] == row["top1_difference_mean"] == row["difference_to"] == "") == (
                 row["group"] == "plain"
             )
         assert len({tuple(row) for row in rows}) == 1
-    first = exit_comparison_rows(comparison)[0]
+    first = exit_rows(comparison)[0]
     assert first["top1_percent_mean"] == pytest.approx(100 * comparison.exits[0].top1.mean)
 
 
@@ -451,11 +451,11 @@ def test_equal_differences_have_no_interval(write_run: WriteRun, tmp_path: Path)
             assert (point.difference.n, point.difference.std) == (2, 0)
             assert isnan(point.difference.low)
             assert isnan(point.difference.high)
-    assert "[" not in comparison_page(found).split("difference to")[1].split("|", 1)[1]
+    assert "[" not in comparison_document(found).page().split("difference to")[1].split("|", 1)[1]
 
 
 def test_the_page_says_n_seeds_and_from_what(comparison: Comparison, sweep: Path) -> None:
-    page = comparison_page(comparison, ["the sweep"])
+    page = comparison_document(comparison, ["the sweep"]).page()
     assert "| ge | 3 | 0 1 5 | technique.name=ge |" in page
     assert "| exit | cost | plain (n=3) | ge (n=3) | isc (n=1) |" in page
     assert "| exit | cost | ge (n=2) | isc (n=1) |" in page
@@ -471,7 +471,7 @@ def test_the_page_says_n_seeds_and_from_what(comparison: Comparison, sweep: Path
 def test_costs_stand_at_each_accuracy_where_groups_differ(write_run: WriteRun, tmp_path: Path) -> None:
     write_run(tmp_path / "a")
     write_run(tmp_path / "b", first_cost=1_500_000, **{"model.name": "msdnet_tiny"})
-    page = comparison_page(compare(read(tmp_path), UNIT, budgets=2))
+    page = comparison_document(compare(read(tmp_path), UNIT, budgets=2)).page()
     assert "| exit | ranet_tiny (n=1) | msdnet_tiny (n=1) |" in page
     assert re.search(r"\| 1 \| [\d.]+ \([\d.-]+\) at 1\.001 \| [\d.]+ \([\d.-]+\) at 1\.501 \|", page)
 

@@ -14,8 +14,9 @@ from scipy.stats import binomtest
 from ranet.calibration import Calibration, ExitScores
 from ranet.errors import UserError
 from ranet.evaluation import CalibrationReport, calibration_report
-from ranet.evaluation.figures.calibration import Exits, Promised, Seen, calibration_figure
-from ranet.support.console import print_table
+from ranet.evaluation.figures.calibration import calibration_figure
+from ranet.evaluation.reports.calibration import calibration_document, exits_sheet, policies_sheet
+from ranet.support.console import print_sheets
 from tests.calibration.promises import promise
 
 COSTS = np.array([1e6, 2e6, 4e6])
@@ -46,7 +47,7 @@ def cheap() -> Calibration:
 
 def shown(report: CalibrationReport, width: int = 120) -> str:
     output = io.StringIO()
-    print_table(Console(file=output, width=width), report.table())
+    print_sheets(Console(file=output, width=width), policies_sheet(report))
     return output.getvalue()
 
 
@@ -63,7 +64,7 @@ def spaced(report: CalibrationReport) -> list[str]:
 
 def test_rows_are_those_that_counting_gives() -> None:
     report = calibration_report([dear(), cheap()], VALIDATION, TEST, COSTS, "macs")
-    first, second = report.rows()
+    first, second = policies_sheet(report).rows
     assert (first["policy"], first["score"]) == ("by hand", "confidence")
     expected = {
         # No image can leave elsewhere, so the mean cost is certain.
@@ -115,7 +116,7 @@ def test_without_test_images_there_are_no_columns_of_them() -> None:
     assert "3.000e+06 2.750e+06 87.50 (47.3-99.7) 25 25 50" in lines
     assert "test" not in shown(report)
     assert "cost in" not in shown(report), "in what, nobody has said"
-    (row,) = report.rows()
+    (row,) = policies_sheet(report).rows
     assert not [name for name in row if name.startswith("test_")]
     assert {"budget", "predicted_cost", "predicted_cost_low"} <= set(row)
 
@@ -125,7 +126,7 @@ def test_what_is_not_known_is_a_dash() -> None:
     report = calibration_report([dear(validation)], validation, test, COSTS, "macs")
     lines = spaced(report)
     assert "3.000 2.750 - 25 25 50 2.250 -25.00 -" in lines
-    (row,) = report.rows()
+    (row,) = policies_sheet(report).rows
     assert isnan(float(row["predicted_accuracy_percent"]))
     assert isnan(float(row["test_accuracy_percent_high"]))
 
@@ -145,10 +146,10 @@ def test_no_number_is_cut_however_many_exits_there_are(exits: int) -> None:
 
 def test_the_files_hold_the_same(tmp_path: Path) -> None:
     report = calibration_report([dear(), cheap()], VALIDATION, TEST, COSTS, "macs")
-    written = report.write(tmp_path, title="Policies of a network")
+    written = calibration_document(report, "Policies of a network").write(tmp_path)
     assert written == [tmp_path / name for name in ("calibration.csv", "static_exits.csv", "calibration.png")]
     with written[0].open(newline="") as lines:
-        for row, expected in zip(csv.DictReader(lines), report.rows(), strict=True):
+        for row, expected in zip(csv.DictReader(lines), policies_sheet(report).rows, strict=True):
             assert list(row) == list(expected)
             for name, value in expected.items():
                 assert (
@@ -169,11 +170,13 @@ def test_the_files_hold_the_same(tmp_path: Path) -> None:
 def test_without_labels_there_is_no_figure(tmp_path: Path) -> None:
     scores = ExitScores(CONFIDENCE)
     report = calibration_report([dear(scores)], scores, TEST, COSTS, "macs")
-    assert report.write(tmp_path) == [tmp_path / "calibration.csv", tmp_path / "static_exits.csv"]
-    assert report.exits.rows()[0] | {"exit": 1, "test_accuracy_percent": 25.0} == report.exits.rows()[0]
-    assert not any(name.startswith("validation") for name in report.exits.rows()[0])
+    written = calibration_document(report, "Exit policies").write(tmp_path)
+    assert written == [tmp_path / "calibration.csv", tmp_path / "static_exits.csv"]
+    first = exits_sheet(report.exits).rows[0]
+    assert first | {"exit": 1, "test_accuracy_percent": 25.0} == first
+    assert not any(name.startswith("validation") for name in first)
     report = calibration_report([dear(scores)], scores, None, COSTS, "macs")
-    assert report.write(tmp_path / "none") == [tmp_path / "none" / "calibration.csv"]
+    assert calibration_document(report, "").write(tmp_path / "none") == [tmp_path / "none" / "calibration.csv"]
 
 
 @pytest.mark.parametrize(
@@ -188,42 +191,41 @@ def test_the_exits_alone_are_those_of_the_images_with_labels(
     test: ExitScores | None, alone: list[float], split: str
 ) -> None:
     report = calibration_report([cheap()], VALIDATION, test, COSTS, "macs")
-    assert report._exits.accuracy.tolist() == alone
     assert report.tested == (test is not None)
-    assert report._exits.split == split
-    assert (report._seen is None) == (split == "validation")
+    drawn = {str(line.get_label()): line for line in calibration_figure(report).axes[0].get_lines()}
+    assert drawn[f"each exit alone ({split})"].get_ydata().tolist() == [100 * accuracy for accuracy in alone]
+    assert ("seen on test" in drawn) == (split == "test")
 
 
 def test_the_figure_has_promise_interval_test_and_exits() -> None:
-    promised = Promised(np.array([1e6, 3e6]), np.array([0.5, 0.75]), np.array([[0.4, 0.65], [0.7, 0.8]]))
-    seen = Seen(np.array([1.1e6, 2.9e6]), np.array([0.45, 0.7]))
-    figure = calibration_figure(promised, seen, Exits(COSTS, np.array([0.5, 0.6, 0.8]), "test"), "macs", "A title")
+    report = calibration_report([dear(), cheap()], VALIDATION, TEST, COSTS, "macs")
+    figure = calibration_figure(report, "A title")
     (axes,) = figure.axes
     assert axes.get_xlabel() == "mean cost per image [M multiply-adds]"
     assert axes.get_title() == "A title"
     assert axes.get_xlim()[0] == 0
     drawn = {str(line.get_label()): np.array(line.get_data()).round(9).tolist() for line in axes.get_lines()}
     assert drawn == {
-        "promised (validation, 95 % interval)": [[1, 3], [50, 75]],
-        "seen on test": [[1.1, 2.9], [45, 70]],
-        "each exit alone (test)": [[1, 2, 4], [50, 60, 80]],
+        "promised (validation, 95 % interval)": [[1, 2.75], [50, 87.5]],
+        "seen on test": [[1, 2.25], [25, 50]],
+        "each exit alone (test)": [[1, 2, 4], [25, 50, 75]],
     }
-    corners = axes.collections[0].get_paths()[0].vertices.round(9).tolist()
-    for corner in ([1, 40], [1, 65], [3, 70], [3, 80]):
-        assert corner in corners
+    corners = axes.collections[0].get_paths()[0].vertices.round(6).tolist()
+    for cost, right in ((1, 4), (2.75, 7)):
+        for end in exact(right, 8):
+            assert [cost, round(end, 6)] in corners
     figure.draw_without_rendering()
     assert figure.legends[0].get_window_extent().y1 <= axes.get_tightbbox().y0
 
 
 def test_one_policy_is_a_point_with_its_interval() -> None:
-    promised = Promised(np.array([3.0]), np.array([0.75]), np.array([[0.7, 0.9]]))
-    figure = calibration_figure(promised, None, Exits(np.array([1.0, 5.0]), np.array([0.5, 0.8]), "validation"), "ms")
+    figure = calibration_figure(calibration_report([dear()], VALIDATION, None, COSTS, "ms"))
     (axes,) = figure.axes
     assert axes.get_xlabel() == "mean cost per image [milliseconds]"
     (bars,) = axes.containers
-    assert bars[0].get_xydata().tolist() == [[3, 75]]
+    assert bars[0].get_xydata().tolist() == [[2.75e6, 87.5]]
     (segment,) = bars[2][0].get_segments()
-    np.testing.assert_allclose(segment, [[3, 70], [3, 90]])
+    np.testing.assert_allclose(segment, [[2.75e6, end] for end in exact(7, 8)])
     labels = [text.get_text() for text in figure.legends[0].get_texts()]
     assert sorted(labels) == ["each exit alone (validation)", "promised (95 % interval)"]
 

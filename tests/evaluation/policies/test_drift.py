@@ -1,5 +1,4 @@
 import csv
-import io
 import json
 from itertools import product
 from math import comb, log, prod
@@ -8,7 +7,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from rich.console import Console
 from scipy.stats import chi2, mannwhitneyu, permutation_test
 
 from ranet.calibration import ExitPolicy, ExitScores, calibrate, geometric_thresholds
@@ -22,6 +20,7 @@ from ranet.evaluation.policies.homogeneity import (
     superiority,
     total_variation,
 )
+from ranet.evaluation.reports.drift import drift_document
 from tests.calibration.promises import promise
 
 COUNTS = st.lists(st.tuples(st.integers(20, 400), st.integers(20, 400)), min_size=2, max_size=8)
@@ -266,13 +265,12 @@ def test_one_exit_has_scores_that_drift_too():
 def test_the_report_is_printed_and_written(crowd, tmp_path):
     policy = calibrate(crowd.validation, crowd.costs, budget=10e6, unit="macs").policy
     report = measure_drift(policy, less_sure(crowd.test, 0.8))
-    output = io.StringIO()
-    Console(file=output, width=80).print(report.table())
-    assert f"{report.cost / 1e6:#.4g}" in output.getvalue()
-    assert "< 0.001" in output.getvalue()
+    document = drift_document(report)
+    assert f"| {report.cost / 1e6:#.4g} |" in document.page()
+    assert "< 0.001" in document.page()
     assert f"{report.over_budget_percent:+.2f} % against the budget" in report.notes[1]
 
-    csv_file, json_file = report.write(tmp_path)
+    csv_file, json_file = document.write(tmp_path)
     with csv_file.open() as file:
         rows = list(csv.DictReader(file))
     assert [float(row["share_percent"]) / 100 for row in rows] == pytest.approx(report.shares.tolist())
@@ -290,8 +288,9 @@ def test_a_policy_without_budget_or_interval_is_measured(crowd, tmp_path):
     report = measure_drift(policy, less_sure(crowd.test, 0.9))
     assert np.isnan(report.over_budget_percent)
     assert "budget" not in report.verdict
-    Console(file=io.StringIO()).print(report.table())
-    assert json.loads(report.write(tmp_path)[1].read_text())["budget"] is None
+    document = drift_document(report)
+    assert ["95 % from", "-"] in [cells[:2] for cells in document.sheets[0].cells]
+    assert json.loads(document.write(tmp_path)[1].read_text())["budget"] is None
 
 
 def test_mistakes_are_named(crowd):

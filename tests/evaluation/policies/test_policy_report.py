@@ -1,22 +1,15 @@
 import csv
-import io
 import json
 from math import isnan
 
 import numpy as np
 import pytest
-from rich.console import Console
 
 from ranet.calibration import ExitPolicy, ExitScores, calibrate, evaluate_policy, load_policy
 from ranet.errors import UserError
 from ranet.evaluation import policy_report
+from ranet.evaluation.reports.policy import policy_document, promise_sheet
 from tests.calibration.promises import promise
-
-
-def printed(table) -> str:
-    output = io.StringIO()
-    Console(file=output, width=100).print(table)
-    return output.getvalue()
 
 
 def test_promise_and_truth_stand_side_by_side(scored, tmp_path):
@@ -29,11 +22,11 @@ def test_promise_and_truth_stand_side_by_side(scored, tmp_path):
     np.testing.assert_array_equal(report.promised.exit_shares, calibrated.exit_shares)
     assert (report.seen.accuracy, report.seen.mean_cost) == (seen.accuracy, seen.mean_cost)
     assert (report.unit, report.budget, report.images) == ("paper_ops", 10e6, scored.test.num_images)
-    text = printed(report.table())
-    assert "budget 10.00" in text
-    assert f"{100 * seen.accuracy:.2f}" in text
+    document = policy_document(report)
+    assert "budget 10.00" in document.page()
+    assert f"{100 * seen.accuracy:.2f}" in document.page()
 
-    csv_file, json_file = report.write(tmp_path)
+    csv_file, json_file = document.write(tmp_path)
     with csv_file.open() as file:
         rows = list(csv.DictReader(file))
     assert [float(row["share_percent"]) / 100 for row in rows] == pytest.approx(seen.exit_shares.tolist())
@@ -46,7 +39,7 @@ def test_a_policy_without_a_promise_is_reported_too(metadata, scored):
     report = policy_report(ExitPolicy((0.5, 0.5, 0.5), metadata=metadata), scored.test, scored.costs, unit="macs")
     assert isnan(report.promised.accuracy)
     assert isnan(report.budget)
-    assert "M multiply-adds" in printed(report.table())
+    assert "M multiply-adds" in promise_sheet(report).caption
 
 
 def test_mistakes_are_named(scored):
@@ -90,7 +83,7 @@ def test_what_is_more_than_chance_is_said(scored, tmp_path):
     assert report.cost_difference.significant
     assert report.accuracy_difference.value < -0.2
     assert report.verdict.count(", more than chance") == 2
-    content = json.loads(report.write(tmp_path)[1].read_text())
+    content = json.loads(policy_document(report).write(tmp_path)[1].read_text())
     assert content["cost_difference"]["interval"] == list(report.cost_difference.interval)
     assert content["accuracy_difference"]["p_value"] == report.accuracy_difference.p_value
     assert content["seen_intervals"]["accuracy"] == list(report.seen_intervals.accuracy)
@@ -104,8 +97,8 @@ def test_images_without_labels_have_a_cost(scored, tmp_path):
     assert (report.accuracy_difference, report.seen_intervals.accuracy) == (None, None)
     assert report.cost_difference is not None
     assert "top-1" not in report.verdict
-    assert "-" in printed(report.table())
-    assert json.loads(report.write(tmp_path)[1].read_text())["accuracy_difference"] is None
+    assert promise_sheet(report).cells[2][::2] == ["top-1 %", "-"]
+    assert json.loads(policy_document(report).write(tmp_path)[1].read_text())["accuracy_difference"] is None
 
 
 def test_other_costs_are_compared_with_the_same_images_promised(scored):

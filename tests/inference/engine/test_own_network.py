@@ -214,7 +214,7 @@ MISTAKES: dict[str, tuple[Callable[[], StagedNetwork], str]] = {
         changed("answer", lambda self, k, s: s[0].mean(dim=(2, 3))),
         r"Mine.answer must return logits \(images, num_classes\), here \(2, 10\); it returned \(2, 16\); ",
     ),
-    "in place": (changed("answer", in_place), r"Mine.answer must leave the state as it is, which the next stage "),
+    "in place": (changed("answer", in_place), r"Mine.answer must not change the state, which the next stage "),
     "size": (
         changed("answer", lambda self, k, s: nn.Linear(9, 10)(s[0].flatten(1))),
         r"Mine cannot run on images \(2, 3, 32, 32\), as its image_size says \(mat1 and mat2 shapes cannot be multi",

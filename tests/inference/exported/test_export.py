@@ -21,10 +21,10 @@ from torch import nn
 
 import ranet.inference.exported.export as export_module
 from ranet import ExitPolicy, InlineCollaboration, StagedNetwork, UserError, create_network, measure_costs
+from ranet.images.preprocessing import Preprocessing
 from ranet.inference.exported.export import export_engine, needed_stages
 from ranet.inference.exported.folder import ExportedFolder
 from ranet.inference.graphs.of_network import NetworkGraphs
-from ranet.inference.images.preprocessing import Preprocessing
 from ranet.inference.stages.chains import chain_through, reachable_cuts
 from ranet.inference.stages.fused_stages import FusedStage, fused_stages, used_exits
 from ranet.models import network_fingerprint
@@ -292,6 +292,11 @@ class TestTheTarget:
             (ExitPolicy((0.5,) * 4), {}, "is for 5 exits and the network has 4: calibrate a policy for this one"),
             (ExitPolicy((0.5,) * 3, metadata={"network": {"fingerprint": "0" * 16}}), {}, "another network"),
             (ExitPolicy((0.5,) * 3), {"classes": ["a", "b"]}, "2 class names were given for .* 7 classes"),
+            (
+                ExitPolicy((0.5,) * 3),
+                {"preprocessing": Preprocessing(32, 37, (0.5,), (0.2,)).to_dict()},
+                r"The preprocessing prepares images of shape \(1, 32, 32\) for a network that reads \(3, 32",
+            ),
             (ExitPolicy((0.5,) * 3), {"preprocessing": {"image_size": 32}}, "A preprocessing must say its"),
             ("nowhere.json", {}, "does not exist"),
         ],

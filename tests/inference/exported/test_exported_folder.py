@@ -20,13 +20,13 @@ from hypothesis import strategies as st
 
 from ranet.calibration import ExitPolicy
 from ranet.errors import UserError
+from ranet.images.preprocessing import Preprocessing
 from ranet.inference.exported.folder import ExportedFolder
 from ranet.inference.exported.manifest import read_manifest, write_manifest
-from ranet.inference.images.preprocessing import Preprocessing
 from ranet.inference.runtimes.backend import NetworkFacts
 from ranet.inference.stages.chains import chain_through, reachable_cuts
 from ranet.inference.stages.fused_stages import FusedStage, fused_stages, used_exits
-from ranet.models.specs import TensorSpec
+from ranet.support.shapes import TensorSpec
 from ranet.support.strict_json import plain
 
 EXITS = 5
@@ -309,7 +309,11 @@ class TestDamage:
             (("policies",), [], "policies must have at least 1 item"),
             (("policies",), ["policy.json", "policy.json"], "policies must have each name once"),
             (("preprocessing",), [], "preprocessing must be an object, not []"),
-            (("preprocessing", "std"), [0, 0, 0], "must be three positive numbers"),
+            (
+                ("preprocessing", "std"),
+                [0, 0, 0],
+                "preprocessing's std=[0, 0, 0] must be a list of positive numbers",
+            ),
             (("preprocessing", "flip"), 1, "and nothing else"),
             (("preprocessing", "crop"), "top", "the preprocessing is 'top' and this version of ranet has 'center'"),
             (("golden",), [], "golden must be an object"),
@@ -318,7 +322,7 @@ class TestDamage:
             (
                 ("preprocessing",),
                 {**PREPROCESSING, "image_size": 16},
-                "prepares images of 16 pixels for a network that",
+                "prepares images of shape (3, 16, 16) for a network that reads (3, 32, 32)",
             ),
             (("classes",), ["one", "two"], "classes must be a name for each of the 3 classes"),
             (("data",), "photos", "data must be an object"),

@@ -11,10 +11,10 @@ import torch
 from PIL import Image
 
 from ranet import EarlyExitEngine, ExitPolicy, UserError, create_network
+from ranet.images.preprocessing import Preprocessing
 from ranet.inference.exported.export import export_engine
 from ranet.inference.exported.folder import ExportedFolder
 from ranet.inference.exported.golden import check_golden, golden_pixels
-from ranet.inference.images.preprocessing import Preprocessing
 
 PREPROCESSING = Preprocessing(32, 37, (0.5, 0.4, 0.3), (0.2, 0.25, 0.5))
 SMALL = {"blocks": 3, "base": 1, "step": 1, "channels": 4, "growth": 4, "num_classes": 7}
@@ -53,6 +53,20 @@ print(checked)
 """
 
 
+GREY = Preprocessing((28, 40), (32, 46), (0.5,), (0.25,))
+
+
+@pytest.fixture(scope="module")
+def grey(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    pytest.importorskip("onnxruntime", reason="needs the extra onnx")
+    torch.manual_seed(0)
+    own = {"growth_factors": [1, 2], "bottleneck_factors": [1, 2], "image_size": [28, 40], "in_channels": 1}
+    here = tmp_path_factory.mktemp("grey")
+    network, policy = create_network("msdnet", **SMALL, **own), ExitPolicy((0.9, 0.5))
+    export_engine(*(network, policy, here / "engine"), preprocessing=GREY.to_dict(), cache=here / "cache")
+    return here / "engine"
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pytest.importorskip("onnxruntime", reason="needs the extra onnx")
@@ -69,11 +83,23 @@ def test_code_that_knows_nothing_of_ranet_finds_input_and_logits(folder: Path) -
     assert done.stdout == "[0, 1, 2]\n", done.stderr
 
 
+def test_a_grey_network_has_a_grey_picture(grey: Path) -> None:
+    picture = Image.open(grey / "golden.png")
+    assert (picture.mode, picture.size) == ("L", (78, 43))
+    with np.load(grey / "golden.npz") as golden:
+        seen = picture.resize((32 * 78 // 43, 32), Image.Resampling.BILINEAR).crop((9, 2, 49, 30))
+        np.testing.assert_allclose(golden["input"], (np.asarray(seen)[None] / 255 - 0.5) / 0.25, atol=1e-6)
+        assert golden["logits"].shape == (3, 7)
+    manifest = ExportedFolder(grey).manifest
+    assert manifest.golden is not None
+    assert check_golden(grey, manifest.golden, GREY) == 0
+
+
 def test_the_picture_is_the_same_for_everybody_and_says_much(folder: Path) -> None:
     pixels = np.asarray(Image.open(folder / "golden.png"))
     np.testing.assert_array_equal(pixels, golden_pixels(37))
     assert pixels.shape == (50, 63, 3)
-    seen = PREPROCESSING.square(Image.fromarray(pixels))
+    seen = PREPROCESSING.pixels(Image.fromarray(pixels))
     assert all(len(np.unique(channel)) > 100 for channel in seen)
     # The usual mistakes show, by more than rounding.
     picture, kinds = Image.fromarray(pixels), Image.Resampling
@@ -91,8 +117,8 @@ def test_an_engine_checks_it_when_it_is_opened(
     with caplog.at_level(logging.WARNING, "ranet"):
         EarlyExitEngine(folder, backend="onnxruntime")
         assert not caplog.records
-        square = Preprocessing.square
-        monkeypatch.setattr(Preprocessing, "square", lambda self, image: square(self, image) ^ 1)
+        pixels = Preprocessing.pixels
+        monkeypatch.setattr(Preprocessing, "pixels", lambda self, image: pixels(self, image) ^ 1)
         EarlyExitEngine(folder, backend="onnxruntime")
     (record,) = caplog.records
     assert "golden.png becomes another input here, by up to 0.02: Pillow" in record.getMessage()

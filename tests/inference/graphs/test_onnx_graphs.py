@@ -22,7 +22,7 @@ from ranet.inference.graphs.of_network import NetworkGraphs
 from ranet.inference.stages.fused_stages import FusedStage
 from ranet.models import LinearHeads
 from ranet.models.papers.layers import ExitHead
-from ranet.models.specs import TensorSpec
+from ranet.support.shapes import TensorSpec
 from tests.inference.networks import FLOAT32, make, trained_looking
 
 NAMES = ("msdnet_tiny", "ranet_tiny", "isc_msdnet_tiny")

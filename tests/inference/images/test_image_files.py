@@ -5,7 +5,7 @@ import os
 import re
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,9 @@ from PIL import Image
 from ranet.data.module import ImageData
 from ranet.data.unlabelled import list_unlabelled, unlabelled_loader
 from ranet.errors import UserError
-from ranet.inference.images import files as image_files
-from ranet.inference.images.files import ImageArray, ImageFiles, ReadImage, open_images, read_ahead
-from ranet.inference.images.preprocessing import Preprocessing
+from ranet.images.many import AHEAD, ahead
+from ranet.images.preprocessing import Preprocessing
+from ranet.inference.images.files import ImageArray, ImageFiles, ReadImage, default_readers, open_images
 
 FOUR = Preprocessing(4, 4, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 
@@ -42,6 +42,10 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def read_ahead(source: ImageFiles | ImageArray, preprocessing: Preprocessing, threads: int) -> Iterator[ReadImage]:
+    return ahead(lambda index: source.read(index, preprocessing), range(len(source)), threads)
+
+
 def read_all(given: str | Path | Sequence[str | Path], preprocessing: Preprocessing = FOUR) -> list[ReadImage]:
     return list(read_ahead(open_images(given, preprocessing), preprocessing, threads=2))
 
@@ -54,7 +58,7 @@ def test_a_folder_is_read_as_the_evaluation_reads_it(folder: Path) -> None:
     assert len(source) == 9
     data = ImageData("cifar10", num_workers=0, loader="workers")
     ((expected, _),) = unlabelled_loader(folder, data)
-    found = read_all(folder, Preprocessing(32, 32, data.mean, data.std))
+    found = read_all(folder, Preprocessing(32, 32, data.facts.mean, data.facts.std))
     np.testing.assert_array_equal(np.stack([image.pixels for image in found if image.pixels is not None]), expected)
     assert [image.name for image in found] == list(source.paths)
 
@@ -127,7 +131,7 @@ def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
         None,
         f"{tmp_path / 'pipe.png'} is not a regular file.",
     ]
-    with pytest.raises(UserError, match=r"pipe.npy is no file; write the array with numpy.save"):
+    with pytest.raises(UserError, match=r"pipe.npy is not a regular file; write the array with numpy.save"):
         open_images(tmp_path / "pipe.npy", FOUR)
 
 
@@ -161,6 +165,24 @@ def test_pixels_in_an_array_are_those_of_files(first: bool, tmp_path: Path) -> N
     for image, each in zip(found, pixels, strict=True):
         assert image.pixels is not None
         np.testing.assert_array_equal(image.pixels, FOUR(Image.fromarray(each)))
+
+
+@pytest.mark.parametrize("first", [False, True])
+def test_grey_pixels_in_an_array(first: bool, tmp_path: Path) -> None:
+    grey = Preprocessing((4, 6), (4, 6), (0.5,), (0.25,))
+    pixels = np.random.default_rng(0).integers(256, size=(5, 4, 6), dtype=np.uint8)
+    np.save(tmp_path / "pixels.npy", pixels[:, None] if first else pixels[..., None])
+    expected = (pixels[:, None].astype(np.float64) / 255 - 0.5) / 0.25
+    found = read_all(tmp_path / "pixels.npy", grey)
+    seen = np.stack([image.pixels for image in found if image.pixels is not None])
+    np.testing.assert_allclose(seen, expected, atol=1e-6)
+    np.save(tmp_path / "ready.npy", expected.astype(np.float32))
+    (ready, *_) = read_all(tmp_path / "ready.npy", grey)
+    np.testing.assert_array_equal(ready.pixels, expected[0].astype(np.float32))
+    for wrong in (np.zeros((5, 4, 6, 3), np.uint8), np.zeros((5, 1, 6, 4), np.float32)):
+        np.save(tmp_path / "wrong.npy", wrong)
+        with pytest.raises(UserError, match=r"uint8 \(N, H, W, 1\) or \(N, 1, H, W\), .* float32 \(N, 1, 4, 6\)\.$"):
+            open_images(tmp_path / "wrong.npy", grey)
 
 
 def test_normalised_images_pass_unless_they_are_not_finite(tmp_path: Path) -> None:
@@ -209,9 +231,9 @@ def test_what_is_no_array_of_images_is_refused(tmp_path: Path) -> None:
     (tmp_path / "folder.npy").mkdir()
     for name, message in {
         "none": "holds no image",
-        "objects": "is no whole array of numbers; write it with numpy.save",
-        "cut": "is no whole array of numbers",
-        "empty": "is no whole array of numbers",
+        "objects": "is not a complete array of numbers; write it with numpy.save",
+        "cut": "is not a complete array of numbers",
+        "empty": "is not a complete array of numbers",
         "several": "holds several arrays",
         "folder": "cannot be read",
         "nowhere": "There is no array",
@@ -225,7 +247,7 @@ def test_places_without_images_are_refused(folder: Path) -> None:
     (folder / "empty" / "inside").mkdir(parents=True)
     np.save(folder / "array.npy", np.zeros((1, 4, 4, 3), np.uint8))
     for given, message in (
-        (folder / "nowhere", r"There is no folder and no image .*nowhere; say where the images lie"),
+        (folder / "nowhere", r"There is no folder and no image .*nowhere; give the path of the images"),
         ([folder / "a.png", folder / "nowhere"], r"There is no folder and no image"),
         (folder / "empty", r"holds no image \(.jpg, "),
         ([folder / "a.png", folder / "array.npy"], "is an array of images; give it alone"),
@@ -245,14 +267,14 @@ def test_reading_is_ahead_but_not_far_and_in_order(monkeypatch: pytest.MonkeyPat
         time.sleep(0.02 if index % 3 == 0 else 0.0)  # later ones are done sooner
         return ReadImage(self.paths[index], None, "none")
 
-    monkeypatch.setattr(image_files.ImageFiles, "read", read)
+    monkeypatch.setattr(ImageFiles, "read", read)
     source = ImageFiles(tuple(map(str, range(100))))
     images = read_ahead(source, FOUR, threads=2)
     taken = [next(images).name for _ in range(10)]
     time.sleep(0.2)
     assert taken == [str(i) for i in range(10)]
     # Ten were taken, and beyond them at most as many are read as wait.
-    assert 10 < len(begun) <= 10 + image_files._AHEAD * 2
+    assert 10 < len(begun) <= 10 + AHEAD * 2
     assert [image.name for image in images] == [str(i) for i in range(10, 100)]
     assert sorted(begun) == list(range(100))
     # Who stops listening leaves no thread behind.
@@ -263,4 +285,4 @@ def test_reading_is_ahead_but_not_far_and_in_order(monkeypatch: pytest.MonkeyPat
 
 
 def test_readers_follow_the_cores() -> None:
-    assert 1 <= image_files.default_readers() <= 8
+    assert 1 <= default_readers() <= 8

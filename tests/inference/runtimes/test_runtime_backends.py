@@ -23,7 +23,7 @@ from ranet.inference.runtimes.openvino_backend import OpenVinoBackend, openvino_
 from ranet.inference.runtimes.stage_graph import StageGraph
 from ranet.inference.runtimes.torch_backend import TorchBackend
 from ranet.inference.stages.fused_stages import FusedStage, fused_stages
-from ranet.models.specs import TensorSpec
+from ranet.support.shapes import TensorSpec
 from tests.inference.graphs.test_onnx_graphs import make_thrifty as thrifty
 from tests.inference.networks import FLOAT32, make
 

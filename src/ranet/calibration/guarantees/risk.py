@@ -15,10 +15,10 @@ import numpy.typing as npt
 from ranet.calibration.bounds import binomial_p_value, hoeffding_bentkus_p_value, net_loss_p_value
 from ranet.calibration.goals import BOUNDS, RISKS
 from ranet.calibration.guarantees.threshold_walk import count_along, count_ever, steps_of_exits, threshold_grid
-from ranet.calibration.policies.calibration import Calibration, Promises
 from ranet.calibration.policies.exit_policy import ExitPolicy
 from ranet.calibration.policies.outcome import Costs, costs_of_images
 from ranet.calibration.scores.exit_scores import ExitScores
+from ranet.calibration.solvers.calibration import Calibration, Promises
 from ranet.errors import UserError, unknown_name
 
 CONFORMAL = "conformal"

@@ -8,10 +8,10 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from ranet.calibration.policies.calibration import Calibration, Instead
 from ranet.calibration.policies.exit_policy import ExitPolicy
 from ranet.calibration.policies.intervals import accuracy_difference
 from ranet.calibration.scores.exit_scores import ExitScores
+from ranet.calibration.solvers.calibration import Calibration, Instead
 
 Floats = npt.NDArray[np.float64]
 

@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ranet.calibration.policies.calibration import Calibration, Promises
 from ranet.calibration.policies.exit_policy import ExitPolicy
 from ranet.calibration.policies.outcome import Costs, costs_of_images
 from ranet.calibration.scores.checks import require_scores
 from ranet.calibration.scores.exit_scores import ExitScores
 from ranet.calibration.solvers.alternatives import best_within
+from ranet.calibration.solvers.calibration import Calibration, Promises
 from ranet.calibration.solvers.exit_choice import ExitChoice, parameters_of
 from ranet.calibration.solvers.exit_sets import Exits
 from ranet.calibration.solvers.families import FOLDS, SMOOTHING, Family

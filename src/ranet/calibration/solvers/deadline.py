@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ranet.calibration.policies.calibration import Calibration, Promises
 from ranet.calibration.policies.exit_policy import ExitPolicy
 from ranet.calibration.scores.exit_scores import ExitScores
+from ranet.calibration.solvers.calibration import Calibration, Promises
 from ranet.cost.table import ImageCosts, checked_costs
 from ranet.errors import UserError
 

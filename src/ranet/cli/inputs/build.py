@@ -17,7 +17,7 @@ from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from ranet.data.module import ImageData
-from ranet.errors import UserError, unknown_name
+from ranet.errors import UserError, require_known, unknown_name
 from ranet.models.staged import StagedNetwork
 from ranet.training.checkpoints import build_network
 from ranet.training.classifier import MultiExitClassifier
@@ -39,7 +39,7 @@ def build(name: str, node: DictConfig, **arguments: Any) -> Any:
     """Instantiate the node of this name in the configuration, with plain lists and dictionaries as arguments.
 
     Raises:
-        UserError: if the options do not fit what they are for.
+        UserError: if the class or function refuses the options.
     """
     if "_target_" not in node:
         raise UserError(f"{name} does not say what to build; choose one of the group with {name}=NAME.")
@@ -55,14 +55,14 @@ def build(name: str, node: DictConfig, **arguments: Any) -> Any:
 
 
 def plain(node: DictConfig) -> dict[str, Any]:
-    """A node as a dictionary of plain values, interpolations resolved."""
+    """Return a node as a dictionary of plain values, with interpolations resolved."""
     values = OmegaConf.to_container(node, resolve=True)
     assert isinstance(values, dict)
     return {str(name): value for name, value in values.items()}
 
 
 def build_data(node: DictConfig) -> ImageData:
-    """The data module, with its data read and split."""
+    """Return the data module, with its data read and split."""
     data: ImageData = build("data", node)
     data.prepare_data()
     data.setup()
@@ -70,23 +70,33 @@ def build_data(node: DictConfig) -> ImageData:
 
 
 def network_options(node: DictConfig, data: ImageData) -> dict[str, Any]:
-    """The options of the network: those of the configuration, with class count and image size of the data."""
+    """Return the options of the network; class count, image size and channels are those of the data by default."""
     if node.name is None:
         raise UserError("model=as_trained goes with a checkpoint; choose the network with model=NAME.")
     options = {option: value for option, value in plain(node).items() if option != "name"}
-    for option, value in (("num_classes", data.num_classes), ("image_size", data.image_size)):
+    size = data.image_size if isinstance(data.image_size, int) else list(data.image_size)
+    for option, value in (
+        ("num_classes", data.num_classes),
+        ("image_size", size),
+        ("in_channels", data.facts.channels),
+    ):
         if options[option] is None:
             options[option] = value
+    if options["in_channels"] != data.facts.channels:
+        raise UserError(
+            f"model.in_channels={options['in_channels']} must be data.channels={data.facts.channels}; remove it "
+            "to use that number."
+        )
     if options["num_classes"] < data.num_classes:
         raise UserError(
             f"model.num_classes={options['num_classes']} is less than the {data.num_classes} classes of the data; "
-            "leave it out to follow the data."
+            "remove it to use that number."
         )
     return options
 
 
 def build_network_recipe(config: DictConfig, technique: Technique, data: ImageData) -> dict[str, Any]:
-    """What ``ranet.training.build_network`` makes the network of."""
+    """Return the recipe of the network, for ``ranet.training.build_network``."""
     recipe = {"name": config.model.name, "options": network_options(config.model, data)}
     return {**recipe, "collaboration": {"detach": technique.detach}} if technique.collaboration else recipe
 
@@ -94,7 +104,7 @@ def build_network_recipe(config: DictConfig, technique: Technique, data: ImageDa
 def build_classifier(
     config: DictConfig, technique: Technique, data: ImageData, first_stage: StagedNetwork | None = None
 ) -> MultiExitClassifier:
-    """The Lightning module around a fresh network, or for a second stage around the network of the first."""
+    """Return the Lightning module around a new network, or in the second stage around the network of the first."""
     recipe = build_network_recipe(config, technique, data)
     if first_stage is None:
         network = build_network(recipe)
@@ -137,7 +147,7 @@ def build_classifier(
 
 
 def build_trainer(config: DictConfig, folder: Path, validates: bool, resume_step: int | None) -> pl.Trainer:
-    """The Lightning trainer, with checkpoints, logs and progress."""
+    """Return the Lightning trainer, with checkpoints, logs and progress."""
     epochs = config.trainer.max_epochs
     if not isinstance(epochs, int) or epochs < 1:
         raise UserError(
@@ -170,7 +180,7 @@ def _keep_lightning_quiet() -> None:
     for name in ("pytorch_lightning.utilities.rank_zero", "lightning_fabric.utilities.distributed"):
         logging.getLogger(name).setLevel(logging.WARNING)
     for notice in (
-        "Checkpoint directory .* exists and is not empty",  # that of the run that goes on
+        "Checkpoint directory .* exists and is not empty",  # that of the resumed run
         "The number of training batches",  # we log each epoch, not every so many steps
         r"`isinstance\(treespec",  # Lightning's own use of PyTorch
         r"Found \d+ module\(s\) in eval mode",  # a frozen backbone is
@@ -179,11 +189,10 @@ def _keep_lightning_quiet() -> None:
 
 
 def build_loggers(config: DictConfig, folder: Path, resume_step: int | None) -> list[Logger]:
-    """CSV always; wandb unless it is disabled."""
+    """Return the loggers: CSV always, and wandb unless it is disabled."""
     loggers: list[Logger] = [MetricsLog(folder, resume_step)]
     mode = OmegaConf.select(config, "logger.wandb.mode")
-    if mode not in _WANDB_MODES:
-        raise unknown_name("logger.wandb.mode", str(mode), _WANDB_MODES)
+    require_known("logger.wandb.mode", mode, _WANDB_MODES)
     if mode != "disabled":
         from ranet.cli.wandb_log import WandbLog  # which takes a second
 

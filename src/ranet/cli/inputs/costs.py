@@ -13,7 +13,6 @@ from omegaconf import DictConfig
 from ranet.calibration.policies.outcome import Costs, costs_of_images
 from ranet.calibration.scores.exit_scores import ExitScores
 from ranet.cli.options.shares import is_number
-from ranet.cli.progress import bar
 from ranet.cost.profile import measure_costs
 from ranet.cost.table import CostTable
 from ranet.errors import UserError
@@ -24,6 +23,7 @@ from ranet.models.fingerprint import network_fingerprint
 from ranet.models.specs import ImageSize
 from ranet.models.staged import StagedNetwork
 from ranet.support.hardware import processor_name
+from ranet.support.progress import Bar
 
 
 def _hardware() -> list[str]:
@@ -133,7 +133,7 @@ def _latency(config: DictConfig, network: StagedNetwork, image_size: ImageSize |
     # The network is on the first GPU, if there is one, where PyTorch alone runs it.
     elsewhere = "cpu" if config.backend in ("onnxruntime", "openvino") else None
     options = {name: config[name] for name in ("backend", "precision") if config[name] is not None}
-    with bar("Measuring stages") as shown:
+    with Bar("Measuring stages") as shown:
         return measure_latency(
             network,
             config.batch_size or 1,

@@ -1,4 +1,4 @@
-"""What ranet predict and ranet export start from: a trained network, without the files of its data set."""
+"""The input of ranet predict and ranet export: a trained network, without the files of its data set."""
 
 from __future__ import annotations
 
@@ -8,24 +8,23 @@ from typing import Any
 from omegaconf import DictConfig
 
 from ranet.cli.inputs.build import build, plain
-from ranet.cli.inputs.trained import data_as_trained, load_public
-from ranet.data.loading.transforms import resized
+from ranet.cli.inputs.trained import data_as_trained, load_public, require_channels
 from ranet.data.record import DataRecord
-from ranet.data.sets.catalogue import CATALOGUE, Facts
-from ranet.errors import UserError, unknown_name
-from ranet.inference.images.preprocessing import Preprocessing
+from ranet.data.sets.catalogue import CATALOGUE
+from ranet.errors import UserError, require_known
+from ranet.images.preprocessing import Preprocessing
 from ranet.training.checkpoints import TrainedNetwork, load_trained
 
 
 @dataclass(frozen=True)
 class NetworkAlone:
-    """A trained network, and what is known of its data without reading them.
+    """A trained network, and the facts about its data that need no files.
 
     Attributes:
         trained: the network, on the CPU, and its recipe.
-        preprocessing: how images of any size become what it reads.
-        classes: the name of each class in the order of the labels; None where the checkpoint does not say them.
-        data: what the checkpoint says of the data that it was trained on (`DataRecord.summary`), or None.
+        preprocessing: the transform of images of any size.
+        classes: the name of each class in the order of the labels; None if the checkpoint does not hold them.
+        data: the record of the training data in the checkpoint (`DataRecord.summary`), or None.
     """
 
     trained: TrainedNetwork
@@ -35,12 +34,12 @@ class NetworkAlone:
 
 
 def load_network_alone(config: DictConfig) -> NetworkAlone:
-    """The network of ``checkpoint`` and what its recipe, or ``data``, says of the images that it reads.
+    """Load the network of ``checkpoint``, with the preprocessing of its recipe or of ``data``.
 
-    The names of the classes are those of the training, or of a published checkpoint those of the catalogue.
+    The names of the classes are those of the training; for a published checkpoint, those of the catalogue.
 
     Raises:
-        UserError: if there is no such checkpoint, or network, checkpoint and data do not belong together.
+        UserError: if there is no such checkpoint, or network, checkpoint and data do not fit together.
     """
     if config.model.name is None:
         trained = load_trained(config.checkpoint)
@@ -48,29 +47,17 @@ def load_network_alone(config: DictConfig) -> NetworkAlone:
     else:
         _, trained = load_public(config, lambda node: build("data", node))
         data = plain(config.data)
-    if data.get("name") not in CATALOGUE:
-        raise unknown_name("data set", str(data.get("name")), CATALOGUE)
-    facts = CATALOGUE[data["name"]]
+    require_known("data set", data.get("name"), CATALOGUE)
+    facts = CATALOGUE[data["name"]].chosen(*map(data.get, ("image_size", "channels", "mean", "std")))
     network = trained.network
     if facts.num_classes not in (None, network.num_classes):
         raise UserError(
-            f"The network has {network.num_classes} classes and {data['name']} has {facts.num_classes}; name "
+            f"The network has {network.num_classes} classes and {data['name']} has {facts.num_classes}; use "
             "the data that it was trained on."
         )
-    preprocessing = preprocessing_of(facts, data.get("image_size") or facts.image_size)
+    require_channels(network, facts, data["name"])
     record = DataRecord.from_recipe(trained.recipe)
     classes = facts.class_names if record is None else record.classes
     if classes is not None and len(classes) != network.num_classes:  # a network with more classes than its data
         classes = None
-    return NetworkAlone(trained, preprocessing, classes, None if record is None else record.summary)
-
-
-def preprocessing_of(facts: Facts, image_size: int) -> Preprocessing:
-    """What `ranet.data.loading.transforms.any_size_geometry` and normalisation do with an image, as numbers.
-
-    Example:
-        >>> preprocessing_of(CATALOGUE["imagenet"], 224).resize, preprocessing_of(CATALOGUE["cifar10"], 32).resize
-        (256, 32)
-    """
-    short_side = resized(image_size) if facts.crop_padding is None else image_size
-    return Preprocessing(image_size, short_side, facts.mean, facts.std)
+    return NetworkAlone(trained, facts.preprocessing, classes, None if record is None else record.summary)

@@ -1,4 +1,4 @@
-"""Scoring images with a trained network: once, and then from the cache."""
+"""Scoring images with a trained network, or reading their scores from the cache."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from torch import Tensor
 import ranet
 from ranet.calibration.scores.cache import ScoreCache
 from ranet.calibration.scores.exit_scores import ExitScores
-from ranet.cli.progress import bar
 from ranet.data.loading.loader import Batch, EpochLoader
 from ranet.data.module import ImageData, Split
 from ranet.data.unlabelled import unlabelled_loader
 from ranet.errors import UserError
 from ranet.models.fingerprint import network_fingerprint
 from ranet.support.files import default_cache
+from ranet.support.progress import Bar
 from ranet.training.checkpoints import TrainedNetwork
 
 
 def score_cache(folder: str | None) -> ScoreCache:
-    """The cache in a folder, or in the user's own."""
+    """Return the cache in this folder; None is the user's own."""
     return ScoreCache(default_cache() if folder is None else Path(folder))
 
 
@@ -47,13 +47,13 @@ def score(
         trained: the network.
         data: its data.
         split: "test" or "validation".
-        kept: where the scores are looked for and kept; None scores anew.
+        kept: cache of the scores; None computes them again.
         part: indices of some images of the split, int64; None is all.
-        temperatures: (K,), what the logits of each exit are divided by; None is 1.
+        temperatures: (K,), divisor of the logits of each exit; None is 1.
         keep_logits: whether the scores hold the logits.
     """
     options: dict[str, Any] = {"temperatures": temperatures, "keep_logits": keep_logits}
-    with bar(f"Scoring {split} images") as shown:
+    with Bar(f"Scoring {split} images") as shown:
         loader = Watched(data.evaluation_loader(split, part), shown)
         if kept is None:
             return ExitScores.collect(trained.network, loader, **options)
@@ -61,11 +61,11 @@ def score(
 
 
 class Watched:
-    """A loader whose batches move a bar.
+    """A loader that moves a progress bar.
 
     Args:
-        loader: whose batches come through.
-        shown: what is called with how many batches are done, and of how many.
+        loader: the loader of the batches.
+        shown: called with the number of batches done and their total.
     """
 
     def __init__(self, loader: EpochLoader, shown: Callable[[int, int], None]) -> None:
@@ -82,7 +82,7 @@ class Watched:
 
 
 def _key(trained: TrainedNetwork, data: ImageData, split: Split, part: Tensor | None) -> dict[str, Any]:
-    """What the scores depend on."""
+    """Return everything that the scores depend on."""
     return {
         "computed_by": _computed_by(),
         "device": next(trained.network.parameters()).device.type,
@@ -94,7 +94,7 @@ def _key(trained: TrainedNetwork, data: ImageData, split: Split, part: Tensor | 
 
 @cache
 def _computed_by() -> dict[str, str]:
-    """What turns images into scores: versions, and the source of our own part, which changes without one."""
+    """Return what turns images into scores: versions of packages, and a digest of our own source."""
     digest = sha256()
     for package in ("images", "models", "data"):
         for path in sorted((Path(ranet.__file__).parent / package).rglob("*.py")):
@@ -108,14 +108,14 @@ def score_unlabelled(
     """Score the images of a folder, or one image, as `score` does; there are no labels.
 
     Returns:
-        The scores, and a sentence about each image that cannot be read and has none.
+        The scores, and a sentence about each image that cannot be read.
 
     Raises:
         UserError: if none can be read.
     """
     left_out: list[UserError] = []
     loader = unlabelled_loader(images, data, left_out)
-    with bar("Scoring images") as shown:
+    with Bar("Scoring images") as shown:
         batches = iter(Watched(loader, shown))
         if (first := next(batches, None)) is None:
             raise UserError(f"None of the {len(left_out):,} images in {images} can be read: {left_out[0]}")
@@ -124,7 +124,7 @@ def score_unlabelled(
 
 
 def save_scores(scores: ExitScores, path: Path, inputs: Sequence[str | None]) -> None:
-    """Write scores beside the results, but not over a file that they were read from: it may hold more, such as logits.
+    """Write scores beside the results, but not over the file that they were read from, which may hold more.
 
     Args:
         scores: of the images.

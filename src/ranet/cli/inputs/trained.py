@@ -1,4 +1,4 @@
-"""What ranet evaluate and ranet calibrate start from: a trained network, and the data that it is measured on."""
+"""The input of ranet evaluate and ranet calibrate: a trained network, and the data to measure it on."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from ranet.cli.inputs.build import build, build_data, network_options, plain
 from ranet.data.module import ImageData
 from ranet.data.record import DataRecord
+from ranet.data.sets.catalogue import Facts
 from ranet.errors import UserError
 from ranet.models.papers.public_checkpoints import load_public_checkpoint
 from ranet.models.registry import create_network
@@ -20,10 +21,10 @@ from ranet.training.checkpoints import TrainedNetwork, find_checkpoint, load_tra
 
 
 def load_network_and_data(config: DictConfig) -> tuple[TrainedNetwork, ImageData]:
-    """The network of ``checkpoint``, on the device to use, and its data or those that ``data`` says.
+    """Load the network of ``checkpoint`` onto the device to use, and its data or those of ``data``.
 
     Raises:
-        UserError: if there is no such checkpoint, or network, checkpoint and data do not belong together.
+        UserError: if there is no such checkpoint, or network, checkpoint and data do not fit together.
     """
     if config.model.name is None:
         trained = load_trained(config.checkpoint)
@@ -35,17 +36,28 @@ def load_network_and_data(config: DictConfig) -> tuple[TrainedNetwork, ImageData
             f"The network has {trained.network.num_classes} classes and {data.name} has {data.num_classes}; "
             "evaluate it on the data it was trained for."
         )
+    require_channels(trained.network, data.facts, data.name)
     data.size("test")  # so that images that do not fit are refused before anything is written
     trained.network.to(evaluation_device())
     return trained, data
 
 
+def require_channels(network: StagedNetwork, facts: Facts, name: str) -> None:
+    """Raise a UserError unless a network reads images with as many channels as those of a data set."""
+    reads = network.image_shape[0]
+    if reads != facts.channels:
+        raise UserError(
+            f"The network reads images with {reads} {'channel' if reads == 1 else 'channels'} and those of {name} have "
+            f"{facts.channels}; use data.channels={reads}, or the data that it was trained on."
+        )
+
+
 def build_data_of(trained: TrainedNetwork, overrides: DictConfig) -> ImageData:
-    """The data of a trained network, with the classes and the held-out images of its training.
+    """Return the data of a trained network, with the classes and the held-out images of its training.
 
     Args:
         trained: the network.
-        overrides: what the command says of the data, as in `data_as_trained`.
+        overrides: the data options of the command, as in `data_as_trained`.
 
     Raises:
         UserError: if the data have other classes, or it is not known which images were held out.
@@ -65,10 +77,10 @@ def build_data_of(trained: TrainedNetwork, overrides: DictConfig) -> ImageData:
 
 
 def data_as_trained(overrides: DictConfig, recipe: dict[str, Any]) -> DictConfig:
-    """The data configuration of a training run, with the values that are set now; or the whole group chosen now.
+    """Return the data configuration of a training run, with the values that are set now; or the group chosen now.
 
-    The data lie where they lay then, from whatever folder the command is typed; or, where a project moved as a whole,
-    where the run's relative path leads now.
+    The folder of the data is that of the training, whatever the current folder is; if it is gone because the project
+    moved as a whole, it is the run's relative path from here.
     """
     if "_target_" in overrides:
         return overrides
@@ -83,25 +95,25 @@ def data_as_trained(overrides: DictConfig, recipe: dict[str, Any]) -> DictConfig
 
 
 def evaluation_device() -> torch.device:
-    """The first GPU, or the CPU."""
+    """Return the first GPU, or the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def load_public(
     config: DictConfig, make_data: Callable[[DictConfig], ImageData] = build_data
 ) -> tuple[ImageData, TrainedNetwork]:
-    """The network of ``model`` with the weights of a published checkpoint, and the data module of ``data``.
+    """Load a published checkpoint into the network of ``model``; return the data module of ``data`` and the network.
 
     Args:
         config: with checkpoint, model and data.
-        make_data: the data module of a configuration; `build_data` reads the images, too.
+        make_data: makes the data module of a configuration; `build_data` reads the images, too.
 
     Raises:
-        UserError: if the checkpoint is not of this network, or it is not said what it was trained on.
+        UserError: if the checkpoint is of another network, or ``data`` is missing.
     """
     path = find_checkpoint(config.checkpoint)
     if path.suffix != ".safetensors" and "ranet" in read_checkpoint(path):
-        raise UserError(f"{path} was written by ranet train and knows its network; leave out model=.")
+        raise UserError(f"{path} was written by ranet train and knows its network; remove model=.")
     if "_target_" not in config.data:
         raise UserError(
             "A published checkpoint does not say what it was trained on; add data=cifar10 or another data set."

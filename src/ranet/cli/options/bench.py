@@ -1,4 +1,4 @@
-"""What ranet bench is asked for, checked before anything is read."""
+"""Check of the options of ranet bench, before anything is read."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ranet.benchmark.results import Setting, all_settings
 from ranet.cli.options.policy_files import read_policies
 from ranet.cli.options.shared import check_checkpoint, check_seed, listed
 from ranet.cli.options.shares import is_number
-from ranet.errors import UserError, unknown_name
+from ranet.errors import UserError, require_known
 from ranet.inference.choosing.open_backend import BACKENDS, installed_backends
 from ranet.inference.runtimes.backend import PRECISIONS
 from ranet.support.extras import require
@@ -23,14 +23,14 @@ _EXTRAS = {"onnxruntime": "onnx", "openvino": "openvino"}
 
 
 class Settings(NamedTuple):
-    """What to measure in, and what is left out, in a sentence each."""
+    """The settings to measure, and a sentence about each part that is left out."""
 
     settings: list[Setting]
     notices: list[str]
 
 
 def check_options(config: DictConfig) -> None:
-    """Refuse what cannot be or has no effect."""
+    """Refuse options that are invalid or have no effect."""
     if config.checkpoint is None:
         if config.model.name is None:
             raise UserError("Say what to measure: checkpoint=RUN, or model=NAME for a network with random weights.")
@@ -39,17 +39,15 @@ def check_options(config: DictConfig) -> None:
                 raise UserError(f"{name}= has no effect on random weights; add checkpoint=RUN, or remove it.")
     if config.policy is not None and config.budget is not None:
         raise UserError("Say the policies or their budgets, not both policy= and budget=.")
-    for name in ("images_limit", "rounds", "threads"):
-        if config[name] is not None or name != "threads":
-            require_count(name, config[name])
+    for name in ("images_limit", "rounds", *([] if config.threads is None else ["threads"])):
+        require_count(name, config[name])
     check_seed(config.seed)
     if config.seconds is not None and not (is_number(config.seconds) and config.seconds > 0):
         raise UserError(f"seconds={config.seconds} must be a positive number, or null.")
-    backends = [] if config.backends is None else listed(config.backends)
-    for name, words, known in (("precision", listed(config.precisions), PRECISIONS), ("backend", backends, BACKENDS)):
-        for word in map(str, words):
-            if word not in known:
-                raise unknown_name(name, word, known)
+    for precision in listed(config.precisions):
+        require_known("precision", precision, PRECISIONS)
+    for backend in [] if config.backends is None else listed(config.backends):
+        require_known("backend", backend, BACKENDS)
     for size in listed(config.batch_sizes):
         if not is_count(size):
             raise UserError(f"batch_sizes={size} must be a whole number of at least 1, or a list of them.")
@@ -60,21 +58,21 @@ def check_options(config: DictConfig) -> None:
 
 
 def settings_of(config: DictConfig, device: torch.device) -> Settings:
-    """Every combination of backends, precisions and batch sizes that is possible.
+    """Return every possible combination of backends, precisions and batch sizes.
 
     Raises:
         UserError: if a package is missing, or no combination is left.
     """
-    precisions = [str(precision) for precision in listed(config.precisions)]
+    precisions = listed(config.precisions)
     if config.backends is None:
         backends = installed_backends("float32", exported=False, on_gpu=device.type != "cpu")
     else:
-        backends = [str(backend) for backend in listed(config.backends)]
+        backends = listed(config.backends)
     for backend in backends:
         if backend != "torch":
             for package in (backend, "onnx"):
                 require(package, _EXTRAS[backend], f"The {backend} backend")
-    settings = all_settings(*(list(dict.fromkeys(each)) for each in (backends, precisions, listed(config.batch_sizes))))
+    settings = all_settings(backends, precisions, listed(config.batch_sizes))
     if not settings:
         raise UserError(
             "There is nothing to measure: name at least one backend, precision and batch size, and for onnxruntime "
@@ -85,7 +83,7 @@ def settings_of(config: DictConfig, device: torch.device) -> Settings:
 
 
 def rival_names(config: DictConfig) -> list[str]:
-    """The rivals as they are described; null, or an empty list, means none.
+    """Return the names of the rivals; null, or an empty list, means none.
 
     Raises:
         UserError: for null in a list.

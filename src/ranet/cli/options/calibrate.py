@@ -1,4 +1,4 @@
-"""What ranet calibrate is asked for, checked before anything is read."""
+"""Check of the options of ranet calibrate, before anything is read."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from omegaconf import DictConfig, OmegaConf
 from ranet.calibration.goals import BOUNDS, POLICIES, RISKS, Budget, BudgetAmount, Deadline, Goal, Risk, score_of
 from ranet.calibration.scores.checks import SCORES
 from ranet.cli.options.shared import UNITS as COUNTED
-from ranet.cli.options.shared import check_checkpoint
+from ranet.cli.options.shared import check_checkpoint, check_without_checkpoint
 from ranet.cli.options.shares import is_number, is_share, parse_share
-from ranet.errors import UserError, unknown_name
+from ranet.errors import UserError, require_known, unknown_name
 from ranet.inference.choosing.open_backend import BACKENDS
 from ranet.inference.runtimes.backend import PRECISIONS
 from ranet.support.numbers import require_count
@@ -23,7 +23,7 @@ _MEASURED = ("batch_size", "backend", "precision", "threads", "device")
 
 
 def check_options(config: DictConfig) -> None:
-    """Refuse what cannot be or has no effect, before anything is computed."""
+    """Refuse options that are invalid or have no effect."""
     if (config.checkpoint is None) == (config.scores is None):
         raise UserError("Say what to calibrate: either checkpoint=RUN or scores=FILE.npz.")
     if not OmegaConf.is_dict(config.risk):
@@ -38,9 +38,7 @@ def check_options(config: DictConfig) -> None:
         if value is not None and not is_number(value):
             raise UserError(f"{name}={value} must be a number.")
     for name, choices in (("risk.of", RISKS), ("risk.bound", BOUNDS), ("policy", POLICIES)):
-        chosen = str(OmegaConf.select(config, name))
-        if chosen not in choices:
-            raise unknown_name(name, chosen, choices)
+        require_known(name, OmegaConf.select(config, name), choices)
     for override in HydraConfig.get().overrides.task:
         if override.startswith("risk.") and goals != ["risk.eps"]:
             raise UserError(f"{override} has no effect without risk.eps=; remove it.")
@@ -48,10 +46,10 @@ def check_options(config: DictConfig) -> None:
         raise UserError("alternatives=false is for a budget, and has no effect otherwise; remove it.")
     if config.policy != "geometric" and goals != ["budget"]:
         raise UserError(f"policy={config.policy} goes with a budget; remove it.")
-    if config.score is not None and config.score not in SCORES:
-        raise unknown_name("score", config.score, SCORES)
+    if config.score is not None:
+        require_known("score", config.score, SCORES)
     if config.score is not None and goals == ["deadline"]:
-        raise UserError("A deadline sends everybody to one exit, whatever the score; remove score=.")
+        raise UserError("A deadline sends every image to one exit, whatever the score; remove score=.")
     if config.unit == "fraction" and goals != ["budget"]:
         raise UserError("unit=fraction applies only to budget=; remove it.")
     _check_currency(config)
@@ -61,7 +59,9 @@ def check_options(config: DictConfig) -> None:
     if config.scores is None and config.test_scores is not None:
         raise UserError("test_scores= goes with scores=; with a checkpoint, say test=true.")
     if config.scores is not None:
-        _check_scores_alone(config)
+        if config.test:
+            raise UserError("test=true goes with checkpoint=; for scores=, test_scores=FILE.npz alone is enough.")
+        check_without_checkpoint(config, "scores", "temperature_share", "model", "data", "cache")
     check_checkpoint(config)
     goal_of(config)
 
@@ -102,35 +102,20 @@ def budget_amounts(asked: Any, *, fraction: bool = False) -> tuple[BudgetAmount,
 def _amount(asked: object, fraction: bool) -> BudgetAmount:
     value = parse_share(asked) if is_share(asked) else asked
     if is_share(asked) and fraction:
-        raise UserError(f"budget={asked} is a share already; leave out unit=fraction.")
+        raise UserError(f"budget={asked} is a share already; remove unit=fraction.")
     if not is_number(value):
         raise UserError(f"budget={asked} must be a number such as 40e6, a share such as 50%, a list of them, or sweep.")
     share = fraction or is_share(asked)
     if share and not 0 < value <= 1:
-        raise UserError(f"A budget of {asked} must be more than nothing and at most all of the last exit's cost.")
+        raise UserError(f"A budget of {asked} must be above 0 and at most the whole cost of the last exit.")
     return BudgetAmount(float(value), share)
 
 
-def _check_scores_alone(config: DictConfig) -> None:
-    """Refuse what needs a network."""
-    if config.test:
-        raise UserError("test=true goes with checkpoint=; for scores=, test_scores=FILE.npz alone is enough.")
-    given = {
-        "temperature_share": config.temperature_share,
-        "model": config.model.name,
-        "data": "_target_" in config.data,
-        "cache": config.cache,
-    }
-    for name, value in given.items():
-        if value:
-            raise UserError(f"{name}= goes with checkpoint= and has no effect on scores=; remove it.")
-
-
 def _check_currency(config: DictConfig) -> None:
-    """Refuse options of the costs that are wrong or have no effect, before anything is computed."""
+    """Refuse options of the costs that are invalid or have no effect."""
     if config.cost is None and config.unit not in (None, *UNITS):
         known = unknown_name("unit", str(config.unit), UNITS)
-        raise UserError(f"{str(known).rstrip('?.')}; or say what each exit costs in it with cost=[...].")
+        raise UserError(f"{str(known).rstrip('?.')}; or give the cost of each exit in it with cost=[...].")
     if config.cost is None and config.scores is not None:
         raise UserError("Scores alone do not say what the exits cost: add cost=[...], cumulative, one for each exit.")
     if config.cost is not None and not OmegaConf.is_list(config.cost):
@@ -144,8 +129,8 @@ def _check_currency(config: DictConfig) -> None:
         if option != "latency" and config.latency is not None:
             raise UserError(f"The latency profile says its {option.replace('_', ' ')}; remove {option}=.")
     for option, names in (("backend", (*BACKENDS, "auto")), ("precision", PRECISIONS)):
-        if config[option] not in (None, *names):
-            raise unknown_name(option, config[option], names)
+        if config[option] is not None:
+            require_known(option, config[option], names)
     for option in ("batch_size", "threads"):
         if config[option] is not None:
             require_count(option, config[option])

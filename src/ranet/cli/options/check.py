@@ -1,4 +1,4 @@
-"""What ranet check is asked for, checked before anything is read."""
+"""Check of the options of ranet check, before anything is read."""
 
 from __future__ import annotations
 
@@ -8,6 +8,6 @@ from ranet.errors import UserError
 
 
 def check_options(config: DictConfig) -> None:
-    """Refuse what cannot be."""
+    """Refuse invalid options."""
     if config.output is not None and not config.output.lower().endswith(".csv"):
         raise UserError(f"output={config.output} must be a .csv file.")

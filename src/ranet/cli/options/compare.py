@@ -1,4 +1,4 @@
-"""What ranet compare is asked for, checked before anything is read."""
+"""Check of the options of ranet compare, before anything is read."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ranet.errors import UserError
 
 
 def check_options(config: DictConfig) -> None:
-    """Refuse what cannot be."""
+    """Refuse invalid options."""
     check_unit(config.unit)
     if isinstance(config.budgets, bool) or not isinstance(config.budgets, int) or config.budgets < 2:
         raise UserError(f"budgets={config.budgets} must be a whole number of at least 2.")

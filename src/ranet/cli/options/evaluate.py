@@ -1,27 +1,20 @@
-"""What ranet evaluate is asked for, checked before anything is read."""
+"""Check of the options of ranet evaluate, before anything is read."""
 
 from __future__ import annotations
 
 from omegaconf import DictConfig
 
 from ranet.calibration.policies.exit_policy import load_policy
-from ranet.cli.options.shared import check_checkpoint, check_unit
+from ranet.cli.options.shared import check_checkpoint, check_unit, check_without_checkpoint
 from ranet.errors import UserError
 
 
 def check_options(config: DictConfig) -> None:
-    """Refuse what cannot be or has no effect."""
+    """Refuse options that are invalid or have no effect."""
     if (config.checkpoint is None) == (config.scores is None):
         raise UserError("Say what to evaluate: either checkpoint=RUN, or scores=FILE.npz with policy=FILE.")
     if config.scores is not None:
-        for name, given in (
-            ("images", config.images),
-            ("cache", config.cache),
-            ("model", config.model.name),
-            ("data", "_target_" in config.data),
-        ):
-            if given:
-                raise UserError(f"{name}= goes with checkpoint= and has no effect on scores=; remove it.")
+        check_without_checkpoint(config, "scores", "images", "cache", "model", "data")
         if config.policy is None:
             raise UserError("scores= are evaluated under a policy: add policy=FILE.")
     if config.unit is not None:

@@ -1,4 +1,4 @@
-"""What ranet export is asked for, checked before anything is read."""
+"""Check of the options of ranet export, before anything is read."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ranet.errors import UserError
 
 
 def check_options(config: DictConfig) -> None:
-    """Refuse what cannot be."""
+    """Refuse invalid options."""
     for name, what in (("checkpoint", "RUN"), ("policy", "FILE"), ("output", "FOLDER")):
         if config[name] is None:
             raise UserError(f"Say what to export where: checkpoint=RUN policy=FILE output=FOLDER; add {name}={what}.")

@@ -1,4 +1,4 @@
-"""The policies that a command follows: one file, a list of files, or what ranet calibrate left in a folder."""
+"""The policies of a command: one file, a list of files, or a folder of ranet calibrate."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from ranet.errors import UserError
 
 
 def read_policies(given: Any) -> list[ExitPolicy]:
-    """The policies of the option ``policy``.
+    """Load the policies of the option ``policy``.
 
     Args:
         given: a policy file; a folder of several (policy_*.json) or of a run of ``ranet calibrate``; a list of these.
 
     Raises:
-        UserError: if there is no policy, or one that cannot be followed.
+        UserError: if there is no policy, or one that cannot be used.
     """
     names = [str(name) for name in given] if OmegaConf.is_list(given) else [str(given)]
     if not names:

@@ -9,28 +9,36 @@ from omegaconf import DictConfig, OmegaConf
 
 from ranet.errors import UserError, unknown_name
 
-#: What can be counted without measuring.
+#: Units that are counted, not measured.
 UNITS = ("macs", "paper_ops")
 
 
 def check_unit(unit: str) -> None:
-    """Refuse a unit that is not known."""
+    """Refuse an unknown unit."""
     if unit not in UNITS:
         raise unknown_name("unit", unit, UNITS)
 
 
 def check_seed(seed: Any) -> None:
-    """Refuse what PyTorch and NumPy do not both take as a seed."""
+    """Refuse a seed that PyTorch or NumPy does not accept."""
     if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**32:
         raise UserError(f"seed={seed} must be a whole number from 0 to {2**32 - 1}.")
 
 
 def check_checkpoint(config: DictConfig) -> None:
-    """Refuse a checkpoint that is not there, before PyTorch is imported to read it."""
+    """Refuse a checkpoint that does not exist, before PyTorch is imported to read it."""
     if config.checkpoint is not None and not Path(config.checkpoint).exists():
         raise UserError(f"There is no run folder or checkpoint file {Path(config.checkpoint)}.")
 
 
+def check_without_checkpoint(config: DictConfig, instead: str, *names: str) -> None:
+    """Refuse options of a trained network where ``instead`` takes its place."""
+    groups = {"model": config.model.name is not None, "data": "_target_" in config.data}
+    for name in names:
+        if groups[name] if name in groups else config[name]:
+            raise UserError(f"{name}= goes with checkpoint= and has no effect on {instead}=; remove it.")
+
+
 def listed(value: Any) -> list[Any]:
-    """A list, also where only one thing is said, and each thing once."""
+    """Return a list without duplicates, also for a single value."""
     return list(dict.fromkeys(value)) if OmegaConf.is_list(value) else [value]

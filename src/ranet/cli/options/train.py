@@ -1,4 +1,4 @@
-"""What ranet train is asked for, checked before anything is read."""
+"""Check of the options of ranet train, before anything is read."""
 
 from __future__ import annotations
 
@@ -8,6 +8,6 @@ from ranet.cli.options.shared import check_seed, check_unit
 
 
 def check_options(config: DictConfig) -> None:
-    """Refuse what cannot be."""
+    """Refuse invalid options."""
     check_unit(config.unit)
     check_seed(config.seed)

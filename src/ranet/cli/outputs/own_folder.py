@@ -1,4 +1,4 @@
-"""A folder of results is one command's own: its default name is given once, and only one process works in it."""
+"""A folder of results for each command: its default name is unique, and only one process at a time works in it."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from secrets import token_hex
 
 from omegaconf import OmegaConf
 
-from ranet.cli.ending import is_first_process
 from ranet.errors import UserError
+from ranet.support.hardware import is_first_process
 
 try:
     import fcntl
@@ -27,7 +27,7 @@ LOCK = ".lock"
 def register_stamp() -> None:
     """Give configurations ``${stamp:}``: date, time and six characters that no other command has.
 
-    It is the same in all jobs of a sweep, to which Hydra passes what is resolved already.
+    It is the same in all jobs of a sweep, because Hydra passes the resolved text to them.
     """
     OmegaConf.register_new_resolver("stamp", _stamp, use_cache=True, replace=True)
 
@@ -40,15 +40,14 @@ def _stamp() -> str:
 def locked(folder: Path | None) -> Iterator[None]:
     """Keep other processes out of a folder of results.
 
-    The system lets go of the lock when the process ends, however it does. It is the process's own: workers do not
-    inherit it, and the other processes of a distributed run do not ask for it. Where a disk knows no locks, there is
-    none.
+    The system releases the lock when the process ends, in whatever way. Workers do not inherit it, and the other
+    processes of a distributed run do not take it. On a file system without locks nothing is locked.
 
     Args:
-        folder: made if it is missing; None locks nothing.
+        folder: created if it is missing; None locks nothing.
 
     Raises:
-        UserError: if another process is at work there.
+        UserError: if another process is using the folder.
     """
     if folder is None or fcntl is None or not is_first_process():
         yield
@@ -68,7 +67,7 @@ def locked(folder: Path | None) -> Iterator[None]:
 
 
 def _lock(path: Path) -> int | None:
-    """Return the open lock file; None where there can be none."""
+    """Return the open lock file; None if the file system has no locks."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)

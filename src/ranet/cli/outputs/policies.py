@@ -23,15 +23,15 @@ _RESULTS = (
 
 
 def policy_paths(count: int, output: str | None, folder: Path) -> list[Path]:
-    """The file of one policy, or the numbered files of several in a folder.
+    """Return the file of one policy, or the numbered files of several in a folder.
 
     Args:
-        count: how many policies.
-        output: the file, or the folder; None is one of the run folder.
+        count: number of policies.
+        output: the file, or the folder; None is the default in the run folder.
         folder: of the run.
 
     Raises:
-        UserError: if something else is in the way.
+        UserError: if a folder or another file is at such a path.
     """
     if count == 1:
         path = Path(output) if output else folder / ONE_POLICY
@@ -48,10 +48,10 @@ def policy_paths(count: int, output: str | None, folder: Path) -> list[Path]:
 
 
 def earlier_results(folder: Path, inputs: Collection[str | None]) -> set[Path]:
-    """Return what an earlier calibration left in its run folder; none of it stays, so that all in it is of one.
+    """Return the files of an earlier calibration in the run folder, to be removed so that all files are of one run.
 
     Args:
-        folder: of the run; one that no calibration has recorded is left as it is.
+        folder: of the run; a folder without the record of a calibration is left as it is.
         inputs: files that this calibration has read, or None; they stay.
     """
     if not has_record(folder):
@@ -62,9 +62,9 @@ def earlier_results(folder: Path, inputs: Collection[str | None]) -> set[Path]:
 
 
 def forget(earlier: Collection[Path], written: Collection[Path]) -> None:
-    """Remove earlier results that nothing was written in place of.
+    """Remove earlier results that were not replaced.
 
-    It is done last: where something cannot be written they stay.
+    Call it last: if something cannot be written, the earlier results stay.
     """
     new = {path.resolve() for path in written}
     for path in earlier:
@@ -76,11 +76,11 @@ def forget(earlier: Collection[Path], written: Collection[Path]) -> None:
 
 
 def write_policies(policies: Sequence[ExitPolicy], paths: Sequence[Path]) -> None:
-    """Write policies to their `policy_paths`, cheapest first, in place of other policies of the folder.
+    """Write policies to their `policy_paths`, cheapest first, and remove other policies of the folder.
 
     Args:
-        policies: with what they promise in their metadata.
-        paths: as many.
+        policies: with their promises in the metadata.
+        paths: one for each policy.
     """
     for path, policy in zip(paths, sorted(policies, key=lambda one: one.promise.cost), strict=True):
         policy.save(path)
@@ -89,15 +89,15 @@ def write_policies(policies: Sequence[ExitPolicy], paths: Sequence[Path]) -> Non
 
 
 def _check_target(path: Path) -> None:
-    """Refuse to replace what is no policy.
+    """Refuse to replace a file that is not a policy.
 
     Raises:
-        UserError: if there is something else at the path.
+        UserError: if a folder or another file is at the path.
     """
     if path.is_dir():
         raise UserError(f"output={path} is a folder; name the file in it, such as {path / ONE_POLICY}.")
     if path.exists() and not _is_policy(path):
-        raise UserError(f"{path} is there and is no exit policy; choose another output=.")
+        raise UserError(f"{path} exists and is not an exit policy; choose another output=.")
 
 
 def _is_policy(path: Path) -> bool:

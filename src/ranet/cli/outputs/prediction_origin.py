@@ -1,4 +1,4 @@
-"""What decides the rows of ranet predict, and after how many images another run can go on with them."""
+"""The origin of the rows of ranet predict: everything that decides them, and where another run can resume them."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
+from ranet.images.preprocessing import Preprocessing
 from ranet.inference.engine.engine import EarlyExitEngine
 from ranet.inference.engine.plan import Plan
 from ranet.inference.images.files import ImageArray, ImageFiles
-from ranet.inference.images.preprocessing import Preprocessing
 from ranet.inference.predictions.resumable import Origin
 
 # In batches: the first chunk, and the longest. The last batch of a chunk is rarely full at the deeper stages.
@@ -28,7 +28,7 @@ def origin_of(
     classes: Sequence[str] | None,
     config: DictConfig,
 ) -> Origin:
-    """What decides the rows: run with the same once more, they are the same."""
+    """Return everything that decides the rows: with the same origin they come out the same."""
     facts, policy = engine.backend.facts, plan.policy
     stages = [(step.stage.first, step.stage.last) for step in plan.steps]
     return Origin(
@@ -52,7 +52,7 @@ def origin_of(
 
 
 def images_digest(source: ImageFiles | ImageArray) -> str:
-    """A digest of the paths of the images, in order, with the size and the time of each file."""
+    """Return a digest of the paths of the images, in order, and of the size and modification time of each file."""
     digest = sha256()
     for path in source.paths if isinstance(source, ImageFiles) else (source.path,):
         try:
@@ -65,7 +65,7 @@ def images_digest(source: ImageFiles | ImageArray) -> str:
 
 
 def chunk_ends(done: int, count: int, batch_size: int) -> Iterator[int]:
-    """After how many images each chunk ends: they double at first, so that short runs can be gone on with, too.
+    """Yield the number of images up to the end of each chunk; they double at first, so that short runs can resume.
 
     Args:
         done: how many images are done, none or up to the end of a chunk.

@@ -1,4 +1,4 @@
-"""What every run leaves behind beside its results: the configuration, and with what it ran."""
+"""The record of a run beside its results: configuration and environment."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ _PACKAGES = (
 
 
 def run_folder() -> Path:
-    """The folder that Hydra made for this run or job.
+    """Return the folder that Hydra made for this run or job.
 
     Raises:
-        UserError: if it holds the record of another command, such as the training of what is to be evaluated.
+        UserError: if it holds the record of another command, such as that of the training.
     """
     folder = Path(HydraConfig.get().runtime.output_dir)
     refuse_record_of_another(folder)
@@ -60,23 +60,19 @@ def write_record(folder: Path, config: DictConfig) -> None:
 
 
 def refuse_record_of_another(folder: Path) -> None:
-    """Refuse a folder whose configuration and environment were written by another command, and would be lost.
-
-    Raises:
-        UserError: if so.
-    """
+    """Raise a UserError if the folder holds the record of another command, which would be lost."""
     verb = _recorded_verb(folder)
     if verb is not None and verb != HydraConfig.get().job.config_name:
         raise UserError(f"{folder} holds the record of ranet {verb}; choose another folder for the results.")
 
 
 def has_record(folder: Path) -> bool:
-    """Whether this command has written a record into the folder before."""
+    """Return whether this command has written a record into the folder before."""
     return _recorded_verb(folder) == HydraConfig.get().job.config_name
 
 
 def _recorded_verb(folder: Path) -> str | None:
-    """The verb whose record a folder holds; None if it holds none."""
+    """Return the verb whose record a folder holds; None if it holds none."""
     try:
         return str(json.loads((folder / ENVIRONMENT).read_text())["command"][1])
     except (OSError, ValueError, LookupError, TypeError):
@@ -84,7 +80,7 @@ def _recorded_verb(folder: Path) -> str | None:
 
 
 def environment() -> dict[str, Any]:
-    """Git revision, versions and hardware of this process."""
+    """Return git revision, versions and hardware of this process."""
     return {
         "git_revision": git_revision(),
         "python": platform.python_version(),
@@ -97,7 +93,7 @@ def environment() -> dict[str, Any]:
 
 
 def git_revision() -> str | None:
-    """Revision of the checkout that ranet runs from, with "+changes" if it is not clean; None outside a checkout."""
+    """Return the git revision of ranet's checkout, with "+changes" if it is not clean; None outside a checkout."""
     folder = Path(ranet.__file__).parent
 
     def git(*arguments: str) -> str:

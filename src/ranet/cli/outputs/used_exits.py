@@ -1,18 +1,18 @@
-"""Which exits policies use, and what leaving out the others is worth, in a sentence."""
+"""A sentence about the exits that policies use, and the gain of leaving out the others."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ranet.calibration.policies.calibration import Calibration
+from ranet.calibration.solvers.calibration import Calibration
 
 
 def used_exits_sentence(policies: Sequence[Calibration]) -> str:
-    """The sentence about one policy, or about several of the same network and family.
+    """Return the sentence about one policy, or about several of the same network and family.
 
     Args:
-        policies: at least one. What exits are worth is by cross-fitting: on images that thresholds were not solved on,
-            at the same budget, a difference of cost priced in.
+        policies: at least one. The gain is measured by cross-fitting: on images that thresholds were not solved on, at
+            the same budget, with differences of cost priced in.
     """
     fewer = [one for one in policies if len(one.used_exits) < one.policy.num_exits]
     if not fewer:
@@ -31,7 +31,7 @@ def used_exits_sentence(policies: Sequence[Calibration]) -> str:
 
 
 def _exits(of: Calibration) -> str:
-    """The used exits, counted from 1.
+    """Return the used exits, counted from 1.
 
     Example:
         >>> from types import SimpleNamespace

@@ -1,4 +1,4 @@
-"""One stage of training, from its beginning or from its last checkpoint, in a folder."""
+"""One stage of training in a folder, from its start or from its last checkpoint."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
-from rich.table import Table
 
 from ranet.cli.ending import when_stopped
 from ranet.cli.inputs.build import build_classifier, build_data, build_trainer
@@ -20,8 +19,9 @@ from ranet.data.module import ImageData
 from ranet.data.record import DataRecord
 from ranet.errors import UserError
 from ranet.models.staged import StagedNetwork
-from ranet.support.console import new_console, print_table, say
+from ranet.support.console import new_console, print_sheets, say
 from ranet.support.hardware import limit_threads
+from ranet.support.sheet import sheet_of_cells
 from ranet.training.checkpoints import read_checkpoint
 from ranet.training.run.process_memory import keep_freed_memory
 from ranet.training.run.saving import LAST
@@ -35,17 +35,17 @@ def fit(
     first_stage: StagedNetwork | None = None,
     record: DictConfig | None = None,
 ) -> None:
-    """Train, and leave checkpoints, metrics and the record of the run in the folder.
+    """Train, and write checkpoints, metrics and the record of the run into the folder.
 
     Args:
         config: of the stage.
         technique: to train with.
         folder: of the stage.
         first_stage: for a second stage, the network of the first.
-        record: the configuration to write, where it is not that of the stage.
+        record: the configuration to write, if it is not that of the stage.
 
     Raises:
-        UserError: if something does not fit; then nothing is written.
+        UserError: if options, data and folder do not fit together; then nothing is written.
     """
     record = config if record is None else record
     last = folder / "checkpoints" / LAST
@@ -75,15 +75,15 @@ def _beginning(config: DictConfig, last: Path) -> str:
 
 
 def _stopped(config: DictConfig, last: Path) -> str:
-    """Return how a run that was stopped goes on."""
+    """Return the sentence that says how to resume a stopped training."""
     done, epochs = finished_epochs(last), config.trainer.max_epochs
     return how_to_go_on(config, f"from epoch {done + 1} of {epochs}" if done < epochs else "with the evaluation")
 
 
 def how_to_go_on(config: DictConfig, where: str) -> str:
-    """Return the sentence for a command that was stopped."""
+    """Return the sentence that says how to resume a stopped command."""
     option = "run" if HydraConfig.get().mode is RunMode.RUN else "sweep"
-    return f"Stopped; the same command with {option}={config[option]} resume=true goes on {where}."
+    return f"Stopped; the same command with {option}={config[option]} resume=true continues {where}."
 
 
 def require_same_data(checkpoint: Path, data: ImageData, folder: Path) -> None:
@@ -95,7 +95,7 @@ def require_same_data(checkpoint: Path, data: ImageData, folder: Path) -> None:
         folder: of the run, for the sentence.
 
     Raises:
-        UserError: if classes or images are not those of the checkpoint.
+        UserError: if the classes or images are others than those of the checkpoint.
     """
     record = DataRecord.from_recipe(read_checkpoint(checkpoint)["ranet"])
     if record is None:
@@ -108,14 +108,9 @@ def require_same_data(checkpoint: Path, data: ImageData, folder: Path) -> None:
 
 def _describe(data: ImageData) -> None:
     """Print how many images each split has, and what is odd about them."""
-    heading, *rows, total = split_table(data)
-    table = Table(box=None, show_footer=True)
-    for i, (name, count) in enumerate(zip(heading, total, strict=True)):
-        table.add_column(name, footer=count, justify="right" if i else "left")
-    for row in rows:
-        table.add_row(*row)
+    heading, *rows = split_table(data)
     console = new_console()
-    print_table(console, table)
+    print_sheets(console, sheet_of_cells("", heading, rows))
     say(console, *split_notices(data))
 
 

@@ -1,4 +1,4 @@
-"""Going on with a training run: whether the folder holds one, and whether it is the same."""
+"""Resuming a training run: whether the folder holds one, and whether it has the same configuration."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _FREE_OPTIONS = ("data.root", "data.download", "data.num_workers", "trainer.enab
 
 
 def resume_step(config: DictConfig, folder: Path, last: Path) -> int | None:
-    """The step that the run in the folder goes on from, or None if it begins.
+    """Return the step at which the run in the folder resumes; None if it starts.
 
     Args:
         config: of this command.
@@ -34,7 +34,7 @@ def resume_step(config: DictConfig, folder: Path, last: Path) -> int | None:
         return None
     if not config.resume:
         raise UserError(
-            f"{folder} holds a training run already; add resume=true to go on with it, or choose another run=."
+            f"{folder} holds a training run already; add resume=true to continue it, or choose another run=."
         )
     before, now = _flat(OmegaConf.load(folder / CONFIG)), _flat(config)
     for option in sorted({*before, *now}):
@@ -45,7 +45,7 @@ def resume_step(config: DictConfig, folder: Path, last: Path) -> int | None:
 
 
 def settle_precision(config: DictConfig, folder: Path) -> None:
-    """Replace trainer.precision=auto by what it means here, or by what it meant where the run in the folder began."""
+    """Replace trainer.precision=auto by the best precision here, or by that of the run in the folder."""
     if config.trainer.precision != "auto":
         return
     here = training_precision(str(config.trainer.accelerator))
@@ -53,7 +53,7 @@ def settle_precision(config: DictConfig, folder: Path) -> None:
     config.trainer.precision = OmegaConf.load(folder / CONFIG).trainer.precision if begun else here
     if config.trainer.precision != here:
         rank_zero_only(print)(
-            f"The run was started with trainer.precision={config.trainer.precision} and goes on with it; "
+            f"The run was started with trainer.precision={config.trainer.precision} and continues with it; "
             f"a new run would take {here} here."
         )
 
@@ -64,7 +64,7 @@ def finished_epochs(last: Path) -> int:
 
 
 def _flat(config: DictConfig | ListConfig) -> dict[str, Any]:
-    """The values of a configuration by their full names; a list is one value."""
+    """Return the values of a configuration by their full names; a list is one value."""
     assert isinstance(config, DictConfig)
     values: dict[str, Any] = {}
     for name, value in plain(config).items():

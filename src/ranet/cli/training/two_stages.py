@@ -25,10 +25,10 @@ _SPLIT = ("name", "image_size", "validation_size", "split_seed")
 
 
 def fit_two_stages(config: DictConfig, technique: Technique, folder: Path) -> None:
-    """Train both stages, or what is left of them.
+    """Train both stages, or the rest of them.
 
     Raises:
-        UserError: if something does not fit either stage, or the first is missing; then nothing is written.
+        UserError: if an option does not fit a stage, or the first stage is missing; then nothing is written.
     """
     resume_step(config, folder, folder / "checkpoints" / LAST)  # refuses a folder that holds another run
     before, after = _epochs(config, technique)
@@ -58,7 +58,7 @@ def fit_two_stages(config: DictConfig, technique: Technique, folder: Path) -> No
 
 
 def _epochs(config: DictConfig, technique: Technique) -> tuple[int, int]:
-    """The epochs of both stages."""
+    """Return the epochs of both stages."""
     epochs = config.trainer.max_epochs
     if technique.first_stage_run is not None:
         return 0, epochs
@@ -69,27 +69,27 @@ def _epochs(config: DictConfig, technique: Technique) -> tuple[int, int]:
 
 
 def _changed(config: DictConfig, **values: Any) -> DictConfig:
-    """A copy of the configuration with other values; dictionaries change the values that they name."""
+    """Return a copy of the configuration with other values; dictionaries change the values that they name."""
     changed = OmegaConf.merge(OmegaConf.to_container(config, resolve=True), values)
     assert isinstance(changed, DictConfig)
     return changed
 
 
 def _is_finished(folder: Path, epochs: int, config: DictConfig) -> bool:
-    """Whether the folder holds a first stage that has had all its epochs."""
+    """Return whether the folder holds a finished first stage."""
     last = folder / "checkpoints" / LAST
     return resume_step(config, folder, last) is not None and finished_epochs(last) >= epochs
 
 
 def _check_second_stage(config: DictConfig, technique: Technique) -> None:
-    """Refuse options that the second stage will not take, before the first takes its time."""
+    """Refuse options that do not fit the second stage, before the first is trained."""
     data = build_data(config.data)
     network = build_classifier(config, technique.first_stage(), data).network
     build_classifier(config, technique, data, network).make_optimization(config.trainer.max_epochs)
 
 
 def _finished(config: DictConfig, run: str) -> StagedNetwork:
-    """The network of a finished run that is to be the first stage."""
+    """Return the network of a finished run, to be used as the first stage."""
     try:
         trained = load_trained(find_checkpoint(run))
     except UserError as error:
@@ -114,6 +114,6 @@ def _finished(config: DictConfig, run: str) -> StagedNetwork:
         wanted, had = OmegaConf.load(record).trainer.max_epochs, finished_epochs(last)
         if had < wanted:
             raise UserError(
-                f"The first stage {run} has had {had} of its {wanted} epochs; go on with it first (resume=true)."
+                f"The first stage {run} has had {had} of its {wanted} epochs; continue it first (resume=true)."
             )
     return trained.network

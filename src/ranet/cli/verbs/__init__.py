@@ -7,39 +7,37 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Verb:
-    """One verb. Its options are in ``conf/NAME.yaml``, and ``run`` in ``ranet.cli.verbs.NAME`` does its work.
+    """One verb.
+
+    Its options are in ``conf/NAME.yaml``, ``check_options`` in ``ranet.cli.options.NAME`` refuses wrong ones without
+    importing PyTorch (if there is such a module), and ``run`` in ``ranet.cli.verbs.NAME`` does its work.
 
     Attributes:
         about: what it does.
-        options: the module whose ``check_options`` refuses wrong options, without importing PyTorch; None: none can be.
         positional: the option that words without "=" go into; see `ranet.cli.command.folders_as_option`.
         several: options that name one file or a list of them.
         usage: what follows the name, for the help.
     """
 
     about: str
-    options: str | None = None
     positional: str | None = None
     several: tuple[str, ...] = ()
     usage: str = "[OPTION=VALUE ...]"
 
 
 VERBS = {
-    "check": Verb("look for what is wrong in a data set before training", "ranet.cli.options.check"),
-    "train": Verb("train a network and draw its curves", "ranet.cli.options.train"),
-    "calibrate": Verb("solve the exit policy that meets a budget", "ranet.cli.options.calibrate"),
-    "evaluate": Verb("measure a trained network, or a policy, on test images", "ranet.cli.options.evaluate"),
-    "export": Verb(
-        "write a network and its policies as ONNX graphs for serving", "ranet.cli.options.export", several=("policy",)
-    ),
-    "predict": Verb("answer images, and stop early", "ranet.cli.options.predict", several=("images", "policy")),
-    "bench": Verb("measure whether early exit pays, in milliseconds", "ranet.cli.options.bench", several=("policy",)),
+    "check": Verb("look for what is wrong in a data set before training"),
+    "train": Verb("train a network and draw its curves"),
+    "calibrate": Verb("solve the exit policy that meets a budget"),
+    "evaluate": Verb("measure a trained network, or a policy, on test images"),
+    "export": Verb("write a network and its policies as ONNX graphs for serving", several=("policy",)),
+    "predict": Verb("answer images, and stop early", several=("images", "policy")),
+    "bench": Verb("measure whether early exit pays, in milliseconds", several=("policy",)),
     "compare": Verb(
         "compare finished runs: mean and spread over seeds",
-        "ranet.cli.options.compare",
         positional="runs",
         usage="RUN_OR_SWEEP_FOLDER ... [OPTION=VALUE ...]",
     ),
     "networks": Verb("list the networks"),
-    "costs": Verb("count what each exit of a network costs", "ranet.cli.options.costs"),
+    "costs": Verb("count what each exit of a network costs"),
 }

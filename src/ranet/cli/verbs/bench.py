@@ -16,7 +16,7 @@ from omegaconf import DictConfig
 
 from ranet.benchmark.answers import Task, reference_answers
 from ranet.benchmark.measure import benchmark_settings
-from ranet.benchmark.report import sentences, setting_table, write_benchmark
+from ranet.benchmark.report import sentences, setting_sheet, write_benchmark
 from ranet.benchmark.results import Benchmark, Setting, SettingTimes
 from ranet.benchmark.rivals import check_rivals, find_rivals
 from ranet.benchmark.turns import Amount
@@ -32,7 +32,6 @@ from ranet.cli.options.bench import rival_names, settings_of
 from ranet.cli.options.calibrate import budget_amounts
 from ranet.cli.options.policy_files import read_policies
 from ranet.cli.outputs.run_folder import environment, run_folder, write_record
-from ranet.cli.progress import bar
 from ranet.cost.profile import measure_costs
 from ranet.cost.table import CostTable
 from ranet.data.module import ImageData
@@ -40,11 +39,12 @@ from ranet.errors import UserError
 from ranet.models.fingerprint import network_fingerprint
 from ranet.models.registry import create_network
 from ranet.models.staged import StagedNetwork
-from ranet.support.console import new_console, print_table, say
+from ranet.support.console import new_console, print_sheets, say
 from ranet.support.hardware import compute_threads
+from ranet.support.progress import Bar
 from ranet.training.checkpoints import TrainedNetwork
 
-#: What is measured unless something else is asked for, as far as the first exit allows.
+#: Default budgets as shares of the last exit's cost; those below the first exit's cost are left out.
 SHARES = (0.25, 0.5, 0.75)
 
 
@@ -56,8 +56,8 @@ class Subject:
         name: of the network and its data, for titles.
         network: on the device to use.
         policies: cheapest first.
-        images: (N, 3, H, W) float32, normalised.
-        labels: (N,); None where they are not known.
+        images: (N, C, H, W) float32, normalised.
+        labels: (N,); None if they are not known.
     """
 
     name: str
@@ -80,7 +80,7 @@ def run(config: DictConfig) -> None:
     console = new_console()
     say(console, _how_long(settings, config.seconds), *notices)
     measured: list[SettingTimes] = []
-    with bar("Answering all images as trained") as shown:
+    with Bar("Answering all images as trained") as shown:
         reference = reference_answers(task)
         shown.begin(str(settings[0]))
         amount = Amount(config.rounds, config.seconds, shown.step)
@@ -98,8 +98,7 @@ def run(config: DictConfig) -> None:
     )
     write_record(folder, config)
     files = write_benchmark(folder, benchmark, f"Early exit of {subject.name}")
-    for result in measured:
-        print_table(console, setting_table(result, config.rounds))
+    print_sheets(console, *(setting_sheet(result, config.rounds) for result in measured))
     figures = [f"  figure: {file}" for file in files if file.suffix == ".png"]
     written = f"Written to {folder}; its bench.md says what lines and columns mean"
     say(console, *sentences(benchmark)[len(notices) :], written, *figures)
@@ -110,12 +109,12 @@ def _device(config: DictConfig) -> torch.device:
         device = evaluation_device() if config.device is None else torch.device(str(config.device))
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:  # the latter where PyTorch was built without the device
-        raise UserError(f"device={config.device} is not there; leave it out, or say device=cpu.") from error
+        raise UserError(f"device={config.device} is not available; remove it, or use device=cpu.") from error
     return device
 
 
 def _trained(config: DictConfig, policies: list[ExitPolicy] | None, device: torch.device) -> Subject:
-    """A trained network with its policies, and a seeded choice of its test images."""
+    """Return a trained network with its policies, and a seeded choice of its test images."""
     trained, data = load_network_and_data(config)
     trained.network.to(device)
     if policies is None:
@@ -137,7 +136,7 @@ def _trained(config: DictConfig, policies: list[ExitPolicy] | None, device: torc
 def _calibrated(config: DictConfig, trained: TrainedNetwork, data: ImageData) -> list[ExitPolicy]:
     if not len(data.val_dataloader()):
         raise UserError(
-            "There are no validation images to solve policies on: name policy=FILE of ranet calibrate, or train with a "
+            "There are no validation images to solve policies on: give policy=FILE of ranet calibrate, or train with a "
             "validation split."
         )
     costs = measure_costs(trained.network).table("macs")
@@ -146,7 +145,7 @@ def _calibrated(config: DictConfig, trained: TrainedNetwork, data: ImageData) ->
 
 
 def _random(config: DictConfig, policies: list[ExitPolicy] | None, device: torch.device) -> Subject:
-    """A network with random weights, random images, and policies that are solved on what it says of them."""
+    """Return a network with random weights, random images, and policies solved on its scores of them."""
     options = {name: value for name, value in plain(config.model).items() if name != "name" and value is not None}
     torch.manual_seed(config.seed)
     network = create_network(config.model.name, **options).to(device).eval()
@@ -155,7 +154,7 @@ def _random(config: DictConfig, policies: list[ExitPolicy] | None, device: torch
         costs = measure_costs(network).table("macs")
         goal = _goal(config, costs)
         batches = ((part, torch.zeros(len(part), dtype=torch.int64)) for part in images.split(100))
-        with bar("Scoring random images"):
+        with Bar("Scoring random images"):
             scores = ExitScores.collect(network, batches, labelled=False)
         policies = _solved(scores, costs, goal)
     for policy in policies:
@@ -191,7 +190,7 @@ def _how_long(settings: Sequence[Setting], seconds: float | None) -> str:
 
 
 def _conditions(config: DictConfig, device: torch.device, images: int) -> dict[str, Any]:
-    """With what it was measured."""
+    """Return the conditions of the measurement: command, hardware and versions."""
     job = HydraConfig.get()
     around = environment()
     packages = {name: value for name, value in around["packages"].items() if name in ("ranet", "torch", "torchvision")}

@@ -11,12 +11,12 @@ from omegaconf import DictConfig
 
 from ranet.calibration.goals import Budget, Deadline, Goal, Risk
 from ranet.calibration.guarantees.risk import observed_risk
-from ranet.calibration.policies.calibration import Calibration
 from ranet.calibration.policies.intervals import few_images
 from ranet.calibration.scores.checks import require_exits_first
 from ranet.calibration.scores.exit_scores import ExitScores
 from ranet.calibration.scores.temperature import fit_temperatures
 from ranet.calibration.solve import check_goal, solve_goal
+from ranet.calibration.solvers.calibration import Calibration
 from ranet.cli.inputs.costs import ExitCosts, exit_costs
 from ranet.cli.inputs.scoring import save_scores, score, score_cache
 from ranet.cli.inputs.trained import load_network_and_data
@@ -24,12 +24,13 @@ from ranet.cli.options.calibrate import goal_of
 from ranet.cli.outputs.policies import earlier_results, forget, policy_paths, write_policies
 from ranet.cli.outputs.run_folder import run_folder, write_record
 from ranet.cli.outputs.used_exits import used_exits_sentence
-from ranet.cli.progress import bar
 from ranet.errors import UserError
 from ranet.evaluation.curves.static_exits import StaticExits
 from ranet.evaluation.policies.solved import calibration_report
+from ranet.evaluation.reports.calibration import calibration_document
 from ranet.models.fingerprint import network_fingerprint
-from ranet.support.console import new_console, print_table, say
+from ranet.support.console import new_console
+from ranet.support.progress import Bar
 from ranet.training.run.saving import BEST
 
 
@@ -67,16 +68,18 @@ def run(config: DictConfig) -> None:
     folder, goal = run_folder(), goal_of(config)
     scored = _of_files(config) if config.scores is not None else _of_network(config, goal)
     costs, latency = scored.costs, scored.costs.latency
-    with bar("Solving policies"):
+    with Bar("Solving policies"):
         solved = _solve(goal, scored)
         report = calibration_report(solved, scored.validation, scored.test, costs.alone(scored.validation), costs.unit)
     paths = policy_paths(len(solved), config.output, folder)
     earlier = earlier_results(folder, (config.scores, config.test_scores, config.latency))
     write_policies([one.policy for one in solved], paths)
     write_record(folder, config)
-    # Under a deadline all images leave at one exit: there is nothing to draw.
-    title = None if isinstance(goal, Deadline) else f"Exit policies of {scored.name}"
-    files = report.write(folder, title)
+    sentences = [*scored.notices, *dict.fromkeys(notice for one in solved for notice in one.notices)]
+    sentences += [*report.sentences, *_what_it_means(goal, solved, scored)]
+    title, draw = f"Exit policies of {scored.name}", not isinstance(goal, Deadline)  # then all images leave at one exit
+    document = calibration_document(report, title, sentences, draw=draw)
+    files = document.write(folder)
     written = [*paths, *files, folder / "scores_validation.npz"]
     inputs = [config.scores, config.test_scores]
     save_scores(scored.validation, folder / "scores_validation.npz", inputs)
@@ -87,16 +90,8 @@ def run(config: DictConfig) -> None:
         latency.save(folder / "latency.json")
         written.append(folder / "latency.json")
     forget(earlier, written)
-    console = new_console()
-    print_table(console, report.table())
-    if report.exits.top1:
-        print_table(console, report.exits.table())
-    sentences = [*scored.notices, *dict.fromkeys(notice for one in solved for notice in one.notices)]
-    sentences += report.sentences
-    sentences += _what_it_means(goal, solved, scored)
-    sentences.append(f"Policy written to {paths[0]}" if len(paths) == 1 else f"Policies written to {paths[0].parent}")
-    sentences += [f"  figure: {file}" for file in files if file.suffix == ".png"]
-    say(console, *sentences)
+    where = f"Policy written to {paths[0]}" if len(paths) == 1 else f"Policies written to {paths[0].parent}"
+    document.print(new_console(), where, *(f"  figure: {file}" for file in files if file.suffix == ".png"))
 
 
 def _what_it_means(goal: Goal, solved: Sequence[Calibration], scored: Scored) -> list[str]:

@@ -1,21 +1,16 @@
-"""ranet check: what is wrong or odd in a data set, before anybody trains on it."""
+"""ranet check: problems of a data set, before training."""
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Sequence
-from pathlib import Path
-
 from omegaconf import DictConfig
-from rich.table import Table
 
 from ranet.cli.inputs.build import build
-from ranet.data.checks.health import TO_MEND, Finding, Health, examine
+from ranet.data.checks.health import TO_MEND, Health, examine
 from ranet.data.checks.parts import parts_of
 from ranet.data.module import ImageData
 from ranet.errors import UserError
-from ranet.support.console import new_console, print_table, say
-from ranet.support.files import written_whole
+from ranet.support.console import new_console, print_sheets, say
+from ranet.support.sheet import Column, Sheet, sheet_of_cells
 
 _NAMED = 5  # findings of a kind that are printed
 
@@ -30,10 +25,11 @@ def run(config: DictConfig) -> None:
     data.prepare_data()
     health = examine(parts_of(data))
     console = new_console()
-    print_table(console, _table(health))
+    heading, *rows = health.rows
+    print_sheets(console, sheet_of_cells("", heading, rows))
     say(console, *_sentences(health, everything=config.output is None))
     if config.output is not None:
-        write_findings(Path(config.output), health.findings)
+        _findings(health).write_csv(config.output)
         say(console, f"Written to {config.output}: everything to look at ({len(health.findings):,})")
     if health.to_mend:
         counts = [f"{TO_MEND[finding]} ({count:,})" for finding, count in health.to_mend.items()]
@@ -41,28 +37,15 @@ def run(config: DictConfig) -> None:
     say(console, "Nothing must be mended.")
 
 
-def write_findings(path: Path, findings: Sequence[Finding]) -> None:
-    """Write findings as CSV, a row each, under the names of their attributes; names of files byte by byte."""
-    columns = ["path", "split", "class", "finding", "detail"]
-    with (
-        written_whole(path) as partial,
-        partial.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file,
-    ):
-        csv.writer(file).writerows([columns, *findings])
-
-
-def _table(health: Health) -> Table:
-    heading, *rows = health.rows
-    table = Table(box=None)
-    for i, name in enumerate(heading):
-        table.add_column(name, justify="right" if i else "left")
-    for row in rows:
-        table.add_row(*row)
-    return table
+def _findings(health: Health) -> Sheet:
+    """Return all findings, a row each."""
+    names = ("path", "split", "class", "finding", "detail")
+    rows = [dict(zip(names, each, strict=True)) for each in health.findings]
+    return Sheet("Findings", rows, [Column(name, left=True) for name in names])
 
 
 def _sentences(health: Health, everything: bool) -> list[str]:
-    """The first findings of each kind, those to mend first."""
+    """Return the first findings of each kind, those to repair first."""
     kinds = list(dict.fromkeys([*TO_MEND, *(each.finding for each in health.findings)]))
     lines = []
     for kind in kinds:

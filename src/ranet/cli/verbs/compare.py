@@ -1,4 +1,4 @@
-"""ranet compare: what finished runs come to over their seeds."""
+"""ranet compare: mean and spread of finished runs over their seeds."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from pathlib import Path
 from omegaconf import DictConfig, ListConfig
 
 from ranet.cli.outputs.run_folder import refuse_record_of_another, write_record
-from ranet.cli.progress import bar
 from ranet.errors import UserError
 from ranet.evaluation.comparison.comparison import compare
 from ranet.evaluation.comparison.finished_runs import evaluate_command, find_runs, read_run
 from ranet.evaluation.reports.comparison import write_comparison
 from ranet.evaluation.reports.comparison_tables import budget_sheets, exit_sheets
-from ranet.support.console import new_console, print_table, say
+from ranet.support.console import new_console, print_sheets, say
+from ranet.support.progress import Bar
 
 BUDGETS_SHOWN = 8
 
@@ -27,12 +27,12 @@ def run(config: DictConfig) -> None:
     folders = _names(config.runs)
     found = find_runs(folders)
     unfinished = [
-        f"{run} is not evaluated and left out: go on with it (resume=true), or {evaluate_command(run)}"
+        f"{run} is not evaluated and left out: continue it (resume=true), or {evaluate_command(run)}"
         for run in found.unfinished
     ]
     if not found.finished:
         raise UserError("; ".join([f"There is no finished run in {', '.join(folders)}", *unfinished]) + ".")
-    with bar("Comparing runs"):
+    with Bar("Comparing runs"):
         comparison = compare(
             [read_run(folder, unit) for folder in found.finished],
             unit,
@@ -45,11 +45,10 @@ def run(config: DictConfig) -> None:
     write_record(output, config)
     write_comparison(output, comparison, folders)
     console = new_console()
-    for sheet in (*exit_sheets(comparison), *budget_sheets(comparison, BUDGETS_SHOWN)):
-        print_table(console, sheet.table())
+    print_sheets(console, *exit_sheets(comparison), *budget_sheets(comparison, BUDGETS_SHOWN))
     say(console, *(f"Note: {note}" for note in comparison.notes), f"Written to {output}")
 
 
 def _names(value: object) -> list[str]:
-    """A list of names, also where only one is said."""
+    """Return a list of names, also for a single name."""
     return [str(name) for name in value] if isinstance(value, ListConfig) else [str(value)]

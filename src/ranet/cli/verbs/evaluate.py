@@ -1,4 +1,4 @@
-"""ranet evaluate: the curves of a trained network, or what a policy does, on test images; or its drift on others."""
+"""ranet evaluate: curves of a network or results of a policy on test images, or the drift of a policy on others."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from omegaconf import DictConfig
-from rich.table import Table
 
 from ranet.calibration.policies.exit_policy import ExitPolicy, load_policy
 from ranet.calibration.policies.intervals import few_images
@@ -23,10 +22,13 @@ from ranet.data.module import ImageData
 from ranet.evaluation.curves.published import published_points
 from ranet.evaluation.policies.drift import measure_drift
 from ranet.evaluation.policies.promise_and_truth import policy_report
+from ranet.evaluation.reports.document import Document
+from ranet.evaluation.reports.drift import drift_document
 from ranet.evaluation.reports.network import write_report
+from ranet.evaluation.reports.policy import policy_document
 from ranet.models.fingerprint import network_fingerprint
 from ranet.models.registry import is_published
-from ranet.support.console import new_console, print_table, say
+from ranet.support.console import new_console
 from ranet.training.checkpoints import TrainedNetwork
 
 _DATA_TITLES = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "imagenet": "ImageNet", "digits": "cluttered digits"}
@@ -57,7 +59,7 @@ def run(config: DictConfig) -> None:
 
 
 def report_scores(policy: ExitPolicy, scores: ExitScores, config: DictConfig) -> None:
-    """Set what a policy does on scored images beside what it promises; without labels, say how they have drifted."""
+    """Compare a policy's results on scored images with its promise; without labels, measure the drift."""
     folder = run_folder()
     if scores.has("correct"):
         report_policy(policy, scores, folder, config)
@@ -68,29 +70,26 @@ def report_scores(policy: ExitPolicy, scores: ExitScores, config: DictConfig) ->
 def report_policy(
     policy: ExitPolicy, scores: ExitScores, folder: Path, config: DictConfig, classes: Sequence[str] | None = None
 ) -> None:
-    """Set what a policy does on labelled images, of these classes, beside what it promises."""
+    """Compare a policy's results on labelled images, of these classes, with its promise."""
     report = policy_report(policy, scores)
     write_record(folder, config)
     save_scores(scores, folder / "scores_test.npz", [config.scores])
-    report.write(folder)
     few = few_images(scores, "test", classes)
-    sentences = [*report.sentences, *([few] if few else [])]
-    _show(report.table("on test" if config.scores is None else "seen"), sentences, folder)
+    _show(policy_document(report, "on test" if config.scores is None else "seen", [few] if few else []), folder)
 
 
 def report_drift(
     policy: ExitPolicy, scores: ExitScores, folder: Path, config: DictConfig, left_out: Sequence[str] = ()
 ) -> None:
-    """Say how far images without labels have drifted from those that a policy was made on, and which were left out."""
+    """Report the drift of images without labels from those of the calibration, and the images that were left out."""
     report = measure_drift(policy, scores)
     write_record(folder, config)
     save_scores(scores, folder / "scores_images.npz", [config.scores])
-    report.write(folder)
     named = [*left_out[:_NAMED]]
     if left_out:
         total = len(left_out) + scores.num_images
         named.append(f"{len(left_out):,} of {total:,} images cannot be read and are left out.")
-    _show(report.table(), [*named, *report.notes, report.verdict], folder)
+    _show(drift_document(report, named), folder)
 
 
 def report_curves(
@@ -127,14 +126,13 @@ def report_curves(
             print(f"  figure: {folder / file}")
 
 
-def _show(table: Table, sentences: Sequence[str], folder: Path) -> None:
-    console = new_console()
-    print_table(console, table)
-    say(console, *sentences, f"Written to {folder}")
+def _show(document: Document, folder: Path) -> None:
+    document.write(folder)
+    document.print(new_console(), f"Written to {folder}")
 
 
 def _published(trained: TrainedNetwork, data: ImageData) -> str | None:
-    """The data set whose published points belong beside this network's: those of the papers' own configurations."""
+    """Return the data set whose published points are drawn, if the network is one of the papers'; else None."""
     if data.name not in {point.data for point in published_points()}:
         return None
     network = trained.recipe["network"]

@@ -1,24 +1,24 @@
-"""ranet export: a trained network and its policies as a folder that answers without PyTorch."""
+"""ranet export: a trained network and its policies as a folder that runs without PyTorch."""
 
 from __future__ import annotations
 
 from omegaconf import DictConfig
-from rich.table import Table
 
 from ranet.cli.inputs.network_alone import load_network_alone
 from ranet.cli.options.policy_files import read_policies
-from ranet.cli.progress import bar
 from ranet.inference.exported.export import Export, export_engine
 from ranet.inference.exported.folder import stage_name
 from ranet.inference.stages.fused_stages import used_exits
-from ranet.support.console import new_console, print_table, say
+from ranet.support.console import new_console, print_sheets, say
+from ranet.support.progress import Bar
+from ranet.support.sheet import Column, Sheet
 
 
 def run(config: DictConfig) -> None:
     """Export, as the configuration says."""
     policies = read_policies(config.policy)
     alone = load_network_alone(config)
-    with bar("Exporting stages") as shown:
+    with Bar("Exporting stages") as shown:
         written = export_engine(
             alone.trained.network,
             policies,
@@ -30,22 +30,27 @@ def run(config: DictConfig) -> None:
             progress=shown,
         )
     console = new_console()
-    print_table(console, _table(written))
+    print_sheets(console, _sheet(written))
     say(console, *_sentences(written))
 
 
-def _table(written: Export) -> Table:
-    """The files of the graphs and who needs them."""
-    table = Table(title="Exported stages", box=None)
-    for heading in ("file", "graph", "answers at", "kB"):
-        table.add_column(heading, justify="right" if heading == "kB" else "left")
-    for file in written.folder.manifest.stages:
-        table.add_row(file.file, stage_name(file.stage), f"exit {file.stage.last + 1}", f"{file.bytes / 1e3:,.0f}")
-    return table
+def _sheet(written: Export) -> Sheet:
+    """Return the files of the graphs, and where they answer."""
+    rows = [
+        {
+            "file": file.file,
+            "graph": stage_name(file.stage),
+            "answers at": f"exit {file.stage.last + 1}",
+            "kB": file.bytes / 1e3,
+        }
+        for file in written.folder.manifest.stages
+    ]
+    columns = [*(Column(heading, left=True) for heading in ("file", "graph", "answers at")), Column("kB", form=",.0f")]
+    return Sheet("Exported stages", rows, columns)
 
 
 def _sentences(written: Export) -> list[str]:
-    """What the table does not say, in a sentence each."""
+    """Return sentences about everything that is not in the table."""
     folder = written.folder
     sentences = [
         f"{name} uses {_exits(used_exits(policy))} of {folder.facts.num_exits}."

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from omegaconf import DictConfig
-from rich.table import Table
 
 from ranet.errors import unknown_name
 from ranet.models.registry import list_networks, network_preset
-from ranet.support.console import new_console, print_table
+from ranet.support.console import new_console, print_sheets
+from ranet.support.sheet import Sheet
 
 
 def run(config: DictConfig) -> None:
-    """Print the names that match the pattern, and what they are."""
+    """Print the networks whose names match the pattern."""
     pattern = str(config.pattern)
     names = list_networks(pattern)
     if not names:
         raise unknown_name("network", pattern, list_networks())
-    table = Table("name", "family", "what it is", box=None)
-    for name in names:
-        preset = network_preset(name)
-        table.add_row(name, preset.family, preset.about)
-    print_table(new_console(), table)
+    presets = {name: network_preset(name) for name in names}
+    rows = [{"name": name, "family": preset.family, "what it is": preset.about} for name, preset in presets.items()]
+    print_sheets(new_console(), Sheet("", rows))

@@ -1,4 +1,4 @@
-"""ranet predict: images in, one row for each of them out, and most of them leave early."""
+"""ranet predict: classify images with early exits, one row for each image."""
 
 from __future__ import annotations
 
@@ -19,15 +19,16 @@ from omegaconf import DictConfig
 from ranet.cli.options.policy_files import read_policies
 from ranet.cli.options.shares import is_number, is_share, parse_share
 from ranet.cli.outputs.prediction_origin import chunk_ends, origin_of
-from ranet.cli.progress import bar
 from ranet.errors import UserError
+from ranet.images.many import ahead
+from ranet.images.preprocessing import Preprocessing
 from ranet.inference.engine.engine import EarlyExitEngine
 from ranet.inference.engine.plan import Plan
-from ranet.inference.images.files import ImageArray, ImageFiles, ReadImage, default_readers, open_images, read_ahead
-from ranet.inference.images.preprocessing import Preprocessing
+from ranet.inference.images.files import ImageArray, ImageFiles, ReadImage, default_readers, open_images
 from ranet.inference.predictions.file import STANDARD_OUTPUT, PredictionTable, open_table
 from ranet.inference.runtimes.openvino_backend import BATCH_SIZES
 from ranet.support.hardware import limit_threads
+from ranet.support.progress import Bar
 
 _BROKEN_PIPE = 141  # as a shell says of a program that wrote to one
 _OVERFLOW = "has no answer: its logits are too large for a probability; look at its pixels and at the weights"
@@ -35,14 +36,14 @@ _OVERFLOW = "has no answer: its logits are too large for a probability; look at 
 
 @dataclass
 class Tally:
-    """What became of the images.
+    """Counts of the images of a run.
 
     Attributes:
-        exits: (K,) how many left at each exit.
-        cost: of all of them together.
-        without_row: what is wrong with each of the others, in a sentence.
-        before: how many a run before this one has answered.
-        seconds: from the first image read to the last row written, by this run.
+        exits: (K,) number of images that left at each exit.
+        cost: of all images together.
+        without_row: a sentence about each image that has no answer.
+        before: number of images that an earlier run has answered.
+        seconds: from the first image read to the last row written, in this run.
     """
 
     exits: npt.NDArray[np.int64]
@@ -53,14 +54,14 @@ class Tally:
 
     @property
     def answered(self) -> int:
-        """How many were answered."""
+        """The number of answered images."""
         return int(self.exits.sum())
 
 
 def run(config: DictConfig) -> None:
     """Answer images, as the configuration says."""
     try:
-        with bar("Opening the engine"):
+        with Bar("Opening the engine"):
             engine, source, preprocessing, classes = _open(config)
         budget, cap = _budget(config.budget, engine), _cap(config.max_exit, engine)
         plan = engine.plan(budget=budget, max_exit=cap)  # also a mistake's last chance before anything is written
@@ -78,7 +79,7 @@ def run(config: DictConfig) -> None:
             if to_file:
                 print(f"Written to {config.output}")
     except BrokenPipeError:
-        # Whoever read the rows, such as head, has seen enough; what is still held back goes nowhere.
+        # The reader of the rows, such as head, has closed the pipe; buffered rows are dropped.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(_BROKEN_PIPE) from None
     for sentence in (*source.left_out, *tally.without_row):
@@ -100,14 +101,14 @@ def answer(
     config: DictConfig,
     **how: Any,
 ) -> Tally:
-    """Let all images through the engine, and write a row for each that can be read and has a finite answer.
+    """Run all images through the engine, and write a row for each that can be read and has a finite answer.
 
     Args:
         engine: the engine.
         source: the images.
-        preprocessing: what happens to them.
-        table: where the rows go.
-        config: its ``batch_size`` is used, and ``output``.
+        preprocessing: of the images.
+        table: for the rows.
+        config: with ``batch_size`` and ``output``.
         how: budget and max_exit of the stream.
     """
     tally, done = _tally_before(table.states, engine.backend.facts.num_exits), table.done
@@ -116,9 +117,10 @@ def answer(
     start = perf_counter()
     rows_are_seen = config.output == STANDARD_OUTPUT and sys.stdout.isatty()
     # What becomes of an overflow is said below.
-    with bar("Answering images", hidden=rows_are_seen) as shown, np.errstate(over="ignore", invalid="ignore"):
+    with Bar("Answering images", hidden=rows_are_seen) as shown, np.errstate(over="ignore", invalid="ignore"):
         shown(done, len(source))
-        images = read_ahead(source, preprocessing, default_readers(), done)
+        rest = range(done, len(source))
+        images = ahead(lambda index: source.read(index, preprocessing), rest, default_readers())
         # A stream ends with each chunk, so that a later run, which begins with one, computes the same batches.
         for end in chunk_ends(done, len(source), size):
             said = len(tally.without_row)
@@ -143,7 +145,7 @@ def answer(
 
 
 def _tally_before(states: Sequence[dict[str, Any]], num_exits: int) -> Tally:
-    """What became of the images of a run before this one, as it was marked."""
+    """Return the counts that an earlier run has stored."""
     tally = Tally(np.zeros(num_exits, dtype=np.int64))
     if states:
         tally.exits[:], tally.cost = states[-1]["exits"], states[-1]["cost"]
@@ -153,7 +155,7 @@ def _tally_before(states: Sequence[dict[str, Any]], num_exits: int) -> Tally:
 
 
 def measured_elsewhere(plan: Plan, engine: EarlyExitEngine, batch_size: int) -> str | None:
-    """A sentence if the milliseconds of a policy are not those of this engine and batch size; else None."""
+    """Return a sentence if the milliseconds of a policy are not those of this engine and batch size; else None."""
     latency = plan.policy.metadata.get("latency")
     if plan.unit != "ms" or not isinstance(latency, dict):
         return None
@@ -166,7 +168,7 @@ def measured_elsewhere(plan: Plan, engine: EarlyExitEngine, batch_size: int) -> 
 
 
 def unlikely(source: ImageFiles | ImageArray) -> str | None:
-    """A sentence if an array of floats does not look normalised; else None."""
+    """Return a sentence if an array of floats does not look normalised; else None."""
     if isinstance(source, ImageFiles) or source.images.dtype == np.uint8 or (source.images[:256] < 0).any():
         return None
     return (
@@ -176,7 +178,7 @@ def unlikely(source: ImageFiles | ImageArray) -> str | None:
 
 
 def summary(tally: Tally, cost_per_exit: npt.NDArray[np.float64], unit: str) -> str:
-    """What became of the images that were answered, in a sentence."""
+    """Return a sentence about the images that were answered."""
     count, mean = tally.answered, tally.cost / tally.answered
     here = count - tally.before
     earlier = f", {tally.before:,} of them before, the others" if tally.before else ""
@@ -193,7 +195,7 @@ def summary(tally: Tally, cost_per_exit: npt.NDArray[np.float64], unit: str) -> 
 def _open(
     config: DictConfig,
 ) -> tuple[EarlyExitEngine, ImageFiles | ImageArray, Preprocessing, tuple[str, ...] | None]:
-    """The engine, the images, what happens to them, and the names of the classes."""
+    """Return the engine, the images, their preprocessing, and the names of the classes."""
     options = {
         "backend": config.backend,
         "precision": config.precision,
@@ -227,13 +229,13 @@ def _images(config: DictConfig, preprocessing: Preprocessing) -> ImageFiles | Im
 
 
 def compiled_sizes(batch_size: int, backend: str) -> list[int] | None:
-    """The batch sizes that OpenVINO compiles so that it computes batches of this size, as other backends do.
+    """Return the batch sizes that OpenVINO compiles, so that it computes batches of this size like other backends.
 
-    Fewer images in all than that are computed in the next power of two.
+    A smaller number of images is computed with the next power of two.
 
     Returns:
-        The powers of two below it, and the size itself; None where the backend's own sizes are these, or it computes
-        batches of any size.
+        The powers of two below the size, and the size itself; None if the backend's own sizes are these, or it
+        computes batches of any size.
 
     Example:
         >>> compiled_sizes(48, "auto"), compiled_sizes(32, "auto"), compiled_sizes(48, "torch")
@@ -245,7 +247,7 @@ def compiled_sizes(batch_size: int, backend: str) -> list[int] | None:
 
 
 def _stream_size(wanted: int, images: int, engine: EarlyExitEngine) -> int:
-    """The batch size to compute: no larger than all images together, and one that the backend has."""
+    """Return the batch size to compute: at most the number of images, and one that the backend has."""
     size = min(wanted, images)
     return next((fixed for fixed in engine.backend.fixed_sizes or () if fixed >= size), size)
 
@@ -262,7 +264,7 @@ def _budget(given: Any, engine: EarlyExitEngine) -> float | None:
 
 
 def _cap(given: int | None, engine: EarlyExitEngine) -> int | None:
-    """The deepest exit, counted from 0 as the engine does."""
+    """Return the deepest exit, counted from 0."""
     if given is None:
         return None
     if given > engine.backend.facts.num_exits:
@@ -273,7 +275,7 @@ def _cap(given: int | None, engine: EarlyExitEngine) -> int | None:
 def _batches(
     images: Iterator[ReadImage], size: int, names: deque[list[str]], tally: Tally, seen: Callable[[], None]
 ) -> Iterator[npt.NDArray[np.float32]]:
-    """Batches of the images that can be read; their names and what is wrong with the others go where it is said."""
+    """Yield batches of the images that can be read; append names to ``names`` and errors to ``tally``."""
     batch: list[npt.NDArray[np.float32]] = []
     called: list[str] = []
     for image in images:

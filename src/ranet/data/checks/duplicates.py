@@ -71,13 +71,8 @@ def _bits_set(values: NDArray[np.uint64]) -> NDArray[np.int64]:
     return counts
 
 
-def copies_between(splits: Sequence[FileSet], show_bar: bool = True) -> list[tuple[Path, Path]]:
-    """Return pairs of files of different splits with the same content; only files of the same length are read.
-
-    Args:
-        splits: the files of each split.
-        show_bar: whether to allow a progress bar.
-    """
+def copies_between(splits: Sequence[FileSet]) -> list[tuple[Path, Path]]:
+    """Return pairs of files of different splits with the same content; only files of the same length are read."""
     lengths: dict[int, dict[int, list[Path]]] = defaultdict(lambda: defaultdict(list))
     for number, files in enumerate(splits):
         for path in map(files.path, range(len(files))):
@@ -85,7 +80,7 @@ def copies_between(splits: Sequence[FileSet], show_bar: bool = True) -> list[tup
     numbered = [
         (number, path) for found in lengths.values() if len(found) > 1 for number in found for path in found[number]
     ]
-    digests = for_each(lambda each: digest(each[1].read_bytes()), numbered, "Comparing files", show_bar)
+    digests = for_each(lambda each: digest(each[1].read_bytes()), numbered, "Comparing files")
     groups = same_content(digests)
     pairs = []
     for group in groups:

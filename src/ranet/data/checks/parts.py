@@ -52,5 +52,5 @@ def _in_memory(data: ImageData, split: Split) -> Part:
         data.class_names,
         [f"{split}/{index}" for index in range(len(samples))],
         samples.labels.tolist(),
-        lambda index: inspect_pixels(np.ascontiguousarray(images[index].numpy())),
+        lambda index: inspect_pixels(np.ascontiguousarray(images[index].squeeze(-1).numpy())),
     )

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ranet.errors import UserError
+from ranet.support.shapes import ImageSize, sides
 
 # The defaults of torchvision's RandomErasing, whose distribution this is (Zhong et al. erase up to 0.4).
 _AREA = (0.02, 0.33)
@@ -28,7 +29,7 @@ class Erasing:
     Args:
         probability: probability that random erasing erases a rectangle of an image; 0 is off.
         cutout: side in pixels of cutout's square; 0 is off.
-        image_size: the side in pixels of the images.
+        image_size: the side of the images in pixels, or their (height, width).
 
     Raises:
         UserError: if a value is out of its range.
@@ -36,17 +37,18 @@ class Erasing:
 
     probability: float
     cutout: int
-    image_size: int
+    image_size: ImageSize
 
     def __post_init__(self) -> None:
         number = isinstance(self.probability, int | float) and not isinstance(self.probability, bool)
         if not number or not 0 <= self.probability <= 1:
             raise UserError(f"erasing={self.probability} must be a probability from 0 to 1.")
         whole = isinstance(self.cutout, int) and not isinstance(self.cutout, bool)
-        if not whole or not 0 <= self.cutout <= self.image_size:
+        shorter = min(sides(self.image_size))
+        if not whole or not 0 <= self.cutout <= shorter:
             raise UserError(
-                f"cutout={self.cutout} must be an integer number of pixels from 0 to {self.image_size}, "
-                "the side of the images."
+                f"cutout={self.cutout} must be an integer number of pixels from 0 to {shorter}, the shorter side of "
+                "the images."
             )
 
     @property
@@ -70,7 +72,7 @@ class Erasing:
 
     def _draw_random(self, count: int, generator: torch.Generator) -> Tensor:
         """Return the rectangles of random erasing, (count, 4)."""
-        size, boxes = self.image_size, torch.zeros(count, 4, dtype=torch.int64)
+        full, boxes = sides(self.image_size), torch.zeros(count, 4, dtype=torch.int64)
 
         def uniform(number: int) -> Tensor:
             # Double precision, so that the rounding below does not depend on the processor's square root.
@@ -79,19 +81,25 @@ class Erasing:
         waiting = (uniform(count) < self.probability).nonzero().squeeze(1)
         low, high = math.log(_ASPECT[0]), math.log(_ASPECT[1])
         for _ in range(_ATTEMPTS):
-            area = size**2 * (_AREA[0] + (_AREA[1] - _AREA[0]) * uniform(len(waiting)))
+            area = full[0] * full[1] * (_AREA[0] + (_AREA[1] - _AREA[0]) * uniform(len(waiting)))
             aspect = (low + (high - low) * uniform(len(waiting))).exp()
             height, width = ((area * ratio).sqrt().round().long() for ratio in (aspect, 1 / aspect))
-            top, left = ((uniform(len(waiting)) * (size - side + 1)).floor().long() for side in (height, width))
-            fits = (height < size) & (width < size)
+            top, left = (
+                (uniform(len(waiting)) * (all_of - side + 1)).floor().long()
+                for all_of, side in zip(full, (height, width), strict=True)
+            )
+            fits = (height < full[0]) & (width < full[1])
             boxes[waiting[fits]] = torch.stack([top, left, top + height, left + width], dim=1)[fits]
             waiting = waiting[~fits]
         return boxes
 
     def _draw_squares(self, count: int, generator: torch.Generator) -> Tensor:
         """Return the squares of cutout, (count, 4)."""
-        begin = torch.randint(self.image_size, (count, 2), generator=generator) - self.cutout // 2
-        return torch.cat([begin, begin + self.cutout], dim=1).clamp(0, self.image_size)
+        full = torch.tensor(sides(self.image_size))
+        # Both sides divide the range, so rows and columns are uniform.
+        centre = torch.randint(math.lcm(*full.tolist()), (count, 2), generator=generator) % full
+        begin = centre - self.cutout // 2
+        return torch.cat([begin, begin + self.cutout], dim=1).clamp(min=0).minimum(full.repeat(2))
 
 
 def erase(images: Tensor, boxes: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ Batch = tuple[Tensor, Tensor]
 
 
 class EpochLoader(ABC):
-    """An iterable of the batches of one epoch: (float32 (B, 3, H, W) normalised, int64 (B,)), on the device.
+    """An iterable of the batches of one epoch: (float32 (B, C, H, W) normalised, int64 (B,)), on the device.
 
     It is not a ``torch.utils.data.DataLoader``, so Lightning does not change its order. Lightning finds
     ``sampler.set_epoch`` and, for runs resumed within an epoch, :meth:`state_dict`.

@@ -1,73 +1,77 @@
 """Transforms of images for the network: geometry on uint8, then normalisation.
 
-The geometry of single images is torchvision's; :func:`crop_and_flip` is the same geometry for a batch of small images
-on their device. Normalisation comes last, on the device, in all loaders, so that workers send only bytes.
+The random geometry of single images is torchvision's; :func:`crop_and_flip` is the same geometry for a batch of small
+images on their device. Normalisation comes last, on the device, in all loaders, so that workers send only bytes.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 from torchvision.transforms import v2
 
-from ranet.data.sets.catalogue import RGB, Facts
+from ranet.data.sets.catalogue import Facts
 from ranet.images.decoding import DECODING
+from ranet.images.preprocessing import Preprocessing
+from ranet.support.shapes import sides
+
+#: From a PIL image or a uint8 tensor (C, h, w) to uint8 (C, H, W).
+Geometry = Callable[[Image.Image | Tensor], Tensor]
 
 
-def training_geometry(facts: Facts, image_size: int) -> v2.Transform:
-    """The published random augmentation, from a PIL image or uint8 tensor to uint8 (3, image_size, image_size)."""
+def training_geometry(facts: Facts) -> Geometry:
+    """Return the published random augmentation.
+
+    Where images are cut out of larger ones, a part of 8 % to 100 % of the area is stretched by up to 4/3 in either
+    direction.
+    """
+    height, width = sides(facts.image_size)
     steps: list[v2.Transform] = [v2.ToImage()]
     if facts.crop_padding is None:
+        ratio = (3 / 4 * (width / height), 4 / 3 * (width / height))
         # The crop comes before the conversion, so that only the cropped part is converted.
-        steps.insert(0, v2.RandomResizedCrop(image_size, antialias=True))
+        steps.insert(0, v2.RandomResizedCrop((height, width), ratio=ratio, antialias=True))
+        if facts.channels == 1:
+            steps.insert(0, v2.Grayscale())  # of a PIL image as in `Preprocessing`
     else:
-        steps.append(v2.RandomCrop(image_size, padding=facts.crop_padding))
+        steps.append(v2.RandomCrop((height, width), padding=facts.crop_padding))
     if facts.flip:
         steps.append(v2.RandomHorizontalFlip())
     return v2.Compose([*steps, v2.ToPureTensor()])
 
 
-def resized(image_size: int) -> int:
-    """Return the short side before the central crop: the papers evaluate ImageNet on the central 224 pixels of 256.
+@dataclass(frozen=True)
+class EvaluationGeometry:
+    """The published evaluation geometry; images in memory pass as stored.
 
-    Example:
-        >>> resized(224), resized(128)
-        (256, 146)
+    Args:
+        preprocessing: of image files.
     """
-    return round(image_size * 256 / 224)
+
+    preprocessing: Preprocessing
+
+    def __call__(self, image: Image.Image | Tensor) -> Tensor:
+        """Return an image as the network sees it before normalisation."""
+        return image if isinstance(image, Tensor) else torch.from_numpy(np.array(self.preprocessing.pixels(image)))
 
 
-def evaluation_geometry(facts: Facts, image_size: int) -> v2.Transform:
-    """The published evaluation geometry, from a PIL image or uint8 tensor to uint8 (3, image_size, image_size)."""
-    steps: list[v2.Transform] = [v2.ToImage(), v2.ToPureTensor()]
-    if facts.crop_padding is None:
-        steps = [v2.Resize(resized(image_size), antialias=True), v2.CenterCrop(image_size), *steps]
-    return v2.Compose(steps)
-
-
-def any_size_geometry(facts: Facts, image_size: int) -> v2.Transform:
-    """Return the evaluation geometry for images of any size, also where the data set's own are all of one size.
-
-    Such sets are evaluated as stored. An image of another size then has its short side resized to ``image_size`` and
-    the central square cut out; one of the set's own size stays as it is, bit by bit.
-    """
-    steps: list[v2.Transform] = [evaluation_geometry(facts, image_size)]
-    if facts.crop_padding is not None:
-        steps = [v2.Resize(image_size, antialias=True), v2.CenterCrop(image_size), *steps]
-    return v2.Compose(steps)
-
-
-def describe_evaluation(facts: Facts, image_size: int) -> str:
+def describe_evaluation(facts: Facts) -> str:
     """Return a one-line description of the evaluation transform that changes with the transform."""
     seen = "as stored"
-    if facts.crop_padding is None:
-        seen = f"{DECODING}; resize {resized(image_size)} bilinear with antialiasing, center crop {image_size}"
+    if not facts.in_memory:
+        how = facts.preprocessing
+        seen = f"{DECODING}; resize {how.resize} bilinear with antialiasing, center crop {how.image_size}"
     return f"{seen} mean {facts.mean} std {facts.std}"
 
 
 class Normalise:
-    """``(images / 255 - mean) / std`` channel by channel: uint8 (B, 3, H, W) to float32 (B, 3, H, W).
+    """``(images / 255 - mean) / std`` channel by channel: uint8 (B, C, H, W) to float32 (B, C, H, W).
 
     Args:
         mean: the mean of each channel, of pixel values in [0, 1].
@@ -80,9 +84,9 @@ class Normalise:
         tensor([1., 2., 4.])
     """
 
-    def __init__(self, mean: RGB, std: RGB, device: torch.device | None = None) -> None:
+    def __init__(self, mean: Sequence[float], std: Sequence[float], device: torch.device | None = None) -> None:
         # Computed once, in double precision, so that a batch costs one product and one difference.
-        m, s = (torch.tensor(value, dtype=torch.float64).view(3, 1, 1) for value in (mean, std))
+        m, s = (torch.tensor(value, dtype=torch.float64).view(-1, 1, 1) for value in (mean, std))
         self.scale = (1 / (255 * s)).to(device, torch.float32)
         self.shift = (m / s).to(device, torch.float32)
 

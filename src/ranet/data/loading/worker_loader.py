@@ -9,12 +9,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
-from torchvision.transforms import v2
 
 from ranet.data.loading.erasing import Erasing
 from ranet.data.loading.loader import Batch, EpochLoader
 from ranet.data.loading.sampling import EpochSampler
-from ranet.data.loading.transforms import Normalise, evaluation_geometry, training_geometry
+from ranet.data.loading.transforms import EvaluationGeometry, Geometry, Normalise, training_geometry
 from ranet.data.sets.catalogue import Facts
 from ranet.data.sets.sources import FileSet, TensorSet
 from ranet.errors import UserError
@@ -35,7 +34,7 @@ def default_workers(processes: int = 1) -> int:
 
 
 class Transformed(Dataset[tuple[Tensor, int] | UserError]):
-    """Samples by (index, seed), as uint8 (3, H, W) and label.
+    """Samples by (index, seed), as uint8 (C, H, W) and label.
 
     The random transform of a sample depends only on its seed, not on the worker or on earlier draws. The global random
     state does not change.
@@ -45,7 +44,7 @@ class Transformed(Dataset[tuple[Tensor, int] | UserError]):
         geometry: transform of each image; from :mod:`ranet.data.loading.transforms`.
     """
 
-    def __init__(self, samples: TensorSet | FileSet, geometry: v2.Transform) -> None:
+    def __init__(self, samples: TensorSet | FileSet, geometry: Geometry) -> None:
         self.samples = samples
         self.geometry = geometry
 
@@ -61,7 +60,7 @@ class Transformed(Dataset[tuple[Tensor, int] | UserError]):
             return error
 
     def image(self, index: int, seed: int = 0) -> Tensor:
-        """One transformed image, uint8 (3, H, W).
+        """Return one transformed image, uint8 (C, H, W).
 
         Raises:
             UserError: the file cannot be read as an image.
@@ -95,13 +94,11 @@ class WorkerLoader(EpochLoader):
 
     Args:
         samples: the images.
-        facts: augmentation and normalisation of the data set.
-        image_size: the side in pixels of the images that come out.
+        facts: image size, augmentation and normalisation of the data set.
         sampler: order of each epoch; with a seed, images are augmented.
         device: device of the batches.
         num_workers: number of worker processes; 0 reads in this process.
         erasing: rectangles to erase from training images, on the device; None erases nothing.
-        geometry: transform of each image; None is the published one of the data set.
         left_out: list for the errors of images that cannot be read, which are then left out; None raises the first.
     """
 
@@ -109,17 +106,16 @@ class WorkerLoader(EpochLoader):
         self,
         samples: TensorSet | FileSet,
         facts: Facts,
-        image_size: int,
         sampler: EpochSampler,
         device: torch.device,
         num_workers: int,
         erasing: Erasing | None = None,
-        geometry: v2.Transform | None = None,
         left_out: list[UserError] | None = None,
     ) -> None:
         super().__init__(sampler, device, erasing)
-        published = evaluation_geometry if sampler.seed is None else training_geometry
-        self.dataset = Transformed(samples, geometry or published(facts, image_size))
+        evaluates = sampler.seed is None
+        geometry = EvaluationGeometry(facts.preprocessing) if evaluates else training_geometry(facts)
+        self.dataset = Transformed(samples, geometry)
         self.normalise = Normalise(facts.mean, facts.std, device)
         self.num_workers = num_workers
         self.left_out = left_out

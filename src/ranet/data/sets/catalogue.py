@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import operator
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
-RGB = tuple[float, float, float]
+from ranet.errors import UserError
+from ranet.images.preprocessing import Preprocessing, per_channel
+from ranet.support.shapes import ImageSize, checked_image_size, sides
+
+_LUMA = (0.299, 0.587, 0.114)  # of red, green and blue in Pillow's grey (ITU-R 601)
 
 
 @dataclass(frozen=True)
@@ -12,7 +18,7 @@ class Facts:
     """The facts of one data set.
 
     Args:
-        image_size: the side in pixels of the images that the network sees.
+        image_size: the images that the network sees: the side of a square in pixels, or (height, width).
         mean: the mean of each channel, of pixel values in [0, 1].
         std: the standard deviation of each channel, likewise.
         validation_size: how many training images are held out (an integer) or which share of them (a float in (0, 1)).
@@ -23,9 +29,9 @@ class Facts:
         flip: whether training images are mirrored with probability 1/2.
     """
 
-    image_size: int
-    mean: RGB
-    std: RGB
+    image_size: ImageSize
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
     validation_size: int | float
     num_classes: int | None = None
     class_names: tuple[str, ...] | None = None
@@ -36,6 +42,70 @@ class Facts:
     def in_memory(self) -> bool:
         """Whether the set is held in memory as one tensor (small images, all of one size)."""
         return self.crop_padding is not None
+
+    @property
+    def channels(self) -> int:
+        """The number of channels C of the images that the network sees: 1 (grey) or 3 (RGB)."""
+        return len(self.mean)
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """The evaluation transform of image files.
+
+        Images of sets of any size are cut out of larger ones. Those of sets of one size are evaluated as stored, and
+        files of another size are resized.
+
+        Example:
+            >>> CATALOGUE["imagenet"].preprocessing.resize, CATALOGUE["cifar10"].preprocessing.resize
+            (256, 32)
+        """
+        resize = self.image_size if self.in_memory else before_crop(self.image_size)
+        return Preprocessing(self.image_size, resize, self.mean, self.std)
+
+    def chosen(
+        self,
+        image_size: int | Sequence[int] | None = None,
+        channels: int | None = None,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+    ) -> Facts:
+        """Return the facts with the user's options in place of the published ones; None keeps these.
+
+        The statistics of grey follow from those of colour as its pixels do: exactly for the mean, and for the standard
+        deviation as if the channels rose and fell together.
+
+        Raises:
+            UserError: if an option is not allowed.
+
+        Example:
+            >>> grey = CATALOGUE["imagenet"].chosen([28, 40], channels=1)
+            >>> grey.image_size, grey.mean, grey.std
+            ((28, 40), (0.459,), (0.2256,))
+        """
+        size = self.image_size if image_size is None else checked_image_size(image_size, "data.image_size", least=8)
+        if channels not in (None, 1, 3) or isinstance(channels, bool):
+            raise UserError(f"data.channels={channels} must be 1 (grey) or 3 (RGB).")
+        published = [self.mean, self.std]
+        if channels == 1:
+            published = [(round(sum(map(operator.mul, _LUMA, each)), 4),) for each in published]
+        count = (len(published[0]),)
+        return replace(
+            self,
+            image_size=size,
+            mean=published[0] if mean is None else per_channel(mean, "data.mean", count),
+            std=published[1] if std is None else per_channel(std, "data.std", count, positive=True),
+        )
+
+
+def before_crop(image_size: ImageSize) -> ImageSize:
+    """Return what an image covers before the central crop: the papers evaluate ImageNet on the central 224 of 256.
+
+    Example:
+        >>> before_crop(224), before_crop(128), before_crop((28, 40))
+        (256, 146, (32, 46))
+    """
+    height, width = (round(side * 256 / 224) for side in sides(image_size))
+    return height if height == width else (height, width)
 
 
 _CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")

@@ -19,6 +19,7 @@ from torch import Tensor
 from ranet.data.sets.sources import TensorSet
 from ranet.data.sets.splits import derived_generator, hold_out, hold_out_stratified
 from ranet.errors import UserError
+from ranet.support.shapes import ImageSize, sides
 
 _SIDE, _FULL_INK = 8, 16  # the source digits: pixels a side, and the value of full ink
 _TEST_SHARE = 0.25
@@ -30,7 +31,8 @@ class DigitOptions:
     """The options of placing digits.
 
     Args:
-        canvas: the side of the canvas in pixels.
+        canvas: the side of the canvas in pixels, or its (height, width).
+        channels: the number of channels of the images, all with the same grey.
         min_size: the smallest side of a digit in pixels.
         max_size: the largest side of a digit in pixels.
         clutter: the number of fragments of other digits on each canvas.
@@ -39,7 +41,8 @@ class DigitOptions:
         eval_copies: how often each validation and test digit is placed.
     """
 
-    canvas: int = 32
+    canvas: ImageSize = 32
+    channels: int = 3
     min_size: int = 9
     max_size: int = 28
     clutter: int = 6
@@ -49,12 +52,13 @@ class DigitOptions:
 
     def __post_init__(self) -> None:
         for option, value in vars(self).items():
-            if not isinstance(value, int):
+            if option != "canvas" and not isinstance(value, int):
                 raise UserError(f"data.{option}={value} must be an integer.")
-        if not 4 <= self.min_size <= self.max_size <= self.canvas:
+        shorter = min(sides(self.canvas))
+        if not 4 <= self.min_size <= self.max_size <= shorter:
             raise UserError(
                 f"data.min_size={self.min_size} and data.max_size={self.max_size} do not fit: "
-                f"4 <= min_size <= max_size <= {self.canvas} (the canvas) must hold."
+                f"4 <= min_size <= max_size <= {shorter} (the canvas) must hold."
             )
         limits = {"clutter": (0, 100), "noise": (0, 255), "train_copies": (1, 1000), "eval_copies": (1, 1000)}
         for option, (least, most) in limits.items():
@@ -75,7 +79,7 @@ def make_digits(
         seed: the seed of the splits and of all placements.
 
     Returns:
-        Training, validation and test sets: uint8 (N, 3, canvas, canvas) in grey, labels, and the sizes in pixels.
+        Training, validation and test sets: uint8 (N, C, H, W) in grey, labels, and the sizes in pixels.
     """
     source = load_digits()
     digits, labels = torch.tensor(source.images, dtype=torch.float64), torch.tensor(source.target)
@@ -103,9 +107,9 @@ def draw_canvases(
         generator: generator of all draws.
 
     Returns:
-        uint8 (copies * n, 3, canvas, canvas) and the sizes in pixels, int64 (copies * n,).
+        uint8 (copies * n, C, H, W) and the sizes in pixels, int64 (copies * n,).
     """
-    count, number, canvas = len(digits), len(digits) * copies, options.canvas
+    count, number, (height, width) = len(digits), len(digits) * copies, sides(options.canvas)
 
     def uniform(low: int | Tensor, high: int | Tensor) -> Tensor:
         """Draw one integer for each canvas, from low to high inclusive."""
@@ -117,23 +121,23 @@ def draw_canvases(
         return digits[chosen] * uniform(128, 255).view(-1, 1, 1)
 
     sizes = uniform(options.min_size, options.max_size)
-    top, left = uniform(0, canvas - sizes), uniform(0, canvas - sizes)
+    top, left = uniform(0, height - sizes), uniform(0, width - sizes)
     which = torch.arange(count).repeat(copies)
-    rows, columns = _weights(top, sizes, canvas), _weights(left, sizes, canvas)
-    scene = torch.zeros(number, canvas, canvas, dtype=torch.float32)
+    rows, columns = _weights(top, sizes, height), _weights(left, sizes, width)
+    scene = torch.zeros(number, height, width, dtype=torch.float32)
     for _ in range(options.clutter):
         # Half the height and half the width of another digit: too little of it to be taken for the digit.
         other, size = (which + uniform(1, count - 1)) % count, uniform(options.min_size, options.max_size)
-        window_rows, window_columns = (_window(uniform, size, canvas) for _ in range(2))
+        window_rows, window_columns = (_window(uniform, size, length) for length in (height, width))
         scene = torch.maximum(scene, _draw(ink(other), window_rows, window_columns))
     # The digit lies on top: its own square shows no clutter.
     square = (rows.sum(2) > 0).unsqueeze(2) & (columns.sum(2) > 0).unsqueeze(1)
     scene = torch.where(square, _draw(ink(which), rows, columns), scene)
     grey = scene.div(_FULL_INK * _LEVELS**2, rounding_mode="floor").to(torch.int16)
     # The difference of two uniform draws: integer noise with a peak at zero.
-    draws = torch.randint(options.noise + 1, (2, number, canvas, canvas), generator=generator, dtype=torch.int16)
+    draws = torch.randint(options.noise + 1, (2, number, height, width), generator=generator, dtype=torch.int16)
     grey = (grey + draws[0] - draws[1]).clamp(0, 255).to(torch.uint8)
-    return grey.unsqueeze(1).repeat(1, 3, 1, 1), sizes
+    return grey.unsqueeze(1).repeat(1, options.channels, 1, 1), sizes
 
 
 def _window(uniform: Callable[[int | Tensor, int | Tensor], Tensor], size: Tensor, canvas: int) -> Tensor:

@@ -30,7 +30,7 @@ def readable(files: FileSet, on_bad: OnBad) -> FileSet:
         UserError: if some files cannot be read and ``on_bad`` is "stop", or none can be read.
     """
     names = files.names()
-    refused = find_unreadable(files.folder, names, show_bar=getattr(rank_zero_only, "rank", 0) == 0)
+    refused = find_unreadable(files.folder, names)
     if not refused:
         return files
     count = f"{len(refused):,} of {len(files):,} images in {files.folder} cannot be used"

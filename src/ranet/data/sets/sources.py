@@ -28,7 +28,7 @@ class TensorSet:
     """Images of one size in memory.
 
     Args:
-        images: uint8 (N, 3, H, W).
+        images: uint8 (N, C, H, W).
         labels: int64 (N,).
         sizes: int64 (N,), the size in pixels of the object in each image, if known.
     """

@@ -16,7 +16,7 @@ from ranet.data.sets.digits import DigitOptions, make_digits
 from ranet.data.sets.readable import ON_BAD, OnBad, readable
 from ranet.data.sets.sources import FileSet, Samples, TensorSet, list_classes, list_images, load_cifar
 from ranet.data.sets.splits import choose, hold_out_stratified
-from ranet.errors import UserError, unknown_name
+from ranet.errors import UserError, require_known
 
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
@@ -49,10 +49,10 @@ class SplitReader:
         digit_options: DigitOptions,
         on_bad: OnBad | None,
     ) -> None:
-        if on_bad not in (None, *ON_BAD):
-            raise unknown_name("data.on_bad", str(on_bad), ON_BAD)
-        if on_bad is not None and CATALOGUE[name].in_memory:
-            raise UserError(f"data.on_bad is for images in files and has no effect on {name}; remove it.")
+        if on_bad is not None:
+            require_known("data.on_bad", on_bad, ON_BAD)
+            if CATALOGUE[name].in_memory:
+                raise UserError(f"data.on_bad is for images in files and has no effect on {name}; remove it.")
         self.name = name
         self.root = root
         self.folder = root / "imagenet" if name == "imagenet" else root

@@ -31,7 +31,6 @@ NO_METHOD = (
     "resume",
     "evaluate",
     "unit",
-    "lazy",
     "trainer.enable_progress_bar",
     "trainer.enable_model_summary",
 )

@@ -1,4 +1,4 @@
-"""Each exit alone, the baseline of every policy: a table, and sentences for `ranet calibrate`."""
+"""Each exit alone, the baseline of every policy, and sentences for `ranet calibrate`."""
 
 from __future__ import annotations
 
@@ -9,14 +9,13 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from rich.table import Table
 
-from ranet.calibration.policies.calibration import Calibration
 from ranet.calibration.policies.intervals import Interval
 from ranet.calibration.scores.exit_scores import ExitScores
 from ranet.calibration.solvers.alternatives import alone_name
+from ranet.calibration.solvers.calibration import Calibration
 from ranet.cost.units import CostScale
-from ranet.evaluation.tables import Row, interval_columns, interval_of, percent, with_interval
+from ranet.evaluation.cells import interval_of, percent
 
 Floats = npt.NDArray[np.float64]
 
@@ -52,29 +51,6 @@ class StaticExits:
     def interval(self, split: str, exit: int) -> Interval | None:
         """Return the interval of an exit's accuracy (95 %); None for a split without labels."""
         return interval_of(float(self.accuracy(split)[exit]), self.images.get(split, 0))
-
-    def table(self) -> Table:
-        """Return the table for the console."""
-        scale = CostScale.of(self.costs, self.unit)
-        table = Table(title="Each exit alone", box=None)
-        for name in ("exit", "cost", *(f"{split} top-1 %" for split in self.top1)):
-            table.add_column(name, justify="right")
-        for k, cost in enumerate(self.costs):
-            cells = [with_interval(self.accuracy(split)[k], self.interval(split, k)) for split in self.top1]
-            table.add_row(str(k + 1), scale.text(cost), *cells)
-        return table
-
-    def rows(self) -> list[Row]:
-        """Return one row for each exit, for CSV files."""
-        rows: list[Row] = []
-        for k, cost in enumerate(self.costs):
-            row: Row = {"exit": k + 1, f"cost_{self.unit}" if self.unit else "cost": float(cost)}
-            for split in self.top1:
-                name = f"{split}_accuracy_percent"
-                row[name] = 100 * float(self.accuracy(split)[k])
-                row |= interval_columns(name, self.interval(split, k), 100)
-            rows.append(row)
-        return rows
 
     @property
     def metadata(self) -> dict[str, Any]:

@@ -43,7 +43,7 @@ def comparison_figure(comparison: Comparison, title: str = "") -> Figure:
         axes.set_xlim(left=0)
         minor_grid(axes)
     row[0].set_ylabel("top-1 accuracy [%]")
-    legend_below(figure, row[0], columns=4)
+    legend_below(figure, columns=4)
     return figure
 
 

@@ -43,9 +43,7 @@ def anytime_figure(
     axes = figure.subplots()
     axes.plot(curve.cost / scale.divisor, 100 * curve.top1, color=OURS, marker="o", zorder=3, label=name)
     _draw_published(axes, [point for point in published if point.setting == "anytime"], scale)
-    label_axes(axes, "cost per image", scale, title)
-    legend_below(figure, axes)
-    return figure
+    return finished(figure, "cost per image", scale, title)
 
 
 @styled
@@ -73,9 +71,7 @@ def budgeted_figure(
     )
     draw_exits_alone(axes, anytime.cost, anytime.top1, scale, f"{name}, each exit alone")
     _draw_published(axes, [point for point in published if point.setting == "budgeted"], scale)
-    label_axes(axes, "mean cost per image", scale, title)
-    legend_below(figure, axes)
-    return figure
+    return finished(figure, "mean cost per image", scale, title)
 
 
 @styled
@@ -102,7 +98,7 @@ def shares_figure(
     axes.set(ylim=(0, 1), xlabel=f"mean cost per image [{scale.label}]", ylabel="share of test images")
     axes.yaxis.set_major_formatter(PercentFormatter(1.0))
     axes.grid(False)
-    legend_below(figure, axes, columns=min(exits, 5))
+    legend_below(figure, columns=min(exits, 5))
     return figure
 
 
@@ -138,9 +134,12 @@ def draw_exits_alone(axes: Axes, cost: np.ndarray, top1: np.ndarray, scale: Cost
     )
 
 
-def label_axes(axes: Axes, cost: str, scale: CostScale, title: str) -> None:
-    """Set the title, and the labels of the axes: a cost and top-1 accuracy in percent."""
+def finished(figure: Figure, cost: str, scale: CostScale, title: str) -> Figure:
+    """Return the figure with title, labels of its axes (a cost, and top-1 accuracy in percent) and legend."""
+    (axes,) = figure.axes
     set_title(axes, title)
     axes.set(xlabel=f"{cost} [{scale.label}]", ylabel="top-1 accuracy [%]")
     axes.set_xlim(left=0)
     minor_grid(axes)
+    legend_below(figure)
+    return figure

@@ -41,7 +41,7 @@ def difficulty_figure(
     for axes in (left, middle, right):
         axes.set_xticks(x, names, rotation=40, ha="right", rotation_mode="anchor", fontsize=6.5)
         axes.set(xlabel=size_name, xlim=(-0.6, len(x) - 0.4))
-    legend_below(figure, left, columns=min(exits, 10))
+    legend_below(figure, columns=min(exits, 10))
     return figure
 
 

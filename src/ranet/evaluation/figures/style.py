@@ -75,11 +75,16 @@ def set_title(of: Axes | Figure, title: str) -> None:
     draw("\n".join(line for part in title.splitlines() for line in wrap(part, width)))
 
 
-def legend_below(figure: Figure, axes: Axes, columns: int = 2) -> None:
-    """Put the legend below the axes, where it hides no point, in as many columns, up to ``columns``, as fit."""
-    handles, labels = axes.get_legend_handles_labels()
+def legend_below(figure: Figure, columns: int = 2) -> None:
+    """Put one legend of all axes below them, where it hides no point, in as many columns, up to ``columns``, as fit."""
+    entries: dict[Any, Any] = {}
+    for axes in figure.axes:
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
+            entries.setdefault(label, handle)
     for ncols in range(columns, 0, -1):
-        legend = figure.legend(handles, labels, loc="outside lower center", ncols=ncols, columnspacing=1.2)
+        legend = figure.legend(
+            list(entries.values()), list(entries), loc="outside lower center", ncols=ncols, columnspacing=1.2
+        )
         make_drawable(figure)  # the width depends on the fonts
         if ncols == 1 or legend.get_window_extent().width <= figure.bbox.width:
             break

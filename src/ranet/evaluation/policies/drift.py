@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from math import nan
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from rich.table import Table
 
 from ranet.calibration.policies.distribution import bin_counts, stored_distribution
 from ranet.calibration.policies.exit_policy import ExitPolicy
 from ranet.calibration.policies.intervals import FEW, Interval, outcome_intervals
 from ranet.calibration.scores.exit_scores import ExitScores
-from ranet.cost.units import CostScale
 from ranet.errors import UserError
+from ranet.evaluation.cells import p_text, percent
 from ranet.evaluation.policies.differences import Difference
 from ranet.evaluation.policies.homogeneity import (
     Homogeneity,
@@ -27,9 +25,6 @@ from ranet.evaluation.policies.homogeneity import (
     total_variation,
 )
 from ranet.evaluation.policies.promise_and_truth import cost_difference
-from ranet.evaluation.tables import percent, write_csv
-from ranet.support.files import written_whole
-from ranet.support.strict_json import strict_json
 
 ALPHA = 0.01
 SLIGHT = 0.05  # share of the images that leave elsewhere
@@ -168,81 +163,6 @@ class DriftReport:
             "The accuracy of the policy on these images cannot be measured without labels.",
         )
 
-    def table(self) -> Table:
-        """Return the table of exits and mean cost for the console."""
-        scale = CostScale.of(self.cost_per_exit, self.unit)
-        table = Table(
-            title=f"Drift: images seen ({self.images:,}) beside calibration ({self.calibration_images:,})",
-            caption=(
-                f"PSI: stability index of the {self.policy.score}; p of its test, corrected\n"
-                "surer now: how often a new image scores above an old one, 50 is no change\n"
-                f"cost in {scale.label}"
-            ),
-        )
-        for name in ("exit", "left then %", "leave now %", "PSI", "surer now %", "p"):
-            table.add_column(name, justify="right")
-        rows = zip(self.promised_shares, self.shares, self.scores, strict=True)
-        for k, (promised, share, drift) in enumerate(rows, start=1):
-            index = f"{drift.stability_index:.3f}"
-            p = p_text(drift.corrected_p)
-            table.add_row(str(k), percent(promised), percent(share), index, f"{100 * drift.superiority:.1f}", p)
-        table.add_section()
-        table.add_row("mean cost", scale.text(self.promised_cost), scale.text(self.cost), "", "", "")
-        for name, i in (("95 % from", 0), ("to", 1)):
-            ends = [interval[i] for interval in (self.promised_cost_interval, self.cost_interval)]
-            table.add_row(name, *("-" if np.isnan(end) else scale.text(end) for end in ends), "", "", "")
-        return table
-
-    def write(self, folder: str | Path) -> tuple[Path, Path]:
-        """Write drift.csv (one row for each exit) and drift.json (everything) into the folder."""
-        folder = Path(folder)
-        rows = [
-            {
-                "exit": k + 1,
-                f"cost_{self.unit}" if self.unit else "cost": float(self.cost_per_exit[k]),
-                "promised_share_percent": 100 * float(self.promised_shares[k]),
-                "share_percent": 100 * float(self.shares[k]),
-                "chi_square": drift.test.statistic,
-                "degrees_of_freedom": drift.test.degrees,
-                "p": drift.test.p_value,
-                "corrected_p": drift.corrected_p,
-                "stability_index": drift.stability_index,
-                "surer_percent": 100 * drift.superiority,
-            }
-            for k, drift in enumerate(self.scores)
-        ]
-        csv_file, json_file = folder / "drift.csv", folder / "drift.json"
-        write_csv(csv_file, rows)
-        content = {
-            "verdict": self.verdict,
-            "drifted": self.drifted,
-            "images": self.images,
-            "calibration_images": self.calibration_images,
-            "score": self.policy.score,
-            "unit": self.unit,
-            "budget": self.budget,
-            "cost_per_exit": self.cost_per_exit,
-            "exit_shares": {
-                "promised": self.promised_shares,
-                "seen": self.shares,
-                "test": asdict(self.share_test),
-                "total_variation": self.share_distance,
-            },
-            "scores": [asdict(drift) for drift in self.scores],
-            "cost": {
-                "promised": self.promised_cost,
-                "promised_interval": self.promised_cost_interval,
-                "seen": self.cost,
-                "seen_interval": self.cost_interval,
-                "difference": asdict(self.cost_difference),
-                "difference_percent": self.cost_difference.in_percent.value,
-                "over_budget_percent": self.over_budget_percent,
-            },
-        }
-        with written_whole(json_file) as partial:
-            partial.write_text(strict_json(content), encoding="utf-8")
-        return csv_file, json_file
-
 
 def measure_drift(policy: ExitPolicy, scores: ExitScores) -> DriftReport:
     """Compare images without labels with the calibration of a policy.
@@ -306,13 +226,3 @@ def measure_drift(policy: ExitPolicy, scores: ExitScores) -> DriftReport:
         unit=promise.unit,
         budget=promise.budget,
     )
-
-
-def p_text(p: float) -> str:
-    """Return a p-value as a short str.
-
-    Example:
-        >>> p_text(0.0432), p_text(1e-9)
-        ('0.043', '< 0.001')
-    """
-    return "< 0.001" if p < 0.001 else f"{p:.3f}"

@@ -3,26 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import nan
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from rich.table import Table
 
 from ranet.calibration.goals import RISKS
 from ranet.calibration.guarantees.risk import observed_risk
 from ranet.calibration.policies.exit_policy import ExitPolicy
-from ranet.calibration.policies.intervals import Interval, OutcomeIntervals, cost_levels, outcome_intervals
+from ranet.calibration.policies.intervals import OutcomeIntervals, cost_levels, outcome_intervals
 from ranet.calibration.policies.outcome import Costs, PolicyOutcome, costs_of_images, evaluate_policy
 from ranet.calibration.policies.promise import Promise
 from ranet.calibration.scores.exit_scores import ExitScores
 from ranet.cost.table import ImageCosts
-from ranet.cost.units import CostScale
+from ranet.evaluation.cells import interval_text
 from ranet.evaluation.policies.differences import Difference, mean_difference
-from ranet.evaluation.tables import interval_of, percent, with_interval, write_csv
-from ranet.support.files import written_whole
-from ranet.support.strict_json import strict_json
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,62 +77,6 @@ class PolicyReport:
             found.append("Milliseconds are those measured at calibration; nothing was timed now.")
         return found
 
-    def table(self, seen_on: str = "seen") -> Table:
-        """Return the comparison for the console; ``seen_on`` names the last column, such as "on test"."""
-        scale = CostScale.of(self.cost_per_exit, self.unit)
-        budget = "" if np.isnan(self.budget) else f"\nbudget {scale.text(self.budget)}"
-        table = Table(title="The policy: promise and truth", caption=f"cost in {scale.label}{budget}")
-        for name in ("", "promised", seen_on):
-            table.add_column(name, justify="right")
-        promised, seen = self.promised, self.seen
-        cost = "-" if np.isnan(promised.mean_cost) else scale.text(promised.mean_cost)
-        table.add_row("mean cost", cost, scale.text(seen.mean_cost))
-        both = (self.promised_intervals, self.seen_intervals)
-        table.add_row("95 % interval", *(interval_text(one.cost, 1 / scale.divisor, "#.4g") for one in both))
-        table.add_row("top-1 %", percent(promised.accuracy), percent(seen.accuracy))
-        table.add_row("95 % interval", *(interval_text(one.accuracy, 100, ".2f") for one in both))
-        for k, (expected, share) in enumerate(zip(promised.exit_shares, seen.exit_shares, strict=True), start=1):
-            table.add_row(f"leave at exit {k} %", percent(expected), percent(share))
-        for k, accuracy in enumerate(seen.accuracy_per_exit, start=1):
-            left = round(seen.exit_shares[k - 1] * self.images)
-            table.add_row(f"right of those, exit {k} %", "-", with_interval(accuracy, interval_of(accuracy, left)))
-        return table
-
-    def write(self, folder: str | Path) -> tuple[Path, Path]:
-        """Write policy_report.csv (one row for each exit) and policy_report.json (everything) into the folder."""
-        folder = Path(folder)
-        rows = [
-            {
-                "exit": k + 1,
-                f"cost_{self.unit}" if self.unit else "cost": float(self.cost_per_exit[k]),
-                "threshold": [*self.policy.thresholds, nan][k],
-                "promised_share_percent": 100 * float(self.promised.exit_shares[k]),
-                "share_percent": 100 * float(self.seen.exit_shares[k]),
-                "accuracy_of_those_that_left_percent": 100 * float(self.seen.accuracy_per_exit[k]),
-            }
-            for k in range(self.policy.num_exits)
-        ]
-        csv_file, json_file = folder / "policy_report.csv", folder / "policy_report.json"
-        write_csv(csv_file, rows)
-        content = {
-            "unit": self.unit,
-            "budget": self.budget,
-            "images": self.images,
-            "cost_per_exit": self.cost_per_exit,
-            "promised": vars(self.promised),
-            "promised_intervals": vars(self.promised_intervals),
-            "seen": vars(self.seen),
-            "seen_intervals": vars(self.seen_intervals),
-            "cost_difference": self.cost_difference and vars(self.cost_difference),
-            "accuracy_difference": self.accuracy_difference and vars(self.accuracy_difference),
-            "thresholds": self.policy.thresholds,
-            "guarantee": self.policy.metadata.get("guarantee"),
-            "risk": self.risk,
-        }
-        with written_whole(json_file) as partial:
-            partial.write_text(strict_json(content), encoding="utf-8")
-        return csv_file, json_file
-
 
 def policy_report(
     policy: ExitPolicy, scores: ExitScores, cost_per_exit: Costs | None = None, unit: str | None = None
@@ -195,18 +133,6 @@ def cost_difference(
     seen, low, high = cost_levels(exits, costs, possible)
     then = promised[possible] if costs.added is None else promise.cost_counts
     return None if then is None else mean_difference(then, seen, (low + high) / 2)
-
-
-def interval_text(interval: Interval | None, factor: float, form: str) -> str:
-    """Return both ends times the factor, as a str; a dash if there is no interval.
-
-    Example:
-        >>> interval_text((0.5, 0.625), 100, ".1f"), interval_text(None, 100, ".1f")
-        ('50.0 to 62.5', '-')
-    """
-    if interval is None or np.isnan(interval).any():
-        return "-"
-    return " to ".join(format(factor * end, form) for end in interval)
 
 
 def _accuracy_difference(promise: Promise, correct: npt.NDArray[np.bool_] | None) -> Difference | None:

@@ -1,4 +1,4 @@
-"""The folder of a comparison: CSV tables, a Markdown page and a figure."""
+"""The report of `ranet compare`: CSV tables, a Markdown page and a figure."""
 
 from __future__ import annotations
 
@@ -7,20 +7,18 @@ from pathlib import Path
 
 from ranet.evaluation.comparison.comparison import Comparison
 from ranet.evaluation.figures.comparison import comparison_figure
-from ranet.evaluation.figures.style import save_figure
 from ranet.evaluation.reports.comparison_tables import (
-    Sheet,
-    budget_comparison_rows,
+    budget_rows,
     budget_sheets,
-    exit_comparison_rows,
+    exit_rows,
     exit_sheets,
     group_sheet,
-    run_rows,
+    run_sheet,
 )
-from ranet.evaluation.tables import write_csv
-from ranet.support.files import written_whole
+from ranet.evaluation.reports.document import Document
+from ranet.support.sheet import Sheet
 
-PAGE, FIGURE = "comparison.md", "comparison.png"
+PAGE, BUDGETS = "comparison.md", "budgets.csv"
 
 
 def write_comparison(folder: str | Path, comparison: Comparison, sources: Sequence[str] = ()) -> tuple[str, ...]:
@@ -34,39 +32,24 @@ def write_comparison(folder: str | Path, comparison: Comparison, sources: Sequen
     Returns:
         The names of the files.
     """
-    folder = Path(folder)
-    tables = {"exits.csv": exit_comparison_rows(comparison), "runs.csv": run_rows(comparison)}
-    if comparison.budgets:
-        tables["budgets.csv"] = budget_comparison_rows(comparison)
-    figure = comparison_figure(comparison, _title(comparison))
-    page = comparison_page(comparison, sources)
-    for name, rows in tables.items():
-        write_csv(folder / name, rows)
-    save_figure(figure, folder / FIGURE)
-    with written_whole(folder / PAGE) as partial:
-        partial.write_text(page, encoding="utf-8", errors="surrogateescape")
+    written = comparison_document(comparison, sources).write(Path(folder), PAGE)
     if not comparison.budgets:  # a file of an earlier comparison would not match the other files
-        (folder / "budgets.csv").unlink(missing_ok=True)
-    return (*tables, FIGURE, PAGE)
+        (Path(folder) / BUDGETS).unlink(missing_ok=True)
+    return tuple(path.name for path in written)
 
 
-def comparison_page(comparison: Comparison, sources: Sequence[str] = ()) -> str:
-    """Return all tables as one Markdown page, with the figure, the notes and the list of runs."""
-    runs = [(row["group"], row["seed"], f"`{row['run']}`", row["git_revision"] or "-") for row in run_rows(comparison)]
+def comparison_document(comparison: Comparison, sources: Sequence[str] = ()) -> Document:
+    """Return all tables, the notes, and the files: the CSV tables and the figure."""
     searched = f"Found in {', '.join(f'`{source}`' for source in sources)}." if sources else "As given."
-    headings = ("group", "seed", "run", "git revision")
-    made_of = Sheet("Runs", searched, headings, tuple(tuple(map(str, row)) for row in runs), numbers=False)
-    sheets = [group_sheet(comparison), *exit_sheets(comparison), *budget_sheets(comparison), made_of]
-    notes = [f"- {note}" for note in comparison.notes]
-    return "\n".join(
-        [
-            f"# {_title(comparison)}",
-            "",
-            f"![Accuracy against cost]({FIGURE})",
-            "",
-            *([*notes, ""] if notes else []),
-            *(sheet.markdown() for sheet in sheets),
-        ]
+    runs, title = run_sheet(comparison, searched), _title(comparison)
+    files = {"exits.csv": Sheet("Exits", exit_rows(comparison)), "runs.csv": runs}
+    if comparison.budgets:
+        files[BUDGETS] = Sheet("Budgets", budget_rows(comparison))
+    return Document(
+        title,
+        [group_sheet(comparison), *exit_sheets(comparison), *budget_sheets(comparison), runs],
+        comparison.notes,
+        {**files, "comparison.png": comparison_figure(comparison, title)},
     )
 
 

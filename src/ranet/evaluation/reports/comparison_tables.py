@@ -1,57 +1,21 @@
-"""A comparison as tables: rows for CSV files, and sheets for the console and Markdown files."""
+"""The tables of `ranet compare`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from math import isnan
 
 import numpy as np
-from rich.box import SIMPLE_HEAD
-from rich.table import Table
-from rich.text import Text
 
 from ranet.cost.units import CostScale
+from ranet.evaluation.cells import accuracy_text
 from ranet.evaluation.comparison.comparison import Comparison, Difference, Place, Point, Statistic
-from ranet.evaluation.tables import Row, interval_of, with_interval
+from ranet.support.sheet import Column, Row, Sheet
+
+_Cell = tuple[int, str, str]  # n, which stands behind the first text where it is not that of the column
 
 
-@dataclass(frozen=True)
-class Sheet:
-    """A table of str cells.
-
-    Attributes:
-        title: title of the table.
-        caption: how to read the table.
-        headings: headings of the columns.
-        rows: rows with one cell for each heading; a cell may have two lines.
-        numbers: whether the cells are numbers, which are aligned to the right.
-    """
-
-    title: str
-    caption: str
-    headings: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    numbers: bool = True
-
-    def table(self) -> Table:
-        """Return the table for the console."""
-        table = Table(title=Text(self.title), caption=Text(self.caption), box=SIMPLE_HEAD)
-        for heading in self.headings:
-            table.add_column(Text(heading), justify="right" if self.numbers else "left")
-        for row in self.rows:
-            table.add_row(*map(Text, row))
-        return table
-
-    def markdown(self) -> str:
-        """Return the table for a Markdown file, with title and caption before it."""
-        rule = ("--:" if self.numbers else "---",) * len(self.headings)
-        lines = [self.headings, rule, *self.rows]
-        cells = [" | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in line) for line in lines]
-        return "\n".join([f"## {self.title}", "", self.caption, "", *(f"| {line} |" for line in cells), ""])
-
-
-def exit_comparison_rows(comparison: Comparison) -> list[Row]:
+def exit_rows(comparison: Comparison) -> list[Row]:
     """Return one row for each group and exit."""
     rows = []
     for point in comparison.exits:
@@ -66,7 +30,7 @@ def exit_comparison_rows(comparison: Comparison) -> list[Row]:
     return rows
 
 
-def budget_comparison_rows(comparison: Comparison) -> list[Row]:
+def budget_rows(comparison: Comparison) -> list[Row]:
     """Return one row for each group and budget."""
     rows = []
     for point in comparison.budgets:
@@ -77,9 +41,9 @@ def budget_comparison_rows(comparison: Comparison) -> list[Row]:
     return rows
 
 
-def run_rows(comparison: Comparison) -> list[Row]:
-    """Return one row for each run: its group, folder and revision."""
-    return [
+def run_sheet(comparison: Comparison, caption: str) -> Sheet:
+    """Return the table of the runs: group, folder, revision and, for programs, numbers of exits and images."""
+    rows: list[Row] = [
         {
             "group": group.label,
             "seed": run.seed,
@@ -92,38 +56,40 @@ def run_rows(comparison: Comparison) -> list[Row]:
         for group in comparison.groups
         for run in group.runs.values()
     ]
+    columns = [
+        Column("group", left=True),
+        Column("seed", left=True),
+        Column("run", form=lambda folder: f"`{folder}`", left=True),
+        Column("git revision", "git_revision", lambda revision: revision or "-", left=True),
+    ]
+    return Sheet("Runs", rows, columns, caption)
 
 
 def group_sheet(comparison: Comparison) -> Sheet:
     """Return the table of groups, and of the options in which they differ."""
-    rows = []
-    for group in comparison.groups:
-        details = ", ".join(f"{name}={value}" for name, value in group.details.items())
-        seeds = " ".join(dict.fromkeys(run.seed for run in group.runs.values()))
-        rows.append((group.label, str(len(group.runs)), seeds, details or "-"))
-    caption = f"The baseline is {comparison.baseline}."
-    headings = ("group", "n", "seeds", "options that differ between groups")
-    return Sheet("Groups", caption, headings, tuple(rows), numbers=False)
+    rows: list[Row] = [
+        {
+            "group": group.label,
+            "n": len(group.runs),
+            "seeds": " ".join(dict.fromkeys(run.seed for run in group.runs.values())),
+            "options that differ between groups": ", ".join(f"{name}={value}" for name, value in group.details.items())
+            or "-",
+        }
+        for group in comparison.groups
+    ]
+    return Sheet("Groups", rows, caption=f"The baseline is {comparison.baseline}.")
 
 
 def exit_sheets(comparison: Comparison) -> list[Sheet]:
     """Return the tables of the accuracy of each exit, and of its difference to the baseline."""
     scale = _scale(comparison)
-    places = _places(comparison.exits)
-    costs = {place: {p.cost.mean for p in comparison.exits if p.place == place} for place in places}
-    shared = all(len(of_place) == 1 for of_place in costs.values())
-
-    def accuracy(point: Point, n: int) -> str:
-        cost = "" if shared else f"\nat {scale.text(point.cost.mean)}"
-        return _mean_and_std(point.top1, n, comparison.images) + cost
-
-    def first(place: Place) -> tuple[str, ...]:
-        return (str(place), scale.text(next(iter(costs[place])))) if shared else (str(place),)
-
-    names = ("exit", "cost") if shared else ("exit",)
+    costs: dict[Place, set[float]] = {}
+    for point in comparison.exits:
+        costs.setdefault(point.place, set()).add(point.cost.mean)
+    shared = all(len(of_exit) == 1 for of_exit in costs.values())
+    heads = {k: {"exit": str(k)} | ({"cost": scale.text(min(costs[k]))} if shared else {}) for k in sorted(costs)}
     caption = f"{_spread_of(comparison.exits)}; {'' if shared else 'at '}cost in {scale.label}."
-    sheets = [_sheet("Each exit", caption, names, comparison, comparison.exits, places, first, accuracy, _runs)]
-    return sheets + _difference_sheets("Each exit", names, comparison, comparison.exits, places, first)
+    return _sheets("Each exit", caption, comparison, comparison.exits, heads, None if shared else scale)
 
 
 def budget_sheets(comparison: Comparison, most: int | None = None) -> list[Sheet]:
@@ -136,72 +102,59 @@ def budget_sheets(comparison: Comparison, most: int | None = None) -> list[Sheet
     if not comparison.budgets:
         return []
     scale = _scale(comparison)
-    places = _places(comparison.budgets)
-    if most is not None and len(places) > most:
-        places = [places[i] for i in np.linspace(0, len(places) - 1, most).round().astype(int)]
-
-    def accuracy(point: Point, n: int) -> str:
-        return f"{_mean_and_std(point.top1, n, comparison.images)}\nat {scale.text(point.cost.mean)}"
-
-    def first(place: Place) -> tuple[str, ...]:
-        return (scale.text(place),)
-
+    budgets = sorted({point.place for point in comparison.budgets})
+    if most is not None and len(budgets) > most:
+        budgets = [budgets[i] for i in np.linspace(0, len(budgets) - 1, most).round().astype(int)]
     caption = (
         f"{_spread_of(comparison.budgets)}, at the mean cost on the test images; budget and cost in "
         f"{scale.label}. Geometric policies, solved for the budget on validation images."
     )
-    points, names = comparison.budgets, ("budget",)
-    sheets = [_sheet("Along the budget", caption, names, comparison, points, places, first, accuracy, _runs)]
-    return sheets + _difference_sheets("Along the budget", names, comparison, points, places, first)
+    heads = {budget: {"budget": scale.text(budget)} for budget in budgets}
+    return _sheets("Along the budget", caption, comparison, comparison.budgets, heads, scale)
 
 
-def _difference_sheets(
-    title: str,
-    names: tuple[str, ...],
-    comparison: Comparison,
-    points: Sequence[Point],
-    places: Sequence[Place],
-    first: Callable[[Place], tuple[str, ...]],
-) -> list[Sheet]:
-    if not any(point.difference for point in points):
-        return []
-    title = f"{title}: difference to {comparison.baseline}"
-    caption = (
-        "Top-1 in percentage points, mean ± standard deviation over n pairs of runs of the same seed (and pooled "
-        "options) [95 % t-interval of the mean, each for itself]."
-    )
-    compared = [point for point in points if point.group != comparison.baseline]
-    return [_sheet(title, caption, names, comparison, compared, places, first, _difference_text, _pairs)]
-
-
-def _sheet(
+def _sheets(
     title: str,
     caption: str,
-    names: tuple[str, ...],
     comparison: Comparison,
     points: Sequence[Point],
-    places: Sequence[Place],
-    first: Callable[[Place], tuple[str, ...]],
-    text: Callable[[Point, int], str],
-    count: Callable[[Point], int],
-) -> Sheet:
+    heads: Mapping[Place, Row],
+    scale: CostScale | None,
+) -> list[Sheet]:
+    """Return the table of accuracies, with their costs if a scale is given, and the table of differences, if any."""
+    accuracies: dict[tuple[str, Place], _Cell] = {}
+    differences: dict[tuple[str, Place], _Cell] = {}
+    for point in points:
+        cost = "" if scale is None else f"\nat {scale.text(point.cost.mean)}"
+        accuracies[point.group, point.place] = point.top1.n, _mean_and_std(point.top1, comparison.images), cost
+        if (found := point.difference) is not None:
+            mean, low, high = (_number(100 * value, "+") for value in (found.mean, found.low, found.high))
+            interval = "" if isnan(found.low) else f"\n[{low}, {high}]"
+            differences[point.group, point.place] = found.n, f"{mean} ± {_number(100 * found.std)}", interval
+    sheets = [_sheet(title, caption, heads, accuracies)]
+    if differences:
+        caption = (
+            "Top-1 in percentage points, mean ± standard deviation over n pairs of runs of the same seed (and pooled "
+            "options) [95 % t-interval of the mean, each for itself]."
+        )
+        sheets.append(_sheet(f"{title}: difference to {comparison.baseline}", caption, heads, differences))
+    return sheets
+
+
+def _sheet(title: str, caption: str, heads: Mapping[Place, Row], cells: Mapping[tuple[str, Place], _Cell]) -> Sheet:
     """Return a row for each place and a column for each group; n is in the heading, and in cells if it differs."""
-    at = {(point.group, point.place): point for point in points}
-    labels = [group.label for group in comparison.groups if any(group.label == point.group for point in points)]
-    usual = {label: max(count(point) for point in points if point.group == label) for label in labels}
+    usual: dict[str, int] = {}
+    for (group, _), (n, *_) in cells.items():
+        usual[group] = max(n, usual.get(group, 0))
+
+    def text(group: str, place: Place) -> str:
+        n, first, second = cells.get((group, place), (0, "", ""))
+        return f"{first}{'' if n == usual[group] else f' (n={n})'}{second}" if n else "-"
+
     rows = [
-        (*first(place), *(text(at[label, place], usual[label]) if (label, place) in at else "-" for label in labels))
-        for place in places
+        head | {f"{group} (n={usual[group]})": text(group, place) for group in usual} for place, head in heads.items()
     ]
-    return Sheet(title, caption, (*names, *(f"{label} (n={usual[label]})" for label in labels)), tuple(rows))
-
-
-def _runs(point: Point) -> int:
-    return point.top1.n
-
-
-def _pairs(point: Point) -> int:
-    return point.difference.n if point.difference else 0
+    return Sheet(title, rows, [Column(heading) for heading in rows[0]], caption)
 
 
 def _spread_of(points: Sequence[Point]) -> str:
@@ -209,30 +162,14 @@ def _spread_of(points: Sequence[Point]) -> str:
     return f"Top-1 %, mean ± standard deviation over n runs{one}"
 
 
-def _mean_and_std(statistic: Statistic, usual: int, images: int) -> str:
+def _mean_and_std(statistic: Statistic, images: int) -> str:
     if statistic.n == 1:
-        n = "" if usual == 1 else " (n=1)"
-        return with_interval(statistic.mean, interval_of(statistic.mean, images)) + n
-    n = "" if statistic.n == usual else f" (n={statistic.n})"
-    return f"{_number(100 * statistic.mean)} ± {_number(100 * statistic.std)}{n}"
-
-
-def _difference_text(point: Point, usual: int) -> str:
-    found = point.difference
-    if found is None or not found.n:
-        return "-"
-    n = "" if found.n == usual else f" (n={found.n})"
-    mean, low, high = (_number(100 * value, "+") for value in (found.mean, found.low, found.high))
-    interval = "" if isnan(found.low) else f"\n[{low}, {high}]"
-    return f"{mean} ± {_number(100 * found.std)}{n}{interval}"
+        return accuracy_text(statistic.mean, images)
+    return f"{_number(100 * statistic.mean)} ± {_number(100 * statistic.std)}"
 
 
 def _number(value: float, sign: str = "") -> str:
     return "-" if isnan(value) else f"{value:{sign}.2f}"
-
-
-def _places(points: Sequence[Point]) -> list[Place]:
-    return sorted({point.place for point in points})
 
 
 def _scale(comparison: Comparison) -> CostScale:

@@ -1,19 +1,20 @@
-"""The report on a network's scores, in one folder: tables, figures and a summary."""
+"""The report of `ranet evaluate` on a network's scores: tables, figures and a summary, in one folder."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from matplotlib.figure import Figure
 from rich.console import Console
 
 from ranet.calibration.policies.exit_policy import ExitPolicy
 from ranet.calibration.policies.outcome import Costs, PolicyOutcome, evaluate_policy
 from ranet.calibration.scores.exit_scores import ExitScores
+from ranet.evaluation.cells import interval_of
 from ranet.evaluation.curves.anytime import AnytimeCurve, anytime_curve
 from ranet.evaluation.curves.budgeted import BudgetedCurve, budgeted_curve
 from ranet.evaluation.curves.difficulty import difficulty_table
@@ -21,19 +22,10 @@ from ranet.evaluation.curves.published import PublishedPoint, published_points
 from ranet.evaluation.figures.curves import anytime_figure, budgeted_figure, shares_figure
 from ranet.evaluation.figures.difficulty import difficulty_figure
 from ranet.evaluation.figures.gallery import Pictures, gallery_figure
-from ranet.evaluation.figures.style import save_figure
-from ranet.evaluation.tables import (
-    anytime_rows,
-    budgeted_rows,
-    budgeted_table,
-    exit_rows,
-    exits_table,
-    interval_of,
-    write_csv,
-)
-from ranet.support.console import new_console, print_table, say
-from ranet.support.files import written_whole
-from ranet.support.strict_json import strict_json
+from ranet.evaluation.reports.document import Document
+from ranet.evaluation.reports.network_tables import anytime_rows, budgeted_sheet, exits_sheet, some_points
+from ranet.support.console import new_console, say
+from ranet.support.sheet import Sheet
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,10 +104,13 @@ def write_report(
         say(console, "The published points are in paper ops: unit=paper_ops draws them.")
         points = ()
 
-    tables = {"anytime.csv": anytime_rows(anytime, unit), "exits.csv": exit_rows(anytime, unit, outcome)}
+    exits = exits_sheet(anytime, unit, outcome, "" if policy is None else _name(policy))
+    tables = {"anytime.csv": Sheet("Exits", anytime_rows(anytime, unit)), "exits.csv": exits}
     figures = {"anytime.png": anytime_figure(anytime, unit, points, _join(title, "Anytime prediction"), name)}
+    shown = [exits]
     if budgeted is not None:
-        tables["budgeted.csv"] = budgeted_rows(budgeted, unit)
+        tables["budgeted.csv"] = budgeted_sheet(budgeted, anytime.cost, unit)
+        shown.append(some_points(tables["budgeted.csv"], budgeted.mean_cost))
         heading = _join(title, "Budgeted batch classification")
         figures["budgeted.png"] = budgeted_figure(budgeted, anytime, unit, points, heading, name)
         heading = _join(title, "Where images leave along the budget")
@@ -129,45 +124,28 @@ def write_report(
         figures["difficulty.png"] = difficulty_figure(table, anytime.cost, unit, size_name, heading)
 
     files = (*tables, *figures, "report.json")
-    report = Report(Path(folder), files, anytime, budgeted, policy, outcome)
-    _write(report, tables, figures, strict_json(_summary(report, title, unit, test.num_images, validation)))
-    print_table(console, exits_table(anytime, unit, outcome, "" if policy is None else _name(policy)))
-    if budgeted is not None:
-        print_table(console, budgeted_table(budgeted, anytime.cost, unit))
-    say(console, f"Written to {folder}: {', '.join(files)}")
-    return report
-
-
-def _write(report: Report, tables: dict, figures: dict[str, Figure], summary: str) -> None:
-    for file, rows in tables.items():
-        write_csv(report.folder / file, rows)
-    for file, figure in figures.items():
-        save_figure(figure, report.folder / file)
-    with written_whole(report.folder / "report.json") as partial:
-        partial.write_text(summary, encoding="utf-8")
-
-
-def _summary(report: Report, title: str, unit: str, images: int, validation: ExitScores | None) -> dict[str, object]:
-    """Return the content of report.json."""
-    summary: dict[str, object] = {
+    summary: dict[str, Any] = {
         "title": title,
         "unit": unit,
-        "test_images": images,
+        "test_images": test.num_images,
         "validation_images": validation.num_images if validation is not None else None,
-        "exits": exit_rows(report.anytime, unit, report.outcome),
-        "files": report.files,
+        "exits": exits.rows,
+        "files": files,
     }
-    if report.policy is not None and report.outcome is not None:
+    if policy is not None and outcome is not None:
         summary["policy"] = {
-            "name": _name(report.policy),
-            "thresholds": report.policy.thresholds,
-            "accuracy": report.outcome.accuracy,
-            "accuracy_interval": interval_of(report.outcome.accuracy, images),
-            "mean_cost": report.outcome.mean_cost,
+            "name": _name(policy),
+            "thresholds": policy.thresholds,
+            "accuracy": outcome.accuracy,
+            "accuracy_interval": interval_of(outcome.accuracy, test.num_images),
+            "mean_cost": outcome.mean_cost,
         }
-    if report.budgeted is not None:
-        summary["budgeted"] = budgeted_rows(report.budgeted, unit)
-    return summary
+    if budgeted is not None:
+        summary["budgeted"] = tables["budgeted.csv"].rows
+    document = Document(title, shown, files={**tables, **figures, "report.json": summary})
+    document.write(Path(folder))
+    document.print(console, f"Written to {folder}: {', '.join(files)}")
+    return Report(Path(folder), files, anytime, budgeted, policy, outcome)
 
 
 def _name(policy: ExitPolicy) -> str:

@@ -15,9 +15,9 @@ from ranet.cost.table import CostTable
 from ranet.cost.timings import Timings
 from ranet.inference.choosing.open_backend import BACKENDS
 from ranet.inference.runtimes.backend import Precision
-from ranet.models.specs import ImageSize, checked_image_size
 from ranet.support.files import written_whole
 from ranet.support.records import Count, Name, Part, Record, Row
+from ranet.support.shapes import ImageSize, checked_image_size
 from ranet.support.strict_json import plain
 
 UNSTEADY = 0.4  # of the median; on an idle machine spreads are below a tenth

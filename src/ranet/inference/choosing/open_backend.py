@@ -20,7 +20,7 @@ from ranet.support.numbers import require_count, require_counts
 if TYPE_CHECKING:
     import torch
 
-    from ranet.inference.images.preprocessing import Preprocessing
+    from ranet.images.preprocessing import Preprocessing
     from ranet.models.staged import StagedNetwork
 
 BACKENDS = ("torch", "onnxruntime", "openvino")

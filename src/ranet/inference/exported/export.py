@@ -18,11 +18,11 @@ from ranet.calibration.policies.file import ONE_POLICY, SEVERAL_POLICIES, softwa
 from ranet.calibration.policies.given import GivenPolicies, given_policies
 from ranet.cost.profile import CostProfile, measure_costs
 from ranet.errors import UserError
+from ranet.images.preprocessing import Floats, Preprocessing
 from ranet.inference.exported.folder import ExportedFolder, stage_name
 from ranet.inference.exported.golden import write_golden
 from ranet.inference.exported.manifest import exported_files, write_manifest
 from ranet.inference.graphs.of_network import NetworkGraphs
-from ranet.inference.images.preprocessing import Floats, Preprocessing
 from ranet.inference.runtimes.stage_graph import StageGraph
 from ranet.inference.stages.fused_stages import FusedStage, fused_stages, used_exits
 from ranet.models.staged import StagedNetwork
@@ -91,6 +91,8 @@ def export_engine(
     if classes is not None and len(classes) != network.num_classes:
         raise UserError(f"{len(classes)} class names were given for a network with {network.num_classes} classes.")
     prepares = None if preprocessing is None else Preprocessing.from_dict(preprocessing)
+    if prepares is not None:
+        prepares.require_shape(network.image_shape, "The preprocessing", "give that of the network's training data")
     graphs = NetworkGraphs(network, None if cache is None else Path(cache) / "graphs")
     for policy in chosen:
         policy.require_network(graphs.facts.fingerprint)
@@ -184,7 +186,7 @@ def _write_policies(folder: Path, policies: Sequence[ExitPolicy]) -> list[str]:
 
 
 def _logits(network: StagedNetwork) -> Callable[[Floats], Floats]:
-    """Return a function from an input (3, S, S) to the logits (K, C) of all exits, in PyTorch on the CPU."""
+    """Return a function from an input (C, H, W) to the logits (K, C) of all exits, in PyTorch on the CPU."""
     reference = copy.deepcopy(network).to("cpu", torch.float32).eval()
 
     def logits(seen: Floats) -> Floats:

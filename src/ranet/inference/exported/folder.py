@@ -11,8 +11,8 @@ import numpy as np
 from ranet.calibration.policies.exit_policy import ExitPolicy, load_policy
 from ranet.cost.table import CostTable
 from ranet.errors import UserError, unknown_name
+from ranet.images.preprocessing import Preprocessing
 from ranet.inference.exported.manifest import UNITS, StageFile, read_manifest
-from ranet.inference.images.preprocessing import Preprocessing
 from ranet.inference.runtimes.stage_graph import StageGraph
 from ranet.inference.stages.chains import chain_through
 from ranet.inference.stages.fused_stages import FusedStage, used_exits
@@ -137,11 +137,8 @@ class ExportedFolder:
         if self.manifest.preprocessing is None:
             return None
         preprocessing = Preprocessing.from_dict(self.manifest.preprocessing)
-        if preprocessing.image_size != self.facts.image_size:
-            raise UserError(
-                f"The export {str(self.path)!r} prepares images of {preprocessing.image_size} pixels for a network "
-                f"that reads {self.facts.image_size}: export the network again with ranet export."
-            )
+        owner = f"The export {str(self.path)!r}"
+        preprocessing.require_shape(self.facts.input_shape, owner, "export the network again with ranet export")
         return preprocessing
 
     def _policy(self, name: str) -> ExitPolicy:

@@ -17,7 +17,8 @@ from PIL import Image
 
 from ranet.errors import UserError
 from ranet.images.decoding import ImageError, read_image
-from ranet.inference.images.preprocessing import Bytes, Floats, Preprocessing
+from ranet.images.preprocessing import Bytes, Floats, Preprocessing
+from ranet.support.shapes import ImageSize, sides
 
 log = logging.getLogger(__name__)
 
@@ -30,30 +31,31 @@ def write_golden(folder: Path, preprocessing: Preprocessing, logits_of: Callable
     Args:
         folder: where.
         preprocessing: how the picture becomes the network's input.
-        logits_of: gives the logits (K, C) of all exits for an input (3, S, S).
+        logits_of: gives the logits (K, C) of all exits for an input (C, H, W).
 
     Returns:
-        The names of the files: "picture", an 8-bit RGB PNG, and "arrays", a NumPy archive with "input", float32
-        (3, S, S), and "logits", float32 (K, C).
+        The names of the files: "picture", an 8-bit PNG in RGB or grey, and "arrays", a NumPy archive with
+        "input", float32 (C, H, W), and "logits", float32 (K, C).
     """
-    picture = Image.fromarray(golden_pixels(preprocessing.resize))
+    pixels = golden_pixels(preprocessing.resize)
+    picture = Image.fromarray(pixels if preprocessing.mode == "RGB" else pixels[..., 0])
     picture.save(folder / PICTURE, optimize=True)
     seen = preprocessing(picture)
     np.savez(folder / ARRAYS, input=seen, logits=logits_of(seen))
     return {"picture": PICTURE, "arrays": ARRAYS}
 
 
-def golden_pixels(resize: int) -> Bytes:
+def golden_pixels(resize: ImageSize) -> Bytes:
     """Pixels of a picture that is resized and cropped on its way to the network: gradients, and noise of integers.
 
     Args:
-        resize: the short side in pixels before the crop; that of the picture is a third longer.
+        resize: what is covered before the crop; the height of the picture is a third larger.
 
     Returns:
-        uint8 (H, W, 3), wider than high.
+        uint8 (H, W, 3), relatively wider than what is covered.
     """
-    height = resize + resize // 3 + 1
-    width = height + height // 4 + 1
+    height, width = (side + side // 3 + 1 for side in sides(resize))
+    width += width // 4 + 1
     y, x = np.mgrid[:height, :width]
     gradients = (x * 255 // (width - 1), y * 255 // (height - 1), (x + y) * 255 // (width + height - 2))
     noise = [(x * x * 7 + y * y * 13 + x * y * 5 + x * channel) % 64 - 32 for channel in (3, 8, 19)]

@@ -14,8 +14,8 @@ from ranet.inference.runtimes.backend import NetworkFacts
 from ranet.inference.runtimes.stage_graph import StageGraph
 from ranet.inference.stages.chains import reachable_cuts
 from ranet.inference.stages.fused_stages import FusedStage
-from ranet.models.specs import ImageSize, TensorSpec, checked_image_size
 from ranet.support.records import Count, Name, Part, Record, Row, Sha256, Text, like
+from ranet.support.shapes import ImageSize, TensorSpec, checked_image_size
 from ranet.support.strict_json import shown
 
 MANIFEST = "manifest.json"

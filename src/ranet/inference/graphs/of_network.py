@@ -19,10 +19,10 @@ from ranet.inference.runtimes.stage_graph import IMAGES, StageGraph
 from ranet.inference.runtimes.torch_backend import network_facts
 from ranet.inference.stages.fused_stages import FusedStage
 from ranet.inference.stages.prepared import prepared
-from ranet.models.specs import TensorSpec
 from ranet.models.staged import StagedNetwork
 from ranet.support.extras import require
 from ranet.support.files import default_cache, written_whole
+from ranet.support.shapes import TensorSpec
 
 # A new one whenever the graphs of a network change, so that none of the old ones is read again.
 _FORMAT = 2

@@ -1,4 +1,4 @@
-"""The images that are given to an engine, checked."""
+"""Check of the images that are given to an engine."""
 
 from __future__ import annotations
 

@@ -1,15 +1,13 @@
-"""The images that ``ranet predict`` is given: files, folders or a NumPy array, read ahead and in order.
+"""The images of ``ranet predict``: files, folders or a NumPy array, read ahead and in order.
 
-An image that cannot be read becomes a sentence that says so; the others go on.
+An image that cannot be read becomes an error sentence, and the others are read.
 """
 
 from __future__ import annotations
 
-from collections import Counter, deque
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
@@ -20,19 +18,18 @@ from PIL import Image
 from ranet.errors import UserError
 from ranet.images.decoding import ImageError, read_image
 from ranet.images.listing import describe_skipped, find_images, no_images
-from ranet.inference.images.preprocessing import Floats, Preprocessing
+from ranet.images.preprocessing import Floats, Preprocessing
 from ranet.support.hardware import available_cores
-
-_AHEAD = 4  # images that wait, read, for each thread that reads
+from ranet.support.shapes import image_shape
 
 
 class ReadImage(NamedTuple):
-    """One of the images that were asked for.
+    """One image.
 
     Attributes:
-        name: its path, or its index in the array.
-        pixels: what the network reads, float32 (3, S, S); None if it cannot be read.
-        error: why not, in one sentence; None if it can.
+        name: path of the image, or its index in the array.
+        pixels: input of the network, float32 (C, H, W); None if the image cannot be read.
+        error: why the image cannot be read, in one sentence; None if it can.
     """
 
     name: str
@@ -46,8 +43,8 @@ class ImageFiles:
 
     Args:
         paths: in order.
-        left_out: a sentence about each folder that cannot be read, whose images are missing in the paths.
-        skipped: how many files of which kinds in the folders were passed over, as ``3 .txt, 1 hidden``.
+        left_out: a sentence about each folder that cannot be read; its images are missing in the paths.
+        skipped: numbers of skipped files by kind, such as ``3 .txt, 1 hidden``.
     """
 
     paths: tuple[str, ...]
@@ -58,7 +55,7 @@ class ImageFiles:
         return len(self.paths)
 
     def sentence_about(self, name: str, what: str) -> str:
-        """A sentence about the image of this name."""
+        """Return a sentence about the image of this name."""
         return f"{name} {what}."
 
     def read(self, index: int, preprocessing: Preprocessing) -> ReadImage:
@@ -75,7 +72,7 @@ class ImageArray:
     """Images in a NumPy array.
 
     Args:
-        images: uint8 (N, H, W, 3) or (N, 3, H, W), pixels of any size, or float32 (N, 3, S, S), normalised as the
+        images: uint8 (N, H, W, C) or (N, C, H, W), pixels of any size, or float32 (N, C, H, W), normalised as the
             network was trained.
         path: of the array's file.
     """
@@ -89,17 +86,18 @@ class ImageArray:
         return len(self.images)
 
     def sentence_about(self, name: str, what: str) -> str:
-        """A sentence about the image of this name."""
+        """Return a sentence about the image of this name."""
         return f"Image {name} of {self.path} {what}."
 
     def read(self, index: int, preprocessing: Preprocessing) -> ReadImage:
         """Read one image."""
         image, name = np.asarray(self.images[index]), str(index)
         if image.dtype == np.uint8:
-            if image.shape[-1] != 3:
+            if image.shape[-1] != preprocessing.channels:
                 image = image.transpose(1, 2, 0)
+            picture = image[..., 0] if preprocessing.mode == "L" else image
             try:
-                return ReadImage(name, preprocessing(Image.fromarray(np.ascontiguousarray(image))))
+                return ReadImage(name, preprocessing(Image.fromarray(np.ascontiguousarray(picture))))
             except ImageError as error:
                 return ReadImage(name, None, self.sentence_about(name, error.what))
         if not np.isfinite(image).all():
@@ -108,21 +106,21 @@ class ImageArray:
 
 
 def open_images(given: str | Path | Sequence[str | Path], preprocessing: Preprocessing) -> ImageFiles | ImageArray:
-    """Find images, and read none of them yet.
+    """Find images without reading them.
 
     Args:
         given: an image file, whatever its name; a folder, searched with all folders in it for files with the suffixes
             of images, sorted by path; a list of files and folders; or a NumPy file (.npy) as for `ImageArray`, which is
             not loaded whole.
-        preprocessing: what is going to happen to them.
+        preprocessing: of the network that will read them.
 
     Raises:
-        UserError: if there is nothing at a path, no image in a folder, or no array of images in a NumPy file.
+        UserError: if a path does not exist, a folder has no image, or a NumPy file is not an array of images.
     """
     listed = not isinstance(given, str | Path)
     names = [str(name) for name in given] if isinstance(given, Sequence) and listed else [str(given)]
     if not names:
-        raise UserError("There are no images; name a folder, files or a NumPy array (.npy).")
+        raise UserError("There are no images; give a folder, files or a NumPy array (.npy).")
     if len(names) == 1 and names[0].lower().endswith(".npy"):
         return _open_array(names[0], preprocessing)
     paths: list[str] = []
@@ -135,7 +133,9 @@ def open_images(given: str | Path | Sequence[str | Path], preprocessing: Preproc
             raise UserError(f"{name} is an array of images; give it alone, without other images.")
         if not Path(name).is_dir():
             if not Path(name).exists():
-                raise UserError(f"There is no folder and no image {Path(name).absolute()}; say where the images lie.")
+                raise UserError(
+                    f"There is no folder and no image {Path(name).absolute()}; give the path of the images."
+                )
             paths.append(name)
             continue
         found = find_images(name)
@@ -148,60 +148,35 @@ def open_images(given: str | Path | Sequence[str | Path], preprocessing: Preproc
     return ImageFiles(tuple(paths), tuple(left_out), describe_skipped(skipped))
 
 
-def read_ahead(
-    source: ImageFiles | ImageArray, preprocessing: Preprocessing, threads: int, start: int = 0
-) -> Iterator[ReadImage]:
-    """Read images in order, by some threads that are at most a few images ahead of who takes them.
-
-    Args:
-        source: of `open_images`.
-        preprocessing: what happens to each image.
-        threads: how many read; Pillow lets others work while it decodes.
-        start: index of the first image.
-    """
-    with ThreadPoolExecutor(threads, thread_name_prefix="ranet-images") as pool:
-        indices = iter(range(start, len(source)))
-        waiting: deque[Future[ReadImage]] = deque()
-        try:
-            while True:
-                for index in islice(indices, _AHEAD * threads - len(waiting)):
-                    waiting.append(pool.submit(source.read, index, preprocessing))
-                if not waiting:
-                    return
-                yield waiting.popleft().result()
-        finally:
-            for future in waiting:
-                future.cancel()
-
-
 def default_readers() -> int:
-    """One thread for each core that this process may use; 8 at most."""
+    """Return one thread for each core that this process may use; 8 at most."""
     cores = available_cores()
     return min(8, cores)
 
 
 def _open_array(name: str, preprocessing: Preprocessing) -> ImageArray:
     if Path(name).exists() and not Path(name).is_file() and not Path(name).is_dir():
-        raise UserError(f"{name} is no file; write the array with numpy.save.")
+        raise UserError(f"{name} is not a regular file; write the array with numpy.save.")
     try:
         images = np.load(name, mmap_mode="r", allow_pickle=False)
     except FileNotFoundError as error:
-        raise UserError(f"There is no array {Path(name).absolute()}; say where the images lie.") from error
+        raise UserError(f"There is no array {Path(name).absolute()}; give the path of the images.") from error
     except OSError as error:
         raise UserError(f"The array {name} cannot be read ({error.strerror or error}).") from error
     except (ValueError, EOFError, SyntaxError, TypeError, OverflowError, MemoryError) as error:
-        raise UserError(f"{name} is no whole array of numbers; write it with numpy.save.") from error
-    size = preprocessing.image_size
+        raise UserError(f"{name} is not a complete array of numbers; write it with numpy.save.") from error
+    channels = preprocessing.channels
+    shape = image_shape(preprocessing.image_size, channels)
     what = f"{images.dtype} {images.shape}" if isinstance(images, np.ndarray) else "several arrays"
     ready = isinstance(images, np.ndarray) and images.ndim == 4
     if ready and images.dtype == np.uint8:
-        ready = (images.shape[-1] == 3 or images.shape[1] == 3) and min(images.shape[1:]) > 0
+        ready = channels in (images.shape[-1], images.shape[1]) and min(images.shape[1:]) > 0
     elif ready:
-        ready = images.dtype == np.float32 and images.shape[1:] == (3, size, size)
+        ready = images.dtype == np.float32 and images.shape[1:] == shape
     if not ready:
         raise UserError(
-            f"{name} holds {what}; it must hold pixels as uint8 (N, H, W, 3) or (N, 3, H, W), or images that are "
-            f"normalised already as float32 (N, 3, {size}, {size})."
+            f"{name} holds {what}; it must hold pixels as uint8 (N, H, W, {channels}) or (N, {channels}, H, W), or "
+            f"images that are normalised already as float32 (N, {', '.join(map(str, shape))})."
         )
     if not len(images):
         raise UserError(f"The array {name} holds no image.")

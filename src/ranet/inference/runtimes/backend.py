@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ranet.inference.stages.fused_stages import FusedStage
-from ranet.models.specs import ImageSize, image_shape
+from ranet.support.shapes import ImageSize, image_shape
 
 Precision = Literal["float32", "bfloat16"]
 PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16")

@@ -35,7 +35,7 @@ def wiring(graph: StageGraph) -> Wiring:
     """Return how the tensors of a fused stage are connected.
 
     Example:
-        >>> from ranet.models.specs import TensorSpec
+        >>> from ranet.support.shapes import TensorSpec
         >>> a, b, c = (TensorSpec(name, (4,)) for name in "abc")
         >>> wiring(StageGraph(b"", before=(a, b), inputs=("b",), logits="answer", after=(a, c)))
         Wiring(inputs=(('b', 1),), outputs=('answer', 'c'), after=(0, 3))

@@ -13,9 +13,9 @@ from ranet.inference.runtimes.backend import Precision, Rows, State
 from ranet.inference.runtimes.numpy_states import Wiring, copy_rows, wiring, zeros
 from ranet.inference.runtimes.stage_graph import GraphSource, for_runtime
 from ranet.inference.stages.fused_stages import FusedStage
-from ranet.models.specs import TensorSpec
 from ranet.support.extras import require
 from ranet.support.hardware import compute_threads
+from ranet.support.shapes import TensorSpec
 
 
 class _Loaded(NamedTuple):

@@ -16,9 +16,9 @@ from ranet.inference.runtimes.backend import Array, Precision, Rows, State
 from ranet.inference.runtimes.numpy_states import copy_rows, wiring, zeros
 from ranet.inference.runtimes.stage_graph import GraphSource, StageGraph, for_runtime
 from ranet.inference.stages.fused_stages import FusedStage
-from ranet.models.specs import TensorSpec
 from ranet.support.extras import require
 from ranet.support.hardware import compute_threads
+from ranet.support.shapes import TensorSpec
 
 #: Batch sizes for which stages are compiled.
 BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64)

@@ -8,7 +8,7 @@ from typing import NamedTuple, Protocol
 
 from ranet.inference.runtimes.backend import NetworkFacts
 from ranet.inference.stages.fused_stages import FusedStage
-from ranet.models.specs import TensorSpec
+from ranet.support.shapes import TensorSpec
 
 #: The name of the images in the graphs that ranet writes.
 IMAGES = "images"

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ranet.errors import UserError, unknown_name
+from ranet.errors import UserError, require_known
 from ranet.models.papers.pointwise import PointwiseConv2d
 
 Style = Literal["cifar", "imagenet"]
 
-#: Edge in pixels of the largest images that get the stem and heads of the CIFAR networks when nobody chooses.
+#: Edge in pixels of the largest images that get the stem and heads of the CIFAR networks by default.
 LARGEST_CIFAR_STYLE_IMAGE = 64
 #: Edge of the smallest map that a head can read: its two strided convolutions halve it twice.
 SMALLEST_HEAD_MAP = 4
@@ -97,21 +97,18 @@ class ImageNetStem(nn.Sequential):
 
 
 def first_layer(in_channels: int, out_channels: int, style: Style) -> nn.Module:
-    """The layer that reads the image: Conv3x3-BN-ReLU for "cifar", ``ImageNetStem`` (a quarter of the size) else."""
+    """Return the first layer: Conv3x3-BN-ReLU for "cifar", ``ImageNetStem`` (a quarter of the size) for "imagenet"."""
     if style == "cifar":
         return ConvNormReLU(in_channels, out_channels, kernel=3)
     return ImageNetStem(in_channels, out_channels)
 
 
 def choose_style(option: str, value: str | None, shape: Sequence[int]) -> Style:
-    """The style of a stem or head: the one asked for, else that of the published networks for images of this size."""
+    """Return the style of a stem or head: the given one, or that of the published networks for this image size."""
     if value is None:
         return "cifar" if max(shape[1:]) <= LARGEST_CIFAR_STYLE_IMAGE else "imagenet"
-    if value == "cifar":
-        return "cifar"
-    if value == "imagenet":
-        return "imagenet"
-    raise unknown_name(f"value of {option}", str(value), ["cifar", "imagenet"])
+    require_known(f"value of {option}", value, ["cifar", "imagenet"])
+    return cast(Style, value)
 
 
 def check_head_map(shape: Sequence[int], stem: Style, halvings: int) -> None:

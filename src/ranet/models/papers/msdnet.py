@@ -9,7 +9,7 @@ from typing import cast
 
 from torch import Tensor, nn
 
-from ranet.errors import UserError, unknown_name
+from ranet.errors import UserError, require_known
 from ranet.models.papers.layers import (
     ConvNormReLU,
     DenseUnit,
@@ -20,8 +20,8 @@ from ranet.models.papers.layers import (
     first_layer,
     initialise,
 )
-from ranet.models.specs import ImageSize
 from ranet.models.staged import LinearHeads, State
+from ranet.support.shapes import ImageSize
 
 # Scale 0 is the finest. A map is named by (step, scale): step 0 is the stem, each layer or transition is one step.
 Map = tuple[int, int]
@@ -37,7 +37,7 @@ class LayerShape:
 
 
 def layers_per_block(blocks: int, mode: str, base: int, step: int) -> list[int]:
-    """Number of dense layers before each exit.
+    """Return the number of dense layers of each block.
 
     "even": base, then step in every further block. "lin_grow": base, then step * i + 1 in block i = 1, 2, ...
     """
@@ -47,7 +47,7 @@ def layers_per_block(blocks: int, mode: str, base: int, step: int) -> list[int]:
 
 
 def layer_shapes(layers: int, scales: int, prune: str) -> list[LayerShape]:
-    """How many scales each layer l = 1..N reads and keeps, and where transitions follow.
+    """Return the scales that each layer l = 1..N reads and keeps, and where transitions follow.
 
     "max" (published) drops the finest scale after each of S equal parts of the network and follows the layer that drops
     it with a transition; "min" drops scales only where the remaining layers could not carry them to the coarsest scale,
@@ -102,11 +102,11 @@ class MSDLayer(nn.Module):
         return [int(scale) for scale in self.own]
 
     def reads(self, scale: int) -> list[int]:
-        """The scales whose maps are needed to compute this scale."""
+        """Return the scales whose maps are needed to compute this scale."""
         return [scale - 1, scale] if str(scale) in self.finer else [scale]
 
     def forward(self, scale: int, maps: dict[int, Tensor]) -> Tensor:
-        """The new map of one scale, from the maps that the step before gave."""
+        """Return the new map of one scale, from the maps of the step before."""
         x = maps[scale]
         if str(scale) in self.finer:
             return concatenate(x, self.finer[str(scale)](maps[scale - 1]), self.own[str(scale)](x))
@@ -128,11 +128,11 @@ class Transition(nn.Module):
         return [int(scale) for scale in self.own]
 
     def reads(self, scale: int) -> list[int]:
-        """The scales whose maps are needed to compute this scale."""
+        """Return the scales whose maps are needed to compute this scale."""
         return [scale]
 
     def forward(self, scale: int, maps: dict[int, Tensor]) -> Tensor:
-        """The narrowed map of one scale."""
+        """Return the narrowed map of one scale."""
         return self.own[str(scale)](maps[scale])
 
 
@@ -141,7 +141,8 @@ class MSDNet(LinearHeads):
 
     Args:
         num_classes: number of classes.
-        image_size: height and width of the images in pixels.
+        image_size: side of square images in pixels, or (height, width).
+        in_channels: channels of the images.
         blocks: number of blocks, with one exit after each.
         mode: layers per block, "even" or "lin_grow" (``layers_per_block``).
         base: layers in the first block.
@@ -238,11 +239,11 @@ class MSDNet(LinearHeads):
         return cast(ExitHead, self.heads[k]).features(state[-1])
 
     def _step(self, step: int) -> MSDLayer | Transition:
-        """Step 1, 2, ... of the network, counted through all blocks."""
+        """Return step 1, 2, ... of the network, counted through all blocks."""
         return self._steps[step - 1]
 
     def _plan(self, lazy: bool) -> list[list[Map]]:
-        """For each block the maps to compute, in an order in which each map is read before it is overwritten.
+        """Return for each block the maps to compute, in an order that reads each map before it is overwritten.
 
         A map (step, scale) is made of maps of step - 1 at the same and the next finer scale. So going through the steps
         in order, and within a step from the coarsest scale to the finest, one map per scale is all there is to keep.
@@ -268,7 +269,7 @@ class MSDNet(LinearHeads):
         return plan
 
     def _layout(self, plan: list[list[Map]]) -> list[list[int]]:
-        """The scales that the state holds at each cut: before block 0, after block 0, ...; always the head's."""
+        """Return the scales in the state at each cut: before block 0, after block 0, ...; always with the head's."""
         layouts = [list(range(len(self.base)))]
         for k in range(len(plan)):
             later = [m for maps in plan[k + 1 :] for m in maps]
@@ -278,10 +279,8 @@ class MSDNet(LinearHeads):
 
 
 def _checked_layers(blocks: int, mode: str, base: int, step: int, scales: int, prune: str) -> list[int]:
-    if mode not in ("even", "lin_grow"):
-        raise unknown_name("mode", mode, ["even", "lin_grow"])
-    if prune not in ("max", "min"):
-        raise unknown_name("prune", prune, ["max", "min"])
+    require_known("mode", mode, ["even", "lin_grow"])
+    require_known("prune", prune, ["max", "min"])
     if min(blocks, base, step) < 1:
         raise UserError(f"blocks={blocks}, base={base} and step={step} must all be at least 1.")
     per_block = layers_per_block(blocks, mode, base, step)

@@ -10,11 +10,11 @@ Options = dict[str, Any]
 
 
 def _per_scale(*factors: int) -> Options:
-    """The factors of growth and bottlenecks, which are the same in every published configuration."""
+    """Return the factors of growth and bottlenecks, which are the same in every published configuration."""
     return {"growth_factors": factors, "bottleneck_factors": factors}
 
 
-# What the classes take, with the defaults that they have there.
+# The arguments of the classes, with their defaults.
 register_family(
     "msdnet", "ranet.models.papers.msdnet", "MSDNet",
     num_classes=10, image_size=32, in_channels=3, blocks=5, mode="lin_grow", base=1, step=1, channels=16, growth=6,

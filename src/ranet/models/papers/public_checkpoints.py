@@ -71,7 +71,7 @@ def _state_dict(checkpoint: str | Path | Mapping[str, Any]) -> dict[str, Tensor]
 
 
 def _our_name(network: nn.Module, name: str) -> str:
-    """Our name of a public parameter; a name that fits no pattern stays as it is (and will be reported as unknown)."""
+    """Return our name of a public parameter; a name that fits no pattern is returned, and reported as unknown later."""
     if match := re.fullmatch(r"classifier\.(\d+)\.(?:m\.([01])\.net\.([01])|(linear))\.(\w+)", name):
         k, conv, part, linear, leaf = match.groups()
         return f"heads.{k}.linear.{leaf}" if linear else f"heads.{k}.conv{int(conv) + 1}.{_BASIC[part]}.{leaf}"

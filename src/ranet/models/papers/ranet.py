@@ -9,7 +9,7 @@ from typing import cast
 
 from torch import Tensor, nn
 
-from ranet.errors import UserError, unknown_name
+from ranet.errors import UserError, require_known
 from ranet.models.papers.layers import (
     ConvNormReLU,
     DenseUnit,
@@ -21,8 +21,8 @@ from ranet.models.papers.layers import (
     initialise,
     resize_like,
 )
-from ranet.models.specs import ImageSize
 from ranet.models.staged import LinearHeads, State
+from ranet.support.shapes import ImageSize
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class BlockShape:
 def block_shapes(
     sub_network: int, counts: Sequence[int], scale_list: Sequence[int], mode: str, step: int
 ) -> list[BlockShape]:
-    """The blocks n = 1..n_i of sub-network i.
+    """Return the shapes of the blocks n = 1..n_i of sub-network i.
 
     Transitions divide the sub-network into ``scale`` equal parts: block n ends with one iff n = floor(j * n_i / scale)
     for some j in 1..scale - 1. Strides bring the map down to the lowest resolution: block n has one iff n is among
@@ -65,7 +65,7 @@ class Handed:
     unstrided: Tensor | None = None
 
     def __getitem__(self, layer: int) -> Tensor:
-        """Dense state of this layer, (B, widths[layer], H, W)."""
+        """Return the dense state of this layer, (B, widths[layer], H, W)."""
         if layer == len(self.widths) - 1:
             return self.last
         whole = self.last if self.unstrided is None else self.unstrided
@@ -183,7 +183,8 @@ class RANet(LinearHeads):
 
     Args:
         num_classes: number of classes.
-        image_size: height and width of the images in pixels.
+        image_size: side of square images in pixels, or (height, width).
+        in_channels: channels of the images.
         channels: width of the base features; sub-network i starts with channels * growth_factors[i] channels.
         growth: channels that a layer appends, times growth_factors[i].
         scale_list: resolution of each sub-network, lowest first: 1 is the lowest, each further value doubles it, an
@@ -332,8 +333,7 @@ def _check(
     channels: int,
     growth: int,
 ) -> None:
-    if mode not in ("even", "lg"):
-        raise unknown_name("mode", mode, ["even", "lg"])
+    require_known("mode", mode, ["even", "lg"])
     if not len(scale_list) == len(growth_factors) == len(bottleneck_factors) or not scale_list:
         raise UserError(
             f"scale_list={list(scale_list)}, growth_factors={list(growth_factors)} and "

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from time import monotonic
 from typing import Any
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from ranet.support.progress import Bar
 from ranet.training.classifier import MultiExitClassifier
 
 
@@ -25,38 +24,32 @@ class EpochProgress(Callback):
 
     def __init__(self, bar: bool = True) -> None:
         self._bar = bar
-        self._progress = Progress(disable=True)
+        self._shown = Bar("", hidden=True)
         self._begun = 0.0
         self._validated = False
         self._finished: tuple[str, float] | None = None
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Show the bar."""
-        self._progress = Progress(
-            *(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()),
-            transient=True,
-            disable=not (self._bar and trainer.is_global_zero and sys.stdout.isatty()),
-        )
-        self._progress.add_task("", total=None)
-        self._progress.start()
+        self._shown = Bar("", hidden=not (self._bar and trainer.is_global_zero), among_lines=True)
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Print the line of the previous epoch, whose checkpoint has been written."""
         self._print_finished(trainer, pl_module)
         self._begun, self._validated = monotonic(), False
-        self._show(_name(trainer), trainer.num_training_batches)
+        self._shown.begin(_name(trainer), trainer.num_training_batches)
 
     def on_train_batch_end(self, *_: Any) -> None:
         """Move the bar."""
-        self._advance()
+        self._shown.step()
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Restart the bar for validation."""
-        self._show(f"{_name(trainer)}, validation", sum(trainer.num_val_batches))
+        self._shown.begin(f"{_name(trainer)}, validation", sum(trainer.num_val_batches))
 
     def on_validation_batch_end(self, *_: Any) -> None:
         """Move the bar."""
-        self._advance()
+        self._shown.step()
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Record that this epoch has validation results."""
@@ -69,17 +62,11 @@ class EpochProgress(Callback):
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Print the line of the last epoch, and remove the bar."""
         self._print_finished(trainer, pl_module)
-        self._progress.stop()
+        self._shown.end()
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         """Remove the bar."""
-        self._progress.stop()
-
-    def _show(self, what: str, batches: float) -> None:
-        self._progress.reset(self._progress.task_ids[0], description=what, total=batches)
-
-    def _advance(self) -> None:
-        self._progress.advance(self._progress.task_ids[0])
+        self._shown.end()
 
     def _print_finished(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self._finished is not None and trainer.is_global_zero:

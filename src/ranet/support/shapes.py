@@ -1,4 +1,4 @@
-"""What goes in and out of a network: sizes of images and shapes of tensors."""
+"""Sizes of images and shapes of tensors."""
 
 from __future__ import annotations
 
@@ -18,21 +18,31 @@ class TensorSpec(NamedTuple):
     shape: tuple[int, ...]
 
 
-def checked_image_size(value: Any, name: str = "image_size") -> ImageSize:
+def checked_image_size(value: Any, name: str = "image_size", least: int = 1) -> ImageSize:
     """Return an image size, a square as one number.
 
     Raises:
-        UserError: if it is neither an integer of at least 1 nor two of them.
+        UserError: if it is neither an integer of at least ``least`` nor two of them.
 
     Example:
         >>> checked_image_size([28, 40]), checked_image_size((32, 32))
         ((28, 40), 32)
     """
-    sides = list(value) if isinstance(value, Sequence) and not isinstance(value, str) else [value, value]
-    if len(sides) != 2 or not all(isinstance(side, int) and not isinstance(side, bool) and side >= 1 for side in sides):
-        raise UserError(f"{name}={value} must be an integer of at least 1, or two of them: [height, width].")
-    height, width = sides
+    both = list(value) if isinstance(value, Sequence) and not isinstance(value, str) else [value, value]
+    if len(both) != 2 or not all(type(side) is int and side >= least for side in both):
+        raise UserError(f"{name}={value} must be an integer of at least {least}, or two of them: [height, width].")
+    height, width = both
     return height if height == width else (height, width)
+
+
+def sides(image_size: ImageSize) -> tuple[int, int]:
+    """Return height and width.
+
+    Example:
+        >>> sides(32), sides((28, 40))
+        ((32, 32), (28, 40))
+    """
+    return (image_size, image_size) if isinstance(image_size, int) else image_size
 
 
 def image_shape(image_size: ImageSize, channels: int) -> tuple[int, int, int]:
@@ -42,5 +52,4 @@ def image_shape(image_size: ImageSize, channels: int) -> tuple[int, int, int]:
         >>> image_shape(32, 3), image_shape((28, 40), 1)
         ((3, 32, 32), (1, 28, 40))
     """
-    height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
-    return channels, height, width
+    return channels, *sides(image_size)

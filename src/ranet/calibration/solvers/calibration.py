@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import nan
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,10 +15,8 @@ from ranet.calibration.policies.exit_policy import ExitPolicy, first_exits, poss
 from ranet.calibration.policies.file import software_versions
 from ranet.calibration.policies.intervals import LEVEL, Interval, cost_levels, outcome_intervals
 from ranet.calibration.scores.exit_scores import ExitScores
+from ranet.calibration.solvers.cross_fitting import Verdict
 from ranet.cost.table import ImageCosts
-
-if TYPE_CHECKING:
-    from ranet.calibration.solvers.cross_fitting import Verdict
 
 
 @dataclass(frozen=True)
