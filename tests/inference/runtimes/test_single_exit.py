@@ -9,7 +9,7 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from ranet import UserError
+from ranet import EarlyExitEngine, ExitPolicy, UserError, export_engine
 from ranet.inference.choosing.open_backend import graph_backend, open_network
 from ranet.inference.graphs.of_file import FileGraph
 from ranet.inference.runtimes.backend import Backend, Precision
@@ -150,3 +150,20 @@ def test_a_file_that_does_not_classify_is_refused(tmp_path: Path) -> None:
     path = write_onnx(tmp_path / "map.onnx", ("N", 3, 8, 8), output=("N", 5, 1, 1))
     with pytest.raises(UserError, match=r"must have logits \(N, classes\) as its first output"):
         FileGraph(path, (3, 8, 8))
+
+
+def test_the_engine_and_an_export_answer_as_the_classifier(tmp_path: Path) -> None:
+    for package in ("onnxscript", "onnxruntime"):
+        pytest.importorskip(package)
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+    network = SingleExit(nn.Sequential(*layers), num_classes=4, image_size=EDGE).eval()
+    policy, expected = ExitPolicy.only(0, 1), logits_of(network)
+    export_engine(network, policy, tmp_path / "engine")
+    for engine in (
+        EarlyExitEngine(network, policy, "torch"),
+        EarlyExitEngine(tmp_path / "engine", backend="onnxruntime"),
+    ):
+        answers = engine(IMAGES)
+        np.testing.assert_allclose(answers.logits, expected, atol=1e-5)
+        assert set(answers.exits) == {0}
