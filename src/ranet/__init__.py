@@ -17,10 +17,11 @@ if TYPE_CHECKING:
         geometric_policy,
         load_policy,
     )
-    from ranet.cost import CostProfile, measure_costs
+    from ranet.cost import CostProfile, CostTable, measure_costs
     from ranet.errors import UserError
     from ranet.inference import Answers, EarlyExitEngine, LatencyProfile, export_engine, measure_latency
     from ranet.models import (
+        Cascade,
         InlineCollaboration,
         StagedNetwork,
         create_network,
@@ -36,11 +37,13 @@ __all__ = [
     "load_trained",
     "StagedNetwork",
     "InlineCollaboration",
+    "Cascade",
     "forward_in_stages",
     "distillation_loss",
     "MultiExitClassifier",
     "measure_costs",
     "CostProfile",
+    "CostTable",
     "measure_latency",
     "LatencyProfile",
     "ExitScores",
@@ -67,9 +70,10 @@ _PARTS = {
         "load_public_checkpoint",
         "StagedNetwork",
         "InlineCollaboration",
+        "Cascade",
     ],
     "ranet.training": ["load_trained", "forward_in_stages", "distillation_loss", "MultiExitClassifier"],
-    "ranet.cost": ["measure_costs", "CostProfile"],
+    "ranet.cost": ["measure_costs", "CostProfile", "CostTable"],
     "ranet.calibration": [
         "ExitScores",
         "ExitPolicy",

@@ -8,6 +8,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import combinations_with_replacement
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,7 +18,6 @@ from torch import nn
 
 from ranet.cost.counting import Operations, count_apart
 from ranet.cost.table import CostTable
-from ranet.models.collaboration import InlineCollaboration
 from ranet.models.papers.msdnet import MSDNet
 from ranet.models.staged import StagedNetwork
 from ranet.models.staged_checks import check_attributes, checked_state
@@ -156,14 +156,14 @@ def measure_costs(network: StagedNetwork, image_size: ImageSize | None = None) -
     size = checked_image_size(network.image_size if image_size is None else image_size)
     shape = image_shape(size, network.image_shape[0])
     model = _without_data(network).eval()
-    inner = model.network if isinstance(model, InlineCollaboration) else model
-    if isinstance(inner, MSDNet):
-        inner.lazy = True
+    can_be_lazy = [module for module in model.modules() if isinstance(module, MSDNet)]
+    for module in can_be_lazy:
+        module.lazy = False
+    lazy, uncounted = whole, _ = _counts(model, shape)
+    for module in can_be_lazy:
+        module.lazy = True
+    if can_be_lazy:
         lazy, _ = _counts(model, shape)
-        inner.lazy = False
-        whole, uncounted = _counts(model, shape)
-    else:
-        lazy, uncounted = whole, _ = _counts(model, shape)
     if uncounted:
         log.warning(
             "The counted costs of %s lack what these operators multiply and add, for which there is no formula: %s.",
@@ -212,19 +212,26 @@ def _counts(network: StagedNetwork, shape: Sequence[int]) -> tuple[Counts, froze
         heads.append(counted)
         state = network.carry(k, state, logits)
     apart = [parts.get(name, Operations()) for name in network.optional_parts]
-    tables = (_table(unit, backbone, heads, apart, network.heads_can_be_skipped) for unit in UNITS)
+    tables = (_table(unit, network, backbone, heads, apart) for unit in UNITS)
     operations = [*backbone, *heads, *apart]
     return Counts(*tables), frozenset().union(*(each.uncounted for each in operations))
 
 
 def _table(
-    unit: str, backbone: Sequence[Operations], heads: Sequence[Operations], parts: Sequence[Operations], skipped: bool
+    unit: str,
+    network: StagedNetwork,
+    backbone: Sequence[Operations],
+    heads: Sequence[Operations],
+    parts: Sequence[Operations],
 ) -> CostTable:
     """Return the table of a network; stages that run as one leave out the heads between them if they can."""
     stages, answers, apart = (np.array([getattr(each, unit) for each in of]) for of in (backbone, heads, parts))
-    to = np.cumsum(stages) + (answers if skipped else np.cumsum(answers))
-    before = np.concatenate([[0], (np.cumsum(stages) + (0 if skipped else np.cumsum(answers)))[:-1]])
-    return CostTable(unit, np.triu(to[None] - before[:, None]), apart)
+    costs = np.zeros((len(stages), len(stages)))
+    for first, last in combinations_with_replacement(range(len(stages)), 2):
+        start = network.begins_at(first, last)
+        asked = last if network.heads_can_be_skipped else start  # the first head that is run
+        costs[first, last] = stages[start : last + 1].sum() + answers[asked : last + 1].sum()
+    return CostTable(unit, costs, apart)
 
 
 def _integers(costs: Any) -> list[int]:

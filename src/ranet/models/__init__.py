@@ -6,7 +6,8 @@ from ranet.models.papers import presets as presets  # known by name without PyTo
 from ranet.support.lazy_exports import lazy_exports
 
 if TYPE_CHECKING:
-    from ranet.models.adapted.single_exit import SingleExit
+    from ranet.models.adapted.cascade import Cascade
+    from ranet.models.adapted.single_exit import SingleExit, single_exit
     from ranet.models.collaboration import InlineCollaboration
     from ranet.models.fingerprint import network_fingerprint
     from ranet.models.papers.msdnet import MSDNet
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from ranet.models.staged import LinearHeads, StagedNetwork, State
 
 __all__ = [
+    "Cascade",
     "InlineCollaboration",
     "LinearHeads",
     "MSDNet",
@@ -38,9 +40,11 @@ __all__ = [
     "load_public_checkpoint",
     "network_fingerprint",
     "network_preset",
+    "single_exit",
 ]
 _PARTS = {
-    "ranet.models.adapted.single_exit": ["SingleExit"],
+    "ranet.models.adapted.cascade": ["Cascade"],
+    "ranet.models.adapted.single_exit": ["SingleExit", "single_exit"],
     "ranet.models.collaboration": ["InlineCollaboration"],
     "ranet.models.fingerprint": ["network_fingerprint"],
     "ranet.models.papers.msdnet": ["MSDNet"],

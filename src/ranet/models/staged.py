@@ -126,6 +126,14 @@ class StagedNetwork(nn.Module, ABC):
             yield k, state, answer
             state = self.carry(k, state, answer)
 
+    def begins_at(self, first: int, last: int) -> int:
+        """Return the first stage that is really run when stages ``first`` to ``last`` run as one: here ``first``.
+
+        It is a later one where the network does not need the stages before it, as in a cascade of networks that answer
+        alone.
+        """
+        return first
+
     def run(self, first: int, last: int, state: State) -> tuple[State, Tensor]:
         """Run stages ``first`` to ``last`` as one, with no head between them that can be skipped.
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import copy
+
+import torch
 from torch import Tensor, nn
 
+from ranet.errors import UserError
 from ranet.models.staged import StagedNetwork, State
 from ranet.support.shapes import ImageSize
 
@@ -40,3 +44,37 @@ class SingleExit(StagedNetwork):
     def answer(self, k: int, state: State) -> Tensor:
         """Return the logits of the classifier."""
         return state[0]
+
+
+def single_exit(module: nn.Module, input_size: tuple[int, int, int] | None = None) -> SingleExit:
+    """Return a classifier as a `SingleExit`, with the number of classes that it answers.
+
+    Args:
+        module: from images (B, C, H, W) to logits (B, classes).
+        input_size: (C, H, W) of the images; None: as a network of timm says it itself.
+
+    Raises:
+        UserError: if the input size is not known, or the module does not answer such images with logits.
+
+    Example:
+        >>> single_exit(nn.Sequential(nn.Flatten(), nn.Linear(48, 10)), (3, 4, 4)).num_classes
+        10
+    """
+    name = type(module).__name__
+    if not isinstance(module, nn.Module):
+        raise UserError(f"A classifier must be a torch.nn.Module, not {name}.")
+    known = getattr(module, "pretrained_cfg", None) or {}
+    size = known.get("input_size") if input_size is None else input_size
+    if size is None:
+        raise UserError(f"{name} does not say which images it reads: add input_size=(channels, height, width).")
+    channels, height, width = size
+    try:
+        with torch.inference_mode():
+            answer = copy.deepcopy(module).eval().to("meta")(torch.empty(2, *size, device="meta"))
+    except (RuntimeError, ValueError, TypeError, IndexError, NotImplementedError) as error:
+        said = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+        raise UserError(f"{name} cannot read images of shape {tuple(size)} ({said}).") from error
+    if not isinstance(answer, Tensor) or answer.ndim != 2 or len(answer) != 2:
+        got = tuple(answer.shape) if isinstance(answer, Tensor) else type(answer).__name__
+        raise UserError(f"{name} must answer 2 images with logits (2, classes); it answered {got}.")
+    return SingleExit(module, answer.shape[1], (height, width), channels)
