@@ -23,7 +23,7 @@ from ranet.benchmark.results import (
     policy_name,
     predicted_share,
 )
-from ranet.benchmark.rivals import Rival, check_rivals
+from ranet.benchmark.rivals import Rival
 from ranet.benchmark.turns import WARM_UP, Amount, Pace, Turn, affordable, seconds_of_calls, take_turns
 from ranet.calibration.policies.exit_policy import ExitPolicy
 from ranet.cost.profile import measure_costs
@@ -55,7 +55,7 @@ def benchmark_settings(
         task: network, policies and images.
         settings: what to measure in.
         reference: of `reference_answers`.
-        rivals: networks without early exit; an ONNX file has no turn in PyTorch.
+        rivals: networks without early exit, checked by `check_rivals`; an ONNX file has no turn in PyTorch.
         threads: processor threads for one operator; None: one for each core that this process may use.
         amount: how much.
 
@@ -64,14 +64,12 @@ def benchmark_settings(
 
     Raises:
         UserError: before anything is measured, if a backend cannot run the network, there are fewer images than in a
-            batch, or batches have a size that a backend or a rival does not compute; later, if a runtime cannot run a
-            rival.
+            batch, or batches have a size that a backend does not compute; later, if a runtime cannot run a rival.
     """
     device = str(next(task.network.parameters()).device)
     if threads is not None:
         torch.set_num_threads(threads)
     sizes = [setting.batch_size for setting in settings]
-    check_rivals(rivals, [setting.backend for setting in settings], sizes)
     compiled = compiled_sizes(sizes)
     engines: dict[Runtime, EarlyExitEngine] = {}
     for setting in settings:

@@ -140,8 +140,8 @@ HOW = (
     "where it would take most of the time; whole means one graph to the last exit in the setting's backend and "
     "precision, without the other exits' heads; all exits means the same graph with them, whose multiply-adds are "
     "100 %. Multiply-adds are those that the engine computes: of an MSDNet the lazy ones, without what no later exit "
-    "reads. Cuts are timed on one batch whose states are there already: all stages one by one, and among them the "
-    "graph with all exits. The ideal is the sum over a policy's stages of the stage's own time times the share of "
+    "reads. Cuts are timed on one batch of random images: all stages, one after another, in turns with the graph "
+    "with all exits. The ideal is the sum over a policy's stages of the stage's own time times the share of "
     "images that reach it. Accuracies are of all images; those of rivals are as they were given."
 )
 

@@ -1,7 +1,6 @@
 """What can be asked of an engine at run time, what it refuses, and what a stream promises beside its answers."""
 
 from collections.abc import Iterator
-from dataclasses import replace
 from math import inf
 from pathlib import Path
 from typing import Any
@@ -121,8 +120,8 @@ class TestDeadline:
         times = engine.prepare()
         measured = engine._measured([engine.plan(never).stages])
         slow = {
-            stage: tuple(each._replace(step=replace(each.step, p95=1e7)) for each in by_size)
-            for stage, by_size in measured.timings.items()
+            stage: curves._replace(slow=curves.slow + 1e7)
+            for stage, curves in measured.curves.items()
             if stage.first == 2
         }
         engine._times = measured.including(StageTimes(times.sizes, slow))

@@ -9,7 +9,7 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from ranet import UserError
+from ranet import EarlyExitEngine, ExitPolicy, UserError, export_engine
 from ranet.inference.choosing.open_backend import graph_backend, open_network
 from ranet.inference.graphs.of_file import FileGraph
 from ranet.inference.runtimes.backend import Backend, Precision
@@ -30,8 +30,8 @@ def classifier(name: str) -> StagedNetwork:
     with torch.no_grad():
         for module in network.modules():
             if isinstance(module, nn.BatchNorm2d):
-                module.running_mean.normal_(0, 0.1)  # type: ignore[union-attr, operator]
-                module.running_var.uniform_(0.5, 1.5)  # type: ignore[union-attr, operator]
+                module.running_mean.normal_(0, 0.1)
+                module.running_var.uniform_(0.5, 1.5)
                 module.weight.uniform_(0.5, 1.5)
                 module.bias.normal_(0, 0.1)
     return SingleExit(network.eval(), CLASSES, EDGE)
@@ -120,7 +120,7 @@ def hooked() -> list[nn.Module]:
 )
 def test_only_what_can_be_folded_safely_is(layers: object) -> None:
     torch.manual_seed(0)
-    network = SingleExit(nn.Sequential(*layers(), nn.AdaptiveAvgPool2d(1), nn.Flatten()), 3, EDGE)  # type: ignore[operator]
+    network = SingleExit(nn.Sequential(*layers(), nn.AdaptiveAvgPool2d(1), nn.Flatten()), 3, EDGE)
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d) and module.track_running_stats:
             module.running_mean, module.running_var = torch.randn(3), torch.rand(3) + 0.5
@@ -150,3 +150,20 @@ def test_a_file_that_does_not_classify_is_refused(tmp_path: Path) -> None:
     path = write_onnx(tmp_path / "map.onnx", ("N", 3, 8, 8), output=("N", 5, 1, 1))
     with pytest.raises(UserError, match=r"must have logits \(N, classes\) as its first output"):
         FileGraph(path, (3, 8, 8))
+
+
+def test_the_engine_and_an_export_answer_as_the_classifier(tmp_path: Path) -> None:
+    for package in ("onnxscript", "onnxruntime"):
+        pytest.importorskip(package)
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+    network = SingleExit(nn.Sequential(*layers), num_classes=4, image_size=EDGE).eval()
+    policy, expected = ExitPolicy.only(0, 1), logits_of(network)
+    export_engine(network, policy, tmp_path / "engine")
+    for engine in (
+        EarlyExitEngine(network, policy, "torch"),
+        EarlyExitEngine(tmp_path / "engine", backend="onnxruntime"),
+    ):
+        answers = engine(IMAGES)
+        np.testing.assert_allclose(answers.logits, expected, atol=1e-5)
+        assert set(answers.exits) == {0}

@@ -15,7 +15,7 @@ from ranet.inference.choosing.fastest import runtime_version
 from ranet.inference.choosing.latency_profile import LatencyProfile
 from ranet.inference.choosing.open_backend import open_network
 from ranet.inference.runtimes.backend import Backend
-from ranet.inference.runtimes.stage_times import measure_stages
+from ranet.inference.runtimes.stage_times import time_chains
 from ranet.inference.stages.fused_stages import FusedStage
 from ranet.models.fingerprint import network_fingerprint
 from ranet.models.staged import StagedNetwork
@@ -100,9 +100,9 @@ def time_fused_stages(
         )
     exits = backend.facts.num_exits
     rows = [[FusedStage(first, last) for last in range(first, exits)] for first in range(exits)]
-    seconds = min_run_time * sum(map(len, rows))
+    chains = [(backend, chain) for chain in covering_chains(exits)]
     try:
-        times = measure_stages(backend, covering_chains(exits), [batch_size], seconds, progress)
+        timed = time_chains(chains, batch_size, min_run_time * sum(map(len, rows)), progress)
     except UserError:
         raise
     except (RuntimeError, ValueError, MemoryError) as error:
@@ -111,7 +111,10 @@ def time_fused_stages(
             f"The network cannot run on a batch of {batch_size} images in the backend {backend.name} on "
             f"{backend.device}; choose a smaller one ({lines[0].rstrip('.')})."
         ) from error
-    return tuple(tuple(times.timings[stage][0].step for stage in row) for row in rows)
+    return tuple(
+        tuple(Timings.of([step.step for each in timed for step in each.get(stage, ())]) for stage in row)
+        for row in rows
+    )
 
 
 def covering_chains(num_exits: int) -> list[list[FusedStage]]:

@@ -239,7 +239,7 @@ class EarlyExitEngine:
         Before that it is `STREAM_SIZE`, or the largest size of the backend that is no larger.
         """
         stages = (plan or self.plan()).stages
-        if self._times is not None and all(stage in self._times.timings for stage in stages):
+        if self._times is not None and all(stage in self._times.curves for stage in stages):
             return self._times.best_size(stages)
         fixed = self.backend.fixed_sizes
         return STREAM_SIZE if fixed is None else max([size for size in fixed if size <= STREAM_SIZE] or fixed[:1])
@@ -260,7 +260,7 @@ class EarlyExitEngine:
         if known is not None and sizes is not None and tuple(sizes) != known.sizes:
             known = None
         new: list[Sequence[FusedStage]] = []
-        have = set() if known is None else set(known.timings)
+        have = set() if known is None else set(known.curves)
         for chain in chains:
             if not have.issuperset(chain):
                 new.append(chain)
@@ -289,7 +289,7 @@ class EarlyExitEngine:
         return buffer
 
     def _compaction_pays(self, stage: FusedStage, before: int, after: int) -> bool:
-        if self._times is not None and stage in self._times.timings:
+        if self._times is not None and stage in self._times.curves:
             return self._times.compaction_pays(stage, before, after, self.backend)
         return sized(self.backend, after) < sized(self.backend, before)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from time import perf_counter
 from typing import NamedTuple
 
@@ -12,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ranet.calibration.scores.in_numpy import exit_scores
-from ranet.cost.timings import Timings
+from ranet.cost.timings import MILLISECONDS
 from ranet.inference.runtimes.backend import Backend, State, sized
 from ranet.inference.stages.fused_stages import FusedStage
 
@@ -41,16 +40,15 @@ class StepSeconds(NamedTuple):
     step: float
 
 
-class StepTimings(NamedTuple):
-    """The summaries of many `StepSeconds`, in milliseconds."""
+class Curves(NamedTuple):
+    """Milliseconds of a fused stage for a whole batch, by batch size: medians as in `StepSeconds`, and a percentile.
 
-    copy: Timings
-    run: Timings
-    step: Timings
-
-
-class _Curves(NamedTuple):
-    """Milliseconds of a stage at each of the sizes: medians, and the 95th percentile of steps."""
+    Attributes:
+        copy: median of the copies.
+        run: median of the runs.
+        step: median of the steps.
+        slow: 95th percentile of the steps.
+    """
 
     copy: Floats
     run: Floats
@@ -60,34 +58,30 @@ class _Curves(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class StageTimes:
-    """How long fused stages take for a whole batch, by batch size, and what the engine decides by that.
+    """How long fused stages take, and what the engine decides by that.
 
     Attributes:
         sizes: the batch sizes that were measured, ascending.
-        timings: for each stage its timings at each of these sizes.
+        curves: for each stage its milliseconds at these sizes.
     """
 
     sizes: tuple[int, ...]
-    timings: Mapping[FusedStage, tuple[StepTimings, ...]]
+    curves: Mapping[FusedStage, Curves]
 
     def step(self, stage: FusedStage, rows: int) -> float:
         """Return the median milliseconds of a step on this many rows: measured, or between two measured sizes."""
-        return self._at(rows, self._curves[stage].step)
+        return self._at(rows, self.curves[stage].step)
 
     def cautious(self, stage: FusedStage, rows: int) -> float:
         """Return the 95th percentile of the milliseconds of a step on this many rows, for deadlines."""
-        return self._at(rows, self._curves[stage].slow)
-
-    def run(self, stage: FusedStage, rows: int) -> float:
-        """Return the median milliseconds of a stage without what happens around it."""
-        return self._at(rows, self._curves[stage].run)
+        return self._at(rows, self.curves[stage].slow)
 
     def best_size(self, stages: Chain) -> int:
         """Return the batch size at which an image takes the least time through all of these stages.
 
         Among sizes within 3 % of the best it is the smallest: it answers sooner and holds less memory.
         """
-        per_image = sum(self._curves[stage].step for stage in stages) / np.asarray(self.sizes)
+        per_image = sum(self.curves[stage].step for stage in stages) / np.asarray(self.sizes)
         return int(self.sizes[int(np.flatnonzero(per_image <= per_image.min() * 1.03)[0])])
 
     def compaction_pays(self, stage: FusedStage, before: int, after: int, backend: Backend) -> bool:
@@ -99,54 +93,36 @@ class StageTimes:
             after: rows that go on.
             backend: that runs the stage.
         """
-        copied = self._at(after, self._curves[stage].copy)
-        return copied + self.run(stage, sized(backend, after)) < self.run(stage, sized(backend, before))
+        copy, run, *_ = self.curves[stage]
+        compact = self._at(after, copy) + self._at(sized(backend, after), run)
+        return compact < self._at(sized(backend, before), run)
 
     def including(self, other: StageTimes) -> StageTimes:
         """Return these times and others, measured at the same sizes; the others hold where both have a stage."""
         assert self.sizes == other.sizes
-        return StageTimes(self.sizes, {**self.timings, **other.timings})
+        return StageTimes(self.sizes, {**self.curves, **other.curves})
 
     def _at(self, rows: int, curve: Floats) -> float:
         return float(np.interp(rows, self.sizes, curve))
 
-    @cached_property
-    def _curves(self) -> dict[FusedStage, _Curves]:
-        # A larger batch never takes less: where it seems so, something else ran.
-        return {
-            stage: _Curves(
-                *np.maximum.accumulate(
-                    [(each.copy.median, each.run.median, each.step.median, each.step.p95) for each in by_size]
-                ).T
-            )
-            for stage, by_size in self.timings.items()
-        }
 
-
-def measure_stages(
-    backend: Backend,
-    chains: Sequence[Chain],
-    sizes: Sequence[int] | None = None,
-    seconds: float | None = None,
-    progress: Callable[[int, int], object] | None = None,
-) -> StageTimes:
-    """Time all stages of some chains of a backend.
+def measure_stages(backend: Backend, chains: Sequence[Chain], sizes: Sequence[int] | None = None) -> StageTimes:
+    """Measure all stages of some chains, quickly.
 
     Args:
         backend: that runs them.
         chains: as in `time_chains`.
         sizes: batch sizes; by default all of the backend's, or `SIZES`.
-        seconds: as in `time_chains`, at each size.
-        progress: likewise.
     """
     chosen = tuple(sizes if sizes is not None else backend.fixed_sizes or SIZES)
-    timings: dict[FusedStage, list[StepTimings]] = {stage: [] for chain in chains for stage in chain}
+    found: dict[FusedStage, list[tuple[float, ...]]] = {stage: [] for chain in chains for stage in chain}
     for size in chosen:
-        passes = time_chains([(backend, chain) for chain in chains], size, seconds, progress)
-        for stage, by_size in timings.items():
-            steps = [step for of_chain in passes for step in of_chain.get(stage, ())]
-            by_size.append(StepTimings(*map(Timings.of, zip(*steps, strict=True))))
-    return StageTimes(chosen, {stage: tuple(by_size) for stage, by_size in timings.items()})
+        passes = time_chains([(backend, chain) for chain in chains], size)
+        for stage, by_size in found.items():
+            steps = MILLISECONDS * np.array([step for timed in passes for step in timed.get(stage, ())])
+            by_size.append((*np.median(steps, axis=0), np.quantile(steps[:, -1], 0.95)))
+    # A larger batch never takes less: where it seems so, something else ran.
+    return StageTimes(chosen, {stage: Curves(*np.maximum.accumulate(each).T) for stage, each in found.items()})
 
 
 def time_chains(
