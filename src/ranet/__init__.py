@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         create_network,
         list_networks,
         load_public_checkpoint,
+        load_weights,
     )
     from ranet.training import MultiExitClassifier, distillation_loss, forward_in_stages, load_trained
 
@@ -33,6 +34,7 @@ __all__ = [
     "create_network",
     "list_networks",
     "load_public_checkpoint",
+    "load_weights",
     "load_trained",
     "StagedNetwork",
     "InlineCollaboration",
@@ -65,6 +67,7 @@ _PARTS = {
         "create_network",
         "list_networks",
         "load_public_checkpoint",
+        "load_weights",
         "StagedNetwork",
         "InlineCollaboration",
     ],

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         network_preset,
     )
     from ranet.models.staged import LinearHeads, StagedNetwork, State
+    from ranet.models.weights import load_weights
 
 __all__ = [
     "InlineCollaboration",
@@ -36,6 +37,7 @@ __all__ = [
     "list_families",
     "list_networks",
     "load_public_checkpoint",
+    "load_weights",
     "network_fingerprint",
     "network_preset",
 ]
@@ -55,5 +57,6 @@ _PARTS = {
         "network_preset",
     ],
     "ranet.models.staged": ["LinearHeads", "StagedNetwork", "State"],
+    "ranet.models.weights": ["load_weights"],
 }
 __getattr__, __dir__ = lazy_exports(__name__, _PARTS)
