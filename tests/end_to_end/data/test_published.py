@@ -42,5 +42,5 @@ def test_published_points_belong_to_the_papers_networks_as_a_checkpoint_describe
     # In a configuration tuples have become lists.
     options = {key: list(v) if isinstance(v, tuple) else v for key, v in option_defaults(name).items()}
     assert is_published(name, {**options, "num_classes": 7}) == (not name.endswith(("_small", "_tiny")))
-    assert not is_published(name, {**options, "growth": 30})
+    assert not is_published(name, {**options, "channels": 30})
     assert not is_published(name, {**options, "image_size": 48})

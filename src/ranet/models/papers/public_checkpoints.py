@@ -1,4 +1,4 @@
-"""Loading the checkpoints that the MSDNet and RANet authors and their followers published."""
+"""Loading the checkpoints that the authors of MSDNet and RANet, their followers, and trainers of ResNets published."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from ranet.errors import UserError
 from ranet.models.checkpoint_files import Differences, read_checkpoint, weights_in
 from ranet.models.papers.msdnet import MSDNet
 from ranet.models.papers.ranet import RANet
+from ranet.models.papers.resnet_cifar import ResNetCifar
 from ranet.models.staged import StagedNetwork
 
 _UNIT = {"0": "bottleneck.conv", "1": "bottleneck.norm", "3": "conv.conv", "4": "conv.norm"}
@@ -20,10 +21,10 @@ _BASIC = {"0": "conv", "1": "norm"}
 
 
 def load_public_checkpoint(network: StagedNetwork, checkpoint: str | Path | Mapping[str, Any]) -> StagedNetwork:
-    """Load a checkpoint with the parameter names of the public MSDNet or RANet code into a network.
+    """Load a checkpoint with the parameter names of the public code of a paper into a network.
 
     Args:
-        network: an ``MSDNet`` or ``RANet`` of the checkpoint's configuration; it is changed in place.
+        network: an ``MSDNet``, ``RANet`` or ``ResNetCifar`` of the checkpoint's configuration; it is changed in place.
         checkpoint: a file (``.safetensors``, or one that ``torch.load`` reads without running code from it) or a state
             dictionary; the dictionary may lie under "state_dict" and its names may start with "module.".
 
@@ -64,6 +65,8 @@ def our_name(network: nn.Module, name: str) -> str:
         return _msdnet_name(network, name)
     if isinstance(network, RANet):
         return _ranet_name(name)
+    if isinstance(network, ResNetCifar):
+        return _resnet_name(name)
     return name
 
 
@@ -95,4 +98,16 @@ def _ranet_name(name: str) -> str:
     if match := re.fullmatch(r"scale_flows\.(\d+\.\d+)\.layers\.(\d+)\.(?:conv_(normal|up)\.)?net\.(\d)\.(\w+)", name):
         block, layer, source, part, leaf = match.groups()
         return f"sub_networks.{block}.{'low' if source == 'up' else 'own'}.{layer}.{_UNIT[part]}.{leaf}"
+    return name
+
+
+def _resnet_name(name: str) -> str:
+    if name.startswith("linear."):
+        return f"heads.0.{name}"
+    if match := re.fullmatch(r"(layer\d\.\d+\.)?(conv|bn)(\d)\.(\w+)", name):
+        block, part, number, leaf = match.groups()
+        return f"{f'{block}conv{number}' if block else 'first'}.{'conv' if part == 'conv' else 'norm'}.{leaf}"
+    if match := re.fullmatch(r"(layer\d\.\d+\.shortcut)\.([01])\.(\w+)", name):  # option B
+        shortcut, part, leaf = match.groups()
+        return f"{shortcut}.{_BASIC[part]}.{leaf}"
     return name
