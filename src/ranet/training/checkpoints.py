@@ -22,7 +22,7 @@ class TrainedNetwork:
         network: the network, in evaluation mode on the CPU.
         recipe: recipe that training stored: "network" (name, options and, if its exits collaborate, "collaboration"
             with the arguments of ``InlineCollaboration``) and "data" (the arguments of its data module).
-        path: the checkpoint file.
+        path: the checkpoint file, or the name of published weights.
         epoch: number of finished epochs.
     """
 

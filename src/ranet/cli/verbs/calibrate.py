@@ -173,7 +173,7 @@ def _of_network(config: DictConfig, goal: Goal) -> Scored:
     test = score(trained, data, "test", cache, temperatures=temperatures) if config.test else None
     metadata = {
         "network": {**trained.recipe["network"], "fingerprint": network_fingerprint(trained.network)},
-        "checkpoint": str(trained.path.resolve()),
+        "checkpoint": str(trained.path.resolve() if trained.path.exists() else trained.path),
         "data": {
             "name": data.name,
             "split": "validation",
