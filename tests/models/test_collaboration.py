@@ -89,7 +89,10 @@ def test_it_is_a_staged_network_like_any_other(name: str) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    [pytest.param(name, marks=[pytest.mark.slow] if i % 4 else []) for i, name in enumerate(list_networks("*cifar*"))],
+    [
+        pytest.param(name, marks=[pytest.mark.slow] if i % 4 else [])
+        for i, name in enumerate(list_networks("*_cifar_*"))
+    ],
 )
 def test_costs_count_the_links_and_know_that_no_head_can_be_skipped(name: str) -> None:
     plain = create_network(name, num_classes=100)

@@ -43,7 +43,7 @@ _FLAGS = (
 )
 _TEXTS = (
     *("checkpoint", "scores", "test_scores", "policy", "score", "unit", "latency", "images", "output", "cache"),
-    *("engine", "backend", "precision", "device"),
+    *("weights", "engine", "backend", "precision", "device"),
 )
 
 # A quoted text, or what lies between the brackets and commas of lists.

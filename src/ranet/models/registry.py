@@ -80,7 +80,7 @@ def list_families() -> list[str]:
 
     Example:
         >>> list_families()
-        ['msdnet', 'ranet']
+        ['msdnet', 'ranet', 'resnet_cifar']
     """
     return sorted(_families)
 
@@ -121,7 +121,7 @@ def create_network(name_or_family: str, **options: Any) -> StagedNetwork:
     """Build a network with fresh weights.
 
     Args:
-        name_or_family: a preset (``list_networks()``) or a family ("msdnet", "ranet").
+        name_or_family: a preset (``list_networks()``) or a family (`list_families()`).
         options: options of the family, which override those of the preset.
 
     Raises:

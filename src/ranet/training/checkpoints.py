@@ -1,4 +1,4 @@
-"""Loading a network from a run folder or checkpoint file."""
+"""Loading a network, with its recipe, from a run folder or checkpoint file."""
 
 from __future__ import annotations
 
@@ -7,16 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
-
 from ranet.errors import UserError
+from ranet.models.checkpoint_files import find_checkpoint, read_checkpoint, weights_in
 from ranet.models.collaboration import InlineCollaboration
 from ranet.models.registry import create_network
 from ranet.models.staged import StagedNetwork
-from ranet.training.run.saving import BEST, LAST
-
-_PREFIX = "network."
 
 
 @dataclass(frozen=True)
@@ -27,7 +22,7 @@ class TrainedNetwork:
         network: the network, in evaluation mode on the CPU.
         recipe: recipe that training stored: "network" (name, options and, if its exits collaborate, "collaboration"
             with the arguments of ``InlineCollaboration``) and "data" (the arguments of its data module).
-        path: the checkpoint file.
+        path: the checkpoint file, or the name of published weights.
         epoch: number of finished epochs.
     """
 
@@ -35,38 +30,6 @@ class TrainedNetwork:
     recipe: dict[str, Any]
     path: Path
     epoch: int
-
-
-def find_checkpoint(run: str | Path) -> Path:
-    """Resolve a path to a checkpoint file: the file itself, or in a run folder the best one, else the last.
-
-    Raises:
-        UserError: if there is no checkpoint.
-    """
-    path = Path(run)
-    if path.is_file():
-        return path
-    if not path.is_dir():
-        raise UserError(f"There is no run folder or checkpoint file {path}.")
-    for candidate in (path / "checkpoints" / BEST, path / "checkpoints" / LAST, path / BEST, path / LAST):
-        if candidate.is_file():
-            return candidate
-    raise UserError(f"The folder {path} holds no checkpoint; give the folder of a training run, or a checkpoint file.")
-
-
-def read_checkpoint(path: Path) -> dict[str, Any]:
-    """Load the content of a checkpoint file as plain values and tensors on the CPU, without running code from it.
-
-    Raises:
-        UserError: if the file is not a readable checkpoint.
-    """
-    try:
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # bytes that are not a checkpoint can raise anything
-        raise UserError(f"{path} is not a checkpoint that can be read ({type(error).__name__}).") from error
-    if not isinstance(loaded, dict):
-        raise UserError(f"{path} is not a checkpoint: it holds a {type(loaded).__name__}.")
-    return loaded
 
 
 def build_network(recipe: Mapping[str, Any]) -> StagedNetwork:
@@ -101,13 +64,8 @@ def load_trained(run: str | Path) -> TrainedNetwork:
             f"{path} was not written by ranet train; for a published checkpoint use model=... and data=... too."
         )
     network = build_network(recipe["network"])
-    weights: dict[str, Tensor] = {
-        name.removeprefix(_PREFIX): value
-        for name, value in checkpoint["state_dict"].items()
-        if name.startswith(_PREFIX)
-    }
     try:
-        network.load_state_dict(weights)
+        network.load_state_dict(weights_in(checkpoint))
     except RuntimeError as error:
         raise UserError(f"The weights in {path} are of another network than its options.") from error
     return TrainedNetwork(network.eval(), recipe, path, int(checkpoint["epoch"]) + 1)

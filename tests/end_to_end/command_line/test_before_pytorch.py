@@ -18,7 +18,7 @@ CASES: dict[str, tuple[int, str]] = {
     "train --version": (0, "^ranet "),
     "--help": (0, "ranet --version"),
     **{f"{verb} --help": (0, f"ranet {verb} --cfg job shows all options") for verb in VERBS},
-    "train --cfg job": (0, "lazy: false"),
+    "train --cfg job": (0, "unit: macs"),
     "networks pattern=*tiny": (0, "ranet_tiny"),
     # names
     "check data=photos": (2, "Unknown data 'photos'"),

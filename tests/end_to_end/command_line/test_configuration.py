@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from ranet.cli.command import register_model_group
 from ranet.cli.inputs.build import build, network_options
 from ranet.cli.outputs.own_folder import register_stamp
-from ranet.models import create_network, list_networks
+from ranet.models import create_network, list_networks, network_preset
 from tests.end_to_end.commands import ranet
 
 ROOT = Path(__file__).parents[3]
@@ -57,7 +57,7 @@ def test_every_network_is_a_choice_of_the_group_model(name: str) -> None:
     config = composed(f"model={name}")
     assert config.model.name == config.run_name.removeprefix("digits_").removesuffix("_plain_seed0") == name
     own = {option for option in config.model if option != "name"}
-    assert own == set(inspect.signature(type(create_network("msdnet" if "msdnet" in name else "ranet"))).parameters)
+    assert own == set(inspect.signature(type(create_network(network_preset(name).family))).parameters)
 
 
 def test_costs_are_in_macs_by_default_and_in_paper_ops_where_published_points_are_drawn() -> None:

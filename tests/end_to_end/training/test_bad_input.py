@@ -98,6 +98,17 @@ CASES: dict[str, tuple[int, str]] = {
         1,
         "photos/val has other classes than the network was trained on",
     ),
+    # weights
+    "train weights=nowhere.pth": (1, "There is no file or run folder nowhere.pth"),
+    "evaluate weights=good model=msdnet_tiny data=digits": (1, "use checkpoint= in place of weights= and model="),
+    "train weights=good model=ranet_tiny": (1, r"The weights good do not fit this RANet: \d+ tensors are missing"),
+    "evaluate weights=ranet.pth data=digits": (1, "do not say which model they are for; add model=NAME"),
+    "train weights=good technique=imta_two_stage technique.first_stage_run=good": (1, "remove weights="),
+    "export weights=ranet.pth model=ranet_tiny": (1, "do not say which data they are for; add data=NAME"),
+    "train model=resnet20_cifar technique=ge": (1, "need several exits; this network has one"),
+    "evaluate weights=ranet.pth checkpoint=good": (1, "Say either checkpoint= or weights=, not both"),
+    "train weights=resnet5O": (1, "Unknown file, run folder or published weights 'resnet5O'; did you mean"),
+    "evaluate weights=ranet.pth model=msdnet_tiny data=digits": (1, "do not fit this MSDNet"),
     # policies and budgets
     "evaluate checkpoint=good policy=nowhere.json": (1, "'nowhere.json' does not exist"),
     "evaluate checkpoint=good policy=four_exits.json": (1, "The policy is for 4 exits and the scores have 2"),

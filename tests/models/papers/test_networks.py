@@ -56,7 +56,7 @@ def test_every_parameter_of_every_preset_gets_a_gradient(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["msdnet_tiny", "ranet_tiny", "msdnet_cifar_budgeted_5", "ranet_cifar_budgeted_2",
-                                  "msdnet_imagenet_4", "ranet_imagenet_anytime"])  # fmt: skip
+                                  "msdnet_imagenet_4", "ranet_imagenet_anytime", "resnet20_cifar"])  # fmt: skip
 class TestContract:
     def test_forward_is_the_staged_loop(self, name: str) -> None:
         network = small(name).eval()
@@ -249,7 +249,7 @@ def test_published_channel_traces() -> None:
 def test_presets_can_be_listed_by_pattern_and_told_apart() -> None:
     assert list_networks("msdnet_imagenet_*") == ["msdnet_imagenet_4", "msdnet_imagenet_6", "msdnet_imagenet_7"]
     assert list_networks("nothing*") == []
-    assert {network_preset(name).family for name in list_networks()} == {"msdnet", "ranet"}
+    assert {network_preset(name).family for name in list_networks()} == {"msdnet", "ranet", "resnet_cifar"}
     assert network_preset("ranet").options == {}
 
 

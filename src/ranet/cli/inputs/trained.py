@@ -14,10 +14,12 @@ from ranet.data.module import ImageData
 from ranet.data.record import DataRecord
 from ranet.data.sets.catalogue import Facts
 from ranet.errors import UserError
+from ranet.models.checkpoint_files import find_checkpoint, read_checkpoint
 from ranet.models.papers.public_checkpoints import load_public_checkpoint
 from ranet.models.registry import create_network
 from ranet.models.staged import StagedNetwork
-from ranet.training.checkpoints import TrainedNetwork, find_checkpoint, load_trained, read_checkpoint
+from ranet.models.weights import load_weights
+from ranet.training.checkpoints import TrainedNetwork, load_trained
 
 
 def load_network_and_data(config: DictConfig) -> tuple[TrainedNetwork, ImageData]:
@@ -102,18 +104,21 @@ def evaluation_device() -> torch.device:
 def load_public(
     config: DictConfig, make_data: Callable[[DictConfig], ImageData] = build_data
 ) -> tuple[ImageData, TrainedNetwork]:
-    """Load a published checkpoint into the network of ``model``; return the data module of ``data`` and the network.
+    """Load ``weights``, or the published checkpoint, into the network of ``model``; return the data module and it.
 
     Args:
-        config: with checkpoint, model and data.
+        config: with weights or checkpoint, model and data.
         make_data: makes the data module of a configuration; `build_data` reads the images, too.
 
     Raises:
         UserError: if the checkpoint is of another network, or ``data`` is missing.
     """
-    path = find_checkpoint(config.checkpoint)
-    if path.suffix != ".safetensors" and "ranet" in read_checkpoint(path):
-        raise UserError(f"{path} was written by ranet train and knows its network; remove model=.")
+    source: str | Path = config.checkpoint if config.weights is None else config.weights
+    if config.weights is None or Path(source).exists():  # else it is a published name
+        source = find_checkpoint(source)
+        if "ranet" in read_checkpoint(source):
+            instead = "remove model=" if config.weights is None else "use checkpoint= in place of weights= and model="
+            raise UserError(f"{source} was written by ranet train and knows its network; {instead}.")
     if "_target_" not in config.data:
         raise UserError(
             "A published checkpoint does not say what it was trained on; add data=cifar10 or another data set."
@@ -121,9 +126,9 @@ def load_public(
     data = make_data(config.data)
     options = network_options(config.model, data)
     network: StagedNetwork = create_network(config.model.name, **options)
-    load_public_checkpoint(network, path)
+    (load_public_checkpoint if config.weights is None else load_weights)(network, source)
     recipe = {
         "network": {"name": config.model.name, "options": options},
         "data": plain(config.data),
     }
-    return data, TrainedNetwork(network.eval(), recipe, path, epoch=0)
+    return data, TrainedNetwork(network.eval(), recipe, Path(source), epoch=0)

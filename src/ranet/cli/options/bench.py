@@ -8,7 +8,7 @@ from omegaconf import DictConfig
 
 from ranet.benchmark.results import Setting, all_settings
 from ranet.cli.options.policy_files import read_policies
-from ranet.cli.options.shared import check_checkpoint, check_seed, listed
+from ranet.cli.options.shared import check_checkpoint, check_seed, has_network, listed
 from ranet.cli.options.shares import is_number
 from ranet.errors import UserError, require_known
 from ranet.inference.choosing.open_backend import BACKENDS, installed_backends
@@ -31,7 +31,7 @@ class Settings(NamedTuple):
 
 def check_options(config: DictConfig) -> None:
     """Refuse options that are invalid or have no effect."""
-    if config.checkpoint is None:
+    if not has_network(config):
         if config.model.name is None:
             raise UserError("Say what to measure: checkpoint=RUN, or model=NAME for a network with random weights.")
         for name, given in (("data", "_target_" in config.data), ("cache", config.cache)):

@@ -10,7 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 from ranet.calibration.goals import BOUNDS, POLICIES, RISKS, Budget, BudgetAmount, Deadline, Goal, Risk, score_of
 from ranet.calibration.scores.checks import SCORES
 from ranet.cli.options.shared import UNITS as COUNTED
-from ranet.cli.options.shared import check_checkpoint, check_without_checkpoint
+from ranet.cli.options.shared import check_checkpoint, check_without_checkpoint, has_network
 from ranet.cli.options.shares import is_number, is_share, parse_share
 from ranet.errors import UserError, require_known, unknown_name
 from ranet.inference.choosing.open_backend import BACKENDS
@@ -24,7 +24,7 @@ _MEASURED = ("batch_size", "backend", "precision", "threads", "device")
 
 def check_options(config: DictConfig) -> None:
     """Refuse options that are invalid or have no effect."""
-    if (config.checkpoint is None) == (config.scores is None):
+    if has_network(config) == (config.scores is not None):
         raise UserError("Say what to calibrate: either checkpoint=RUN or scores=FILE.npz.")
     if not OmegaConf.is_dict(config.risk):
         raise UserError(f"risk={config.risk} has no effect; say the risk that is tolerated as risk.eps=, such as 0.01.")

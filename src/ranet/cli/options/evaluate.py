@@ -5,13 +5,13 @@ from __future__ import annotations
 from omegaconf import DictConfig
 
 from ranet.calibration.policies.exit_policy import load_policy
-from ranet.cli.options.shared import check_checkpoint, check_unit, check_without_checkpoint
+from ranet.cli.options.shared import check_checkpoint, check_unit, check_without_checkpoint, has_network
 from ranet.errors import UserError
 
 
 def check_options(config: DictConfig) -> None:
     """Refuse options that are invalid or have no effect."""
-    if (config.checkpoint is None) == (config.scores is None):
+    if has_network(config) == (config.scores is not None):
         raise UserError("Say what to evaluate: either checkpoint=RUN, or scores=FILE.npz with policy=FILE.")
     if config.scores is not None:
         check_without_checkpoint(config, "scores", "images", "cache", "model", "data")

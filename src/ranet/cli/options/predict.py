@@ -5,7 +5,7 @@ from __future__ import annotations
 from omegaconf import DictConfig
 
 from ranet.cli.options.policy_files import read_policies
-from ranet.cli.options.shared import check_checkpoint, check_without_checkpoint
+from ranet.cli.options.shared import check_checkpoint, check_without_checkpoint, has_network
 from ranet.errors import UserError, require_known
 from ranet.inference.choosing.open_backend import BACKENDS
 from ranet.inference.predictions.file import STANDARD_OUTPUT, check_output
@@ -15,7 +15,7 @@ from ranet.support.numbers import require_count
 
 def check_options(config: DictConfig) -> None:
     """Refuse options that are invalid or have no effect."""
-    if (config.checkpoint is None) == (config.engine is None):
+    if has_network(config) == (config.engine is not None):
         raise UserError("Say what answers: either checkpoint=RUN with policy=FILE, or engine=FOLDER of ranet export.")
     if config.images is None or not len(config.images):
         raise UserError("Say which images: images=FOLDER, a file, a list of files, or a NumPy array (.npy).")

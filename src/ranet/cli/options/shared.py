@@ -25,6 +25,22 @@ def check_seed(seed: Any) -> None:
         raise UserError(f"seed={seed} must be a whole number from 0 to {2**32 - 1}.")
 
 
+def has_network(config: DictConfig) -> bool:
+    """Return whether the options name a trained network: ``checkpoint``, or ``weights`` with ``model`` and ``data``.
+
+    Raises:
+        UserError: if both are given, or weights without the network and data that they are for.
+    """
+    if config.weights is None:
+        return config.checkpoint is not None
+    if config.checkpoint is not None:
+        raise UserError("Say either checkpoint= or weights=, not both.")
+    for name, given in (("model", config.model.name is not None), ("data", "_target_" in config.data)):
+        if not given:
+            raise UserError(f"weights= alone do not say which {name} they are for; add {name}=NAME.")
+    return True
+
+
 def check_checkpoint(config: DictConfig) -> None:
     """Refuse a checkpoint that does not exist, before PyTorch is imported to read it."""
     if config.checkpoint is not None and not Path(config.checkpoint).exists():

@@ -18,13 +18,13 @@ from ranet.data.checks.described import split_notices, split_table
 from ranet.data.module import ImageData
 from ranet.data.record import DataRecord
 from ranet.errors import UserError
+from ranet.models.checkpoint_files import LAST, read_checkpoint
 from ranet.models.staged import StagedNetwork
+from ranet.models.weights import load_weights
 from ranet.support.console import new_console, print_sheets, say
 from ranet.support.hardware import limit_threads
 from ranet.support.sheet import sheet_of_cells
-from ranet.training.checkpoints import read_checkpoint
 from ranet.training.run.process_memory import keep_freed_memory
-from ranet.training.run.saving import LAST
 from ranet.training.techniques.technique import Technique
 
 
@@ -56,6 +56,8 @@ def fit(
         require_same_data(last, data, folder)
     rank_zero_only(_describe)(data)
     classifier = build_classifier(config, technique, data, first_stage)
+    if config.weights is not None and first_stage is None and step is None:
+        load_weights(classifier.network, config.weights, any_classes=True)
     trainer = build_trainer(config, folder, validates=len(data.val_dataloader()) > 0, resume_step=step)
     _refuse_distributed_sweep(trainer)
     limit_threads(trainer.num_devices)

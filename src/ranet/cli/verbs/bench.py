@@ -31,6 +31,7 @@ from ranet.cli.inputs.trained import evaluation_device, load_network_and_data
 from ranet.cli.options.bench import rival_names, settings_of
 from ranet.cli.options.calibrate import budget_amounts
 from ranet.cli.options.policy_files import read_policies
+from ranet.cli.options.shared import has_network
 from ranet.cli.outputs.run_folder import environment, run_folder, write_record
 from ranet.cost.profile import measure_costs
 from ranet.cost.table import CostTable
@@ -73,7 +74,7 @@ def run(config: DictConfig) -> None:
     settings, notices = settings_of(config, device)
     policies = None if config.policy is None else read_policies(config.policy)
     folder = run_folder()
-    subject = _random(config, policies, device) if config.checkpoint is None else _trained(config, policies, device)
+    subject = _trained(config, policies, device) if has_network(config) else _random(config, policies, device)
     rivals = find_rivals(rival_names(config), subject.network.num_classes, subject.network.image_shape)
     check_rivals(rivals, [setting.backend for setting in settings], [setting.batch_size for setting in settings])
     task = Task(subject.network, subject.policies, subject.images, subject.labels)

@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
 from ranet.models.collaboration import CollaborationLink
-from ranet.models.papers.layers import ConvNormReLU
+from ranet.models.papers.layers import ConvNorm
 from ranet.models.papers.msdnet import MSDNet
 from ranet.models.staged import StagedNetwork
 
@@ -26,7 +26,7 @@ def prepared(network: StagedNetwork) -> StagedNetwork:
     for module in ready.modules():
         if isinstance(module, MSDNet):
             module.lazy = True
-        elif isinstance(module, ConvNormReLU):
+        elif isinstance(module, ConvNorm):
             module.conv = _folded(module.conv, module.norm)
             module.norm = cast(nn.BatchNorm2d, nn.Identity())
         elif isinstance(module, CollaborationLink):

@@ -1,4 +1,4 @@
-"""The parts that MSDNet and RANet share: convolution units, exit heads, stems and the initialisation."""
+"""The parts that the networks share: convolution units, exit heads, stems and the initialisation."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ LARGEST_CIFAR_STYLE_IMAGE = 64
 SMALLEST_HEAD_MAP = 4
 
 
-class ConvNormReLU(nn.Module):
-    """Convolution without bias, batch normalisation, ReLU."""
+class ConvNorm(nn.Module):
+    """Convolution without bias, then batch normalisation, which inference folds into the convolution."""
 
     def __init__(self, in_channels: int, out_channels: int, kernel: int, stride: int = 1) -> None:
         super().__init__()
@@ -35,7 +35,15 @@ class ConvNormReLU(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, in, H, W) to (B, out, ceil(H / stride), ceil(W / stride))."""
-        return F.relu(self.norm(self.conv(x)), inplace=True)
+        return self.norm(self.conv(x))
+
+
+class ConvNormReLU(ConvNorm):
+    """Convolution without bias, batch normalisation, ReLU."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, in, H, W) to (B, out, ceil(H / stride), ceil(W / stride))."""
+        return F.relu(super().forward(x), inplace=True)
 
 
 class DenseUnit(nn.Module):

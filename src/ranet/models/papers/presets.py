@@ -26,6 +26,10 @@ register_family(
     **_per_scale(4, 2, 1), mode="lg", step=2, blocks=2, block_step=2, compress_factor=0.25, reduction=0.5, stem=None,
     head=None,
 )  # fmt: skip
+register_family(
+    "resnet_cifar", "ranet.models.papers.resnet_cifar", "ResNetCifar",
+    num_classes=10, image_size=32, in_channels=3, depth=20, channels=16, shortcut="A",
+)  # fmt: skip
 
 CIFAR: Options = {"num_classes": 10, "image_size": 32, "channels": 16, "growth": 6}
 IMAGENET: Options = {"num_classes": 1000, "image_size": 224, "growth": 16}
@@ -65,6 +69,10 @@ for _name, _about, _channels in (
     ("ranet_imagenet_budgeted_2", "published: ImageNet budgeted model 2, 8 exits", 64),
 ):
     register_network(_name, "ranet", _about, **RANET_IMAGENET, channels=_channels)
+
+# ResNets for CIFAR (He et al., CVPR 2016, section 4.2)
+for _depth in (20, 32, 44, 56, 110):
+    register_network(f"resnet{_depth}_cifar", "resnet_cifar", "published: CIFAR, 1 exit", depth=_depth)
 
 # For processors: fewer layers, and of them few at the full resolution, where thin layers take long.
 for _size, _about, _msdnet, _ranet in (
