@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         create_network,
         list_networks,
         load_public_checkpoint,
+        load_weights,
     )
     from ranet.training import MultiExitClassifier, distillation_loss, forward_in_stages, load_trained
 
@@ -34,6 +35,7 @@ __all__ = [
     "create_network",
     "list_networks",
     "load_public_checkpoint",
+    "load_weights",
     "load_trained",
     "StagedNetwork",
     "InlineCollaboration",
@@ -68,6 +70,7 @@ _PARTS = {
         "create_network",
         "list_networks",
         "load_public_checkpoint",
+        "load_weights",
         "StagedNetwork",
         "InlineCollaboration",
         "Cascade",

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         network_preset,
     )
     from ranet.models.staged import LinearHeads, StagedNetwork, State
+    from ranet.models.weights import load_weights
 
 __all__ = [
     "Cascade",
@@ -38,6 +39,7 @@ __all__ = [
     "list_families",
     "list_networks",
     "load_public_checkpoint",
+    "load_weights",
     "network_fingerprint",
     "network_preset",
     "single_exit",
@@ -59,5 +61,6 @@ _PARTS = {
         "network_preset",
     ],
     "ranet.models.staged": ["LinearHeads", "StagedNetwork", "State"],
+    "ranet.models.weights": ["load_weights"],
 }
 __getattr__, __dir__ = lazy_exports(__name__, _PARTS)

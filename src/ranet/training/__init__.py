@@ -1,6 +1,7 @@
 """Training of staged networks with Lightning."""
 
-from ranet.training.checkpoints import TrainedNetwork, build_network, find_checkpoint, load_trained
+from ranet.models.checkpoint_files import find_checkpoint
+from ranet.training.checkpoints import TrainedNetwork, build_network, load_trained
 from ranet.training.classifier import MultiExitClassifier
 from ranet.training.epoch_metrics import EpochMetrics
 from ranet.training.loss import exit_cross_entropies, multi_exit_loss

@@ -1,4 +1,4 @@
-"""Loading a network from a run folder or checkpoint file."""
+"""Loading a network, with its recipe, from a run folder or checkpoint file."""
 
 from __future__ import annotations
 
@@ -8,18 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from ranet.errors import UserError
 from ranet.models.adapted.cascade import Cascade
 from ranet.models.adapted.named import named_classifier
+from ranet.models.checkpoint_files import find_checkpoint, read_checkpoint, weights_in
 from ranet.models.collaboration import InlineCollaboration
 from ranet.models.registry import create_network
 from ranet.models.staged import StagedNetwork
 from ranet.support.files import written_whole
-from ranet.training.run.saving import BEST, LAST
-
-_PREFIX = "network."
 
 
 @dataclass(frozen=True)
@@ -38,38 +35,6 @@ class TrainedNetwork:
     recipe: dict[str, Any]
     path: Path
     epoch: int
-
-
-def find_checkpoint(run: str | Path) -> Path:
-    """Resolve a path to a checkpoint file: the file itself, or in a run folder the best one, else the last.
-
-    Raises:
-        UserError: if there is no checkpoint.
-    """
-    path = Path(run)
-    if path.is_file():
-        return path
-    if not path.is_dir():
-        raise UserError(f"There is no run folder or checkpoint file {path}.")
-    for candidate in (path / "checkpoints" / BEST, path / "checkpoints" / LAST, path / BEST, path / LAST):
-        if candidate.is_file():
-            return candidate
-    raise UserError(f"The folder {path} holds no checkpoint; give the folder of a training run, or a checkpoint file.")
-
-
-def read_checkpoint(path: Path) -> dict[str, Any]:
-    """Load the content of a checkpoint file as plain values and tensors on the CPU, without running code from it.
-
-    Raises:
-        UserError: if the file is not a readable checkpoint.
-    """
-    try:
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # bytes that are not a checkpoint can raise anything
-        raise UserError(f"{path} is not a checkpoint that can be read ({type(error).__name__}).") from error
-    if not isinstance(loaded, dict):
-        raise UserError(f"{path} is not a checkpoint: it holds a {type(loaded).__name__}.")
-    return loaded
 
 
 def build_network(recipe: Mapping[str, Any]) -> StagedNetwork:
@@ -100,7 +65,7 @@ def save_network(network: StagedNetwork, recipe: Mapping[str, Any], path: str | 
         recipe: as in `TrainedNetwork`; its "network" is what `build_network` takes.
         path: of the file, which is written whole or not at all.
     """
-    weights = {_PREFIX + name: value.cpu() for name, value in network.state_dict().items()}
+    weights = {f"network.{name}": value.cpu() for name, value in network.state_dict().items()}
     with written_whole(path) as partial, partial.open("wb") as file:
         torch.save({"state_dict": weights, "ranet": dict(recipe), "epoch": -1}, file)
 
@@ -122,13 +87,8 @@ def load_trained(run: str | Path) -> TrainedNetwork:
             f"{path} was not written by ranet train; for a published checkpoint use model=... and data=... too."
         )
     network = build_network(recipe["network"])
-    weights: dict[str, Tensor] = {
-        name.removeprefix(_PREFIX): value
-        for name, value in checkpoint["state_dict"].items()
-        if name.startswith(_PREFIX)
-    }
     try:
-        network.load_state_dict(weights)
+        network.load_state_dict(weights_in(checkpoint))
     except RuntimeError as error:
         raise UserError(f"The weights in {path} are of another network than its options.") from error
     return TrainedNetwork(network.eval(), recipe, path, int(checkpoint["epoch"]) + 1)

@@ -10,8 +10,8 @@ from pytorch_lightning.callbacks import Callback
 from torch import Tensor, nn
 
 from ranet.errors import UserError
+from ranet.models.checkpoint_files import read_checkpoint
 from ranet.training import load_trained
-from ranet.training.checkpoints import read_checkpoint
 from ranet.training.recipe.averaging import AveragedWeights, move_average
 from tests.training.examples import rows, small_classifier, small_data, small_network, small_trainer
 from tests.training.run.test_resume import KillAfterWriting, KillAt, Killed, NoisyImages

@@ -10,8 +10,8 @@ import torch
 from pytorch_lightning.callbacks import Callback
 from torch.utils._pytree import tree_flatten
 
+from ranet.models.checkpoint_files import read_checkpoint
 from ranet.training import WholeFiles
-from ranet.training.checkpoints import read_checkpoint
 from tests.training.examples import rows, small_classifier, small_data, small_trainer
 
 EPOCHS = 2

@@ -14,10 +14,11 @@ from ranet.data.module import ImageData
 from ranet.data.record import DataRecord
 from ranet.data.sets.catalogue import Facts
 from ranet.errors import UserError
+from ranet.models.checkpoint_files import find_checkpoint, read_checkpoint
 from ranet.models.papers.public_checkpoints import load_public_checkpoint
 from ranet.models.registry import create_network
 from ranet.models.staged import StagedNetwork
-from ranet.training.checkpoints import TrainedNetwork, find_checkpoint, load_trained, read_checkpoint
+from ranet.training.checkpoints import TrainedNetwork, load_trained
 
 
 def load_network_and_data(config: DictConfig) -> tuple[TrainedNetwork, ImageData]:

@@ -18,13 +18,12 @@ from ranet.data.checks.described import split_notices, split_table
 from ranet.data.module import ImageData
 from ranet.data.record import DataRecord
 from ranet.errors import UserError
+from ranet.models.checkpoint_files import LAST, read_checkpoint
 from ranet.models.staged import StagedNetwork
 from ranet.support.console import new_console, print_sheets, say
 from ranet.support.hardware import limit_threads
 from ranet.support.sheet import sheet_of_cells
-from ranet.training.checkpoints import read_checkpoint
 from ranet.training.run.process_memory import keep_freed_memory
-from ranet.training.run.saving import LAST
 from ranet.training.techniques.technique import Technique
 
 

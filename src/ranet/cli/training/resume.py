@@ -11,8 +11,8 @@ from pytorch_lightning.utilities.rank_zero import rank_zero_only
 from ranet.cli.inputs.build import plain
 from ranet.cli.outputs.run_folder import CONFIG
 from ranet.errors import UserError
+from ranet.models.checkpoint_files import read_checkpoint
 from ranet.support.hardware import training_precision
-from ranet.training.checkpoints import read_checkpoint
 
 # What may differ between a run and its resumption: nothing of it changes what is learned.
 _FREE_GROUPS = ("resume", "evaluate", "unit", "logger", "run", "sweep")

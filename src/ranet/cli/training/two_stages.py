@@ -13,9 +13,9 @@ from ranet.cli.outputs.run_folder import CONFIG, write_record
 from ranet.cli.training.fit import fit, require_same_data
 from ranet.cli.training.resume import finished_epochs, resume_step
 from ranet.errors import UserError
+from ranet.models.checkpoint_files import LAST, find_checkpoint
 from ranet.models.staged import StagedNetwork
-from ranet.training.checkpoints import find_checkpoint, load_trained
-from ranet.training.run.saving import LAST
+from ranet.training.checkpoints import load_trained
 from ranet.training.techniques.technique import Technique
 
 #: Folder of the first stage in that of the run: a run of its own, with checkpoints, metrics and record.

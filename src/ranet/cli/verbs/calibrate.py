@@ -28,10 +28,10 @@ from ranet.errors import UserError
 from ranet.evaluation.curves.static_exits import StaticExits
 from ranet.evaluation.policies.solved import calibration_report
 from ranet.evaluation.reports.calibration import calibration_document
+from ranet.models.checkpoint_files import BEST
 from ranet.models.fingerprint import network_fingerprint
 from ranet.support.console import new_console
 from ranet.support.progress import Bar
-from ranet.training.run.saving import BEST
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import pickle
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import nn
 
 from ranet.errors import UserError
+from ranet.models.checkpoint_files import Differences, read_checkpoint, weights_in
 from ranet.models.papers.msdnet import MSDNet
 from ranet.models.papers.ranet import RANet
 from ranet.models.staged import StagedNetwork
@@ -36,14 +33,15 @@ def load_public_checkpoint(network: StagedNetwork, checkpoint: str | Path | Mapp
     Raises:
         UserError: if the file cannot be read, or is of another network.
     """
-    theirs = _state_dict(checkpoint)
-    renamed = {_our_name(network, name): value for name, value in theirs.items()}
-    ours = network.state_dict()
-    missing = sorted(name for name in ours if name not in renamed and not name.endswith("num_batches_tracked"))
-    unknown = sorted(name for name in renamed if name not in ours)
-    different = sorted(name for name in ours if name in renamed and ours[name].shape != renamed[name].shape)
-    if missing or unknown or different:
-        example = (different or missing or unknown)[0]
+    if isinstance(checkpoint, str | Path):
+        if not (path := Path(checkpoint)).is_file():
+            raise UserError(f"There is no checkpoint {path}.")
+        checkpoint = read_checkpoint(path)
+    renamed = {our_name(network, name): value for name, value in weights_in(checkpoint).items()}
+    differences = Differences.between(network.state_dict(), renamed)
+    if differences:
+        missing, unknown, different = differences.missing, differences.unexpected, [*differences.shapes]
+        example = min(different or missing or unknown)
         raise UserError(
             f"The checkpoint is of another network than this {type(network).__name__}: {len(missing)} parameters are "
             f"missing in it, {len(unknown)} unknown and {len(different)} of another shape (for example {example}); "
@@ -53,24 +51,7 @@ def load_public_checkpoint(network: StagedNetwork, checkpoint: str | Path | Mapp
     return network
 
 
-def _state_dict(checkpoint: str | Path | Mapping[str, Any]) -> dict[str, Tensor]:
-    loaded: Any = checkpoint
-    if isinstance(checkpoint, str | Path):
-        path = Path(checkpoint)
-        if not path.is_file():
-            raise UserError(f"There is no checkpoint {path}.")
-        try:
-            loaded = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
-        except (RuntimeError, EOFError, SafetensorError, pickle.UnpicklingError) as error:
-            raise UserError(f"{path} is not a checkpoint that can be read ({type(error).__name__}).") from error
-    if isinstance(loaded, Mapping) and isinstance(loaded.get("state_dict"), Mapping):
-        loaded = loaded["state_dict"]
-    if not isinstance(loaded, Mapping) or not all(isinstance(value, Tensor) for value in loaded.values()):
-        raise UserError("A checkpoint must be a dictionary from parameter names to tensors, or hold one as state_dict.")
-    return {str(name).removeprefix("module."): value for name, value in loaded.items()}
-
-
-def _our_name(network: nn.Module, name: str) -> str:
+def our_name(network: nn.Module, name: str) -> str:
     """Return our name of a public parameter; a name that fits no pattern is returned, and reported as unknown later."""
     if match := re.fullmatch(r"classifier\.(\d+)\.(?:m\.([01])\.net\.([01])|(linear))\.(\w+)", name):
         k, conv, part, linear, leaf = match.groups()

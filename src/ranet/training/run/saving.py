@@ -9,9 +9,8 @@ import torch
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
+from ranet.models.checkpoint_files import BEST, LAST
 from ranet.support.files import written_whole
-
-BEST, LAST = "best.ckpt", "last.ckpt"
 
 
 def checkpoint_callbacks(folder: str | Path, validates: bool) -> list[Callback]:

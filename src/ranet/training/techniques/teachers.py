@@ -12,8 +12,9 @@ import torchvision
 from torch import Tensor, nn
 
 from ranet.errors import UserError, unknown_name
+from ranet.models.checkpoint_files import read_checkpoint
 from ranet.models.staged import StagedNetwork, State, with_linear_heads
-from ranet.training.checkpoints import load_trained, read_checkpoint
+from ranet.training.checkpoints import load_trained
 
 TORCHVISION = "torchvision/"
 
