@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
-from importlib import import_module
-from importlib.util import find_spec
 from math import isfinite, nan
 from pathlib import Path
-from typing import Any
 
 import torch
-from torch import nn
 
 from ranet.errors import UserError
 from ranet.inference.graphs.of_file import FileGraph
+from ranet.models.adapted.named import create_classifier
 from ranet.models.adapted.single_exit import SingleExit
 
 
@@ -80,7 +75,10 @@ def _find(name: str, accuracy: float, num_classes: int, shape: tuple[int, int, i
             raise UserError(f"The rival {error}") from error
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)  # so that the cache holds one export of it
-        network = _create(name, num_classes)
+        try:
+            network = create_classifier(name, num_classes)
+        except UserError as error:
+            raise UserError(str(error).replace("Unknown network", "Unknown rival")) from error
     try:
         with torch.inference_mode():
             network(torch.zeros(2, *shape))
@@ -90,29 +88,6 @@ def _find(name: str, accuracy: float, num_classes: int, shape: tuple[int, int, i
             f"The rival {name} cannot read images of shape {shape}; leave it out ({lines[0].rstrip('.')})."
         ) from error
     return Rival(name, SingleExit(network, num_classes, shape[1:], shape[0]), accuracy)
-
-
-def _create(name: str, num_classes: int) -> nn.Module:
-    """Return the network of this name with random weights; nothing is downloaded."""
-    import torchvision
-
-    known = torchvision.models.list_models(module=torchvision.models)
-    if name in known:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # how two of them will initialise their weights one day
-            network: nn.Module = torchvision.models.get_model(name, weights=None, num_classes=num_classes)
-        return network.eval()
-    if find_spec("timm"):
-        timm: Any = import_module("timm")
-        if timm.is_model(name):
-            created: nn.Module = timm.create_model(name, pretrained=False, num_classes=num_classes)
-            return created.eval()
-        known, where, advice = [*known, *timm.list_models()], "torchvision or timm", "."
-    else:
-        where, advice = "torchvision", ". Install timm to search its models too: pip install timm."
-    near = get_close_matches(name, known, n=3, cutoff=0.6)
-    hint = f"; did you mean {' or '.join(near)}?" if near else advice
-    raise UserError(f"Unknown rival {name!r}: not in {where}{hint}")
 
 
 def check_rivals(rivals: Sequence[Rival], backends: Sequence[str], batch_sizes: Sequence[int]) -> None:

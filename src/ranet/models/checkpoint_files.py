@@ -14,6 +14,8 @@ from torch import Tensor
 from ranet.errors import UserError
 
 BEST, LAST = "best.ckpt", "last.ckpt"
+#: A network that was put together, not trained, in its folder.
+NETWORK = "network.ckpt"
 #: Prefix of the network's parameters in a checkpoint of ranet train.
 _OWN = "network."
 _NAMED = 3  # how many tensors a sentence names
@@ -30,7 +32,13 @@ def find_checkpoint(run: str | Path) -> Path:
         return path
     if not path.is_dir():
         raise UserError(f"There is no run folder or checkpoint file {path}.")
-    for candidate in (path / "checkpoints" / BEST, path / "checkpoints" / LAST, path / BEST, path / LAST):
+    for candidate in (
+        path / "checkpoints" / BEST,
+        path / "checkpoints" / LAST,
+        path / BEST,
+        path / LAST,
+        path / NETWORK,
+    ):
         if candidate.is_file():
             return candidate
     raise UserError(f"The folder {path} holds no checkpoint; give the folder of a training run, or a checkpoint file.")

@@ -7,11 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from ranet.errors import UserError
+from ranet.models.adapted.cascade import Cascade
+from ranet.models.adapted.named import named_classifier
 from ranet.models.checkpoint_files import find_checkpoint, read_checkpoint, weights_in
 from ranet.models.collaboration import InlineCollaboration
 from ranet.models.registry import create_network
 from ranet.models.staged import StagedNetwork
+from ranet.support.files import written_whole
 
 
 @dataclass(frozen=True)
@@ -37,14 +42,32 @@ def build_network(recipe: Mapping[str, Any]) -> StagedNetwork:
 
     Args:
         recipe: "name" and "options" for ``create_network``, and, for a network whose exits collaborate,
-            "collaboration" with the arguments of ``InlineCollaboration``.
+            "collaboration" with the arguments of ``InlineCollaboration``. Of a cascade: "members" (their recipes) and
+            "options" for ``Cascade``. Of a network of torchvision or timm: "name", "options" and "classifier": true.
 
     Raises:
         UserError: if no network can be built from the recipe.
     """
+    if "members" in recipe:
+        return Cascade([build_network(member) for member in recipe["members"]], **recipe["options"])
+    if recipe.get("classifier"):
+        return named_classifier(recipe["name"], **recipe["options"])
     network = create_network(recipe["name"], **recipe["options"])
     collaboration = recipe.get("collaboration")
     return network if collaboration is None else InlineCollaboration(network, **collaboration)
+
+
+def save_network(network: StagedNetwork, recipe: Mapping[str, Any], path: str | Path) -> None:
+    """Write a network that was not trained here as a checkpoint that `load_trained` reads.
+
+    Args:
+        network: with its weights.
+        recipe: as in `TrainedNetwork`; its "network" is what `build_network` takes.
+        path: of the file, which is written whole or not at all.
+    """
+    weights = {f"network.{name}": value.cpu() for name, value in network.state_dict().items()}
+    with written_whole(path) as partial, partial.open("wb") as file:
+        torch.save({"state_dict": weights, "ranet": dict(recipe), "epoch": -1}, file)
 
 
 def load_trained(run: str | Path) -> TrainedNetwork:

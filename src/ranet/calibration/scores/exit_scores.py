@@ -318,8 +318,12 @@ class ExitScores:
             np.savez_compressed(file, **arrays)
 
     @classmethod
-    def load(cls, path: str | Path) -> ExitScores:
+    def load(cls, path: str | Path, *, keep_logits: bool = False) -> ExitScores:
         """Load a score file from `save` or from another program; `read_score_arrays` describes its arrays.
+
+        Args:
+            path: the file.
+            keep_logits: whether to keep logits from which the scores are computed.
 
         Raises:
             UserError: if the file is missing, is not a file of exit scores, or its arrays do not match.
@@ -331,8 +335,8 @@ class ExitScores:
             unused = sorted(set(arrays) - {"logits", "labels", "temperatures"})
             if unused:
                 raise UserError(f"with logits, {unused[0]} is not read; give only labels, or confidence instead.")
-            temperatures = arrays.get("temperatures")
-            return cls.from_logits(arrays["logits"], arrays.get("labels"), temperatures=temperatures)
+            labels, temperatures = arrays.get("labels"), arrays.get("temperatures")
+            return cls.from_logits(arrays["logits"], labels, temperatures=temperatures, keep_logits=keep_logits)
         except UserError as error:
             raise UserError(f"{str(path)!r}: {error}") from error
 

@@ -29,6 +29,7 @@ VERBS = {
     "check": Verb("look for what is wrong in a data set before training"),
     "train": Verb("train a network and draw its curves"),
     "calibrate": Verb("solve the exit policy that meets a budget"),
+    "cascade": Verb("choose a cascade of the classifiers that there are", several=("candidates", "scores")),
     "evaluate": Verb("measure a trained network, or a policy, on test images"),
     "export": Verb("write a network and its policies as ONNX graphs for serving", several=("policy",)),
     "predict": Verb("answer images, and stop early", several=("images", "policy")),
