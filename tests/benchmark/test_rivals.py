@@ -13,11 +13,11 @@ import torch
 from torch import nn
 
 from ranet import UserError
-from ranet.benchmark import rivals as rivals_module
 from ranet.benchmark.opponents import Runtime, all_exits, open_rivals, run_as_trained, run_whole
 from ranet.benchmark.rivals import check_rivals, find_rivals
 from ranet.inference.graphs.of_file import FileGraph
 from ranet.models import SingleExit, network_fingerprint
+from ranet.models.adapted import named as named_module
 from tests.inference.graphs.files import write_onnx
 from tests.inference.networks import make
 from tests.inference.replay import all_logits
@@ -49,7 +49,7 @@ def test_names_accuracies_and_files(tmp_path: Path) -> None:
 
 
 def test_without_timm_an_unknown_name_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rivals_module, "find_spec", lambda name: None if name == "timm" else find_spec(name))
+    monkeypatch.setattr(named_module, "find_spec", lambda name: None if name == "timm" else find_spec(name))
     with pytest.raises(UserError, match=r"Unknown rival 'zzz': not in torchvision\. Install timm to search"):
         find_rivals(["zzz"], 10, (3, 32, 32))
     with pytest.raises(UserError, match="did you mean resnet18"):
@@ -68,8 +68,8 @@ def test_names_of_timm_where_it_is_installed(monkeypatch: pytest.MonkeyPatch) ->
         list_models=lambda: ["mobilenetv3_large_100"],
         create_model=create_model,
     )
-    monkeypatch.setattr(rivals_module, "find_spec", lambda name: True)
-    monkeypatch.setattr(rivals_module, "import_module", lambda name: timm)
+    monkeypatch.setattr(named_module, "find_spec", lambda name: True)
+    monkeypatch.setattr(named_module, "import_module", lambda name: timm)
     (rival,) = find_rivals(["mobilenetv3_large_100:75.8"], 6, (3, 32, 32))
     assert created == [("mobilenetv3_large_100", False, 6)]
     assert rival.accuracy == 0.758

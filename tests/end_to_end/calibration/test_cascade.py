@@ -145,4 +145,4 @@ def test_networks_become_a_checkpoint_that_other_commands_use(unit: str, network
         )
     ]
     assert answers[0]["exit"] == answers[1]["exit"]
-    assert answers[0]["class_index"] == answers[1]["class"]
+    assert answers[0]["class_index"] == answers[1]["class_index"]

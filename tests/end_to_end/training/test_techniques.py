@@ -82,7 +82,7 @@ def check_what_was_trained(run: Path, technique: str, folder: Path) -> list[int]
         *("calibrate", f"checkpoint={run}", "budget=0.9", "unit=fraction", "output=policy.json"), folder=folder
     )
     assert outcome.status == 0, outcome.err
-    assert ranet.load_policy(folder / "policy.json").metadata["cost_per_exit"] == costs.macs_per_exit
+    assert ranet.load_policy(folder / "policy.json").metadata["cost_per_exit"] == costs.lazy_macs_per_exit
     outcome = command("evaluate", f"checkpoint={run}", "policy=policy.json", "run=seen", folder=folder)
     assert outcome.status == 0, outcome.err
     return costs.macs_per_exit
