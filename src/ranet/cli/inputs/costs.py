@@ -20,10 +20,10 @@ from ranet.inference.choosing.fastest import runtime_version
 from ranet.inference.choosing.latency import measure_latency
 from ranet.inference.choosing.latency_profile import LatencyProfile
 from ranet.models.fingerprint import network_fingerprint
-from ranet.models.specs import ImageSize
 from ranet.models.staged import StagedNetwork
 from ranet.support.hardware import processor_name
 from ranet.support.progress import Bar
+from ranet.support.shapes import ImageSize
 
 
 def _hardware() -> list[str]:

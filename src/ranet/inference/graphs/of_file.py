@@ -9,8 +9,8 @@ from ranet.errors import UserError
 from ranet.inference.runtimes.backend import NetworkFacts
 from ranet.inference.runtimes.stage_graph import StageGraph
 from ranet.inference.stages.fused_stages import FusedStage
-from ranet.models.specs import TensorSpec
 from ranet.support.extras import require
+from ranet.support.shapes import TensorSpec
 
 
 class FileGraph:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from ranet.models.specs import ImageSize
 from ranet.models.staged import StagedNetwork, State
+from ranet.support.shapes import ImageSize
 
 
 class SingleExit(StagedNetwork):
