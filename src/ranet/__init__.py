@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from ranet.models import (
         InlineCollaboration,
         StagedNetwork,
+        add_exits,
         create_network,
         list_networks,
         load_public_checkpoint,
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "create_network",
+    "add_exits",
     "list_networks",
     "load_public_checkpoint",
     "load_trained",
@@ -63,6 +65,7 @@ __version__ = "0.1.0"
 _PARTS = {
     "ranet.models": [
         "create_network",
+        "add_exits",
         "list_networks",
         "load_public_checkpoint",
         "StagedNetwork",

@@ -6,6 +6,7 @@ from ranet.models.papers import presets as presets  # known by name without PyTo
 from ranet.support.lazy_exports import lazy_exports
 
 if TYPE_CHECKING:
+    from ranet.models.adapted.backbone import BackboneWithExits, add_exits
     from ranet.models.adapted.single_exit import SingleExit
     from ranet.models.collaboration import InlineCollaboration
     from ranet.models.fingerprint import network_fingerprint
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from ranet.models.staged import LinearHeads, StagedNetwork, State
 
 __all__ = [
+    "BackboneWithExits",
     "InlineCollaboration",
     "LinearHeads",
     "MSDNet",
@@ -31,6 +33,7 @@ __all__ = [
     "SingleExit",
     "StagedNetwork",
     "State",
+    "add_exits",
     "create_network",
     "is_published",
     "list_families",
@@ -40,6 +43,7 @@ __all__ = [
     "network_preset",
 ]
 _PARTS = {
+    "ranet.models.adapted.backbone": ["BackboneWithExits", "add_exits"],
     "ranet.models.adapted.single_exit": ["SingleExit"],
     "ranet.models.collaboration": ["InlineCollaboration"],
     "ranet.models.fingerprint": ["network_fingerprint"],
