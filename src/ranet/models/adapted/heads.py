@@ -94,9 +94,9 @@ def make_head(
 ) -> nn.Module:
     """Return a new head.
 
-    "linear" pools a map and has a linear layer; tokens and maps with the channels last are normalised (LayerNorm) before,
-    because the backbones that have them do so only at their end. "conv" has a 3x3 convolution of each channel by itself
-    and a 1x1 convolution of all before, with batch normalisation and ReLU.
+    "linear" pools a map and has a linear layer. Tokens and maps with the channels last pass a LayerNorm before, because
+    the backbones that have them normalise only at their end. "conv" has a 3x3 convolution of each channel by itself and
+    a 1x1 convolution before the pooling, with batch normalisation and ReLU.
 
     Args:
         kind: "linear", "conv", or a function of shape and number of classes that makes a module.

@@ -88,8 +88,8 @@ def even_places(traced: Traced, backbone: nn.Module, number: int) -> list[Place]
     """Return the places that part the multiply-adds as evenly as possible, in order.
 
     Candidates are the places where one map is all that is alive: the ends of stages, where timm names them, or else the
-    ends of modules at the top two levels. As long as a place is more than half a step from where it should be, modules
-    one level deeper are candidates, too.
+    ends of modules at the top two levels. As long as a place is more than a quarter of a step from where it should be,
+    modules one level deeper are candidates, too.
 
     Raises:
         UserError: if there are too few.
@@ -103,7 +103,7 @@ def even_places(traced: Traced, backbone: nn.Module, number: int) -> list[Place]
             continue
         best = _nearest(candidates, [traced.macs[place.at] for place in candidates], targets)
         misses = (abs(traced.macs[place.at] - target) for place, target in zip(best, targets, strict=True))
-        if max(misses) <= total / (number + 1) / 2:
+        if max(misses) <= total / (number + 1) / 4:
             break
     if not best:
         raise UserError(
