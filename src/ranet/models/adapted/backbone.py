@@ -163,11 +163,9 @@ def _last_linear(traced: Traced, backbone: nn.Module) -> str | None:
     while node.op == "call_module" and isinstance(backbone.get_submodule(str(node.target)), nn.Identity):
         node = cast(fx.Node, node.args[0])
     path = str(node.target)
-    if (
-        node.op != "call_module"
-        or not isinstance(backbone.get_submodule(path), nn.Linear)
-        or len(traced.calls[path]) > 1
-    ):
+    if node.op != "call_module" or len(traced.calls[path]) > 1:
+        return None
+    if not isinstance(backbone.get_submodule(path), nn.Linear):
         return None
     features = traced.values[0][cast(fx.Node, node.args[0])]
     return path if features.ndim == 2 else None

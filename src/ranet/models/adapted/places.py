@@ -92,23 +92,24 @@ def even_places(traced: Traced, backbone: nn.Module, number: int) -> list[Place]
     modules one level deeper are candidates, too.
 
     Raises:
-        UserError: if there are too few.
+        UserError: if there are too few, so that one would be more than a step from where it should be.
     """
-    total = traced.macs[traced.index[traced.answer]]
-    targets = [total * (i + 1) / (number + 1) for i in range(number)]
+    step = traced.macs[traced.index[traced.answer]] / (number + 1)
+    targets = [step * (i + 1) for i in range(number)]
     best: list[Place] = []
+    miss = math.inf
     for paths in _levels(traced, backbone):
         candidates = _candidates(traced, paths)
         if len(candidates) < number:
             continue
         best = _nearest(candidates, [traced.macs[place.at] for place in candidates], targets)
-        misses = (abs(traced.macs[place.at] - target) for place, target in zip(best, targets, strict=True))
-        if max(misses) <= total / (number + 1) / 4:
+        miss = max(abs(traced.macs[place.at] - target) for place, target in zip(best, targets, strict=True))
+        if miss <= step / 4:
             break
-    if not best:
+    if miss > step:
         raise UserError(
-            f"{traced.name} has fewer than {number} places where one map is all that is alive; use a smaller "
-            "num_exits, or name places for exits: at=[...]."
+            f"{traced.name} has too few places along its cost where one map is all that is alive, for {number} added "
+            "exits; use a smaller num_exits, or name places: at=[...]."
         )
     return best
 
