@@ -201,8 +201,8 @@ def _recorded(module: nn.Module, graph: fx.Graph, shape: Sequence[int], name: st
             recorder.run(torch.empty(shape, device="meta", dtype=parameter.dtype))
     except Exception as error:
         raise UserError(
-            f"{name} cannot run on images {tuple(shape)} ({_where(error)}); give input_size=(channels, height, width) "
-            "of the images that it was built for."
+            f"{name} cannot run on images {tuple(shape)} ({_where(error)}); give the input_size="
+            "(channels, height, width) that it was built for, and a network that decides by their shape alone."
         ) from error
     return recorder
 
