@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -140,7 +140,7 @@ class _Tracer(fx.Tracer):
 
     proxy_buffer_attributes = True  # otherwise what is computed of a buffer would be a constant
 
-    def __init__(self, whole: Mapping[type, str]) -> None:
+    def __init__(self, whole: dict[type, str]) -> None:
         super().__init__()
         self.calls: dict[str, list[Call]] = {}
         self.failed: nn.Module | None = None
