@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         Cascade,
         InlineCollaboration,
         StagedNetwork,
+        add_exits,
         create_network,
         list_networks,
         load_public_checkpoint,
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "create_network",
+    "add_exits",
     "list_networks",
     "load_public_checkpoint",
     "load_weights",
@@ -68,6 +70,7 @@ __version__ = "0.1.0"
 _PARTS = {
     "ranet.models": [
         "create_network",
+        "add_exits",
         "list_networks",
         "load_public_checkpoint",
         "load_weights",

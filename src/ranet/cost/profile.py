@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import logging
 from collections.abc import Sequence
@@ -14,12 +13,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch import nn
 
 from ranet.cost.counting import Operations, count_apart
 from ranet.cost.table import CostTable
 from ranet.models.papers.msdnet import MSDNet
-from ranet.models.staged import StagedNetwork
+from ranet.models.staged import StagedNetwork, without_data
 from ranet.models.staged_checks import check_attributes, checked_state
 from ranet.support.files import written_whole
 from ranet.support.shapes import ImageSize, checked_image_size, image_shape
@@ -155,7 +153,7 @@ def measure_costs(network: StagedNetwork, image_size: ImageSize | None = None) -
     check_attributes(network)
     size = checked_image_size(network.image_size if image_size is None else image_size)
     shape = image_shape(size, network.image_shape[0])
-    model = _without_data(network).eval()
+    model = without_data(network).eval()
     can_be_lazy = [module for module in model.modules() if isinstance(module, MSDNet)]
     for module in can_be_lazy:
         module.lazy = False
@@ -178,13 +176,6 @@ def measure_costs(network: StagedNetwork, image_size: ImageSize | None = None) -
         optional_parts=network.optional_parts,
         uncounted=tuple(sorted(uncounted)),
     )
-
-
-def _without_data(network: StagedNetwork) -> StagedNetwork:
-    """Return a copy of the network on the meta device, made without copying its weights."""
-    memo: dict[int, Any] = {id(p): nn.Parameter(p.to("meta"), requires_grad=False) for p in network.parameters()}
-    memo.update({id(b): b.to("meta") for b in network.buffers()})
-    return copy.deepcopy(network, memo)
 
 
 def _counts(network: StagedNetwork, shape: Sequence[int]) -> tuple[Counts, frozenset[str]]:

@@ -6,6 +6,7 @@ from ranet.models.papers import presets as presets  # known by name without PyTo
 from ranet.support.lazy_exports import lazy_exports
 
 if TYPE_CHECKING:
+    from ranet.models.adapted.backbone import BackboneWithExits, add_exits
     from ranet.models.adapted.cascade import Cascade
     from ranet.models.adapted.single_exit import SingleExit, single_exit
     from ranet.models.collaboration import InlineCollaboration
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Cascade",
+    "BackboneWithExits",
     "InlineCollaboration",
     "LinearHeads",
     "MSDNet",
@@ -34,6 +36,7 @@ __all__ = [
     "SingleExit",
     "StagedNetwork",
     "State",
+    "add_exits",
     "create_network",
     "is_published",
     "list_families",
@@ -46,6 +49,7 @@ __all__ = [
 ]
 _PARTS = {
     "ranet.models.adapted.cascade": ["Cascade"],
+    "ranet.models.adapted.backbone": ["BackboneWithExits", "add_exits"],
     "ranet.models.adapted.single_exit": ["SingleExit", "single_exit"],
     "ranet.models.collaboration": ["InlineCollaboration"],
     "ranet.models.fingerprint": ["network_fingerprint"],

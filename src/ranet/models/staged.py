@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from typing import cast
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +14,7 @@ from ranet.errors import UserError
 from ranet.support.shapes import ImageSize, TensorSpec, checked_image_size, image_shape
 
 State = tuple[Tensor, ...]
+Module = TypeVar("Module", bound=nn.Module)
 #: Gives the state that head k reads, and the state that the rest of the network reads.
 Fork = Callable[[int, State], tuple[State, State]]
 
@@ -207,3 +209,10 @@ def with_linear_heads(network: StagedNetwork) -> LinearHeads:
             "exits and training in two stages need."
         )
     return network
+
+
+def without_data(module: Module) -> Module:
+    """Return a copy of a module on the meta device, made without copying its weights."""
+    memo: dict[int, Any] = {id(p): nn.Parameter(p.to("meta"), requires_grad=False) for p in module.parameters()}
+    memo.update({id(b): b.to("meta") for b in module.buffers()})
+    return copy.deepcopy(module, memo)

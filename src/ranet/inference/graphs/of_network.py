@@ -113,11 +113,11 @@ class _WholeGraph:
             if name in inputs or name in weights or self._makers[name] in needed:
                 continue
             needed.add(self._makers[name])
-            open_names += graph.node[self._makers[name]].input
+            open_names += self._node(name, inputs).input
         used = tuple(name for name in inputs if name in read)
         helper = self._onnx.helper
         part = helper.make_graph(
-            [graph.node[i] for i in sorted(needed)],
+            [self._node(graph.node[i].output[0], inputs) for i in sorted(needed)],
             "stage",
             [self._values[name] for name in used],
             [self._values[name] for name in outputs],
@@ -125,6 +125,16 @@ class _WholeGraph:
         )
         model = helper.make_model(part, opset_imports=self._model.opset_import, ir_version=self._model.ir_version)
         return model.SerializeToString(), used
+
+    def _node(self, name: str, inputs: Sequence[str]) -> Any:
+        """The node that makes a tensor; behind a cut it counts the batch by the state, as the images are not there."""
+        node = self._model.graph.node[self._makers[name]]
+        if node.op_type != "Shape" or node.input[0] != IMAGES or IMAGES in inputs:
+            return node
+        behind = type(node)()
+        behind.CopyFrom(node)
+        behind.input[0] = inputs[0]
+        return behind
 
 
 class _AllCuts(nn.Module):

@@ -8,9 +8,11 @@ from typing import cast
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
+from ranet.models.adapted.backbone import BackboneWithExits
 from ranet.models.collaboration import CollaborationLink
 from ranet.models.papers.layers import ConvNorm
 from ranet.models.papers.msdnet import MSDNet
+from ranet.models.papers.pointwise import PointwiseConv2d
 from ranet.models.staged import StagedNetwork
 
 
@@ -20,11 +22,17 @@ def prepared(network: StagedNetwork) -> StagedNetwork:
     It is in evaluation mode, without gradients; batch normalisation is folded into the convolution or linear layer
     before it; an MSDNet is lazy, so that an image that leaves early has computed only what its exits read. Layers of
     networks that ranet does not know stay as they are, but for convolutions with batch normalisation right behind them
-    in an ``nn.Sequential``.
+    in an ``nn.Sequential``, or in the graph of a backbone with exits.
     """
     ready = copy.deepcopy(network).eval().requires_grad_(False)
+    cut: set[nn.Module] = set()  # their modules run as graphs say, with cuts between them
     for module in ready.modules():
-        if isinstance(module, MSDNet):
+        if isinstance(module, BackboneWithExits):
+            _fold_backbone(module)
+            cut.update(module.backbone.modules())
+        elif module in cut:
+            continue
+        elif isinstance(module, MSDNet):
             module.lazy = True
         elif isinstance(module, ConvNorm):
             module.conv = _folded(module.conv, module.norm)
@@ -41,6 +49,22 @@ def prepared(network: StagedNetwork) -> StagedNetwork:
                 if norm.track_running_stats:
                     module[i], module[i + 1] = _folded(before, norm), nn.Identity()
     return ready
+
+
+def _fold_backbone(network: BackboneWithExits) -> None:
+    """Fold the batch normalisation of a backbone with exits; timm's has an activation, which stays."""
+    backbone = network.backbone
+    for first, second in network.foldable:
+        before, norm = backbone.get_submodule(first), backbone.get_submodule(second)
+        kind = type(norm)
+        of_timm = kind.__name__ == "BatchNormAct2d" and kind.__module__.startswith("timm.")
+        if type(before) not in (nn.Conv2d, PointwiseConv2d) or not (kind is nn.BatchNorm2d or of_timm):
+            continue
+        if _hooked(before, norm) or not cast(nn.BatchNorm2d, norm).track_running_stats:
+            continue
+        backbone.set_submodule(first, _folded(cast(nn.Conv2d, before), norm))
+        rest = nn.Sequential(norm.get_submodule("drop"), norm.get_submodule("act")) if of_timm else nn.Identity()
+        backbone.set_submodule(second, rest)
 
 
 def _hooked(*layers: nn.Module) -> bool:
