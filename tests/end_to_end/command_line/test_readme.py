@@ -82,6 +82,7 @@ def test_the_commands_of_the_readme_work_one_after_the_other(
     assert len((photos / "answers.csv").read_text().splitlines()) == 6
     assert (photos / "engine" / "manifest.json").exists()
     assert (photos / "comparison" / "comparison.png").exists()
+    assert len((photos / "cascade.csv").read_text().splitlines()) == 6
     (block,) = [block for block in PYTHON if 'EarlyExitEngine("engine")' in block]
     names: dict[str, Any] = {"ranet": ranet}
     exec(block, names)
@@ -92,7 +93,7 @@ def test_the_commands_of_the_readme_work_one_after_the_other(
 def test_the_python_of_the_readme_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {}
-    assert len(PYTHON) == 7
+    assert len(PYTHON) == 8
     for block in PYTHON:
         if 'EarlyExitEngine("engine")' not in block:  # which needs what the commands have written
             exec(block, names)

@@ -74,6 +74,7 @@ def test_the_network_reads_such_images(here: Path) -> None:
     assert data.record().digests == load_trained(here / "run").recipe["record"]["digests"]
 
 
+@pytest.mark.slow
 def test_evaluation_is_that_of_the_checkpoint(here: Path, expected: ExitScores) -> None:
     for options, where in (([], here / "run" / "evaluation"), (["run=again"], here / "again")):
         if options:
@@ -90,7 +91,7 @@ def predicted(here: Path, *options: str) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(outcome.out)))
 
 
-@pytest.mark.parametrize("source", ["checkpoint", "export"])
+@pytest.mark.parametrize("source", ["checkpoint", pytest.param("export", marks=pytest.mark.slow)])
 def test_files_are_answered_as_the_replay_says(here: Path, expected: ExitScores, source: str) -> None:
     policy = load_policy(here / "policy.json")
     if source == "checkpoint":

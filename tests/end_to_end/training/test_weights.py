@@ -60,6 +60,7 @@ def test_another_number_of_classes_gets_new_linear_layers(folder: Path) -> None:
     }
 
 
+@pytest.mark.slow
 def test_the_first_of_two_stages_starts_from_weights(folder: Path) -> None:
     technique = ["technique=imta_two_stage", "trainer.max_epochs=2"]
     train(*SMALL, *FROZEN, *technique, "weights=before", "run=two", folder=folder)
@@ -69,6 +70,7 @@ def test_the_first_of_two_stages_starts_from_weights(folder: Path) -> None:
     assert all(torch.equal(second[f"network.{name}"], before[name]) for name in kept)
 
 
+@pytest.mark.slow
 def test_weights_take_the_place_of_a_checkpoint(folder: Path) -> None:
     given = ["weights=weights.pth", *SMALL, "data=digits", "data.eval_copies=1", "data.train_copies=1"]
     for verb, *options in (

@@ -185,7 +185,7 @@ def test_what_it_promises_is_compared_with_other_images(
         policy_report(policy, without)
 
 
-@pytest.mark.parametrize("backend", ["torch", "onnxruntime", "openvino"])
+@pytest.mark.parametrize("backend", ["torch", pytest.param("onnxruntime", marks=pytest.mark.slow), "openvino"])
 def test_the_engine_says_what_each_image_executed(
     backend: str, network: Skipping, scores: ExitScores, policy: ExitPolicy, tmp_path: Path
 ) -> None:

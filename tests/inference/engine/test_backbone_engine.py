@@ -30,6 +30,7 @@ def policy_between(logits: torch.Tensor) -> ExitPolicy:
     return ExitPolicy(tuple(float(each[5:7].mean()) for each in confidences[:-1]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FAMILIES)
 def test_engines_answer_as_the_replay(name: str) -> None:
     network, images = network_of(name)

@@ -52,6 +52,7 @@ def answered(backend: Backend, images: np.ndarray) -> np.ndarray:
     return logits
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("runtime", ["torch", *RUNTIMES])
 def test_a_resnet_answers_as_itself(runtime: str) -> None:
     network = classifier("resnet18")

@@ -308,7 +308,7 @@ def test_heads_read_class_tokens_or_the_mean() -> None:
         add_exits(Tokens(False), at=["blocks.0"], head="conv", input_size=(3, 16, 8))
 
 
-@pytest.mark.parametrize("head", ["linear", "conv"])
+@pytest.mark.parametrize("head", ["linear", pytest.param("conv", marks=pytest.mark.slow)])
 def test_heads_on_maps_with_the_channels_last(head: str) -> None:
     network = add_exits(backbone("swin_t"), at=["features.1", "features.3"], head=head, input_size=(3, 64, 64))
     assert [layer.in_features for layer in network.readouts] == [96, 192, 768]  # type: ignore[attr-defined]

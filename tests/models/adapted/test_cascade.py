@@ -133,7 +133,7 @@ def test_averages_need_all_members_before_them() -> None:
 
 
 @pytest.mark.parametrize("backend", ["torch", "onnxruntime", "openvino"])
-@pytest.mark.parametrize("used", [(0, 1, 2), (0, 2), (1,)])
+@pytest.mark.parametrize("used", [(0, 2), *(pytest.param(each, marks=pytest.mark.slow) for each in ((0, 1, 2), (1,)))])
 def test_the_engine_answers_as_the_replay(
     backend: str, used: tuple[int, ...], cascade: ranet.Cascade, tmp_path: Path
 ) -> None:

@@ -166,8 +166,8 @@ def test_no_batch_normalisation_is_left_when_it_answers(shortcut: str) -> None:
         torch.testing.assert_close(ready(images), expected, rtol=0, atol=FLOAT32 * expected.abs().max().item())
 
 
-@pytest.mark.parametrize("shortcut", ["A", "B"])
-@pytest.mark.parametrize("backend", ["torch", "onnxruntime", "openvino"])
+@pytest.mark.parametrize("shortcut", ["A", pytest.param("B", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("backend", ["torch", pytest.param("onnxruntime", marks=pytest.mark.slow), "openvino"])
 def test_the_engine_answers_as_the_network(shortcut: str, backend: str) -> None:
     if not find_spec(backend):
         pytest.skip(f"{backend} is not installed")
@@ -187,6 +187,7 @@ def accuracy(network: StagedNetwork, data: ImageData, part: slice | None = None)
     return 100 * correct / total
 
 
+@pytest.mark.slow
 def test_the_public_resnet_20_knows_cifar_with_its_own_normalisation(shared: Path, cifar_root: Path) -> None:
     file = shared / "weights" / "resnet20_cifar10.safetensors"
     network = load_public_checkpoint(create_network("resnet20_cifar", num_classes=10), file).eval()
