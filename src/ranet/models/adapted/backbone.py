@@ -88,7 +88,7 @@ def add_exits(
     Args:
         backbone: a classifier from torchvision, timm or your own that torch.fx can trace, from images to logits (B, C).
             It becomes a part of the network, with its weights.
-        at: where to cut: behind modules, by their paths ("layer1", "features.4"), or behind nodes of torch.fx's graph, by
+        at: where to cut: behind modules, by path ("layer1", "features.4"), or behind nodes of torch.fx's graph, by
             their names; "auto" for the places that part its multiply-adds evenly.
         head: "linear" (pooling and a linear layer), "conv" (a small convolution before), or a function that makes a
             module from the shape of a map, without the batch, and the number of classes.
