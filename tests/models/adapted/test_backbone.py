@@ -3,7 +3,6 @@
 import copy
 import importlib
 import pickle
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -436,4 +435,3 @@ def test_other_wrong_input() -> None:
 
 def test_it_is_public() -> None:
     assert importlib.import_module("ranet").add_exits is importlib.import_module("ranet.models").add_exits
-    assert Path(importlib.import_module("ranet.models.adapted.backbone").__file__ or "").is_file()

@@ -88,8 +88,8 @@ def add_exits(
     Args:
         backbone: a classifier from torchvision, timm or your own that torch.fx can trace, from images to logits (B, C).
             It becomes a part of the network, with its weights.
-        at: names of modules ("layer1", "features.4") after which, or of nodes of the graph of torch.fx, after which
-            it is cut; "auto" for places that part its multiply-adds evenly.
+        at: where to cut: behind modules, by path ("layer1", "features.4"), or behind nodes of torch.fx's graph, by
+            their names; "auto" for the places that part its multiply-adds evenly.
         head: "linear" (pooling and a linear layer), "conv" (a small convolution before), or a function that makes a
             module from the shape of a map, without the batch, and the number of classes.
         input_size: shape (in_channels, H, W) of the images.
