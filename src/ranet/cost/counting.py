@@ -51,7 +51,7 @@ _NOT_COUNTED = re.compile(
     r"cat|stack|copy_?|_to_copy|clone|detach|lift\w*|index\w*|gather|scatter\w*|roll|flip|\w*pad\w*|repeat\w*|"
     r"where|nonzero|embedding|pixel_(un)?shuffle|channel_shuffle|native_dropout|bernoulli\w*|rand\w*|"
     r"(new_)?(empty|zeros|ones|full)\w*|arange|linspace|scalar_tensor|fill_?|eye|tri[lu]\w*|as_strided\w*|"
-    r"_unsafe_view|_local_scalar_dense|_reshape_alias"
+    r"zero_?|cumsum_?|_unsafe_view|_local_scalar_dense|_reshape_alias"
 )
 
 
