@@ -21,7 +21,7 @@ def require_known(kind: str, name: object, known: Collection[str]) -> None:
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> UserError:
-    """The error for a name that nobody knows, with the nearest known names (or all of them, if they are few)."""
+    """Return the error for an unknown name, with the nearest known names, or all of them if they are few."""
     names = sorted(known)
     near = get_close_matches(name, names, n=3, cutoff=0.5)
     if near:
@@ -31,3 +31,13 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> UserError:
     else:
         hint = f"there are {len(names)}, among them {', '.join(names[:5])}."
     return UserError(f"Unknown {kind} {name!r}; {hint}")
+
+
+def first_line(error: BaseException) -> str:
+    r"""Return the first line of an error's message without its full stop, as a part of a sentence; else its class.
+
+    Example:
+        >>> first_line(ValueError("wrong size.\n  at line 3")), first_line(KeyError())
+        ('wrong size', 'KeyError')
+    """
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].strip().rstrip(".")

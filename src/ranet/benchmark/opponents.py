@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ranet.benchmark.answers import Images
 from ranet.benchmark.rivals import Rival
-from ranet.errors import UserError
+from ranet.errors import UserError, first_line
 from ranet.inference.choosing.open_backend import graph_backend, open_network
 from ranet.inference.graphs.of_file import FileGraph
 from ranet.inference.runtimes.backend import Backend, Precision
@@ -84,9 +84,8 @@ def open_rivals(rivals: Sequence[Rival], runtime: Runtime, sizes: Sequence[int])
         except UserError as error:
             raise UserError(f"The rival {rival.name} cannot be measured: {error}") from error
         except Exception as error:  # runtimes raise errors of their own kinds, and of none in particular
-            lines = str(error).strip().splitlines() or [type(error).__name__]
             raise UserError(
-                f"The rival {rival.name} cannot be measured: {runtime.backend} cannot run it ({lines[0].rstrip('.')})."
+                f"The rival {rival.name} cannot be measured: {runtime.backend} cannot run it ({first_line(error)})."
             ) from error
     return found
 

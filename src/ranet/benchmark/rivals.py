@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from ranet.errors import UserError
+from ranet.errors import UserError, first_line
 from ranet.inference.graphs.of_file import FileGraph
 from ranet.models.adapted.named import create_classifier
 from ranet.models.adapted.single_exit import SingleExit
@@ -83,9 +83,8 @@ def _find(name: str, accuracy: float, num_classes: int, shape: tuple[int, int, i
         with torch.inference_mode():
             network(torch.zeros(2, *shape))
     except (RuntimeError, ValueError, AssertionError, IndexError) as error:
-        lines = str(error).strip().splitlines() or [type(error).__name__]
         raise UserError(
-            f"The rival {name} cannot read images of shape {shape}; leave it out ({lines[0].rstrip('.')})."
+            f"The rival {name} cannot read images of shape {shape}; leave it out ({first_line(error)})."
         ) from error
     return Rival(name, SingleExit(network, num_classes, shape[1:], shape[0]), accuracy)
 

@@ -16,7 +16,7 @@ from typing import NoReturn
 from ranet.support.hardware import is_first_process
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
-# Seconds within which a second signal is the first once more, from whoever passes Ctrl-C on.
+# Seconds within which a second signal counts as the first: programs that pass Ctrl-C on repeat it.
 _SAME = 1.0
 # Seconds after which a KeyboardInterrupt that was lost is raised again.
 _AGAIN = 0.1

@@ -32,15 +32,9 @@ def find_checkpoint(run: str | Path) -> Path:
         return path
     if not path.is_dir():
         raise UserError(f"There is no run folder or checkpoint file {path}.")
-    for candidate in (
-        path / "checkpoints" / BEST,
-        path / "checkpoints" / LAST,
-        path / BEST,
-        path / LAST,
-        path / NETWORK,
-    ):
-        if candidate.is_file():
-            return candidate
+    for name in (f"checkpoints/{BEST}", f"checkpoints/{LAST}", BEST, LAST, NETWORK):
+        if (path / name).is_file():
+            return path / name
     raise UserError(f"The folder {path} holds no checkpoint; give the folder of a training run, or a checkpoint file.")
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import torchvision
 from torch import Tensor, nn
 
-from ranet.errors import UserError, unknown_name
+from ranet.errors import UserError, first_line, unknown_name
 
 
 def published_weights(name: str, network: nn.Module) -> dict[str, Tensor]:
@@ -44,8 +44,7 @@ def published_weights(name: str, network: nn.Module) -> dict[str, Tensor]:
         weights = members[tag] if tag else members.DEFAULT
         return dict(weights.get_state_dict(progress=False, check_hash=True, weights_only=True))
     except Exception as error:  # both download with clients whose errors have no common class
-        said = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
         raise UserError(
-            f"The weights {name} of {'timm' if use_timm else 'torchvision'} cannot be downloaded ({said}); check the "
-            "connection, or give a file with them."
+            f"The weights {name} of {'timm' if use_timm else 'torchvision'} cannot be downloaded "
+            f"({first_line(error)}); check the connection, or give a file with them."
         ) from error

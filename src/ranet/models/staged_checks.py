@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ranet.errors import UserError
+from ranet.errors import UserError, first_line
 from ranet.models.staged import StagedNetwork, State
 from ranet.support.shapes import checked_image_size
 
@@ -42,9 +42,8 @@ def check_network(network: Any) -> None:
     except UserError:
         raise
     except Exception as error:
-        said = str(error).strip().splitlines() or [type(error).__name__]
         raise UserError(
-            f"{name} cannot run on images {shape}, as its image_size says ({said[0].rstrip('.')}); {_HOW}."
+            f"{name} cannot run on images {shape}, as its image_size says ({first_line(error)}); {_HOW}."
         ) from error
 
 

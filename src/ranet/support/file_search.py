@@ -91,5 +91,5 @@ def find_files(
 def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_dir()
-    except OSError:  # such as a link to itself; who opens it will say so
+    except OSError:  # such as a link to itself; opening it will say so
         return False

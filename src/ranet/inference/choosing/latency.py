@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from ranet.cost.timings import Timings
-from ranet.errors import UserError
+from ranet.errors import UserError, first_line
 from ranet.inference.choosing.fastest import runtime_version
 from ranet.inference.choosing.latency_profile import LatencyProfile
 from ranet.inference.choosing.open_backend import open_network
@@ -106,10 +106,9 @@ def time_fused_stages(
     except UserError:
         raise
     except (RuntimeError, ValueError, MemoryError) as error:
-        lines = str(error).strip().splitlines() or [type(error).__name__]
         raise UserError(
             f"The network cannot run on a batch of {batch_size} images in the backend {backend.name} on "
-            f"{backend.device}; choose a smaller one ({lines[0].rstrip('.')})."
+            f"{backend.device}; choose a smaller one ({first_line(error)})."
         ) from error
     return tuple(
         tuple(Timings.of([step.step for each in timed for step in each.get(stage, ())]) for stage in row)

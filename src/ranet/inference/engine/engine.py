@@ -40,9 +40,9 @@ if TYPE_CHECKING:
 
     from ranet.models.staged import StagedNetwork
 
-#: Batch size of a stream that nobody has measured: of those that fill the vector units, one whose states fit the cache.
+#: Batch size of a stream before stages are measured: it fills the vector units, and its states fit the cache.
 STREAM_SIZE = 32
-_NO_POLICY = "An engine needs a policy that says who leaves where; ranet calibrate solves one."
+_NO_POLICY = "An engine needs a policy, which decides where images leave; ranet calibrate solves one."
 
 
 class EarlyExitEngine:
@@ -56,8 +56,8 @@ class EarlyExitEngine:
 
     Args:
         network: a network, or the folder of an exported one (`ranet.export_engine`), which needs no PyTorch.
-        policy: what decides who leaves: a policy, its file, or several of either, among which a budget chooses; None
-            for an exported folder's own.
+        policy: decides where images leave: a policy, its file, or several of either, among which a budget chooses;
+            None for an exported folder's own.
         backend: "torch", "onnxruntime", "openvino", or "auto": the fastest that is installed and can run the
             network, over single images and batches of 32, measured once for each network and machine, and remembered.
         device: for PyTorch, such as "cpu" or "cuda"; by default where the network is.
@@ -137,10 +137,10 @@ class EarlyExitEngine:
             policy: another than the engine's first; changing it costs nothing but the graphs that it needs.
             budget: choose, among the engine's policies, the best that costs at most this on average, in their unit.
             max_exit: the deepest exit that may answer, from 0: no image, however hostile, costs more than that exit.
-            deadline: milliseconds from now within which to answer. Everybody is answered at the first exit; then all go
-                on, exit by exit, while the next fused stage is expected to be done in time (by its 95th percentile),
-                and images that the policy would let leave, leave. What has not been measured yet is measured first,
-                which takes seconds and does not count: call `prepare` beforehand.
+            deadline: milliseconds from now within which to answer. All images are answered at the first exit; then
+                they go on, exit by exit, while the next fused stage is expected to be done in time (by its 95th
+                percentile), and images leave where the policy lets them. What has not been measured yet is measured
+                first, which takes seconds and does not count: call `prepare` beforehand.
 
         Raises:
             UserError: for images of another shape or type or with NaN, a policy of another network, a budget that no

@@ -1,4 +1,4 @@
-"""A policy as the engine follows it: which fused stages run, and who leaves behind each."""
+"""A policy as the engine follows it: which fused stages run, and which images leave behind each."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class Step:
 
     Attributes:
         stage: what runs.
-        looks: whether anybody looks at its answers; not so at a cut that only an exported folder has.
-        threshold: who reaches it leaves; minus infinity at the last step.
+        looks: whether the policy uses its exit; it does not at a cut that only an exported folder has.
+        threshold: images whose score reaches it leave; minus infinity at the last step.
         temperature: what the logits are divided by.
     """
 
@@ -39,7 +39,7 @@ class Plan:
 
     Attributes:
         policy: the policy.
-        steps: in order; everybody who is left leaves behind the last.
+        steps: in order; all images that are left leave behind the last.
         temperatures: (K,) float32, of all exits; None where the policy has none.
         cost_per_exit: (K,) what the answers say an image cost, without optional parts.
         part_costs: (P,) what each optional part of the network adds where an image has executed it.

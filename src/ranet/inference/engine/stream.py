@@ -217,7 +217,7 @@ class Queues:
         self._go_on(step, state, queue.images[:count].copy(), before)
 
     def _go_on(self, step: int, state: State, numbers: Indices, before: Runs | None) -> None:
-        """Run a stage, write the answers of who leaves, and send on who does not."""
+        """Run a stage, write the answers of the images that leave, and send on the others."""
         here = self._plan.steps[step]
         logits, after = self._backend.run(here.stage, state, len(numbers))
         executed = executed_parts(self._backend.facts, after, len(numbers))

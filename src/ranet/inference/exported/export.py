@@ -147,7 +147,7 @@ def needed_stages(policies: Sequence[ExitPolicy], all_exits: bool = False) -> li
 def _policies(given: GivenPolicies, network: StagedNetwork) -> list[ExitPolicy]:
     policies = given_policies(given)
     if not policies:
-        raise UserError("An export needs a policy that says who leaves where; ranet calibrate solves one.")
+        raise UserError("An export needs a policy, which decides where images leave; ranet calibrate solves one.")
     for policy in policies:
         if policy.num_exits != network.num_exits:
             raise UserError(

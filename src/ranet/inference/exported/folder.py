@@ -83,7 +83,7 @@ class ExportedFolder:
         """The fewest exported stages that, one after the other, answer at each of these exits.
 
         Where no exported stage runs from one of the exits to the next, a chain of shorter ones does. The chain then
-        also answers at exits between, at which nobody needs to look.
+        also answers at exits between, which the policy does not use.
 
         Args:
             exits: from 0, ascending, as `used_exits` gives them for a policy.

@@ -1,6 +1,6 @@
 """A golden picture in an exported folder: what the network reads of it, and what every exit answers.
 
-Whoever serves the folder with code of their own checks that code against it.
+Code of your own that serves the folder is checked against it.
 """
 
 from __future__ import annotations

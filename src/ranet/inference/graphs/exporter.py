@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ranet.errors import UserError
+from ranet.errors import UserError, first_line
 from ranet.support.extras import require
 
 log = logging.getLogger(__name__)
@@ -49,9 +49,9 @@ def exported(
                 verbose=False,
             )
     except (torch.onnx.OnnxExporterError, RuntimeError) as error:
-        lines = str(error.__cause__ or error).strip().splitlines() or [type(error).__name__]
         raise UserError(
-            f"PyTorch cannot export this {called} as an ONNX graph, so use the torch backend ({lines[0].rstrip('.')})."
+            f"PyTorch cannot export this {called} as an ONNX graph, so use the torch backend "
+            f"({first_line(error.__cause__ or error)})."
         ) from error
     assert program is not None
     return program.model_proto

@@ -14,7 +14,7 @@ from ranet.support.shapes import TensorSpec
 
 
 class FileGraph:
-    """A classifier in an ONNX file (a `GraphSource`), whoever wrote it.
+    """A classifier in an ONNX file from any program (a `GraphSource`).
 
     Args:
         path: of a graph with one input, float32 images (N, C, H, W), whose first output is the logits (N, classes).

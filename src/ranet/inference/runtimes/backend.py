@@ -57,7 +57,7 @@ class Backend(Protocol):
     """A runtime that computes fused stages.
 
     It is used by one thread at a time. A state that it returned is valid until the same fused stage runs again, because
-    runtimes reuse their memory; who needs it longer copies rows of it into a buffer.
+    runtimes reuse their memory; copy rows of it into a buffer to keep them longer.
 
     Attributes:
         name: "torch", "onnxruntime" or "openvino".

@@ -7,7 +7,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from ranet.errors import UserError
+from ranet.errors import UserError, first_line
 from ranet.inference.runtimes.backend import NetworkFacts, Precision, Rows, State
 from ranet.inference.runtimes.cuda_graphs import GraphedStages
 from ranet.inference.stages.fused_stages import FusedStage
@@ -47,9 +47,8 @@ class TorchBackend:
         try:
             ready = prepared(network).to(place, self._dtype).to(memory_format=torch.channels_last)
         except (RuntimeError, AssertionError) as error:  # the latter where PyTorch was built without the device
-            lines = str(error).strip().splitlines() or [type(error).__name__]
             raise UserError(
-                f"The network cannot be put on the device {str(place)!r}; choose another ({lines[0].rstrip('.')})."
+                f"The network cannot be put on the device {str(place)!r}; choose another ({first_line(error)})."
             ) from error
         self._network = ready
         self._device = next(ready.parameters()).device

@@ -9,7 +9,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from ranet.errors import UserError, require_known
+from ranet.errors import UserError, first_line, require_known
 from ranet.models.staged import without_data
 
 #: Makes a head from the shape of what it reads, without the batch, and the number of classes.
@@ -150,8 +150,7 @@ def _given(make: MakeHead, shape: tuple[int, ...], num_classes: int, place: str)
         with torch.no_grad():
             answer = without_data(head).eval()(torch.empty(2, *shape, device="meta"))
     except Exception as error:
-        said = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
-        raise UserError(f"The head for {place} cannot read {shape} for each image ({said}).") from error
+        raise UserError(f"The head for {place} cannot read {shape} for each image ({first_line(error)}).") from error
     if not isinstance(answer, Tensor) or answer.shape != (2, num_classes):
         got = tuple(answer.shape) if isinstance(answer, Tensor) else type(answer).__name__
         raise UserError(f"The head for {place} must return logits (images, {num_classes}), and returns {got} for two.")

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import copy
-
 import torch
 from torch import Tensor, nn
 
-from ranet.errors import UserError
-from ranet.models.staged import StagedNetwork, State
+from ranet.errors import UserError, first_line
+from ranet.models.staged import StagedNetwork, State, without_data
 from ranet.support.shapes import ImageSize
 
 
@@ -70,10 +68,9 @@ def single_exit(module: nn.Module, input_size: tuple[int, int, int] | None = Non
     channels, height, width = size
     try:
         with torch.inference_mode():
-            answer = copy.deepcopy(module).eval().to("meta")(torch.empty(2, *size, device="meta"))
+            answer = without_data(module).eval()(torch.empty(2, *size, device="meta"))
     except (RuntimeError, ValueError, TypeError, IndexError, NotImplementedError) as error:
-        said = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
-        raise UserError(f"{name} cannot read images of shape {tuple(size)} ({said}).") from error
+        raise UserError(f"{name} cannot read images of shape {tuple(size)} ({first_line(error)}).") from error
     if not isinstance(answer, Tensor) or answer.ndim != 2 or len(answer) != 2:
         got = tuple(answer.shape) if isinstance(answer, Tensor) else type(answer).__name__
         raise UserError(f"{name} must answer 2 images with logits (2, classes); it answered {got}.")

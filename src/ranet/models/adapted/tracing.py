@@ -15,7 +15,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
-from ranet.errors import UserError
+from ranet.errors import UserError, first_line
 from ranet.models.staged import StagedNetwork, without_data
 
 #: The sizes of the two batches that tell what depends on the batch from what does not.
@@ -221,10 +221,9 @@ def _versions(value: Any) -> list[int]:
 
 def _where(error: Exception) -> str:
     """Return an exception's message in short, with the last line of code that is not PyTorch's."""
-    said = (str(error).strip().splitlines() or [type(error).__name__])[0].strip().rstrip(".")
     inner = {Path(torch.__file__).parent, Path(__file__)}
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
         path = Path(frame.filename)
         if inner.isdisjoint({path, *path.parents}):
-            return f"{path.name}, line {frame.lineno}, {frame.line!r}: {said}"
-    return said
+            return f"{path.name}, line {frame.lineno}, {frame.line!r}: {first_line(error)}"
+    return first_line(error)
