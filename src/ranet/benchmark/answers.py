@@ -87,12 +87,7 @@ class EngineAnswers(NamedTuple):
     exits: Sequence[Labels]
     worth: Sequence[Answered]
     last_exit: Answered
-    executed: Sequence[npt.NDArray[np.bool_] | None]
-
-    def of_parts(self, policy: int, part_costs: Floats) -> Floats:
-        """Return (N,) what the executed optional parts of the network cost under a policy."""
-        executed = self.executed[policy]
-        return np.zeros(len(self.exits[policy])) if executed is None else executed @ part_costs
+    executed: Sequence[npt.NDArray[np.bool_]]
 
 
 def answer_all(engine: EarlyExitEngine, task: Task, reference: Reference) -> EngineAnswers:
@@ -103,7 +98,6 @@ def answer_all(engine: EarlyExitEngine, task: Task, reference: Reference) -> Eng
         batches = [task.images[at : at + 256] for at in range(0, len(task.images), 256)]
         answers = list(engine.stream(batches, policy=policy))
         exits.append(np.concatenate([each.exits for each in answers]))
-        records = [each.executed for each in answers if each.executed is not None]
-        executed.append(np.concatenate(records) if records else None)
+        executed.append(np.concatenate([each.executed for each in answers]))
         values.append(worth(np.concatenate([each.labels for each in answers]), expected, task.labels))
     return EngineAnswers(exits[:-1], values[:-1], values[-1], executed[:-1])

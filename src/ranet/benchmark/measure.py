@@ -162,7 +162,7 @@ def benchmark_setting(
             PolicyTimes(
                 name=policy_name(policy, number + 1),
                 predicted=predicted_share(policy),
-                macs=float((macs[exits] + answers.of_parts(number, table.parts)[:images]).mean() / macs[-1]),
+                macs=float((macs[exits] + answers.executed[number][:images] @ table.parts).mean() / macs[-1]),
                 ideal=ideal_time(times[chain], chain, exits),
                 measured={way: paces[number, way] for way in (CALL, STREAM) if (number, way) in paces},
                 answered=answers.worth[number],

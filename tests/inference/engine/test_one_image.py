@@ -80,7 +80,7 @@ def test_one_by_one_is_the_replay(score: str, backend: str) -> None:
     assert score != "patience" or max(thresholds) > 2, "what earlier exits said has no part in it"
     engine = EarlyExitEngine(network, policy, backend)
     alone = [engine(images[i : i + 1]) for i in range(len(images))]  # and kept while others are answered
-    names = ("labels", "probabilities", "exits", "confidences", "costs", "logits")
+    names = ("labels", "probabilities", "exits", "confidences", "costs", "logits", "executed")
     together = Answers(
         **{name: np.concatenate([getattr(each, name) for each in alone]) for name in names}, unit=engine.unit
     )

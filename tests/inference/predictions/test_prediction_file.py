@@ -26,7 +26,8 @@ def answers(count: int, seed: int = 0, costs: np.ndarray = COSTS, unit: str = "m
     probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     exits = rng.integers(3, size=count)
     labels = probabilities.argmax(axis=1)
-    return Answers(labels, probabilities, exits, probabilities.max(axis=1), costs[exits], logits, unit)
+    executed = np.empty((len(labels), 0), dtype=np.bool_)
+    return Answers(labels, probabilities, exits, probabilities.max(axis=1), costs[exits], logits, unit, executed)
 
 
 CLASSES = ("cat", "dog, small", 'a "fish"', "bird\nof prey")
@@ -52,8 +53,8 @@ def test_rows_read_back_are_what_the_engine_said(names: list[str], seed: int, js
 
 
 def answers_of(said: Answers, rows: slice) -> Answers:
-    names = ("labels", "probabilities", "exits", "confidences", "costs", "logits")
-    return Answers(*(getattr(said, name)[rows] for name in names), unit=said.unit)
+    names = ("labels", "probabilities", "exits", "confidences", "costs", "logits", "executed")
+    return Answers(**{name: getattr(said, name)[rows] for name in names}, unit=said.unit)
 
 
 def test_csv_as_people_read_it(tmp_path: Path) -> None:

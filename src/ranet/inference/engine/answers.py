@@ -26,7 +26,7 @@ class Answers:
         costs: (N,) what the image cost, in ``unit``: the cost of its exit, and of the optional parts that it executed.
         logits: (N, C) float32, of that exit.
         unit: of the costs.
-        executed: (N, P) which optional parts of the network the image executed; None where it has none.
+        executed: (N, P) which optional parts of the network the image executed; P is 0 for most networks.
         error: in a stream, what is wrong with the batch that came; then N is 0. None where it was answered.
     """
 
@@ -37,7 +37,7 @@ class Answers:
     costs: npt.NDArray[np.float64]
     logits: npt.NDArray[np.float32]
     unit: str
-    executed: npt.NDArray[np.bool_] | None = None
+    executed: npt.NDArray[np.bool_]
     error: UserError | None = None
 
     def __len__(self) -> int:
@@ -68,19 +68,18 @@ class AnswerSheet:
         self.logits: Floats = np.zeros((size, facts.num_classes), dtype=np.float32)
         self.executed: npt.NDArray[np.bool_] = np.zeros((size, len(facts.optional_parts)), dtype=np.bool_)
 
-    def write(self, to: Any, exit: int, logits: Floats, executed: npt.NDArray[np.bool_] | None) -> None:
+    def write(self, to: Any, exit: int, logits: Floats, executed: npt.NDArray[np.bool_]) -> None:
         """Write what an exit says about some images.
 
         Args:
             to: n indices of the sheet, or a slice.
             exit: the exit's index.
             logits: (n, C).
-            executed: (n, P), or None of a network without optional parts.
+            executed: (n, P).
         """
         self.exits[to] = exit
         self.logits[to] = logits
-        if executed is not None:
-            self.executed[to] = executed
+        self.executed[to] = executed
 
     def answers(self, plan: Plan, rows: Any = slice(None)) -> Answers:
         """The answers in some rows of the sheet, copied; all of them have been written.
@@ -89,11 +88,7 @@ class AnswerSheet:
             plan: by which they were found.
             rows: indices, or a slice.
         """
-        exits, logits = self.exits[rows].copy(), self.logits[rows].copy()
-        costs, executed = plan.cost_per_exit[exits], None
-        if self.executed.shape[1]:
-            executed = self.executed[rows].copy()
-            costs = costs + executed @ plan.part_costs if len(plan.part_costs) else costs
+        exits, logits, executed = (each[rows].copy() for each in (self.exits, self.logits, self.executed))
         scaled = logits if plan.temperatures is None else logits / plan.temperatures[exits, None]
         probabilities = softmax(scaled)
         return Answers(
@@ -101,7 +96,7 @@ class AnswerSheet:
             probabilities=probabilities,
             exits=exits,
             confidences=np.maximum.reduce(probabilities, axis=1),
-            costs=costs,
+            costs=plan.cost_per_exit[exits] + executed @ plan.part_costs,
             logits=logits,
             unit=plan.unit,
             executed=executed,

@@ -309,8 +309,7 @@ class EarlyExitEngine:
         for number, step in enumerate(plan.steps, 1):
             logits, state = backend.run(step.stage, state, batch)
             if step.looks:
-                here, executed = logits[rows], executed_parts(backend.facts, state, batch)
-                executed = None if executed is None else executed[rows]
+                here, executed = logits[rows], executed_parts(backend.facts, state, batch)[rows]
                 if number == len(plan.steps):
                     sheet.write(who, step.stage.last, here, executed)
                     break
@@ -319,7 +318,7 @@ class EarlyExitEngine:
                     sheet.write(who, step.stage.last, here, executed)
                     break
                 if len(out):
-                    sheet.write(_of(who, out), step.stage.last, here[out], None if executed is None else executed[out])
+                    sheet.write(_of(who, out), step.stage.last, here[out], executed[out])
                     who, rows, left = _of(who, stay), _of(rows, stay), len(stay)
             if left < batch:
                 following = plan.steps[number].stage

@@ -45,9 +45,6 @@ def answer_one(plan: Plan, image: Any, backend: Backend, buffer: State) -> Answe
             if leaves:
                 break
     exit, executed = step.stage.last, executed_parts(backend.facts, state, 1)
-    costs = plan.cost_per_exit[exit : exit + 1].copy()
-    if executed is not None and len(plan.part_costs):
-        costs += executed @ plan.part_costs
     probabilities = softmax_of_one(logits, step.temperature)
     of_classes = probabilities[0].tolist()
     confidence = max(of_classes)
@@ -56,7 +53,7 @@ def answer_one(plan: Plan, image: Any, backend: Backend, buffer: State) -> Answe
         probabilities=probabilities,
         exits=np.array([exit]),
         confidences=np.array([confidence], dtype=np.float32),
-        costs=costs,
+        costs=plan.cost_per_exit[exit] + executed @ plan.part_costs,
         logits=logits.copy(),
         unit=plan.unit,
         executed=executed,

@@ -108,7 +108,8 @@ def make_plan(
     if known.cost_per_exit is None or "unit" not in policy.metadata:
         table = costs()
         return Plan(policy, steps, temperatures, table.cumulative(), table.parts, table.unit)
-    return Plan(policy, steps, temperatures, known.cost_per_exit, known.part_costs, known.unit)
+    parts = known.part_costs if len(known.part_costs) else np.zeros(len(facts.optional_parts))
+    return Plan(policy, steps, temperatures, known.cost_per_exit, parts, known.unit)
 
 
 def policy_for_budget(policies: Sequence[ExitPolicy], budget: float, unit: str) -> ExitPolicy:

@@ -229,8 +229,8 @@ class Queues:
         if here.looks:
             out, rows, following = leaving(here, self._plan.policy.score, logits, before)
             if len(out):
-                executed = None if executed is None else executed[out]
-                self._sheet.write(numbers[out] % len(self._sheet.exits), here.stage.last, logits[out], executed)
+                places = numbers[out] % len(self._sheet.exits)
+                self._sheet.write(places, here.stage.last, logits[out], executed[out])
             if len(rows) == 0:
                 return
             numbers = numbers[rows]

@@ -100,8 +100,8 @@ class Backend(Protocol):
         """
 
 
-def executed_parts(facts: NetworkFacts, after: State, rows: int) -> npt.NDArray[np.bool_] | None:
-    """Return (rows, P) which optional parts the images of a batch have executed; None where a network has none.
+def executed_parts(facts: NetworkFacts, after: State, rows: int) -> npt.NDArray[np.bool_]:
+    """Return (rows, P) which optional parts the images of a batch have executed; P is 0 for most networks.
 
     Args:
         facts: of the network.
@@ -109,7 +109,7 @@ def executed_parts(facts: NetworkFacts, after: State, rows: int) -> npt.NDArray[
         rows: the number of images.
     """
     if not facts.optional_parts:
-        return None
+        return np.empty((rows, 0), dtype=np.bool_)
     record = after[0][:rows]
     if hasattr(record, "cpu"):  # a tensor of PyTorch
         record = record.float().cpu().numpy()
