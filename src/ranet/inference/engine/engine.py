@@ -303,7 +303,7 @@ class EarlyExitEngine:
         backend.copy_rows((images,), None, state, 0)
         batch = count  # rows of the state that hold images, finished ones among them
         rows: Any = slice(None)  # of the state: the images that are still here
-        who: Any = slice(None)  # which images these are
+        places: Any = slice(None)  # which images these are
         left = count
         runs: Runs | None = None
         for number, step in enumerate(plan.steps, 1):
@@ -311,15 +311,15 @@ class EarlyExitEngine:
             if step.looks:
                 here, executed = logits[rows], executed_parts(backend.facts, state, batch)[rows]
                 if number == len(plan.steps):
-                    sheet.write(who, step.stage.last, here, executed)
+                    sheet.write(places, step.stage.last, here, executed)
                     break
                 out, stay, runs = leaving(step, plan.policy.score, here, runs)
                 if len(stay) == 0:
-                    sheet.write(who, step.stage.last, here, executed)
+                    sheet.write(places, step.stage.last, here, executed)
                     break
                 if len(out):
-                    sheet.write(_of(who, out), step.stage.last, here[out], executed[out])
-                    who, rows, left = _of(who, stay), _of(rows, stay), len(stay)
+                    sheet.write(_of(places, out), step.stage.last, here[out], executed[out])
+                    places, rows, left = _of(places, stay), _of(rows, stay), len(stay)
             if left < batch:
                 following = plan.steps[number].stage
                 if self._compaction_pays(following, batch, left):

@@ -43,27 +43,27 @@ def answer_within(
     size = largest_size(backend.fixed_sizes, LARGEST_BATCH)
     parts: list[tuple[State, npt.NDArray[np.intp], Runs | None]] = []
     for first in range(0, count, size):
-        who = np.arange(first, min(first + size, count))
-        parts.append(((images[first : first + size],), who, None))
+        places = np.arange(first, min(first + size, count))
+        parts.append(((images[first : first + size],), places, None))
     answered = False
     for number, step in enumerate(plan.steps):
         going = []
-        for given, who, before in parts:
-            expected = times.cautious(step.stage, sized(backend, len(who))) / MILLISECONDS
+        for given, places, before in parts:
+            expected = times.cautious(step.stage, sized(backend, len(places))) / MILLISECONDS
             if answered and perf_counter() + expected > end:
                 continue  # these keep the answers that they have
-            state = buffer_of(step.stage, sized(backend, len(who)))
+            state = buffer_of(step.stage, sized(backend, len(places)))
             backend.copy_rows(given, None, state, 0)
-            logits, after = backend.run(step.stage, state, len(who))
-            rows: npt.NDArray[np.intp] = np.arange(len(who))
+            logits, after = backend.run(step.stage, state, len(places))
+            rows: npt.NDArray[np.intp] = np.arange(len(places))
             if step.looks:
-                sheet.write(who, step.stage.last, logits, executed_parts(backend.facts, after, len(who)))
+                sheet.write(places, step.stage.last, logits, executed_parts(backend.facts, after, len(places)))
                 _, rows, before = leaving(step, plan.policy.score, logits, before)
             if len(rows) and number + 1 < len(plan.steps):
                 # Memory of their own, since the stage runs again for the next part.
                 kept = backend.buffer(plan.steps[number + 1].stage, len(rows))
                 backend.copy_rows(after, rows, kept, 0)
-                going.append((kept, who[rows], before))
+                going.append((kept, places[rows], before))
         parts = going
         answered = answered or step.looks
     return sheet.answers(plan)
