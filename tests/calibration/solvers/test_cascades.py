@@ -112,6 +112,18 @@ def test_candidates_may_have_exits_of_their_own() -> None:
     assert {len(choice.thresholds) for choice in search.choices} == {0, 1, 2}
 
 
+def test_exits_that_are_not_used_cost_nothing() -> None:
+    """The table says that both stages in one are cheaper than one after the other with a head between them."""
+    scores = [candidate(3.0, 0, exits=2), candidate(4.0, 1)]
+    tables = [CostTable("ms", [[1.0, 1.5], [np.nan, 1.2]]), CostTable.of_exits([3.0], "ms")]
+    search = CascadeSearch(scores, tables)
+    costs = {tuple(each.thresholds): each.cost for each in search.choices if each.members.which == (0,)}
+    assert (costs[np.inf,], costs[-np.inf,]) == (1.5, 1.0)
+    assert search.alone(0).cost == 1.5
+    assert search.within(1.0).cost == 1.0  # type: ignore[union-attr]
+    assert search.within(0.9) is None
+
+
 def test_without_logits_answers_are_not_averaged() -> None:
     scores, tables = three()
     bare = [ExitScores(each.confidence, each.prediction, labels=each.labels) for each in scores]

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from ranet.calibration.policies.exit_policy import first_exits
+from ranet.calibration.policies.exit_policy import ExitPolicy, first_exits, possible_exits
 from ranet.calibration.policies.outcome import evaluate_thresholds
 from ranet.calibration.scores.checks import same_temperatures
 from ranet.calibration.scores.exit_scores import ExitScores
@@ -112,7 +112,8 @@ class CascadeSearch:
     """The best cascade of some candidates for each budget, under the geometric rule on the confidence.
 
     All cascades of up to ``most_members`` candidates are compared, in every order and combination, and each candidate
-    alone. Of those within the budget the most accurate wins; of equals, the cheapest.
+    alone, with all their exits one by one too. Of those within the budget the most accurate wins; of equals, the
+    cheapest.
 
     Args:
         candidates: labelled scores of each candidate on the same images, none of which it was trained on; with logits
@@ -148,12 +149,16 @@ class CascadeSearch:
         """What is compared: every cascade under every ratio, cheapest first."""
         found = []
         for members in self.cascades:
-            scores = cascade_scores(self.candidates, members)
-            costs = cascade_costs(self.tables, members).cumulative()
-            thresholds = geometric_thresholds(scores.confidence, RATIOS if scores.num_exits > 1 else [1.0])
-            outcomes = evaluate_thresholds(thresholds, scores, ImageCosts(costs))
-            pairs = zip(thresholds, outcomes.mean_cost.tolist(), outcomes.accuracy.tolist(), strict=True)
-            found += [Choice(members, at, cost, accuracy) for at, cost, accuracy in pairs]
+            scores, table = cascade_scores(self.candidates, members), cascade_costs(self.tables, members)
+            exits = scores.num_exits
+            one_exit = [ExitPolicy.only(k, exits).thresholds for k in range(exits)]
+            thresholds = np.vstack([np.float32(one_exit), geometric_thresholds(scores.confidence, RATIOS)])
+            uses, which = np.unique([_used(row) for row in thresholds], axis=0, return_inverse=True)
+            for i, used in enumerate(uses):
+                rows = thresholds[which == i]
+                outcomes = evaluate_thresholds(rows, scores, ImageCosts(_costs(table, used)))
+                pairs = zip(rows, outcomes.mean_cost.tolist(), outcomes.accuracy.tolist(), strict=True)
+                found += [Choice(members, at, cost, accuracy) for at, cost, accuracy in pairs]
         return sorted(found, key=lambda choice: choice.cost)
 
     @cached_property
@@ -211,10 +216,22 @@ class CascadeSearch:
         """Return (N,) costs and whether the answers are right, of a choice on these images."""
         scores = cascade_scores(self.candidates, choice.members)
         exits = first_exits(scores.confidence, choice.thresholds)
-        costs = cascade_costs(self.tables, choice.members).cumulative()
+        costs = _costs(cascade_costs(self.tables, choice.members), _used(choice.thresholds))
         right = scores.correct_at(exits)
         assert right is not None, "the scores are labelled"
         return costs[exits], right
+
+
+def _used(thresholds: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_]:
+    """Return (K,) which exits are cuts: those at which images can leave, and the last."""
+    used = possible_exits(thresholds)
+    used[-1] = True
+    return used
+
+
+def _costs(table: CostTable, used: npt.NDArray[np.bool_]) -> Floats:
+    """Return (K,) the cumulative costs of exits where some are used."""
+    return table.cumulative(np.flatnonzero(used).tolist())
 
 
 def _stacked(parts: Sequence[ExitScores]) -> ExitScores:

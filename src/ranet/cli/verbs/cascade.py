@@ -67,14 +67,14 @@ def _chosen(search: CascadeSearch, candidates: Candidates, amount: BudgetAmount)
     """Return the best cascade within a budget, with the thresholds that spend it.
 
     Raises:
-        UserError: if every candidate costs more.
+        UserError: if every candidate costs more, even at its first exit.
     """
     unit = search.tables[0].unit
-    alone = np.sort([search.alone(i).cost for i in range(len(candidates.each))])
-    budget = amount.cost(alone)
+    budget = amount.cost(np.sort([search.alone(i).cost for i in range(len(candidates.each))]))
     choice = search.within(budget)
     if choice is None:
-        raise UserError(f"No candidate costs as little as {budget:,.4g} {unit}: the cheapest costs {alone[0]:,.4g}.")
+        least = search.frontier[0].cost
+        raise UserError(f"No candidate costs as little as {budget:,.4g} {unit}: the cheapest costs {least:,.4g}.")
     members = choice.members
     networks = [one.trained.network for one in (candidates.each[i] for i in members.which) if one.trained is not None]
     network = Cascade([each.cpu() for each in networks], members.combine).eval() if networks else None
@@ -84,11 +84,10 @@ def _chosen(search: CascadeSearch, candidates: Candidates, amount: BudgetAmount)
     metadata = {**fingerprint, "members": [candidates.each[i].name for i in members.which], "combine": members.combine}
     calibration = calibrate(
         cascade_scores(search.candidates, members),
-        cascade_costs(search.tables, members).cumulative(),
+        cascade_costs(search.tables, members),
         budget,
         unit=unit,
         metadata=metadata,
-        alternatives=False,
     )
     return Chosen(members, calibration, network)
 

@@ -102,8 +102,7 @@ class CascadeReport:
 def cascade_report(search: CascadeSearch, names: Sequence[str]) -> CascadeReport:
     """Return the frontier of a search, with each candidate alone beside it."""
     alone = sorted((search.alone(i) for i in range(len(names))), key=lambda choice: choice.cost)
-    highest = max(choice.cost for choice in search.frontier)
-    budgets = np.linspace(alone[0].cost, highest, POINTS).tolist()
+    budgets = np.linspace(search.frontier[0].cost, search.frontier[-1].cost, POINTS).tolist()
     budgets = sorted({*budgets, *(choice.cost for choice in alone)})
     held = search.held_out(budgets)
     images, points = search.candidates[0].num_images, {}
