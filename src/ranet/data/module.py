@@ -265,6 +265,12 @@ class ImageData(pl.LightningDataModule):
             raise UserError(f"None of the {total} {split} images is chosen; choose others, or enlarge the split.")
         return self._load(samples, split, training=False)
 
+    def augmented_loader(self, epoch: int, part: slice) -> EpochLoader:
+        """Return the batches of a part of the training images, in order, with the augmentation of an epoch."""
+        loader = self._load(self._part("train", part), "train", training=True, shuffled=False)
+        loader.sampler.set_epoch(epoch)
+        return loader
+
     def validation_parts(self, share: float) -> tuple[Tensor, Tensor]:
         """Split the validation images in two by a seeded permutation, for example for temperatures and thresholds.
 
@@ -300,7 +306,7 @@ class ImageData(pl.LightningDataModule):
     def _loader(self, split: Split) -> EpochLoader:
         return self._load(self._reader.samples(split), split, training=split == "train")
 
-    def _load(self, samples: Samples, split: Split, training: bool) -> EpochLoader:
+    def _load(self, samples: Samples, split: Split, training: bool, shuffled: bool = True) -> EpochLoader:
         batch_size = self.batch_size if training else self.eval_batch_size
         rank, world_size, device = 0, 1, torch.device("cpu")
         if self.trainer is not None:
@@ -311,7 +317,7 @@ class ImageData(pl.LightningDataModule):
                 f"{len(samples)} {split} images in batches of {batch_size} cannot be distributed to {world_size} "
                 "processes; use fewer processes, or a data.eval_batch_size above 1."
             )
-        sampler = EpochSampler(len(samples), batch_size, self.seed if training else None, rank, world_size)
+        sampler = EpochSampler(len(samples), batch_size, self.seed if training else None, rank, world_size, shuffled)
         erasing = self.erasing if training and self.erasing.enabled else None
         if self.resident:
             assert isinstance(samples, TensorSet)

@@ -73,14 +73,24 @@ class EpochSampler:
         seed: seed of order and augmentation; None for evaluation, in the order of the set.
         rank: index of this process.
         world_size: number of processes.
+        shuffled: false for training images in the order of the set, with augmentation.
     """
 
-    def __init__(self, count: int, batch_size: int, seed: int | None, rank: int = 0, world_size: int = 1) -> None:
+    def __init__(
+        self,
+        count: int,
+        batch_size: int,
+        seed: int | None,
+        rank: int = 0,
+        world_size: int = 1,
+        shuffled: bool = True,
+    ) -> None:
         self.count = count
         self.batch_size = batch_size
         self.seed = seed
         self.rank = rank
         self.world_size = world_size
+        self.in_order = seed is None or not shuffled
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -94,7 +104,7 @@ class EpochSampler:
 
     def batches(self) -> list[Tensor]:
         """Return the batches of this process in the current epoch, int64 (B,) each."""
-        if self.seed is None:
+        if self.in_order:
             return evaluation_batches(self.count, self.batch_size, self.rank, self.world_size)
         order = torch.randperm(self.count, generator=self.generator("order"))
         return training_batches(order, self.batch_size, self.rank, self.world_size)
@@ -105,5 +115,5 @@ class EpochSampler:
     def __len__(self) -> int:
         per_process = -(-self.count // self.world_size)
         full, rest = divmod(per_process, self.batch_size)
-        lone = self.seed is not None and self.batch_size > 1 and full > 0 and rest == 1
+        lone = not self.in_order and self.batch_size > 1 and full > 0 and rest == 1
         return full + (rest > 0) - lone
