@@ -57,6 +57,8 @@ class ImageData(pl.LightningDataModule):
         validation_size: how many training images are held out (an integer) or which share of them (a float below 1);
             0 is none, None the published number: 5,000 for CIFAR, 50,000 for ImageNet, else a share of 0.1. For
             ``digits`` it counts source digits. An ``imagefolder`` with ``test/`` takes none.
+        validation_from: ``train``, or ``test`` to hold validation images out of the test images (half of them by
+            default), for a network that has learned from all training images.
         seed: the seed of order and augmentation.
         split_seed: the seed of the splits (and of the canvases of ``digits``), apart from ``seed`` so that runs with
             different seeds share their validation set.
@@ -103,6 +105,7 @@ class ImageData(pl.LightningDataModule):
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
         validation_size: int | float | None = None,
+        validation_from: str = "train",
         seed: int = 0,
         split_seed: int = 0,
         download: bool = False,
@@ -136,7 +139,6 @@ class ImageData(pl.LightningDataModule):
         self.batch_size = batch_size
         self.eval_batch_size = eval_batch_size
         self.image_size = self.facts.image_size
-        self.validation_size = self.facts.validation_size if validation_size is None else validation_size
         self.seed = seed
         self.split_seed = split_seed
         self.download = download
@@ -158,9 +160,11 @@ class ImageData(pl.LightningDataModule):
         if name == "digits":
             self._digit_options = DigitOptions(self.image_size, self.facts.channels, **given)
         self._reader = SplitReader(
-            name, self.root, validation_size, split_seed, train_limit, self._digit_options, on_bad
+            name, self.root, validation_size, validation_from, split_seed, train_limit, self._digit_options, on_bad
         )
         self.folder = self._reader.folder
+        self.validation_size = self._reader.validation_size
+        self.validation_from = self._reader.validation_from
 
     def _refuse_options_without_effect(self, loader: str, digit_options: list[str], root_given: bool) -> None:
         if digit_options and self.name != "digits":

@@ -8,7 +8,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from ranet.cli.inputs.build import build_classifier, build_data, build_network_recipe, plain
+from ranet.cli.inputs.build import build, build_classifier, build_data, build_network_recipe
 from ranet.cli.outputs.run_folder import CONFIG, write_record
 from ranet.cli.training.fit import fit, require_same_data
 from ranet.cli.training.resume import finished_epochs, resume_step
@@ -21,7 +21,7 @@ from ranet.training.techniques.technique import Technique
 #: Folder of the first stage in that of the run: a run of its own, with checkpoints, metrics and record.
 FIRST_STAGE = "stage1"
 # What decides which images are held out.
-_SPLIT = ("name", "image_size", "validation_size", "split_seed")
+_SPLIT = ("name", "image_size", "validation_size", "validation_from", "split_seed")
 
 
 def fit_two_stages(config: DictConfig, technique: Technique, folder: Path) -> None:
@@ -103,11 +103,12 @@ def _finished(config: DictConfig, technique: Technique) -> StagedNetwork:
             f"The first stage {run} is of another network than model={config.model.name} with its options; say the "
             f"same model, and train it {'with' if first.collaboration else 'without'} collaboration."
         )
+    before, now = (build("data", OmegaConf.create(node)) for node in (trained.recipe["data"], config.data))
     for option in _SPLIT:
-        before, now = trained.recipe["data"].get(option), plain(config.data).get(option)
-        if before != now:
+        if getattr(before, option) != getattr(now, option):
             raise UserError(
-                f"The first stage {run} was trained with data.{option}={before}, not {now}: it may have learned from "
+                f"The first stage {run} was trained with data.{option}={getattr(before, option)}, not "
+                f"{getattr(now, option)}: it may have learned from "
                 "images that are held out now; use the same data and split."
             )
     require_same_data(trained.path, build_data(config.data), Path(run))

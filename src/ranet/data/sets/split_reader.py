@@ -29,7 +29,9 @@ class SplitReader:
     Args:
         name: name of the data set in the catalogue.
         root: as for ``ImageData``.
-        validation_size: number (int) or share (float) of the training images to hold out; None is the published number.
+        validation_size: number (int) or share (float) of images to hold out; None is the published number of training
+            images, or half of the test images.
+        validation_from: the images that validation images are held out of, "train" or "test".
         split_seed: seed of the held-out images, of a limited training set and of the canvases of ``digits``.
         train_limit: number of training images to use, a seeded choice; None is all.
         digit_options: options of the placement, for ``digits``.
@@ -44,6 +46,7 @@ class SplitReader:
         name: str,
         root: Path,
         validation_size: int | float | None,
+        validation_from: str,
         split_seed: int,
         train_limit: int | None,
         digit_options: DigitOptions,
@@ -58,7 +61,12 @@ class SplitReader:
         self.folder = root / "imagenet" if name == "imagenet" else root
         self._facts = CATALOGUE[name]
         self._holds_out = validation_size is not None
-        self._validation_size = self._facts.validation_size if validation_size is None else validation_size
+        require_known("data.validation_from", validation_from, ["train", "test"])
+        if name == "digits" and validation_from == "test":
+            raise UserError("data.validation_from=test has no effect on digits; remove it.")
+        self.validation_from: Split = "test" if validation_from == "test" else "train"
+        usual = 0.5 if validation_from == "test" else self._facts.validation_size
+        self.validation_size = usual if validation_size is None else validation_size
         self._split_seed = split_seed
         self._train_limit = train_limit
         self._digit_options = digit_options
@@ -72,6 +80,8 @@ class SplitReader:
         """Use the labels and splits of a run; see ``ImageData.follow``."""
         assert not self._read_splits, "the images were read already"
         self._followed, self._chosen_anew = record, chosen_anew
+        if not chosen_anew:
+            self.validation_from = "test" if record.held_out_of == "test" else "train"
 
     @cached_property
     def class_names(self) -> list[str]:
@@ -113,6 +123,7 @@ class SplitReader:
             root=None if self.name == "digits" else str(self.root.resolve()),
             classes=tuple(self.class_names),
             held_out=self._held_out,
+            held_out_of=self.validation_from,
             images={split: len(samples) for split, samples in splits.items()},
             digests={split: samples.digest()[:16] for split, samples in splits.items()},
         )
@@ -120,20 +131,24 @@ class SplitReader:
     def _read(self, split: Split) -> dict[Split, Samples]:
         """Read a split, and the splits that are read together with it."""
         if self.name == "digits":
-            train, validation, test = make_digits(self._digit_options, self._validation_size, self._split_seed)
+            train, validation, test = make_digits(self._digit_options, self.validation_size, self._split_seed)
             return {"train": self._limited(train), "validation": validation, "test": test}
         if self._facts.in_memory:
             train, test = (self._relabelled(samples) for samples in load_cifar(self.name, self.root))
+            if self.validation_from == "test":
+                return {"train": self._limited(train), **self._hold_out(test)}
             return {"test": test, **self._hold_out(train)}
         own_test = self._has_own_test()
+        if not own_test and split in ("validation", self.validation_from):
+            return self._hold_out(self._list("train" if self.validation_from == "train" else "val"))
         if split == "test":
             return {"test": self._list("test" if own_test else "val")}
         if not own_test:
-            return self._hold_out(self._list("train"))
-        if self._holds_out:
+            return {"train": self._limited(self._list("train"))}
+        if self._holds_out or self.validation_from == "test":
             raise UserError(
                 f"{self.folder} has a test folder, so val/ is the validation set and nothing is held out; remove "
-                "data.validation_size (null)."
+                "data.validation_size (null) and data.validation_from=test."
             )
         if split == "validation":
             return {"validation": self._list("val")}
@@ -163,26 +178,29 @@ class SplitReader:
         order = torch.tensor([self.class_names.index(name) for name in own])
         return TensorSet(samples.images, order[samples.labels], samples.sizes)
 
-    def _hold_out(self, train: Samples) -> dict[Split, Samples]:
-        """Split the training images as the followed run did, else by the seed."""
-        held_out = None if self._followed is None else self._recorded(self._followed, train)
+    def _hold_out(self, images: Samples) -> dict[Split, Samples]:
+        """Split the training or test images as the followed run did, else by the seed."""
+        held_out = None if self._followed is None else self._recorded(self._followed, images)
         if held_out is None:
-            held_out = hold_out_stratified(train.labels, self._validation_size, self._split_seed)[1]
-        stays = torch.ones(len(train), dtype=torch.bool)
+            held_out = hold_out_stratified(images.labels, self.validation_size, self._split_seed)[1]
+        stays = torch.ones(len(images), dtype=torch.bool)
         stays[held_out] = False
-        validation = train.subset(held_out)
+        validation, rest = images.subset(held_out), images.subset(stays.nonzero().flatten())
         self._held_out = tuple(held_out.tolist()) if isinstance(validation, TensorSet) else validation.names()
-        return {"train": self._limited(train.subset(stays.nonzero().flatten())), "validation": validation}
+        if self.validation_from == "test":
+            return {"validation": validation, "test": rest}
+        return {"train": self._limited(rest), "validation": validation}
 
-    def _recorded(self, record: DataRecord, train: Samples) -> Tensor | None:
+    def _recorded(self, record: DataRecord, images: Samples) -> Tensor | None:
         """Return the indices of the images that the run held out; None if these are other data."""
-        wanted = set(record.held_out or ()) if record.name == self.name else set()
-        names = range(len(train)) if isinstance(train, TensorSet) else train.names()
+        same = record.name == self.name and record.held_out_of == self.validation_from
+        wanted = set(record.held_out or ()) if same else set()
+        names = range(len(images)) if isinstance(images, TensorSet) else images.names()
         found = [index for index, name in enumerate(names) if name in wanted]
-        complete = record.held_out is not None and record.name == self.name and len(found) == len(wanted)
+        complete = record.held_out is not None and same and len(found) == len(wanted)
         if self._chosen_anew and not complete:
             return None
-        if (wanted and not found) or record.held_out is None:
+        if (wanted and not found) or record.held_out is None or not same:
             raise UserError(
                 f"The images that the run held out for validation are not in {self.folder / 'train'}; put them back, "
                 f"or use data={self.name} for data on which the network was not trained."
