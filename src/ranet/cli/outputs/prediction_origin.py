@@ -10,7 +10,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from ranet.images.preprocessing import Preprocessing
+from ranet.images.preprocessing import Prepares
 from ranet.inference.engine.engine import EarlyExitEngine
 from ranet.inference.engine.plan import Plan
 from ranet.inference.images.files import ImageArray, ImageFiles
@@ -24,7 +24,7 @@ def origin_of(
     engine: EarlyExitEngine,
     plan: Plan,
     source: ImageFiles | ImageArray,
-    preprocessing: Preprocessing,
+    preprocessing: Prepares,
     classes: Sequence[str] | None,
     config: DictConfig,
 ) -> Origin:

@@ -10,7 +10,7 @@ from torch import Tensor
 from ranet.data.loading.erasing import Erasing
 from ranet.data.loading.loader import Batch, EpochLoader
 from ranet.data.loading.sampling import EpochSampler
-from ranet.data.loading.transforms import Normalise, crop_and_flip
+from ranet.data.loading.transforms import Normalise, crop_and_flip, stored
 from ranet.data.sets.catalogue import Facts
 from ranet.data.sets.sources import TensorSet
 
@@ -41,7 +41,7 @@ class DeviceLoader(EpochLoader):
         self.images = samples.images.to(device)
         self.labels = samples.labels.to(device)
         self.facts = facts
-        self.normalise = Normalise(facts.mean, facts.std, device)
+        self.normalise = Normalise(*facts.preprocessing.statistics, device)
 
     def _load(self, batches: list[Tensor]) -> Iterator[Batch]:
         draws = None if self.sampler.seed is None else self._draw()
@@ -54,6 +54,7 @@ class DeviceLoader(EpochLoader):
             if draws is not None:
                 top, left, flip = (draw[batch] for draw in draws)
                 images = crop_and_flip(images, top, left, flip, self._padding)
+            images = stored(images, self.facts.preprocessing)
             yield self.normalise(images), self.labels[batch]
 
     @property
