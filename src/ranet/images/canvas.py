@@ -94,8 +94,11 @@ def prepares_from_dict(values: Mapping[str, Any]) -> Prepares:
     return Preprocessing.from_dict(values)
 
 
-def on_one_canvas(members: Sequence[Preprocessing]) -> tuple[Prepares, tuple[int, ...]]:
+def on_one_canvas(members: Sequence[Prepares]) -> tuple[Prepares, tuple[int, ...]]:
     """Return what prepares the inputs of several networks, and the first row of each; equal inputs are one.
+
+    Raises:
+        UserError: if one of several inputs is a canvas already.
 
     Example:
         >>> one, other = (Preprocessing(size, 4, (0.5,), (0.5,)) for size in (2, 4))
@@ -105,5 +108,8 @@ def on_one_canvas(members: Sequence[Preprocessing]) -> tuple[Prepares, tuple[int
     parts = tuple(dict.fromkeys(members))
     if len(parts) == 1:
         return parts[0], (0,) * len(members)
-    canvas = Canvas(parts)
+    plain = tuple(part for part in parts if isinstance(part, Preprocessing))
+    if len(plain) < len(parts):
+        raise UserError("A cascade with a canvas of its own goes with members that read this canvas alone.")
+    canvas = Canvas(plain)
     return canvas, tuple(canvas.rows[parts.index(each)] for each in members)

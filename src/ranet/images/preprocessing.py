@@ -114,7 +114,9 @@ class Preprocessing(Prepares):
 
     def __post_init__(self) -> None:
         if self.interpolation not in [*_RESAMPLING]:
-            raise UserError(f"interpolation={self.interpolation} must be {' or '.join(_RESAMPLING)}.")
+            raise UserError(
+                f"The preprocessing's interpolation={self.interpolation} must be {' or '.join(_RESAMPLING)}."
+            )
         checked = {
             **{
                 name: checked_image_size(getattr(self, name), f"The preprocessing's {name}")
