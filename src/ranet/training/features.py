@@ -34,7 +34,8 @@ class FeatureData(pl.LightningDataModule):
     augmented as in the epochs of this number. Every version is computed when it is first used, and kept in files.
 
     Args:
-        network: the network whose frozen backbone computes the features (`with_added_exits`), on its device.
+        network: the network whose frozen backbone, in evaluation mode, computes the features (`with_added_exits`), on
+            its device.
         data: its images.
         folder: of the files.
         computed_by: what the features depend on besides the network and the images, such as the versions of packages.
@@ -120,10 +121,7 @@ class FeatureData(pl.LightningDataModule):
         return files
 
     def _of(self, images: Tensor) -> Tensor:
-        training = self._network.training
-        self._network.eval()
         found = features_of(self._network, images.to(next(self._network.parameters()).device))
-        self._network.train(training)
         return found.float().cpu()
 
 

@@ -77,6 +77,15 @@ def test_heads_on_features_answer_what_the_network_answers(make, collaborates: b
             torch.testing.assert_close(got[name], value.grad)
 
 
+def test_the_network_stays_as_it_is() -> None:
+    """Also the statistics of batch normalisation, which a pass in training mode would change."""
+    network = small("conv").train()
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    on_features(network)
+    assert all(value.equal(before[name]) for name, value in network.state_dict().items())
+    assert network.training
+
+
 def test_pooled_features_are_small() -> None:
     """A linear head needs the mean of each channel and no more; the head with a convolution the whole map."""
     assert features_of(small().eval(), IMAGES).shape[1] == 4 + 216

@@ -208,11 +208,11 @@ class CascadeSearch:
                 if choice is None or results[i] is None:
                     results[i] = None
                     continue
-                cost, right = outside._apply(choice)
+                cost, right = outside.apply(choice)
                 results[i][0][dealt == fold], results[i][1][dealt == fold] = cost, right
         return [None if result is None else (float(result[0].mean()), result[1]) for result in results]
 
-    def _apply(self, choice: Choice) -> tuple[Floats, npt.NDArray[np.bool_]]:
+    def apply(self, choice: Choice) -> tuple[Floats, npt.NDArray[np.bool_]]:
         """Return (N,) costs and whether the answers are right, of a choice on these images."""
         scores = cascade_scores(self.candidates, choice.members)
         exits = first_exits(scores.confidence, choice.thresholds)

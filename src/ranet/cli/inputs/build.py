@@ -124,14 +124,19 @@ def build_classifier(
             "teacher of the same classes."
         )
     technique.check_network(network)
-    if technique.backbone == "frozen" and config.weights is None:
+    optim, augmentation = config.optim, config.optim.augmentation
+    mixing = BatchMixing(network.num_classes, augmentation.mixup, augmentation.cutmix, augmentation.mixing_probability)
+    frozen = technique.backbone == "frozen"
+    if frozen and mixing.enabled:
+        raise UserError(
+            "optim.augmentation.mixup and cutmix mix images, and heads on a frozen backbone see none: set both to 0."
+        )
+    if frozen and config.weights is None:
         raise UserError("A frozen backbone must have learned before: add weights= (a file, a run or a published name).")
     if technique.collaboration and data.batch_size < 2:
         raise UserError("Collaboration normalises over the images of a batch; use a data.batch_size of 2 or more.")
     if not isinstance(config.compile, bool) and config.compile not in _COMPILER_MODES:
         raise unknown_name("compile", str(config.compile), ["true", "false", *_COMPILER_MODES])
-    optim, augmentation = config.optim, config.optim.augmentation
-    mixing = BatchMixing(network.num_classes, augmentation.mixup, augmentation.cutmix, augmentation.mixing_probability)
     return MultiExitClassifier(
         network,
         build("optim.optimizer", optim.optimizer),
@@ -149,7 +154,7 @@ def build_classifier(
         ),
         survivors=technique.survivors,
         only=None if technique.stages == 2 and first_stage is None else technique.trained_alone(network, new),
-        on_features=technique.backbone == "frozen",
+        on_features=frozen,
         decay_norm_and_bias=optim.decay_norm_and_bias,
         compile=config.compile,
         channels_last=config.channels_last,

@@ -12,7 +12,7 @@ from ranet.errors import UserError
 from ranet.models.adapted.backbone import BackboneWithExits, BackboneWithLinearExits
 from ranet.models.adapted.heads import AddedHead
 from ranet.models.collaboration import InlineCollaboration
-from ranet.models.staged import LinearHeads, StagedNetwork, State
+from ranet.models.staged import LinearHeads, StagedNetwork, State, without_data
 
 
 class HeadsOnFeatures(StagedNetwork):
@@ -95,8 +95,8 @@ def on_features(network: StagedNetwork) -> StagedNetwork:
         True
     """
     inner = with_added_exits(network)
-    example = next(inner.parameters()).new_zeros(1, *inner.image_shape)
-    shapes = [tuple(each.shape[1:]) for each in _each(inner, example)]
+    image = torch.empty(1, *inner.image_shape, device="meta")
+    shapes = [tuple(each.shape[1:]) for each in _each(without_data(inner).eval(), image)]
     heads = (LinearHeadsOnFeatures if isinstance(inner, BackboneWithLinearExits) else HeadsOnFeatures)(inner, shapes)
     if not isinstance(network, InlineCollaboration):
         return heads
