@@ -10,13 +10,16 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from safetensors.torch import save_file
 
 import ranet
+from ranet.models.adapted.named import create_classifier
 from tests.end_to_end.commands import ranet as command
 
 ROOT = Path(__file__).resolve().parents[3]
 README = (ROOT / "README.md").read_text()
-COMMANDS = [line for block in re.findall(r"```bash\n(.*?)```", README, re.DOTALL) for line in block.splitlines()]
+BLOCKS = re.findall(r"```bash\n(.*?)```", README, re.DOTALL)
+COMMANDS = [line for block in BLOCKS for line in block.replace("\\\n", "").splitlines()]
 PYTHON = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 # What makes a training short; every other word of the command stays.
 SHORT = [
@@ -38,6 +41,7 @@ def photos(tmp_path: Path) -> Path:
             for i in range(count):
                 pixels = rng.integers(0, 128, (70 + i, 90, 3), dtype=np.uint8) + np.uint8(100 * label)
                 Image.fromarray(pixels).save(folder / f"{i}.png")
+    save_file(create_classifier("mobilenet_v3_small", 2).state_dict(), tmp_path / "mobilenet.safetensors")
     (tmp_path / "new").mkdir()
     for i in range(5):
         pixels = rng.integers(0, 255, (80, 60 + i, 3), dtype=np.uint8)
@@ -82,6 +86,7 @@ def test_the_commands_of_the_readme_work_one_after_the_other(
     assert len((photos / "answers.csv").read_text().splitlines()) == 6
     assert (photos / "engine" / "manifest.json").exists()
     assert (photos / "comparison" / "comparison.png").exists()
+    assert (photos / "exits" / "manifest.json").exists()
     assert len((photos / "cascade.csv").read_text().splitlines()) == 6
     (block,) = [block for block in PYTHON if 'EarlyExitEngine("engine")' in block]
     names: dict[str, Any] = {"ranet": ranet}

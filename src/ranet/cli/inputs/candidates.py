@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -18,9 +19,11 @@ from ranet.cli.options.cascade import CandidateName, candidates_of
 from ranet.cli.options.shared import listed
 from ranet.cost.profile import measure_costs
 from ranet.cost.table import CostTable
-from ranet.data.module import ImageData
+from ranet.data.module import ImageData, Split
+from ranet.data.sets.sources import FileSet
 from ranet.errors import UserError
 from ranet.images.canvas import Canvas, on_one_canvas
+from ranet.images.decoding import read_image
 from ranet.images.preprocessing import Preprocessing
 from ranet.inference.choosing.latency import measure_latency
 from ranet.models.adapted.cascade import Cascade, Combine
@@ -32,6 +35,8 @@ from ranet.models.weights import load_weights
 from ranet.support.progress import Bar
 from ranet.support.shapes import checked_image_size, image_shape, sides
 from ranet.training.checkpoints import TrainedNetwork, load_trained
+
+_PICTURES = 50  # that are read to see how long it takes
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,6 +114,24 @@ def one_network(members: Sequence[Candidate], combine: Combine) -> tuple[Cascade
         parts = [{option: part.to_dict()[option] for option in own} for part in prepares.parts]
         data = {**data, "image_size": None, "mean": None, "std": None, "preprocessing": parts}
     return Cascade(networks, combine, rows=rows).eval(), {**recipes[0], "network": recipe, "data": data}
+
+
+def reading_time(members: Sequence[Candidate], split: Split) -> float | None:
+    """Return the median time in milliseconds to decode a picture and prepare it for all members.
+
+    None for images that are not in files, and for scores from elsewhere.
+    """
+    datas = [member.data for member in members if member.data is not None]
+    samples = datas[0].samples(split) if datas else None
+    if not isinstance(samples, FileSet):
+        return None
+    prepares, _ = on_one_canvas([data.facts.preprocessing for data in datas])
+    seconds = []
+    for index in range(min(len(samples), _PICTURES)):
+        before = perf_counter()
+        prepares(read_image(samples.path(index)))
+        seconds.append(perf_counter() - before)
+    return 1e3 * float(np.median(seconds))
 
 
 def _open(candidate: CandidateName, config: DictConfig) -> tuple[TrainedNetwork, ImageData]:

@@ -13,7 +13,7 @@ from ranet.calibration.policies.file import ONE_POLICY
 from ranet.calibration.solvers.budget import calibrate
 from ranet.calibration.solvers.calibration import Calibration
 from ranet.calibration.solvers.cascades import CascadeSearch, Members, cascade_costs, cascade_scores
-from ranet.cli.inputs.candidates import Candidate, load_candidates, one_network, read_scores
+from ranet.cli.inputs.candidates import Candidate, load_candidates, one_network, read_scores, reading_time
 from ranet.cli.options.cascade import budget_of
 from ranet.cli.options.shared import listed
 from ranet.cli.outputs.run_folder import run_folder, write_record
@@ -52,6 +52,8 @@ def run(config: DictConfig) -> None:
         report = cascade_report(search, [one.name for one in candidates])
         chosen = None if amount is None else _chosen(search, candidates, amount)
     sentences = [] if chosen is None else [_said(chosen, report)]
+    if chosen is not None and search.tables[0].unit == "ms":
+        sentences += _reading([candidates[i] for i in chosen.members.which], config, chosen.calibration.predicted_cost)
     document = cascade_document(report, "Cascades", sentences)
     files = document.write(folder)
     written = []
@@ -94,6 +96,17 @@ def _chosen(search: CascadeSearch, candidates: Sequence[Candidate], amount: Budg
         metadata=metadata,
     )
     return Chosen(members, calibration, network, recipe)
+
+
+def _reading(members: Sequence[Candidate], config: DictConfig, answering: float) -> list[str]:
+    """Return a sentence about the time that pictures take before they are answered, if they are in files."""
+    reading = reading_time(members, config.split)
+    if reading is None:
+        return []
+    share = reading / (reading + answering)
+    return [
+        f"Decoding and preparing a picture takes {reading:.2f} ms besides, on one core: {share:.0%} of both together."
+    ]
 
 
 def _said(chosen: Chosen, report: CascadeReport) -> str:
