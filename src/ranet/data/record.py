@@ -43,14 +43,8 @@ class DataRecord:
         content = recipe.get("record")
         if content is None:
             return None
-        held_out = content["held_out"]
-        return cls(
-            **{
-                **content,
-                "classes": tuple(content["classes"]),
-                "held_out": None if held_out is None else tuple(held_out),
-            }
-        )
+        frozen: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in content.items()}
+        return cls(**frozen)
 
     @property
     def summary(self) -> dict[str, Any]:
@@ -58,12 +52,7 @@ class DataRecord:
         return {"name": self.name, "classes": list(self.classes), "digests": self.digests}
 
     def require_classes(self, classes: Sequence[str], of: str) -> None:
-        """Raise a UserError unless the classes have the same names; their order may differ.
-
-        Args:
-            classes: names of the classes.
-            of: owner of the classes, for the message.
-        """
+        """Raise a UserError, which names the owner of the classes, unless they have the same names in any order."""
         missing, unknown = sorted({*self.classes} - {*classes}), sorted({*classes} - {*self.classes})
         if missing or unknown:
             parts = [f"{what}: {_listed(names)}" for what, names in (("missing", missing), ("new", unknown)) if names]
@@ -73,12 +62,7 @@ class DataRecord:
             )
 
     def require_same(self, now: DataRecord, where: str) -> None:
-        """Raise a UserError unless a run with this record can be resumed on the current data.
-
-        Args:
-            now: record of the current data.
-            where: folder of the run, for the message.
-        """
+        """Raise a UserError unless a run with this record, in this folder, can be resumed on the current data."""
         self.require_classes(now.classes, f"The data of {where}")
         for split, digest in self.digests.items():
             if now.digests[split] != digest:

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ranet.data.sets.sources import FileSet
 from ranet.images.inspection import digest
@@ -57,7 +56,7 @@ def look_alikes(hashes: Sequence[int | None]) -> dict[int, int]:
             near = np.flatnonzero(band[step:] == band[:-step])
             if not len(near):
                 break
-            near = near[_bits_set(np.bitwise_xor(turned[near], turned[near + step])) <= MOST_BITS]
+            near = near[np.bitwise_count(turned[near] ^ turned[near + step]) <= MOST_BITS]
             one, other = order[near], order[near + step]
             np.minimum.at(earlier, one, first[other])
             np.minimum.at(earlier, other, first[one])
@@ -66,24 +65,17 @@ def look_alikes(hashes: Sequence[int | None]) -> dict[int, int]:
     return dict(zip(index[later].tolist(), index[found[later]].tolist(), strict=True))
 
 
-def _bits_set(values: NDArray[np.uint64]) -> NDArray[np.int64]:
-    counts: NDArray[np.int64] = np.unpackbits(values.view(np.uint8)).reshape(-1, _BITS).sum(1, dtype=np.int64)
-    return counts
-
-
 def copies_between(splits: Sequence[FileSet]) -> list[tuple[Path, Path]]:
     """Return pairs of files of different splits with the same content; only files of the same length are read."""
-    lengths: dict[int, dict[int, list[Path]]] = defaultdict(lambda: defaultdict(list))
-    for number, files in enumerate(splits):
-        for path in map(files.path, range(len(files))):
-            lengths[path.stat().st_size][number].append(path)
-    numbered = [
-        (number, path) for found in lengths.values() if len(found) > 1 for number in found for path in found[number]
-    ]
+    paths = [(number, files.path(index)) for number, files in enumerate(splits) for index in range(len(files))]
+    lengths = [path.stat().st_size for _, path in paths]
+    holders: dict[int, set[int]] = defaultdict(set)
+    for length, (number, _) in zip(lengths, paths, strict=True):
+        holders[length].add(number)
+    numbered = [each for length, each in zip(lengths, paths, strict=True) if len(holders[length]) > 1]
     digests = for_each(lambda each: digest(each[1].read_bytes()), numbered, "Comparing files")
-    groups = same_content(digests)
     pairs = []
-    for group in groups:
+    for group in same_content(digests):
         (begin, first), *others = [numbered[index] for index in group]
         pairs += [(first, path) for number, path in others if number != begin]
     return pairs

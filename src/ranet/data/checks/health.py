@@ -6,10 +6,10 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ranet.data.checks.duplicates import look_alikes, same_content
 from ranet.images.inspection import Inspection
@@ -67,10 +67,15 @@ class Part:
     inspect: Callable[[int], Inspection]
     skipped: Counter[str] = field(default_factory=Counter)
 
+    @property
     def counts(self) -> dict[str, int]:
-        """Return the number of images of each class."""
+        """The number of images of each class."""
         counted = Counter(self.labels)
         return {name: counted[label] for label, name in enumerate(self.classes)}
+
+    def where(self, index: int) -> tuple[str, str, str]:
+        """Return path, split and class of an image."""
+        return self.names[index], self.name, self.classes[self.labels[index]]
 
 
 @dataclass(frozen=True)
@@ -98,17 +103,14 @@ def examine(parts: Sequence[Part]) -> Health:
         parts: the splits, the training split first.
     """
     images = [(part, index) for part in parts for index in range(len(part.names))]
-    seen = list(for_each(lambda each: each[0].inspect(each[1]), images, "Looking at images"))
-    about_classes = [*_about_classes(parts), *_copies(images, seen)]
-    findings = []
-    begin = 0
-    for part in parts:
-        findings += [each for each in about_classes if each.split == part.name and each.finding in _OF_CLASSES]
-        for index, inspection in enumerate(seen[begin : begin + len(part.names)]):
-            where = part.names[index], part.name, part.classes[part.labels[index]]
-            findings += [Finding(*where, *odd) for odd in _oddities(inspection)]
-        findings += [each for each in about_classes if each.split == part.name and each.finding not in _OF_CLASSES]
-        begin += len(part.names)
+    results = for_each(lambda each: each[0].inspect(each[1]), images, "Looking at images")
+    seen = [list(islice(results, len(part.names))) for part in parts]
+    copies = list(_copies([part.where(index) for part, index in images], [each for own in seen for each in own]))
+    findings: list[Finding] = []
+    for part, own in zip(parts, seen, strict=True):
+        findings += _about_classes(part, parts)
+        findings += [Finding(*part.where(i), *odd) for i, inspection in enumerate(own) for odd in _oddities(inspection)]
+        findings += [each for each in copies if each.split == part.name]
     return Health(findings, _rows(parts, seen, findings))
 
 
@@ -131,29 +133,24 @@ def numbers_sorted_as_text(classes: Sequence[str]) -> str | None:
     return f"class names are numbers and are sorted as text: label {wrong} is {classes[wrong]}"
 
 
-_OF_CLASSES = ("empty class", "missing class", "few images", "uneven classes", "numbers sorted as text")
-
-
-def _about_classes(parts: Sequence[Part]) -> Iterator[Finding]:
-    everywhere = sorted({name for part in parts for name in part.classes})
-    for number, part in enumerate(parts):
-        counts = part.counts()
-        for name in everywhere:
-            where = f"{part.name}/{name}", part.name, name
-            if name not in counts:
-                other = next(each.name for each in parts if name in each.classes)
-                yield Finding(*where, "missing class", f"the class is only in {other}, or has another name here")
-            elif not counts[name]:
-                yield Finding(*where, "empty class", "no images")
-            elif number == 0 and counts[name] < FEW:
-                yield Finding(*where, "few images", f"{counts[name]} images, fewer than {FEW}")
-        if number == 0 and counts:
-            most, least = (choose(counts, key=lambda name: counts[name]) for choose in (max, min))
-            if counts[least] and counts[most] >= UNEVEN * counts[least]:
-                detail = f"{counts[most]:,} images of {most}, {counts[least]:,} of {least}"
-                yield Finding(part.name, part.name, "", "uneven classes", detail)
-            if said := numbers_sorted_as_text(part.classes):
-                yield Finding(part.name, part.name, "", "numbers sorted as text", said)
+def _about_classes(part: Part, parts: Sequence[Part]) -> Iterator[Finding]:
+    counts, trains = part.counts, part is parts[0]
+    for name in sorted({name for each in parts for name in each.classes}):
+        where = f"{part.name}/{name}", part.name, name
+        if name not in counts:
+            other = next(each.name for each in parts if name in each.classes)
+            yield Finding(*where, "missing class", f"the class is only in {other}, or has another name here")
+        elif not counts[name]:
+            yield Finding(*where, "empty class", "no images")
+        elif trains and counts[name] < FEW:
+            yield Finding(*where, "few images", f"{counts[name]} images, fewer than {FEW}")
+    if trains and counts:
+        most, least = (choose(counts, key=lambda name: counts[name]) for choose in (max, min))
+        if counts[least] and counts[most] >= UNEVEN * counts[least]:
+            detail = f"{counts[most]:,} images of {most}, {counts[least]:,} of {least}"
+            yield Finding(part.name, part.name, "", "uneven classes", detail)
+        if said := numbers_sorted_as_text(part.classes):
+            yield Finding(part.name, part.name, "", "numbers sorted as text", said)
 
 
 def _oddities(seen: Inspection) -> Iterator[tuple[str, str]]:
@@ -169,9 +166,8 @@ def _oddities(seen: Inspection) -> Iterator[tuple[str, str]]:
         yield "transparent", "seen on white"
 
 
-def _copies(images: Sequence[tuple[Part, int]], seen: Sequence[Inspection]) -> Iterator[Finding]:
+def _copies(named: Sequence[tuple[str, str, str]], seen: Sequence[Inspection]) -> Iterator[Finding]:
     """Yield copies with the same content, and images that look like an earlier one."""
-    named = [(part.names[index], part.name, part.classes[part.labels[index]]) for part, index in images]
     looks = [each.looks for each in seen]
     for group in same_content(each.content for each in seen):
         for place, later in enumerate(group[1:], 1):
@@ -188,31 +184,22 @@ def _of(original: tuple[str, str, str], copy: tuple[str, str, str]) -> str:
     return f"as {original[0]}{other}"
 
 
-def _rows(parts: Sequence[Part], seen: Sequence[Inspection], findings: Sequence[Finding]) -> list[tuple[str, ...]]:
+def _rows(
+    parts: Sequence[Part], seen: Sequence[Sequence[Inspection]], findings: Sequence[Finding]
+) -> list[tuple[str, ...]]:
     found = Counter((each.split, each.finding) for each in findings)
-    rows: list[tuple[str, ...]] = [("", *(part.name for part in parts))]
-
-    def add(what: str, cell: Callable[[Part], str]) -> None:
-        rows.append((what, *map(cell, parts)))
-
-    add("images", lambda part: f"{len(part.names):,}")
-    add("classes", lambda part: f"{len(part.classes):,}")
-    add("largest class", lambda part: f"{max(part.counts().values(), default=0):,}")
-    add("smallest class", lambda part: f"{min(part.counts().values(), default=0):,}")
-    begin = 0
-    sides = {}
-    for part in parts:
-        usable = [each for each in seen[begin : begin + len(part.names)] if each.refused is None]
-        sides[part.name] = np.array([min(each.width, each.height) for each in usable])
-        begin += len(part.names)
-    for what, percent in (("smallest", 0), ("median", 50), ("largest", 100)):
-        rows.append((f"{what} short side", *(_percentile(each, percent) for each in sides.values())))
-    for finding in (*TO_MEND, *ODD):
-        rows.append((finding, *(f"{found[part.name, finding]:,}" for part in parts)))
-    if any(part.skipped for part in parts):
-        add("skipped files", lambda part: describe_skipped(part.skipped))
-    return rows
-
-
-def _percentile(sides: NDArray[np.int64], percent: int) -> str:
-    return f"{int(np.percentile(sides, percent)):,}" if len(sides) else ""
+    columns = []
+    for part, own in zip(parts, seen, strict=True):
+        counts = [
+            len(part.names),
+            len(part.classes),
+            *(choose(part.counts.values(), default=0) for choose in (max, min)),
+        ]
+        sides = [min(each.width, each.height) for each in own if each.refused is None]
+        short = [f"{int(np.percentile(sides, percent)):,}" if sides else "" for percent in (0, 50, 100)]
+        kinds = [f"{found[part.name, finding]:,}" for finding in (*TO_MEND, *ODD)]
+        columns.append([part.name, *(f"{count:,}" for count in counts), *short, *kinds, describe_skipped(part.skipped)])
+    names = ["", "images", "classes", "largest class", "smallest class"]
+    names += [f"{which} short side" for which in ("smallest", "median", "largest")]
+    rows = list(zip([*names, *TO_MEND, *ODD, "skipped files"], *columns, strict=True))
+    return rows if any(part.skipped for part in parts) else rows[:-1]

@@ -71,7 +71,6 @@ class Erasing:
         return torch.stack(kinds, dim=1) if kinds else torch.zeros(count, 0, 4, dtype=torch.int64)
 
     def _draw_random(self, count: int, generator: torch.Generator) -> Tensor:
-        """Return the rectangles of random erasing, (count, 4)."""
         full, boxes = sides(self.image_size), torch.zeros(count, 4, dtype=torch.int64)
 
         def uniform(number: int) -> Tensor:
@@ -94,7 +93,6 @@ class Erasing:
         return boxes
 
     def _draw_squares(self, count: int, generator: torch.Generator) -> Tensor:
-        """Return the squares of cutout, (count, 4)."""
         full = torch.tensor(sides(self.image_size))
         # Both sides divide the range, so rows and columns are uniform.
         centre = torch.randint(math.lcm(*full.tolist()), (count, 2), generator=generator) % full

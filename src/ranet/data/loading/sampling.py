@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -64,6 +65,7 @@ def evaluation_batches(count: int, batch_size: int, rank: int, world_size: int) 
     return batches
 
 
+@dataclass(eq=False)
 class EpochSampler:
     """The batches of each epoch, as indices; Lightning sets the epoch by :meth:`set_epoch`.
 
@@ -75,13 +77,12 @@ class EpochSampler:
         world_size: number of processes.
     """
 
-    def __init__(self, count: int, batch_size: int, seed: int | None, rank: int = 0, world_size: int = 1) -> None:
-        self.count = count
-        self.batch_size = batch_size
-        self.seed = seed
-        self.rank = rank
-        self.world_size = world_size
-        self.epoch = 0
+    count: int
+    batch_size: int
+    seed: int | None
+    rank: int = 0
+    world_size: int = 1
+    epoch: int = 0
 
     def set_epoch(self, epoch: int) -> None:
         """Set the epoch of the next iteration."""

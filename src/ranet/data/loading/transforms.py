@@ -48,11 +48,7 @@ def training_geometry(facts: Facts) -> Geometry:
 
 @dataclass(frozen=True)
 class EvaluationGeometry:
-    """The published evaluation geometry; images in memory pass as stored.
-
-    Args:
-        preprocessing: of image files.
-    """
+    """The published evaluation geometry of image files; images in memory pass as stored."""
 
     preprocessing: Preprocessing
 
@@ -74,8 +70,7 @@ class Normalise:
     """``(images / 255 - mean) / std`` channel by channel: uint8 (B, C, H, W) to float32 (B, C, H, W).
 
     Args:
-        mean: the mean of each channel, of pixel values in [0, 1].
-        std: the standard deviation of each channel, likewise.
+        mean, std: mean and standard deviation of each channel, of pixel values in [0, 1].
         device: where the images will be.
 
     Example:

@@ -19,11 +19,9 @@ class Facts:
 
     Args:
         image_size: the images that the network sees: the side of a square in pixels, or (height, width).
-        mean: the mean of each channel, of pixel values in [0, 1].
-        std: the standard deviation of each channel, likewise.
+        mean, std: mean and standard deviation of each channel, of pixel values in [0, 1].
         validation_size: how many training images are held out (an integer) or which share of them (a float in (0, 1)).
-        num_classes: number of classes; None if it follows from the folder.
-        class_names: name of each class in the order of the labels; None if it follows from the folder.
+        num_classes, class_names: number and names of the classes, by label; None if they follow from the folder.
         crop_padding: the zero padding in pixels before the random crop; None for sets of images of any size, which are
             cropped and resized instead.
         flip: whether training images are mirrored with probability 1/2.
@@ -71,8 +69,8 @@ class Facts:
     ) -> Facts:
         """Return the facts with the user's options in place of the published ones; None keeps these.
 
-        The statistics of grey follow from those of colour as its pixels do: exactly for the mean, and for the standard
-        deviation as if the channels rose and fell together.
+        The mean of grey follows from that of colour exactly, as its pixels do; its standard deviation as if the
+        channels rose and fell together.
 
         Raises:
             UserError: if an option is not allowed.

@@ -33,12 +33,10 @@ class DigitOptions:
     Args:
         canvas: the side of the canvas in pixels, or its (height, width).
         channels: the number of channels of the images, all with the same grey.
-        min_size: the smallest side of a digit in pixels.
-        max_size: the largest side of a digit in pixels.
+        min_size, max_size: the smallest and the largest side of a digit in pixels.
         clutter: the number of fragments of other digits on each canvas.
         noise: the amplitude of the noise, in grey levels of 255.
-        train_copies: how often each training digit is placed.
-        eval_copies: how often each validation and test digit is placed.
+        train_copies, eval_copies: how often each training digit is placed, and each validation and test digit.
     """
 
     canvas: ImageSize = 32
@@ -77,9 +75,6 @@ def make_digits(
         options: how digits are placed.
         validation_size: how many source digits, or which share of them, are held out of the training digits.
         seed: the seed of the splits and of all placements.
-
-    Returns:
-        Training, validation and test sets: uint8 (N, C, H, W) in grey, labels, and the sizes in pixels.
     """
     source = load_digits()
     digits, labels = torch.tensor(source.images, dtype=torch.float64), torch.tensor(source.target)

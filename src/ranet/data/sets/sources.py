@@ -1,4 +1,4 @@
-"""Images from the disk: CIFAR's batch files and folders of classes."""
+"""Sets of images, in memory or in files, and where they come from: CIFAR's batch files and folders of classes."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import pickle
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -19,8 +20,12 @@ from torchvision.datasets import CIFAR10, CIFAR100
 
 from ranet.errors import UserError
 from ranet.images.listing import describe_skipped, find_images, is_passed_over, kind_of, no_images
+from ranet.images.readable import find_unreadable
 
-log = logging.getLogger(__name__)
+OnBad = Literal["stop", "skip"]
+ON_BAD: tuple[OnBad, ...] = get_args(OnBad)
+_NAMED = 10  # files that cannot be read
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -102,6 +107,14 @@ class FileSet:
 
 
 Samples = TensorSet | FileSet
+
+
+def all_but(indices: Tensor, count: int) -> Tensor:
+    """Return the other indices of ``count`` samples, ascending."""
+    stays = torch.ones(count, dtype=torch.bool)
+    stays[indices] = False
+    return stays.nonzero().flatten()
+
 
 _CIFAR = {"cifar10": CIFAR10, "cifar100": CIFAR100}
 
@@ -207,7 +220,7 @@ def list_images(folder: Path, classes: list[str]) -> FileSet:
 def say_skipped(folder: Path, skipped: Counter[str]) -> None:
     """Log the files that were skipped below a folder, if there are any."""
     if skipped:
-        rank_zero_only(log.info)("Skipped in %s: %s.", folder, describe_skipped(skipped))
+        rank_zero_only(_log.info)("Skipped in %s: %s.", folder, describe_skipped(skipped))
 
 
 def image_files(folder: Path, name: str = ".") -> tuple[list[bytes], Counter[str]]:
@@ -221,3 +234,30 @@ def image_files(folder: Path, name: str = ".") -> tuple[list[bytes], Counter[str
         path, reason = found.unreadable[0]
         raise UserError(f"The folder {Path(path).absolute()} cannot be read ({reason}); make it readable or remove it.")
     return [os.fsencode(Path(name, file).as_posix()) for file in found.files], found.skipped
+
+
+def readable(files: FileSet, on_bad: OnBad) -> FileSet:
+    """Return the files that can be read as images.
+
+    Args:
+        files: the files of a folder of classes.
+        on_bad: for files that cannot be read, "stop" raises an error that names them; "skip" logs their number and
+            leaves them out.
+
+    Raises:
+        UserError: if some files cannot be read and ``on_bad`` is "stop", or none can be read.
+    """
+    names = files.names()
+    refused = find_unreadable(files.folder, names)
+    if not refused:
+        return files
+    count = f"{len(refused):,} of {len(files):,} images in {files.folder} cannot be used"
+    if on_bad == "stop" or len(refused) == len(files):
+        lines = [f"  {names[index]} {reason}" for index, reason in [*refused.items()][:_NAMED]]
+        if len(refused) > _NAMED:
+            lines.append(f"  and {len(refused) - _NAMED:,} more")
+        what_to_do = "Mend or remove them" + (", or leave them out with data.on_bad=skip." if on_bad == "stop" else ".")
+        raise UserError("\n".join([f"{count}:", *lines, what_to_do]))
+    first = next(iter(refused))
+    rank_zero_only(_log.info)("%s and are left out, such as %s, which %s.", count, names[first], refused[first])
+    return files.subset(all_but(torch.tensor(list(refused)), len(files)))
