@@ -191,5 +191,5 @@ def _solve(goal: Goal, scored: Scored) -> list[Calibration]:
     costs, scores, metadata = scored.costs, scored.validation, scored.metadata
     alone = costs.alone(scores)
     if scores.has("correct"):
-        metadata = {**metadata, "static_exits": StaticExits.of(alone, costs.unit, scores).metadata}
+        metadata = {**metadata, "static_exits": StaticExits(alone, costs.unit, scores).metadata}
     return solve_goal(goal, scores, costs.of(scores), alone, costs.unit, metadata)

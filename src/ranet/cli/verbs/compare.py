@@ -11,8 +11,7 @@ from ranet.cli.outputs.run_folder import refuse_record_of_another, write_record
 from ranet.errors import UserError
 from ranet.evaluation.comparison.comparison import compare
 from ranet.evaluation.comparison.finished_runs import evaluate_command, find_runs, read_run
-from ranet.evaluation.reports.comparison import write_comparison
-from ranet.evaluation.reports.comparison_tables import budget_sheets, exit_sheets
+from ranet.evaluation.reports.comparison import budget_sheets, exit_sheets, write_comparison
 from ranet.support.console import new_console, print_sheets, say
 from ranet.support.progress import Bar
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -27,22 +28,21 @@ class StaticExits:
     Attributes:
         costs: (K,) cost of each exit as the only one.
         unit: unit of the costs.
-        top1: (K,) top-1 fractions by split: "validation" and, if there are test images, "test"; only labelled splits.
-        images: number of images of each of these splits.
+        validation: scores of the images that policies are solved on.
+        test: scores of other images; None without them.
     """
 
     costs: Floats
     unit: str
-    top1: Mapping[str, Floats]
-    images: Mapping[str, int]
+    validation: ExitScores
+    test: ExitScores | None = None
 
-    @classmethod
-    def of(cls, costs: Floats, unit: str, validation: ExitScores, test: ExitScores | None = None) -> StaticExits:
-        """Measure each exit on these images."""
-        splits = {"validation": validation} | ({} if test is None else {"test": test})
-        labelled = {split: scores for split, scores in splits.items() if scores.has("correct")}
-        top1 = {split: scores.correct.mean(axis=1) for split, scores in labelled.items()}
-        return cls(costs, unit, top1, {split: scores.num_images for split, scores in labelled.items()})
+    @cached_property
+    def top1(self) -> dict[str, Floats]:
+        """(K,) top-1 fractions by split, "validation" or "test"; only of splits with labels."""
+        splits = {"validation": self.validation, "test": self.test}
+        labelled = {name: scores for name, scores in splits.items() if scores is not None and scores.has("correct")}
+        return {name: scores.correct.mean(axis=1) for name, scores in labelled.items()}
 
     def accuracy(self, split: str) -> Floats:
         """Return (K,) top-1 fractions; NaN for a split without labels."""
@@ -50,7 +50,8 @@ class StaticExits:
 
     def interval(self, split: str, exit: int) -> Interval | None:
         """Return the interval of an exit's accuracy (95 %); None for a split without labels."""
-        return interval_of(float(self.accuracy(split)[exit]), self.images.get(split, 0))
+        scores = self.test if split == "test" else self.validation
+        return None if scores is None else interval_of(float(self.accuracy(split)[exit]), scores.num_images)
 
     @property
     def metadata(self) -> dict[str, Any]:
@@ -65,13 +66,10 @@ class StaticExits:
         """Return the exit that beats a policy on validation, within its cost or its budget; None if none does."""
         worth = list(zip(self.accuracy("validation"), -self.costs, strict=True))
         most = np.fmax(one.predicted_cost, one.policy.promise.budget)
-        beats = [
-            k
-            for k, (accuracy, _) in enumerate(worth)
-            if self.costs[k] <= most and accuracy >= one.predicted_accuracy
-            if worth[k] > (one.predicted_accuracy, -one.predicted_cost)
-        ]
-        return max(beats, key=lambda k: worth[k], default=None)
+        affordable = [k for k in range(len(worth)) if self.costs[k] <= most]
+        best = max(affordable, key=lambda k: worth[k], default=None)
+        beats = best is not None and worth[best] > (one.predicted_accuracy, -one.predicted_cost)
+        return best if beats else None
 
 
 def choice_sentences(solved: Sequence[Calibration], exits: StaticExits) -> list[str]:
@@ -82,12 +80,10 @@ def choice_sentences(solved: Sequence[Calibration], exits: StaticExits) -> list[
         exits: exits of the same network, on the same validation images.
     """
     chosen = [one for one in solved if one.instead is not None]
-    lost = {i: exit for i, one in enumerate(solved) if (exit := exits.best_against(one)) is not None}
-    sentences = []
+    lost = [(one, exit) for one in solved if (exit := exits.best_against(one)) is not None]
     if len(solved) == 1:
-        sentences += [_chosen(one, exits) for one in chosen]
-        sentences += [_lost(solved[i], exit, exits) for i, exit in lost.items()]
-        return sentences
+        return [*(_chosen(one, exits) for one in chosen), *(_lost(one, exit, exits) for one, exit in lost)]
+    sentences = []
     if chosen:
         counted = Counter(str(one.instead.chosen) for one in chosen if one.instead is not None)
         names = ", ".join(f"{name} ({count})" for name, count in counted.most_common())
@@ -97,7 +93,7 @@ def choice_sentences(solved: Sequence[Calibration], exits: StaticExits) -> list[
             "alternatives=false spends the budgets."
         )
     if lost:
-        named = " or ".join(alone_name(exit) for exit in sorted(set(lost.values())))
+        named = " or ".join(map(alone_name, sorted({exit for _, exit in lost})))
         sentences.append(
             f"{len(lost)} of {len(solved)} policies lose to {named}: on the validation images it is at least as "
             "accurate and costs no more."

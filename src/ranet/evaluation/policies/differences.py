@@ -8,7 +8,7 @@ from math import nan, sqrt
 import numpy as np
 import numpy.typing as npt
 
-from ranet.calibration.policies.intervals import LEVEL, Interval, mean_interval
+from ranet.calibration.policies.intervals import Interval, mean_interval
 
 RESAMPLES = 2000
 
@@ -47,7 +47,6 @@ def mean_difference(
     seen: npt.ArrayLike,
     values: npt.ArrayLike,
     *,
-    level: float = LEVEL,
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> Difference:
@@ -71,7 +70,6 @@ def mean_difference(
         promised: (V,) number of calibration images with each value.
         seen: (V,) number of seen images with each value.
         values: (V,) all possible values, such as the cost of each exit, or 0 and 1 for wrong and right.
-        level: level of the interval.
         resamples: number of random splits.
         seed: seed of the random splits.
 
@@ -82,27 +80,16 @@ def mean_difference(
     """
     before, after = np.asarray(promised, dtype=np.int64), np.asarray(seen, dtype=np.int64)
     value, together = np.asarray(values, dtype=np.float64), before + after
-
-    def differences(drawn: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-        result: npt.NDArray[np.float64] = drawn @ value / after.sum() - (together - drawn) @ value / before.sum()
-        return result
-
     first, second = float(before @ value / before.sum()), float(after @ value / after.sum())
     difference = second - first
     rng = np.random.default_rng(seed)
-    chance = differences(
-        rng.multivariate_hypergeometric(together, int(after.sum()), size=resamples, method="marginals")
-    )
+    drawn = rng.multivariate_hypergeometric(together, int(after.sum()), size=resamples, method="marginals")
+    chance = drawn @ value / after.sum() - (together - drawn) @ value / before.sum()
     # Equal differences can differ by rounding, and an interval that touches 0 must not exclude it.
     tolerance = 1e-12 * float(np.abs(value).max())
     as_large = np.count_nonzero(np.abs(chance) >= abs(difference) - tolerance)
-    (l1, u1), (l2, u2) = (mean_interval(counts, value, level=level, seed=seed) for counts in (before, after))
+    (l1, u1), (l2, u2) = (mean_interval(counts, value, seed=seed) for counts in (before, after))
     low = difference - sqrt((second - l2) ** 2 + (u1 - first) ** 2)
     high = difference + sqrt((u2 - second) ** 2 + (first - l1) ** 2)
     lower, upper = (end if abs(end) > tolerance else 0.0 for end in (low, high))
-    return Difference(
-        value=difference,
-        interval=(lower, upper),
-        p_value=float((1 + as_large) / (1 + resamples)),
-        promised=first,
-    )
+    return Difference(difference, (lower, upper), float((1 + as_large) / (1 + resamples)), promised=first)

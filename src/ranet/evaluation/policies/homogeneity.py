@@ -97,18 +97,6 @@ def population_stability_index(calibration: npt.ArrayLike, seen: npt.ArrayLike) 
     return float(((q - p) * np.log(q / p)).sum())
 
 
-def stability_reading(index: float) -> str:
-    """Return the conventional reading of a population stability index: "little", "some" or "large".
-
-    Example:
-        >>> [stability_reading(index) for index in (0.05, 0.1, 0.3)]
-        ['little', 'some', 'large']
-    """
-    if index < PSI_SOME:
-        return "little"
-    return "some" if index <= PSI_LARGE else "large"
-
-
 def superiority(calibration: npt.ArrayLike, seen: npt.ArrayLike) -> float:
     """Return the probability that a seen image is in a higher bin than a calibration image, ties counted half.
 
@@ -135,7 +123,6 @@ def holm(p_values: Sequence[float]) -> list[float]:
     """
     values = np.asarray(p_values, dtype=np.float64)
     order = np.argsort(values)
-    stepped = np.maximum.accumulate(values[order] * (len(values) - np.arange(len(values))))
     corrected = np.empty_like(values)
-    corrected[order] = np.minimum(stepped, 1.0)
-    return [float(value) for value in corrected]
+    corrected[order] = np.maximum.accumulate(values[order] * np.arange(len(values), 0, -1)).clip(max=1)
+    return corrected.tolist()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import nan
 
 import numpy as np
 import numpy.typing as npt
@@ -37,11 +36,6 @@ class SolvedPolicy:
         """The budget of the policy; NaN if it was made for another goal."""
         return self.calibration.policy.promise.budget
 
-    @property
-    def exceeds_budget_by(self) -> float:
-        """The mean cost on test minus the budget, as a fraction of the budget; NaN without test images or budget."""
-        return nan if self.seen is None else self.seen.mean_cost / self.budget - 1
-
 
 @dataclass(frozen=True, eq=False)
 class CalibrationReport:
@@ -50,16 +44,10 @@ class CalibrationReport:
     Attributes:
         policies: the policies, cheapest first.
         exits: each exit alone, on the same images.
-        tested: whether there are test images.
     """
 
     policies: Sequence[SolvedPolicy]
     exits: StaticExits
-    tested: bool
-
-    @property
-    def _scale(self) -> CostScale:
-        return CostScale.of(self.exits.costs, self.exits.unit)
 
     @property
     def sentences(self) -> list[str]:
@@ -73,10 +61,11 @@ class CalibrationReport:
         accuracies = np.array([solved.calibration.predicted_accuracy for solved in self.policies])
         if len(accuracies) < 3 or np.isnan(accuracies).any() or accuracies.argmax() == len(accuracies) - 1:
             return None
+        scale = CostScale.of(self.exits.costs, self.exits.unit)
         best = [solved for solved in self.policies if solved.calibration.predicted_accuracy == accuracies.max()]
-        cost = self._scale.text(best[0].calibration.predicted_cost)
         budgets = [solved.budget for solved in best]
-        on = "" if np.isnan(budgets).any() else f"from a budget of {self._scale.text(min(budgets))} on, "
+        on = "" if np.isnan(budgets).any() else f"from a budget of {scale.text(min(budgets))} on, "
+        cost = scale.text(best[0].calibration.predicted_cost)
         return (
             f"On these validation images no policy is more accurate than the one of mean cost {cost} "
             f"({percent(accuracies.max())} %): {on}more budget gives no more accuracy."
@@ -104,7 +93,7 @@ def calibration_report(
     """
     ordered = sorted(calibrations, key=lambda one: one.predicted_cost)
     policies = [SolvedPolicy(one) if test is None else _see(one, test) for one in ordered]
-    return CalibrationReport(policies, StaticExits.of(costs, unit, validation, test), test is not None)
+    return CalibrationReport(policies, StaticExits(costs, unit, validation, test))
 
 
 def _see(calibration: Calibration, test: ExitScores) -> SolvedPolicy:
