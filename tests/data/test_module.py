@@ -56,6 +56,16 @@ def trainer(**options: Any) -> pl.Trainer:
 
 
 @pytest.mark.slow
+def test_half_of_cifars_test_images_can_be_the_validation_images(cifar_root: Path) -> None:
+    data = ImageData("cifar10", root=cifar_root, validation_from="test")
+    assert [data.size(split) for split in ("train", "validation", "test")] == [50_000, 5_000, 5_000]
+    assert data.images_per_class("validation").tolist() == [500] * 10
+    together = torch.cat([data.samples(split).images for split in ("validation", "test")])  # type: ignore[union-attr]
+    whole = ImageData("cifar10", root=cifar_root).samples("test").images  # type: ignore[union-attr]
+    assert together.sum() == whole.sum()
+    assert data.fingerprint("validation") != data.fingerprint("test")
+
+
 def test_cifar10(cifar_root: Path) -> None:
     data = ImageData("cifar10", root=cifar_root)
     assert (data.num_classes, data.image_size, data.class_names[3]) == (10, 32, "cat")

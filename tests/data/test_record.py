@@ -60,6 +60,27 @@ def test_images_that_came_later_do_not_move_others_into_validation(folder: Path,
     assert torch.equal(validation_images(followed(record, moved, validation_size=2, split_seed=5)), before)
 
 
+def test_validation_images_of_the_test_images(folder: Path) -> None:
+    """All training images are trained on; half of the test images are held out of these, and stay so."""
+    data = image_data(folder, validation_from="test")
+    record = data.record()
+    assert (record.images, record.held_out_of) == ({"train": 12, "validation": 3, "test": 3}, "test")
+    names = {split: set(data.samples(split).names()) for split in ("train", "validation", "test")}  # type: ignore[union-attr]
+    assert held_out(data) == names["validation"]
+    assert names["validation"] | names["test"] == {
+        path.relative_to(folder / "val").as_posix() for path in (folder / "val").rglob("*.png")
+    }
+    for options in ({}, {"validation_from": "train", "validation_size": 4, "split_seed": 3}):
+        again = followed(record, folder, **options)
+        assert set(again.samples("validation").names()) == names["validation"]  # type: ignore[union-attr]
+        assert set(again.samples("test").names()) == names["test"]  # type: ignore[union-attr]
+        assert again.size("train") == 12
+    # Other data are split as the command says.
+    other = image_data(folder, validation_size=4)
+    other.follow(record, chosen_anew=True)
+    assert (other.size("validation"), other.size("test")) == (4, 6)
+
+
 def test_held_out_images_that_are_gone_are_said(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     record = image_data(folder, validation_size=4).record()

@@ -13,6 +13,7 @@ from torch import nn
 from ranet import InlineCollaboration, UserError, create_network, load_weights
 from ranet.models import SingleExit
 from ranet.models.published_weights import published_weights
+from ranet.models.weights import start_from_weights
 
 
 def fresh(seed: int, name: str = "msdnet_tiny", **options: object) -> nn.Module:
@@ -102,7 +103,7 @@ def test_last_linear_layers_of_another_class_count_stay_where_that_is_asked_for(
 
     initial = network.get_submodule(last).weight.clone()
     with caplog.at_level(logging.INFO):
-        load_weights(network, trained.state_dict(), any_classes=True)
+        start_from_weights(network, trained.state_dict())
     (notice,) = caplog.messages
     assert "for 6 classes and the network has 10" in notice
     assert f"{last} starts with new weights" in notice
@@ -112,7 +113,7 @@ def test_last_linear_layers_of_another_class_count_stay_where_that_is_asked_for(
     # Other layers than the last may not differ.
     wrong = {**trained.state_dict(), next(iter(old)): torch.zeros(1)}
     with pytest.raises(UserError, match="1 tensor has another shape"):
-        load_weights(network, wrong, any_classes=True)
+        start_from_weights(network, wrong)
 
 
 def test_what_holds_no_weights_is_refused_in_a_sentence(tmp_path: Path) -> None:

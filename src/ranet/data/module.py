@@ -55,6 +55,8 @@ class ImageData(SplitReader, pl.LightningDataModule):
         validation_size: how many training images are held out (an integer) or which share of them (a float below 1);
             0 is none, None the published number: 5,000 for CIFAR, 50,000 for ImageNet, else a share of 0.1. For
             ``digits`` it counts source digits. An ``imagefolder`` with ``test/`` takes none.
+        validation_from: ``train``, or ``test`` to hold validation images out of the test images (half of them by
+            default), for a network that has learned from all training images.
         seed: the seed of order and augmentation.
         split_seed: the seed of the splits (and of the canvases of ``digits``), apart from ``seed`` so that runs with
             different seeds share their validation set.
@@ -95,6 +97,7 @@ class ImageData(SplitReader, pl.LightningDataModule):
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
         validation_size: int | float | None = None,
+        validation_from: str = "train",
         seed: int = 0,
         split_seed: int = 0,
         download: bool = False,
@@ -150,6 +153,9 @@ class ImageData(SplitReader, pl.LightningDataModule):
             raise UserError(
                 f"The images of {name} are 32 pixels a side and RGB; remove data.image_size and data.channels."
             )
+        require_known("data.validation_from", validation_from, ["train", "test"])
+        if name == "digits" and validation_from == "test":
+            raise UserError("data.validation_from=test has no effect on digits; remove it.")
         if on_bad is not None:
             require_known("data.on_bad", on_bad, ON_BAD)
             if facts.in_memory:
@@ -162,9 +168,9 @@ class ImageData(SplitReader, pl.LightningDataModule):
         self.num_workers = num_workers
         digits = DigitOptions(self.image_size, facts.channels, **given) if name == "digits" else DigitOptions()
         folder = Path(root or os.environ.get("RANET_DATA") or "data")
-        SplitReader.__init__(
-            self, name, facts, folder, validation_size, split_seed, train_limit, digits, on_bad or "stop"
-        )
+        source: Split = "test" if validation_from == "test" else "train"
+        held_out = validation_size, source
+        SplitReader.__init__(self, name, facts, folder, *held_out, split_seed, train_limit, digits, on_bad or "stop")
 
     def prepare_data(self) -> None:
         """Download CIFAR if ``download`` is set; Lightning calls this in one process of each machine.
@@ -212,6 +218,12 @@ class ImageData(SplitReader, pl.LightningDataModule):
             raise UserError(f"None of the {total} {split} images is chosen; choose others, or enlarge the split.")
         return self._load(samples, split, training=False)
 
+    def augmented_loader(self, epoch: int, part: slice) -> EpochLoader:
+        """Return the batches of a part of the training images, in order, with the augmentation of an epoch."""
+        loader = self._load(self._part("train", part), "train", training=True, shuffled=False)
+        loader.sampler.set_epoch(epoch)
+        return loader
+
     def validation_parts(self, share: float) -> tuple[Tensor, Tensor]:
         """Split the validation images in two by a seeded permutation, for example for temperatures and thresholds.
 
@@ -242,7 +254,7 @@ class ImageData(SplitReader, pl.LightningDataModule):
         samples = self.samples(split)
         return samples if part is None else samples.subset(torch.arange(len(samples))[part])
 
-    def _load(self, samples: Samples, split: Split, training: bool) -> EpochLoader:
+    def _load(self, samples: Samples, split: Split, training: bool, shuffled: bool = True) -> EpochLoader:
         batch_size = self.batch_size if training else self.eval_batch_size
         rank, world_size, device = 0, 1, torch.device("cpu")
         if self.trainer is not None:
@@ -253,7 +265,7 @@ class ImageData(SplitReader, pl.LightningDataModule):
                 f"{len(samples)} {split} images in batches of {batch_size} cannot be distributed to {world_size} "
                 "processes; use fewer processes, or a data.eval_batch_size above 1."
             )
-        sampler = EpochSampler(len(samples), batch_size, self.seed if training else None, rank, world_size)
+        sampler = EpochSampler(len(samples), batch_size, self.seed if training else None, rank, world_size, shuffled)
         erasing = self.erasing if training and self.erasing.enabled else None
         if self.resident:
             assert isinstance(samples, TensorSet)

@@ -19,11 +19,12 @@ class DataRecord:
         name: name of the data set.
         root: absolute path of its folder at the time of training; None for data without files.
         classes: names of the classes in the order of the labels.
-        held_out: training images held out for validation: paths relative to the training folder, or indices into the
-            training images (CIFAR). None if the validation images are a separate set.
+        held_out: images held out for validation: paths relative to their folder, or indices (CIFAR). None if the
+            validation images are a separate set.
         images: number of images of each split.
         digests: digest of the images and labels of each split: pixels for data in memory; relative paths, file sizes
             and labels for files. It does not depend on the location of the files.
+        held_out_of: the images that they were held out of, "train" or "test".
     """
 
     name: str
@@ -32,6 +33,7 @@ class DataRecord:
     held_out: tuple[str, ...] | tuple[int, ...] | None
     images: dict[str, int]
     digests: dict[str, str]
+    held_out_of: str = "train"
 
     def to_dict(self) -> dict[str, Any]:
         """Return the record as plain lists, strings and numbers, for a checkpoint."""

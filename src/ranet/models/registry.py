@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from importlib import import_module
@@ -21,7 +21,7 @@ class Family:
     Attributes:
         name: of the family.
         module: module of its class.
-        class_name: name of its class, a staged network.
+        class_name: name of its class, a staged network, or of a function that returns one.
         options: every argument of the class with its default.
     """
 
@@ -30,9 +30,9 @@ class Family:
     class_name: str
     options: Mapping[str, Any]
 
-    def load(self) -> type[StagedNetwork]:
+    def load(self) -> Callable[..., StagedNetwork]:
         """Import and return the class."""
-        network: type[StagedNetwork] = getattr(import_module(self.module), self.class_name)
+        network: Callable[..., StagedNetwork] = getattr(import_module(self.module), self.class_name)
         return network
 
 
@@ -80,7 +80,7 @@ def list_families() -> list[str]:
 
     Example:
         >>> list_families()
-        ['msdnet', 'ranet', 'resnet_cifar']
+        ['msdnet', 'ranet', 'resnet_cifar', 'with_exits']
     """
     return sorted(_families)
 

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from torch import Tensor, nn
 
 from ranet.errors import UserError
+from ranet.models.adapted.backbone import BackboneWithExits
 from ranet.models.checkpoint_files import Differences, find_checkpoint, read_checkpoint, weights_in
 from ranet.models.collaboration import InlineCollaboration
 from ranet.models.papers.public_checkpoints import our_name
@@ -22,12 +23,13 @@ _FILES = (".safetensors", ".pth", ".pt", ".th", ".tar", ".ckpt", ".bin")
 _log = logging.getLogger(__name__)
 
 
-def load_weights(network: Network, source: str | Path | Mapping[str, Any], *, any_classes: bool = False) -> Network:
+def load_weights(network: Network, source: str | Path | Mapping[str, Any]) -> Network:
     """Load weights into a network, in place.
 
     All weights must fit, and none may be missing. Names may have another common prefix than in the network, or be those
     of the public code of MSDNet, RANet or the CIFAR ResNets. Exits that collaborate may get the weights of a network
-    whose exits do not: the links between them stay as they are.
+    whose exits do not: the links between them stay as they are. A network with added exits may get the weights of
+    its backbone: the heads stay as they are.
 
     Args:
         network: any module.
@@ -35,8 +37,6 @@ def load_weights(network: Network, source: str | Path | Mapping[str, Any], *, an
             from it; a run folder or checkpoint of ``ranet train``; a published name, such as "resnet50",
             "resnet50.IMAGENET1K_V2" (torchvision) or "resnet50.a1_in1k" (timm), whose weights are downloaded if they
             are missing; or a state dictionary.
-        any_classes: if the weights are for another number of classes, leave the last linear layers as they are, with a
-            notice in the log, instead of refusing the weights.
 
     Returns:
         The network.
@@ -52,9 +52,23 @@ def load_weights(network: Network, source: str | Path | Mapping[str, Any], *, an
         Traceback (most recent call last):
         ranet.errors.UserError: The given weights do not fit this Linear: 1 tensor is missing (bias), 1 is unexpected (gain); use weights of this network, built with the same options.
     """  # noqa: E501
-    name = "given weights" if isinstance(source, Mapping) else f"weights {source}"
-    _load(network, _read(source, network), name, any_classes)
+    _load(network, _read(source, network), _name(source), any_classes=False)
     return network
+
+
+def start_from_weights(network: nn.Module, source: str | Path | Mapping[str, Any]) -> list[str]:
+    """Load weights as `load_weights` does, where they may be for another number of classes.
+
+    Last linear layers for another number of classes are not loaded, with a notice in the log.
+
+    Returns:
+        The paths of these layers in the network.
+    """
+    return _load(network, _read(source, network), _name(source), any_classes=True)
+
+
+def _name(source: str | Path | Mapping[str, Any]) -> str:
+    return "given weights" if isinstance(source, Mapping) else f"weights {source}"
 
 
 def _read(source: str | Path | Mapping[str, Any], network: nn.Module) -> dict[str, Tensor]:
@@ -68,9 +82,13 @@ def _read(source: str | Path | Mapping[str, Any], network: nn.Module) -> dict[st
     return published_weights(source, network)
 
 
-def _load(network: nn.Module, weights: Weights, name: str, any_classes: bool) -> None:
-    if isinstance(network, InlineCollaboration) and not any(key.startswith("links.") for key in weights):
-        return _load(network.network, weights, name, any_classes)
+def _load(network: nn.Module, weights: Weights, name: str, any_classes: bool) -> list[str]:
+    """Load the weights, and return the paths of the layers that are left out."""
+    wrappers = (InlineCollaboration, "links.", "network"), (BackboneWithExits, "backbone.", "backbone")
+    for wrapper, prefix, inner in wrappers:
+        if isinstance(network, wrapper) and not any(prefix in key for key in weights):
+            paths = _load(network.get_submodule(inner), weights, name, any_classes)
+            return [f"{inner}.{path}" for path in paths]
     ours = {key: value for key, value in network.state_dict().items() if isinstance(value, Tensor)}
     theirs = _with_our_names(weights, network, ours)
     fresh = _layers_of_other_classes(network, theirs) if any_classes else {}
@@ -89,6 +107,7 @@ def _load(network: nn.Module, weights: Weights, name: str, any_classes: bool) ->
             "The %s are for %d classes and the network has %d: %s starts with new weights.",
             name, next(iter(fresh.values())), own, ", ".join(fresh),
         )  # fmt: skip
+    return [*fresh]
 
 
 def _with_our_names(theirs: Weights, network: nn.Module, ours: Weights) -> Weights:

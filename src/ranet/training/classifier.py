@@ -14,7 +14,8 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from ranet.errors import UserError
-from ranet.models.staged import StagedNetwork, with_linear_heads
+from ranet.models.adapted.features import on_features as heads_alone
+from ranet.models.staged import StagedNetwork, State
 from ranet.models.staged_checks import check_network
 from ranet.training.epoch_metrics import EpochMetrics
 from ranet.training.loss import multi_exit_loss
@@ -22,6 +23,7 @@ from ranet.training.recipe.parameter_groups import parameter_groups
 from ranet.training.recipe.schedules import Schedule
 from ranet.training.techniques.distillation import distillation_loss
 from ranet.training.techniques.gradient_equilibrium import Equilibrium, logits_and_last_state
+from ranet.training.techniques.survivors import survivor_weights
 from ranet.training.techniques.teachers import Teacher
 
 #: Turns parameters, or groups of them, into an optimizer.
@@ -49,8 +51,11 @@ class MultiExitClassifier(pl.LightningModule):
         equilibrium: see ``forward_in_stages``.
         teacher: source of logits that the exits also learn from; None trains only on labels.
         distillation: loss with a teacher: ``distillation_loss``, with options if they are not its defaults.
-        freeze_backbone: whether to train only the layers after the features; all other weights, and the statistics of
-            batch normalisation, do not change.
+        survivors: whether an image counts more at the exits that it is likely to reach (`survivor_weights`).
+        only: the modules of the network to train; all other weights, and statistics of batch normalisation, do not
+            change. None trains all.
+        on_features: whether the batches hold features in place of images (`features_of`), of a network with added exits
+            of which only heads are trained.
         decay_norm_and_bias: whether weight decay also applies to normalisation layers and biases.
         compile: run the network through ``torch.compile``: True, or the name of one of its modes ("reduce-overhead"
             records CUDA graphs).
@@ -74,7 +79,9 @@ class MultiExitClassifier(pl.LightningModule):
         equilibrium: Equilibrium | None = None,
         teacher: Teacher | None = None,
         distillation: Callable[..., Tensor] = distillation_loss,
-        freeze_backbone: bool = False,
+        survivors: bool = False,
+        only: Sequence[nn.Module] | None = None,
+        on_features: bool = False,
         decay_norm_and_bias: bool = True,
         compile: bool | str = False,
         channels_last: bool = False,
@@ -93,46 +100,54 @@ class MultiExitClassifier(pl.LightningModule):
         self.mixing = mixing
         self.equilibrium = equilibrium
         self._distillation_loss = distillation
-        self.freeze_backbone = freeze_backbone
+        self.survivors = survivors
         self.decay_norm_and_bias = decay_norm_and_bias
         self.recipe = recipe
         self._make_optimizer = optimizer
         self._make_schedule = schedule
         self._memory_format = torch.channels_last if channels_last else torch.contiguous_format
         network.to(memory_format=self._memory_format)
+        # In tuples, so that these are not submodules a second time.
+        self._computes = (heads_alone(network) if on_features else network,)
+        self._only = None if only is None else tuple(only)
         self._run = logits_and_last_state
         if compile:
             self._run = torch.compile(logits_and_last_state, mode=None if compile is True else compile)
         self._train_metrics = EpochMetrics("train", network.num_exits)
         self._val_metrics = EpochMetrics("val", network.num_exits)
-        if freeze_backbone:
+        if self._only is not None:
             network.requires_grad_(False)
-            for module in with_linear_heads(network).after_features():
+            for module in self._only:
                 module.requires_grad_(True)
         self.train()
 
     def train(self, mode: bool = True) -> MultiExitClassifier:
-        """Set training mode, in which a frozen backbone stays in evaluation mode."""
+        """Set training mode, in which what is not trained stays in evaluation mode."""
         super().train(mode)
-        if mode and self.freeze_backbone:
+        if mode and self._only is not None:
             self.network.eval()
-            for module in with_linear_heads(self.network).after_features():
+            for module in self._only:
                 module.train()
         return self
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the logits of every exit, (K, B, C)."""
-        return self._run(self.network, images.contiguous(memory_format=self._memory_format), None)[0]
+        return self._logits_and_state(images, None)[0]
+
+    def _logits_and_state(self, images: Tensor, equilibrium: Equilibrium | None) -> tuple[Tensor, State]:
+        if images.ndim == 4:
+            images = images.contiguous(memory_format=self._memory_format)
+        return self._run(self._computes[0], images, equilibrium)
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> Tensor:
         """Return the loss of a batch of images (B, 3, H, W) and labels (B,)."""
         images, labels = batch
         if self.mixing is not None:
             images, labels = self.mixing(images, labels)
-        images = images.contiguous(memory_format=self._memory_format)
-        logits, last_state = self._run(self.network, images, self.equilibrium)
+        logits, last_state = self._logits_and_state(images, self.equilibrium)
+        weights = survivor_weights(logits) if self.survivors else None
         if self.teacher is None:
-            loss = multi_exit_loss(logits, labels, self.exit_weights, self.label_smoothing)
+            loss = multi_exit_loss(logits, labels, self.exit_weights, self.label_smoothing, weights)
         else:
             loss = self._distillation_loss(
                 logits,
@@ -140,6 +155,7 @@ class MultiExitClassifier(pl.LightningModule):
                 labels,
                 exit_weights=self.exit_weights,
                 label_smoothing=self.label_smoothing,
+                image_weights=weights,
             )
         self._train_metrics.update(loss, logits, labels if labels.ndim == 1 else labels.argmax(dim=1))
         return loss

@@ -9,13 +9,16 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def exit_cross_entropies(logits: Tensor, labels: Tensor, label_smoothing: float = 0.0) -> Tensor:
+def exit_cross_entropies(
+    logits: Tensor, labels: Tensor, label_smoothing: float = 0.0, image_weights: Tensor | None = None
+) -> Tensor:
     """Return the mean cross-entropy of each exit, in nats, computed in float32 or in a higher precision of the logits.
 
     Args:
         logits: (K, B, C).
         labels: class indices (B,), or probabilities (B, C).
         label_smoothing: share of each label that is spread evenly over all classes (Szegedy et al., CVPR 2016).
+        image_weights: (K, B) weights of the images at each exit, or None for 1.
 
     Returns:
         (K,) losses.
@@ -29,7 +32,12 @@ def exit_cross_entropies(logits: Tensor, labels: Tensor, label_smoothing: float 
     losses = F.cross_entropy(
         at_least_float32(logits).reshape(-1, classes), targets, reduction="none", label_smoothing=label_smoothing
     )
-    return losses.view(exits, batch).mean(dim=1)
+    return mean_of_images(losses.view(exits, batch), image_weights)
+
+
+def mean_of_images(values: Tensor, weights: Tensor | None) -> Tensor:
+    """Return the means (K,) of values (K, B), which are first multiplied by weights (K, B) if there are any."""
+    return (values if weights is None else values * weights).mean(dim=1)
 
 
 def at_least_float32(values: Tensor) -> Tensor:
@@ -45,7 +53,11 @@ def weighted_sum(losses: Tensor, exit_weights: Sequence[float] | None) -> Tensor
 
 
 def multi_exit_loss(
-    logits: Tensor, labels: Tensor, exit_weights: Sequence[float] | None = None, label_smoothing: float = 0.0
+    logits: Tensor,
+    labels: Tensor,
+    exit_weights: Sequence[float] | None = None,
+    label_smoothing: float = 0.0,
+    image_weights: Tensor | None = None,
 ) -> Tensor:
     """Return the sum over exits of weight * cross-entropy; all weights are 1 in the papers (MSDNet, section 4).
 
@@ -54,5 +66,6 @@ def multi_exit_loss(
         labels: class indices (B,), or probabilities (B, C).
         exit_weights: K weights, or None for the plain sum.
         label_smoothing: see ``exit_cross_entropies``.
+        image_weights: likewise.
     """
-    return weighted_sum(exit_cross_entropies(logits, labels, label_smoothing), exit_weights)
+    return weighted_sum(exit_cross_entropies(logits, labels, label_smoothing, image_weights), exit_weights)

@@ -151,8 +151,8 @@ class CascadeSearch:
         for members in self.cascades:
             scores, table = cascade_scores(self.candidates, members), cascade_costs(self.tables, members)
             exits = scores.num_exits
-            one_exit = [ExitPolicy.only(k, exits).thresholds for k in range(exits)]
-            thresholds = np.vstack([np.float32(one_exit), geometric_thresholds(scores.confidence, RATIOS)])
+            one_exit = np.array([ExitPolicy.only(k, exits).thresholds for k in range(exits)], dtype=np.float32)
+            thresholds = np.concatenate([one_exit, geometric_thresholds(scores.confidence, RATIOS)])
             uses, which = np.unique([_used(row) for row in thresholds], axis=0, return_inverse=True)
             for i, used in enumerate(uses):
                 rows = thresholds[which == i]

@@ -19,6 +19,7 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from ranet.data.module import ImageData
 from ranet.errors import UserError, require_known, unknown_name
 from ranet.models.staged import StagedNetwork
+from ranet.models.weights import start_from_weights
 from ranet.training.checkpoints import build_network
 from ranet.training.classifier import MultiExitClassifier
 from ranet.training.recipe.averaging import AveragedWeights
@@ -104,10 +105,16 @@ def build_network_recipe(config: DictConfig, technique: Technique, data: ImageDa
 def build_classifier(
     config: DictConfig, technique: Technique, data: ImageData, first_stage: StagedNetwork | None = None
 ) -> MultiExitClassifier:
-    """Return the Lightning module around a new network, or in the second stage around the network of the first."""
+    """Return the Lightning module around a new network, or in the second stage around the network of the first.
+
+    A new network starts from the weights that the configuration names.
+    """
     recipe = build_network_recipe(config, technique, data)
+    new: list[str] = []
     if first_stage is None:
         network = build_network(recipe)
+        if config.weights is not None:
+            new = start_from_weights(network, config.weights)
         teacher = technique.make_teacher(network)
     else:
         network, teacher = technique.second_stage(first_stage)
@@ -117,6 +124,8 @@ def build_classifier(
             "teacher of the same classes."
         )
     technique.check_network(network)
+    if technique.backbone == "frozen" and config.weights is None:
+        raise UserError("A frozen backbone must have learned before: add weights= (a file, a run or a published name).")
     if technique.collaboration and data.batch_size < 2:
         raise UserError("Collaboration normalises over the images of a batch; use a data.batch_size of 2 or more.")
     if not isinstance(config.compile, bool) and config.compile not in _COMPILER_MODES:
@@ -130,7 +139,7 @@ def build_classifier(
         exit_weights=plain(optim)["exit_weights"],
         label_smoothing=optim.label_smoothing,
         mixing=mixing if mixing.enabled else None,
-        equilibrium=technique.gradient_equilibrium if first_stage is None else None,
+        equilibrium=None if technique.stages == 2 and first_stage is not None else technique.gradient_equilibrium,
         teacher=teacher,
         distillation=partial(
             distillation_loss,
@@ -138,7 +147,9 @@ def build_classifier(
             gamma=technique.gamma,
             teach_last=technique.teach_last,
         ),
-        freeze_backbone=first_stage is not None,
+        survivors=technique.survivors,
+        only=None if technique.stages == 2 and first_stage is None else technique.trained_alone(network, new),
+        on_features=technique.backbone == "frozen",
         decay_norm_and_bias=optim.decay_norm_and_bias,
         compile=config.compile,
         channels_last=config.channels_last,

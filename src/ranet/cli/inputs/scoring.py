@@ -84,7 +84,7 @@ class Watched:
 def _key(trained: TrainedNetwork, data: ImageData, split: Split, part: Tensor | None) -> dict[str, Any]:
     """Return everything that the scores depend on."""
     return {
-        "computed_by": _computed_by(),
+        "computed_by": computed_by(),
         "device": next(trained.network.parameters()).device.type,
         "network": network_fingerprint(trained.network),
         "data": data.fingerprint(split, part),
@@ -93,8 +93,8 @@ def _key(trained: TrainedNetwork, data: ImageData, split: Split, part: Tensor | 
 
 
 @cache
-def _computed_by() -> dict[str, str]:
-    """Return what turns images into scores: versions of packages, and a digest of our own source."""
+def computed_by() -> dict[str, str]:
+    """Return what turns images into scores or features: versions of packages, and a digest of our own source."""
     digest = sha256()
     for package in ("images", "models", "data"):
         for path in sorted((Path(ranet.__file__).parent / package).rglob("*.py")):

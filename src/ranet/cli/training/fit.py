@@ -12,6 +12,7 @@ from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 from ranet.cli.ending import when_stopped
 from ranet.cli.inputs.build import build_classifier, build_data, build_trainer
+from ranet.cli.inputs.scoring import computed_by
 from ranet.cli.outputs.run_folder import write_record
 from ranet.cli.training.resume import finished_epochs, resume_step
 from ranet.data.checks.described import split_notices, split_table
@@ -20,10 +21,13 @@ from ranet.data.record import DataRecord
 from ranet.errors import UserError
 from ranet.models.checkpoint_files import LAST, read_checkpoint
 from ranet.models.staged import StagedNetwork
-from ranet.models.weights import load_weights
 from ranet.support.console import new_console, print_sheets, say
+from ranet.support.files import default_cache
 from ranet.support.hardware import limit_threads
+from ranet.support.progress import Bar
 from ranet.support.sheet import sheet_of_cells
+from ranet.training.classifier import MultiExitClassifier
+from ranet.training.features import FeatureData
 from ranet.training.run.process_memory import keep_freed_memory
 from ranet.training.techniques.technique import Technique
 
@@ -56,8 +60,6 @@ def fit(
         require_same_data(last, data, folder)
     rank_zero_only(_describe)(data)
     classifier = build_classifier(config, technique, data, first_stage)
-    if config.weights is not None and first_stage is None and step is None:
-        load_weights(classifier.network, config.weights, any_classes=True)
     trainer = build_trainer(config, folder, validates=len(data.val_dataloader()) > 0, resume_step=step)
     _refuse_distributed_sweep(trainer)
     limit_threads(trainer.num_devices)
@@ -67,7 +69,21 @@ def fit(
         keep_freed_memory()
     with when_stopped(lambda _: _stopped(config, last)):
         rank_zero_only(print)(f"Training {config.run_name} {_beginning(config, last)} in {folder}", flush=True)
-        trainer.fit(classifier, datamodule=data, ckpt_path=None if step is None else last, weights_only=True)
+        module = _features(technique, classifier, data, trainer) if technique.backbone == "frozen" else data
+        trainer.fit(classifier, datamodule=module, ckpt_path=None if step is None else last, weights_only=True)
+
+
+def _features(
+    technique: Technique, classifier: MultiExitClassifier, data: ImageData, trainer: pl.Trainer
+) -> FeatureData:
+    """Return the data of training heads alone, with all features computed."""
+    if trainer.world_size > 1:
+        raise UserError("Heads on a frozen backbone are trained in one process; use trainer.devices=1.")
+    network = classifier.network.to(trainer.strategy.root_device)
+    with Bar("Computing features") as shown:
+        features = FeatureData(network, data, default_cache(), computed_by(), technique.feature_copies, shown)
+        features.setup()
+    return features
 
 
 def _beginning(config: DictConfig, last: Path) -> str:

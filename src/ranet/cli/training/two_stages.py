@@ -1,4 +1,4 @@
-"""Two stages of training in one command: the network, then collaboration and distillation on the frozen network."""
+"""Two stages of training in one command: first the network and then its heads, or first heads and then all."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from ranet.cli.inputs.build import build_classifier, build_data, network_options, plain
+from ranet.cli.inputs.build import build, build_classifier, build_data, build_network_recipe
 from ranet.cli.outputs.run_folder import CONFIG, write_record
 from ranet.cli.training.fit import fit, require_same_data
 from ranet.cli.training.resume import finished_epochs, resume_step
@@ -21,7 +21,7 @@ from ranet.training.techniques.technique import Technique
 #: Folder of the first stage in that of the run: a run of its own, with checkpoints, metrics and record.
 FIRST_STAGE = "stage1"
 # What decides which images are held out.
-_SPLIT = ("name", "image_size", "validation_size", "split_seed")
+_SPLIT = ("name", "image_size", "validation_size", "validation_from", "split_seed")
 
 
 def fit_two_stages(config: DictConfig, technique: Technique, folder: Path) -> None:
@@ -33,8 +33,9 @@ def fit_two_stages(config: DictConfig, technique: Technique, folder: Path) -> No
     resume_step(config, folder, folder / "checkpoints" / LAST)  # refuses a folder that holds another run
     before, after = _epochs(config, technique)
     second = _changed(config, trainer={"max_epochs": after})
+    last_technique = technique.last_stage()
     if technique.first_stage_run is not None:
-        fit(second, technique, folder, _finished(config, technique.first_stage_run), record=config)
+        fit(second, last_technique, folder, _finished(config, technique), record=config)
         return
     own = folder / FIRST_STAGE
     first_technique = technique.first_stage()
@@ -54,7 +55,7 @@ def fit_two_stages(config: DictConfig, technique: Technique, folder: Path) -> No
         write_record(folder, config)  # so that what lies in the folder is known to belong to one run of two stages
         fit(first, first_technique, own)
     require_same_data(own / "checkpoints" / LAST, build_data(config.data), own)
-    fit(second, technique, folder, load_trained(own).network, record=config)
+    fit(second, last_technique, folder, load_trained(own).network, record=config)
 
 
 def _epochs(config: DictConfig, technique: Technique) -> tuple[int, int]:
@@ -85,27 +86,29 @@ def _check_second_stage(config: DictConfig, technique: Technique) -> None:
     """Refuse options that do not fit the second stage, before the first is trained."""
     data = build_data(config.data)
     network = build_classifier(config, technique.first_stage(), data).network
-    build_classifier(config, technique, data, network).make_optimization(config.trainer.max_epochs)
+    build_classifier(config, technique.last_stage(), data, network).make_optimization(config.trainer.max_epochs)
 
 
-def _finished(config: DictConfig, run: str) -> StagedNetwork:
+def _finished(config: DictConfig, technique: Technique) -> StagedNetwork:
     """Return the network of a finished run, to be used as the first stage."""
+    run = str(technique.first_stage_run)
     try:
         trained = load_trained(find_checkpoint(run))
     except UserError as error:
         raise UserError(f"The first stage is missing: {error}") from error
     theirs = trained.recipe["network"]
-    ours = {"name": config.model.name, "options": network_options(config.model, build_data(config.data))}
-    if theirs != ours:
+    first = technique.first_stage()
+    if theirs != build_network_recipe(config, first, build_data(config.data)):
         raise UserError(
             f"The first stage {run} is of another network than model={config.model.name} with its options; say the "
-            "same model, and train it without collaboration."
+            f"same model, and train it {'with' if first.collaboration else 'without'} collaboration."
         )
+    before, now = (build("data", OmegaConf.create(node)) for node in (trained.recipe["data"], config.data))
     for option in _SPLIT:
-        before, now = trained.recipe["data"].get(option), plain(config.data).get(option)
-        if before != now:
+        if getattr(before, option) != getattr(now, option):
             raise UserError(
-                f"The first stage {run} was trained with data.{option}={before}, not {now}: it may have learned from "
+                f"The first stage {run} was trained with data.{option}={getattr(before, option)}, not "
+                f"{getattr(now, option)}: it may have learned from "
                 "images that are held out now; use the same data and split."
             )
     require_same_data(trained.path, build_data(config.data), Path(run))

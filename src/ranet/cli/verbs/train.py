@@ -26,10 +26,7 @@ def run(config: DictConfig) -> None:
     technique: Technique = build("technique", config.technique)
     folder = run_folder()
     settle_precision(config, folder)
-    if technique.stages == 1:
-        fit(config, technique, folder)
-    else:
-        fit_two_stages(config, technique, folder)
+    (fit_two_stages if technique.in_two_stages else fit)(config, technique, folder)
     if config.evaluate:
         with when_stopped(lambda _: how_to_go_on(config, "with the evaluation")):
             _report(config, folder)

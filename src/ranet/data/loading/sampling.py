@@ -75,6 +75,7 @@ class EpochSampler:
         seed: seed of order and augmentation; None for evaluation, in the order of the set.
         rank: index of this process.
         world_size: number of processes.
+        shuffled: false for training images in the order of the set, with augmentation.
     """
 
     count: int
@@ -82,7 +83,13 @@ class EpochSampler:
     seed: int | None
     rank: int = 0
     world_size: int = 1
+    shuffled: bool = True
     epoch: int = 0
+
+    @property
+    def in_order(self) -> bool:
+        """Whether the samples come in the order of the set."""
+        return self.seed is None or not self.shuffled
 
     def set_epoch(self, epoch: int) -> None:
         """Set the epoch of the next iteration."""
@@ -95,7 +102,7 @@ class EpochSampler:
 
     def batches(self) -> list[Tensor]:
         """Return the batches of this process in the current epoch, int64 (B,) each."""
-        if self.seed is None:
+        if self.in_order:
             return evaluation_batches(self.count, self.batch_size, self.rank, self.world_size)
         order = torch.randperm(self.count, generator=self.generator("order"))
         return training_batches(order, self.batch_size, self.rank, self.world_size)
@@ -106,5 +113,5 @@ class EpochSampler:
     def __len__(self) -> int:
         per_process = -(-self.count // self.world_size)
         full, rest = divmod(per_process, self.batch_size)
-        lone = self.seed is not None and self.batch_size > 1 and full > 0 and rest == 1
+        lone = not self.in_order and self.batch_size > 1 and full > 0 and rest == 1
         return full + (rest > 0) - lone

@@ -47,6 +47,7 @@ class SplitReader:
         facts: Facts,
         root: Path,
         validation_size: int | float | None,
+        validation_from: Split,
         split_seed: int,
         train_limit: int | None,
         digit_options: DigitOptions,
@@ -58,8 +59,10 @@ class SplitReader:
         self.folder = root / "imagenet" if name == "imagenet" else root
         self.split_seed = split_seed
         self.digit_options = digit_options
+        self.validation_from = validation_from
         self._holds_out = validation_size is not None
-        self.validation_size = facts.validation_size if validation_size is None else validation_size
+        usual = 0.5 if validation_from == "test" else facts.validation_size
+        self.validation_size = usual if validation_size is None else validation_size
         self._train_limit = train_limit
         self._on_bad: OnBad = on_bad
         self._followed: DataRecord | None = None
@@ -80,6 +83,8 @@ class SplitReader:
         """
         assert not self._read_splits, "the images were read already"
         self._followed, self._chosen_anew = record, chosen_anew
+        if not chosen_anew:
+            self.validation_from = "test" if record.held_out_of == "test" else "train"
 
     @cached_property
     def class_names(self) -> list[str]:
@@ -121,6 +126,7 @@ class SplitReader:
             root=None if self.name == "digits" else str(self.root.resolve()),
             classes=tuple(self.class_names),
             held_out=self._held_out,
+            held_out_of=self.validation_from,
             images={split: len(samples) for split, samples in splits.items()},
             digests={split: samples.digest()[:16] for split, samples in splits.items()},
         )
@@ -132,16 +138,20 @@ class SplitReader:
             return {"train": self._limited(train), "validation": validation, "test": test}
         if self.facts.in_memory:
             train, test = (self._relabelled(samples) for samples in load_cifar(self.name, self.root))
+            if self.validation_from == "test":
+                return {"train": self._limited(train), **self._hold_out(test)}
             return {"test": test, **self._hold_out(train)}
         own_test = self._has_own_test()
+        if not own_test and split in ("validation", self.validation_from):
+            return self._hold_out(self._list("train" if self.validation_from == "train" else "val"))
         if split == "test":
             return {"test": self._list("test" if own_test else "val")}
         if not own_test:
-            return self._hold_out(self._list("train"))
-        if self._holds_out:
+            return {"train": self._limited(self._list("train"))}
+        if self._holds_out or self.validation_from == "test":
             raise UserError(
                 f"{self.folder} has a test folder, so val/ is the validation set and nothing is held out; remove "
-                "data.validation_size (null)."
+                "data.validation_size (null) and data.validation_from=test."
             )
         if split == "validation":
             return {"validation": self._list("val")}
@@ -171,24 +181,27 @@ class SplitReader:
         order = torch.tensor([self.class_names.index(name) for name in own])
         return TensorSet(samples.images, order[samples.labels], samples.sizes)
 
-    def _hold_out(self, train: Samples) -> dict[Split, Samples]:
-        """Split the training images as the followed run did, else by the seed."""
-        held_out = None if self._followed is None else self._recorded(self._followed, train)
+    def _hold_out(self, images: Samples) -> dict[Split, Samples]:
+        """Split the training or test images as the followed run did, else by the seed."""
+        held_out = None if self._followed is None else self._recorded(self._followed, images)
         if held_out is None:
-            held_out = hold_out_stratified(train.labels, self.validation_size, self.split_seed)[1]
-        validation = train.subset(held_out)
+            held_out = hold_out_stratified(images.labels, self.validation_size, self.split_seed)[1]
+        validation, rest = images.subset(held_out), images.subset(all_but(held_out, len(images)))
         self._held_out = tuple(held_out.tolist()) if isinstance(validation, TensorSet) else validation.names()
-        return {"train": self._limited(train.subset(all_but(held_out, len(train)))), "validation": validation}
+        if self.validation_from == "test":
+            return {"validation": validation, "test": rest}
+        return {"train": self._limited(rest), "validation": validation}
 
-    def _recorded(self, record: DataRecord, train: Samples) -> Tensor | None:
+    def _recorded(self, record: DataRecord, images: Samples) -> Tensor | None:
         """Return the indices of the images that the run held out; None if these are other data."""
-        wanted = set(record.held_out or ()) if record.name == self.name else set()
-        names = range(len(train)) if isinstance(train, TensorSet) else train.names()
+        same = record.name == self.name and record.held_out_of == self.validation_from
+        wanted = set(record.held_out or ()) if same else set()
+        names = range(len(images)) if isinstance(images, TensorSet) else images.names()
         found = [index for index, name in enumerate(names) if name in wanted]
-        complete = record.held_out is not None and record.name == self.name and len(found) == len(wanted)
+        complete = record.held_out is not None and same and len(found) == len(wanted)
         if self._chosen_anew and not complete:
             return None
-        if (wanted and not found) or record.held_out is None:
+        if (wanted and not found) or record.held_out is None or not same:
             raise UserError(
                 f"The images that the run held out for validation are not in {self.folder / 'train'}; put them back, "
                 f"or use data={self.name} for data on which the network was not trained."

@@ -30,6 +30,10 @@ register_family(
     "resnet_cifar", "ranet.models.papers.resnet_cifar", "ResNetCifar",
     num_classes=10, image_size=32, in_channels=3, depth=20, channels=16, shortcut="A",
 )  # fmt: skip
+register_family(
+    "with_exits", "ranet.models.adapted.named", "named_with_exits",
+    backbone=None, at="auto", head="linear", num_exits=4, num_classes=10, image_size=224, in_channels=3,
+)  # fmt: skip
 
 CIFAR: Options = {"num_classes": 10, "image_size": 32, "channels": 16, "growth": 6}
 IMAGENET: Options = {"num_classes": 1000, "image_size": 224, "growth": 16}

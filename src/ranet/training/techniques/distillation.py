@@ -10,10 +10,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ranet.errors import UserError
-from ranet.training.loss import at_least_float32, exit_cross_entropies, weighted_sum
+from ranet.training.loss import at_least_float32, exit_cross_entropies, mean_of_images, weighted_sum
 
 
-def exit_divergences(logits: Tensor, teacher_logits: Tensor, temperature: float) -> Tensor:
+def exit_divergences(
+    logits: Tensor, teacher_logits: Tensor, temperature: float, image_weights: Tensor | None = None
+) -> Tensor:
     """Return the Kullback-Leibler divergence of each exit from the teacher, in nats, averaged over the images.
 
     It is ``KL(softmax(t / T) || softmax(z / T))``, summed over the classes, computed at least in float32.
@@ -22,6 +24,7 @@ def exit_divergences(logits: Tensor, teacher_logits: Tensor, temperature: float)
         logits: (K, B, C).
         teacher_logits: (B, C).
         temperature: T > 0.
+        image_weights: (K, B) weights of the images at each exit, or None for 1.
 
     Returns:
         (K,) divergences.
@@ -32,7 +35,8 @@ def exit_divergences(logits: Tensor, teacher_logits: Tensor, temperature: float)
     """
     student = F.log_softmax(at_least_float32(logits) / temperature, dim=-1)
     teacher = F.log_softmax(at_least_float32(teacher_logits) / temperature, dim=-1).expand_as(student)
-    return F.kl_div(student, teacher, reduction="none", log_target=True).sum(dim=-1).mean(dim=1)
+    divergences = F.kl_div(student, teacher, reduction="none", log_target=True).sum(dim=-1)
+    return mean_of_images(divergences, image_weights)
 
 
 def distillation_loss(
@@ -44,6 +48,7 @@ def distillation_loss(
     teach_last: bool = False,
     exit_weights: Sequence[float] | None = None,
     label_smoothing: float = 0.0,
+    image_weights: Tensor | None = None,
 ) -> Tensor:
     """Return the one-for-all loss: every exit but the last learns from the labels and from a teacher.
 
@@ -63,6 +68,7 @@ def distillation_loss(
         teach_last: whether the last exit also learns from the teacher, which must then be better.
         exit_weights: K weights of the exits' terms, or None for 1.
         label_smoothing: see ``exit_cross_entropies``.
+        image_weights: (K, B) weights of the images in the terms of each exit, or None for 1.
 
     Returns:
         The loss, a scalar.
@@ -76,8 +82,8 @@ def distillation_loss(
             f"The teacher's logits have the shape {tuple(teacher_logits.shape)}, but those of an exit "
             f"{tuple(logits.shape[1:])}; both are (images, classes)."
         )
-    cross_entropies = exit_cross_entropies(logits, labels, label_smoothing)
-    divergences = exit_divergences(logits, teacher_logits.detach(), temperature)
+    cross_entropies = exit_cross_entropies(logits, labels, label_smoothing, image_weights)
+    divergences = exit_divergences(logits, teacher_logits.detach(), temperature, image_weights)
     share = torch.full_like(cross_entropies, gamma)
     if not teach_last:
         share[-1] = 0
