@@ -16,8 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from omegaconf import DictConfig
 
-from ranet.cli.options.policy_files import read_policies
-from ranet.cli.options.shares import is_number, is_share, parse_share
+from ranet.cli.options.shared import is_number, parse_share, read_policies
 from ranet.cli.outputs.prediction_origin import chunk_ends, origin_of
 from ranet.errors import UserError
 from ranet.images.many import ahead
@@ -255,12 +254,11 @@ def _stream_size(wanted: int, images: int, engine: EarlyExitEngine) -> int:
 def _budget(given: Any, engine: EarlyExitEngine) -> float | None:
     if given is None:
         return None
-    value, full = given, 1.0
-    if is_share(given):
-        value, full = parse_share(given), float(engine.plan().cost_per_exit[-1])
+    share = parse_share(given)
+    value = given if share is None else share
     if not is_number(value) or not 0 < value < float("inf"):
         raise UserError(f"budget={given} must be a positive number in the policies' unit, or a share such as 50%.")
-    return float(value) * full
+    return float(value) * (1.0 if share is None else float(engine.plan().cost_per_exit[-1]))
 
 
 def _cap(given: int | None, engine: EarlyExitEngine) -> int | None:
