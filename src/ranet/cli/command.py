@@ -175,17 +175,18 @@ def _quoted(word: str) -> str:
 
 def _said(error: Exception) -> tuple[str, int] | None:
     """Return the message and exit status of an error; None if it is a fault of the program."""
-    if isinstance(error, UserError | WriteError):
-        return str(error), 1
-    if isinstance(error, OSError) and error.filename is not None:
-        # Where a file is renamed, the second name is the one that the user knows.
-        return f"{error.strerror}: {error.filename2 or error.filename}.", 1
-    if isinstance(error, OSError) and is_unwritable(error):
-        return f"A file cannot be written ({error.strerror}); {advice(error)}.", 1
-    if isinstance(error, MissingMandatoryValue):
-        return f"{error.full_key} is needed: add {error.full_key}=VALUE.", 2
-    if isinstance(error, ConfigCompositionException | OverrideParseException | InterpolationResolutionError):
-        return _sentence(error), 2
+    match error:
+        case UserError() | WriteError():
+            return str(error), 1
+        case OSError() if error.filename is not None:
+            # Where a file is renamed, the second name is the one that the user knows.
+            return f"{error.strerror}: {error.filename2 or error.filename}.", 1
+        case OSError() if is_unwritable(error):
+            return f"A file cannot be written ({error.strerror}); {advice(error)}.", 1
+        case MissingMandatoryValue():
+            return f"{error.full_key} is needed: add {error.full_key}=VALUE.", 2
+        case ConfigCompositionException() | OverrideParseException() | InterpolationResolutionError():
+            return _sentence(error), 2
     return None
 
 

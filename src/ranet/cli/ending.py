@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import multiprocessing.util
+import multiprocessing
 import os
 import signal
 import sys

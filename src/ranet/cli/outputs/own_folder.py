@@ -29,11 +29,9 @@ def register_stamp() -> None:
 
     It is the same in all jobs of a sweep, because Hydra passes the resolved text to them.
     """
-    OmegaConf.register_new_resolver("stamp", _stamp, use_cache=True, replace=True)
-
-
-def _stamp() -> str:
-    return f"{datetime.now():%Y-%m-%d_%H-%M-%S}_{token_hex(3)}"
+    OmegaConf.register_new_resolver(
+        "stamp", lambda: f"{datetime.now():%Y-%m-%d_%H-%M-%S}_{token_hex(3)}", use_cache=True, replace=True
+    )
 
 
 @contextmanager

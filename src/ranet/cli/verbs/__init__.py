@@ -9,8 +9,8 @@ from dataclasses import dataclass
 class Verb:
     """One verb.
 
-    Its options are in ``conf/NAME.yaml``, ``check_options`` in ``ranet.cli.options.NAME`` refuses wrong ones without
-    importing PyTorch (if there is such a module), and ``run`` in ``ranet.cli.verbs.NAME`` does its work.
+    Its options are in ``conf/NAME.yaml``; ``check_options`` in ``ranet.cli.options.NAME``, or else
+    ``ranet.cli.options.checks``, refuses wrong ones without PyTorch; ``run`` in ``ranet.cli.verbs.NAME`` does its work.
 
     Attributes:
         about: what it does.

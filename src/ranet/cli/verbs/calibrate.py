@@ -23,11 +23,10 @@ from ranet.cli.inputs.trained import load_network_and_data
 from ranet.cli.options.calibrate import Asked, CostOptions, check_options
 from ranet.cli.outputs.policies import earlier_results, forget, policy_paths, write_policies
 from ranet.cli.outputs.run_folder import run_folder, write_record
-from ranet.cli.outputs.used_exits import used_exits_sentence
 from ranet.data.module import ImageData
 from ranet.errors import UserError
 from ranet.evaluation.curves.static_exits import StaticExits
-from ranet.evaluation.policies.solved import calibration_report
+from ranet.evaluation.policies.solved import calibration_report, used_exits_sentence
 from ranet.evaluation.reports.calibration import calibration_document
 from ranet.models.checkpoint_files import BEST
 from ranet.models.fingerprint import network_fingerprint

@@ -5,8 +5,7 @@ from __future__ import annotations
 from omegaconf import DictConfig
 
 from ranet.cli.inputs.build import build
-from ranet.data.checks.health import TO_MEND, Health, examine
-from ranet.data.checks.parts import parts_of
+from ranet.data.checks.health import TO_MEND, Health, examine, parts_of
 from ranet.data.module import ImageData
 from ranet.errors import UserError
 from ranet.support.console import new_console, print_sheets, say

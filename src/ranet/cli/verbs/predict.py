@@ -35,21 +35,13 @@ _OVERFLOW = "has no answer: its logits are too large for a probability; look at 
 
 @dataclass
 class Tally:
-    """Counts of the images of a run.
+    """Counts of the images of a run."""
 
-    Attributes:
-        exits: (K,) number of images that left at each exit.
-        cost: of all images together.
-        without_row: a sentence about each image that has no answer.
-        before: number of images that an earlier run has answered.
-        seconds: from the first image read to the last row written, in this run.
-    """
-
-    exits: npt.NDArray[np.int64]
-    cost: float = 0.0
-    without_row: list[str] = field(default_factory=list)
-    before: int = 0
-    seconds: float = 0.0
+    exits: npt.NDArray[np.int64]  # (K,) how many images left at each exit
+    cost: float = 0.0  # of all images together
+    without_row: list[str] = field(default_factory=list)  # a sentence about each image that has no answer
+    before: int = 0  # images that an earlier run has answered
+    seconds: float = 0.0  # from the first image read to the last row written, in this run
 
     @property
     def answered(self) -> int:
@@ -69,7 +61,8 @@ def run(config: DictConfig) -> None:
             if notice is not None:
                 print(f"ranet: {notice}", file=sys.stderr)
         to_file = config.output != STANDARD_OUTPUT
-        origin = origin_of(engine, plan, source, preprocessing, classes, config) if to_file else None
+        deciding = {"batch_size": config.batch_size, "max_exit": config.max_exit}
+        origin = origin_of(engine, plan, source, preprocessing, classes, **deciding) if to_file else None
         with open_table(config.output, plan.unit, classes, origin, config.resume) as table:
             tally = answer(engine, source, preprocessing, table, config, budget=budget, max_exit=cap)
         if tally.answered:
@@ -100,16 +93,7 @@ def answer(
     config: DictConfig,
     **how: Any,
 ) -> Tally:
-    """Run all images through the engine, and write a row for each that can be read and has a finite answer.
-
-    Args:
-        engine: the engine.
-        source: the images.
-        preprocessing: of the images.
-        table: for the rows.
-        config: with ``batch_size`` and ``output``.
-        how: budget and max_exit of the stream.
-    """
+    """Run all images through the engine, and write a row for each that can be read and has a finite answer."""
     tally, done = _tally_before(table.states, engine.backend.facts.num_exits), table.done
     size = _stream_size(config.batch_size, len(source), engine)
     names: deque[list[str]] = deque()
@@ -181,13 +165,11 @@ def summary(tally: Tally, cost_per_exit: npt.NDArray[np.float64], unit: str) -> 
     count, mean = tally.answered, tally.cost / tally.answered
     here = count - tally.before
     earlier = f", {tally.before:,} of them before, the others" if tally.before else ""
-    cost = f"{mean:,.0f}" if mean >= 1000 else f"{mean:.4g}"
-    share = mean / cost_per_exit[-1]
+    cost = f"{f'{mean:,.0f}' if mean >= 1000 else f'{mean:.4g}'} {unit}".strip()
     left = ", ".join(f"{number / count:.1%} at exit {k}" for k, number in enumerate(tally.exits.tolist(), 1) if number)
     return (
         f"{count:,} images answered{earlier} in {tally.seconds:.1f} s ({here / tally.seconds:,.0f} images/s) at a mean "
-        f"cost of "
-        f"{f'{cost} {unit}'.strip()} ({share:.1%} of the last exit's); left {left}."
+        f"cost of {cost} ({mean / cost_per_exit[-1]:.1%} of the last exit's); left {left}."
     )
 
 
@@ -230,11 +212,8 @@ def _images(config: DictConfig, preprocessing: Preprocessing) -> ImageFiles | Im
 def compiled_sizes(batch_size: int, backend: str) -> list[int] | None:
     """Return the batch sizes that OpenVINO compiles, so that it computes batches of this size like other backends.
 
-    A smaller number of images is computed with the next power of two.
-
-    Returns:
-        The powers of two below the size, and the size itself; None if the backend's own sizes are these, or it
-        computes batches of any size.
+    These are the powers of two below the size, with which fewer images are computed, and the size itself; None if the
+    backend's own sizes are these, or it computes batches of any size.
 
     Example:
         >>> compiled_sizes(48, "auto"), compiled_sizes(32, "auto"), compiled_sizes(48, "torch")

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from ranet.data.checks.duplicates import look_alikes, same_content
-from ranet.images.inspection import Inspection
-from ranet.images.listing import describe_skipped
+from ranet.data.module import ImageData
+from ranet.data.sets.sources import TensorSet, image_files, list_classes
+from ranet.data.sets.split_reader import SPLITS, Split
+from ranet.images.inspection import Inspection, inspect_file, inspect_pixels
+from ranet.images.listing import describe_skipped, kind_of
 from ranet.images.many import for_each
 
 #: Findings to repair, with their names in sentences: training would stop, or accuracies would be wrong.
@@ -94,6 +99,20 @@ class Health:
     def to_mend(self) -> Counter[str]:
         """The number of findings of each kind that must be repaired."""
         return Counter(each.finding for each in self.findings if each.finding in TO_MEND)
+
+
+def parts_of(data: ImageData) -> list[Part]:
+    """Return the splits of a data set as stored; those of images in files are its folders train, val and test.
+
+    Problems are not refused here, because `examine` reports them.
+
+    Raises:
+        UserError: if there is no training folder or no class in it, or a folder cannot be read.
+    """
+    if data.facts.in_memory:
+        return [_in_memory(data, split) for split in SPLITS]
+    folders = [data.folder / name for name in ("train", "val", "test")]
+    return [_in_files(folder) for folder in folders if folder.is_dir() or folder.name != "test"]
 
 
 def examine(parts: Sequence[Part]) -> Health:
@@ -203,3 +222,29 @@ def _rows(
     names += [f"{which} short side" for which in ("smallest", "median", "largest")]
     rows = list(zip([*names, *TO_MEND, *ODD, "skipped files"], *columns, strict=True))
     return rows if any(part.skipped for part in parts) else rows[:-1]
+
+
+def _in_files(folder: Path) -> Part:
+    classes = list_classes(folder)
+    names: list[str] = []
+    labels: list[int] = []
+    skipped = Counter(kind_of(entry.name) for entry in folder.iterdir() if entry.name not in classes)
+    for label, name in enumerate(classes):
+        files, passed_over = image_files(folder, name)
+        names += [f"{folder.name}/{os.fsdecode(file)}" for file in files]
+        labels += [label] * len(files)
+        skipped += passed_over
+    return Part(folder.name, classes, names, labels, lambda index: inspect_file(folder.parent / names[index]), skipped)
+
+
+def _in_memory(data: ImageData, split: Split) -> Part:
+    samples = data.samples(split)
+    assert isinstance(samples, TensorSet)
+    images = samples.images.permute(0, 2, 3, 1)
+    return Part(
+        split,
+        data.class_names,
+        [f"{split}/{index}" for index in range(len(samples))],
+        samples.labels.tolist(),
+        lambda index: inspect_pixels(np.ascontiguousarray(images[index].squeeze(-1).numpy())),
+    )

@@ -22,11 +22,7 @@ def training_batches(order: Tensor, batch_size: int, rank: int, world_size: int)
     A last batch of one sample is dropped, because batch normalisation cannot estimate a variance from it, unless it is
     the only batch.
 
-    Args:
-        order: int64 (N,), the samples in the order of the epoch.
-        batch_size: samples in a batch of each process.
-        rank: index of this process, 0 to ``world_size - 1``.
-        world_size: number of processes.
+    The order is int64 (N,); the others as for `EpochSampler`.
 
     Example:
         >>> training_batches(torch.arange(8), batch_size=2, rank=1, world_size=2)
@@ -44,13 +40,8 @@ def evaluation_batches(count: int, batch_size: int, rank: int, world_size: int) 
 
     Process r takes the samples r, r + W, r + 2W, ...: every sample once, so that metrics over all processes are those
     of the set. All processes get the same number of batches (some networks exchange buffers at every batch). For this,
-    a process with one sample less halves its last batch if necessary.
-
-    Args:
-        count: number of samples N.
-        batch_size: most samples in a batch of each process; at least 2 with several processes.
-        rank: index of this process, 0 to ``world_size - 1``.
-        world_size: number of processes, at most N.
+    a process with one sample less halves its last batch if necessary. With several processes, the batch size must be at
+    least 2, and there are at most as many processes as samples.
 
     Example:
         >>> evaluation_batches(5, batch_size=2, rank=0, world_size=2)

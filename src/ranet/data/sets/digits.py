@@ -156,13 +156,8 @@ def _draw(digits: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
 def _weights(start: Tensor, size: Tensor, canvas: int) -> Tensor:
     """Return the weights, in 64ths, of the 8 source pixels in each canvas pixel for bilinear scaling in one direction.
 
-    Args:
-        start: int64 (n,), first pixel of the scaled digit on the canvas; parts outside are cut off.
-        size: int64 (n,), side of the digit in pixels.
-        canvas: side of the canvas in pixels.
-
-    Returns:
-        float64 (n, canvas, 8), integers; each row adds up to 64 inside the digit's square and to 0 outside.
+    Digits of int64 (n,) sizes start at int64 (n,) pixels of the canvas; parts outside are cut off. The weights are
+    integers in float64 (n, canvas, 8); each row adds up to 64 inside the digit's square and to 0 outside.
     """
     size = size.view(-1, 1, 1).double()
     pixel = torch.arange(canvas).view(1, -1, 1) - start.view(-1, 1, 1)

@@ -135,11 +135,7 @@ def download_cifar(name: str, root: Path) -> None:
 
 
 def load_cifar(name: str, root: Path) -> tuple[TensorSet, TensorSet]:
-    """Load CIFAR-10 or CIFAR-100 (Krizhevsky, 2009): 50,000 training and 10,000 test images.
-
-    Args:
-        name: ``cifar10`` or ``cifar100``.
-        root: the folder that holds ``cifar-10-batches-py`` or ``cifar-100-python``.
+    """Load CIFAR-10 or CIFAR-100 (Krizhevsky, 2009) in ``root``: 50,000 training and 10,000 test images.
 
     Raises:
         UserError: if files are missing or are not the official ones.
@@ -187,11 +183,9 @@ def list_classes(folder: Path) -> list[str]:
 
 
 def list_images(folder: Path, classes: list[str]) -> FileSet:
-    """Return the image files of a folder of classes, sorted by class and by path.
+    """Return the image files of a folder such as ``root/train``, sorted by class and by path.
 
-    Args:
-        folder: the folder that holds one folder per class, for instance ``root/train``.
-        classes: the classes that it must have; their order gives the labels.
+    It must have these classes, whose order gives the labels.
 
     Raises:
         UserError: if the folder is missing, has other classes, or has a class without images.
@@ -237,15 +231,10 @@ def image_files(folder: Path, name: str = ".") -> tuple[list[bytes], Counter[str
 
 
 def readable(files: FileSet, on_bad: OnBad) -> FileSet:
-    """Return the files that can be read as images.
-
-    Args:
-        files: the files of a folder of classes.
-        on_bad: for files that cannot be read, "stop" raises an error that names them; "skip" logs their number and
-            leaves them out.
+    """Return the files that can be read as images; log how many others are left out.
 
     Raises:
-        UserError: if some files cannot be read and ``on_bad`` is "stop", or none can be read.
+        UserError: that names the others, if ``on_bad`` is "stop" or none can be read.
     """
     names = files.names()
     refused = find_unreadable(files.folder, names)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from ranet.errors import unknown_name
 
@@ -39,8 +39,7 @@ NO_METHOD = (
 _FIRST = ("technique", "model")
 
 
-@dataclass(frozen=True)
-class Grouping:
+class Grouping(NamedTuple):
     """Groups of runs; the runs are numbered in the given order.
 
     Attributes:
@@ -133,8 +132,7 @@ def _section_parts(section: str, differing: Sequence[str], groups: Sequence[Opti
         # Groups with the same name as this one; without a name, all.
         peers = [other for other in groups if name not in telling or other.get(name) == group.get(name)]
         rest = [option for option in telling if option != name and _differs(option, peers)]
-        said = [_said(option, group.get(option), differing) for option in rest]
-        parts.append(" ".join([*named, *said]))
+        parts.append(" ".join([*named, *(_said(option, group.get(option), differing) for option in rest)]))
     return parts
 
 
@@ -156,7 +154,7 @@ def _differs(option: str, among: Iterable[Options]) -> bool:
 
 def _belongs(option: str, keys: Iterable[str]) -> bool:
     """Return whether the option is one of the keys, or of a group of options that is."""
-    return any(option == key or option.startswith(f"{key}.") for key in keys)
+    return any(f"{option}.".startswith(f"{key}.") for key in keys)
 
 
 def _only(options: Options, names: Iterable[str]) -> dict[str, str]:

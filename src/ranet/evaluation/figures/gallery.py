@@ -50,7 +50,7 @@ def gallery_figure(
         class_names: names by class index; None shows the indices.
         columns: number of images for each exit.
         seed: seed of the choice of images.
-        title: title of the figure.
+        title: of the figure.
 
     Raises:
         UserError: if there are not as many images as scores, or fewer names than classes.
@@ -117,15 +117,6 @@ def _name(label: int, class_names: Sequence[str] | None) -> str:
 
 def _describe_row(axes: Axes, k: int, share: float, correct: npt.NDArray[np.bool_]) -> None:
     right = f"{100 * correct.mean():.1f} % right" if correct.size else "no images"
-    lines = [f"exit {k + 1}", f"{100 * share:.1f} % leave", right]
-    axes.annotate(
-        "\n".join(lines),
-        xy=(0, 0.5),
-        xytext=(-6, 0),
-        xycoords="axes fraction",
-        textcoords="offset points",
-        ha="right",
-        va="center",
-        fontsize=6.5,
-        color=INK,
-    )
+    text = f"exit {k + 1}\n{100 * share:.1f} % leave\n{right}"
+    place: dict[str, Any] = {"xy": (0, 0.5), "xycoords": "axes fraction", "ha": "right", "va": "center"}
+    axes.annotate(text, xytext=(-6, 0), textcoords="offset points", fontsize=6.5, color=INK, **place)

@@ -121,11 +121,7 @@ def cost_difference(
 ) -> Difference | None:
     """Return the mean cost seen minus promised; None if the promise does not hold how many images left at each exit.
 
-    Args:
-        promise: promise of the policy.
-        exits: (N,) exit at which each seen image leaves.
-        costs: what the seen images cost at each exit.
-        possible: (K,) whether images can leave at each exit under the policy.
+    The seen images leave at (N,) exits, of which (K,) are possible under the policy.
     """
     promised = promise.exit_counts
     if promised is None or promised[~possible].any():

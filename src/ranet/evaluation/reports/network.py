@@ -174,16 +174,16 @@ def exits_sheet(
         Column("top-5 %", "top5_percent", ".2f"),
         Column("ECE", "calibration_error", ".4f"),
     ]
-    rows = anytime_rows(curve, unit)
-    for k, row in enumerate(rows):
-        row |= {"calibration_error": float(curve.calibration_error[k]), "mean_confidence": float(curve.confidence[k])}
+    values = {"calibration_error": curve.calibration_error, "mean_confidence": curve.confidence}
     caption = f"cost in {scale.label}; in brackets 95 % intervals"
     if outcome is not None:
         shares, right = "share_percent", "accuracy_of_those_that_left_percent"
-        for k, row in enumerate(rows):
-            row |= {shares: 100 * float(outcome.exit_shares[k]), right: 100 * float(outcome.accuracy_per_exit[k])}
+        values |= {shares: 100 * outcome.exit_shares, right: 100 * outcome.accuracy_per_exit}
         columns += [Column("leave %", shares, ".2f"), Column("right of them %", right, ".2f")]
         caption += f"\nexits under: {policy_name}"
+    rows = [
+        row | {name: float(of[k]) for name, of in values.items()} for k, row in enumerate(anytime_rows(curve, unit))
+    ]
     return Sheet("Exits", rows, columns, caption)
 
 
