@@ -13,27 +13,19 @@ _NAMED = 5  # how many classes or images a sentence names
 
 @dataclass(frozen=True)
 class DataRecord:
-    """The classes and images of a training run, stored in its checkpoints.
+    """The classes and images of a training run, stored in its checkpoints."""
 
-    Attributes:
-        name: name of the data set.
-        root: absolute path of its folder at the time of training; None for data without files.
-        classes: names of the classes in the order of the labels.
-        held_out: images held out for validation: paths relative to their folder, or indices (CIFAR). None if the
-            validation images are a separate set.
-        images: number of images of each split.
-        digests: digest of the images and labels of each split: pixels for data in memory; relative paths, file sizes
-            and labels for files. It does not depend on the location of the files.
-        held_out_of: the images that they were held out of, "train" or "test".
-    """
-
-    name: str
-    root: str | None
-    classes: tuple[str, ...]
+    name: str  # name of the data set
+    root: str | None  # absolute path of its folder at the time of training; None for data without files
+    classes: tuple[str, ...]  # names of the classes in the order of the labels
+    # images held out for validation: paths relative to their folder, or indices (CIFAR). None if the validation images
+    # are a separate set.
     held_out: tuple[str, ...] | tuple[int, ...] | None
-    images: dict[str, int]
+    images: dict[str, int]  # number of images of each split
+    # digest of the images and labels of each split: pixels for data in memory; relative paths, file sizes and labels
+    # for files. It does not depend on the location of the files.
     digests: dict[str, str]
-    held_out_of: str = "train"
+    held_out_of: str = "train"  # the images that they were held out of, "train" or "test"
 
     def to_dict(self) -> dict[str, Any]:
         """Return the record as plain lists, strings and numbers, for a checkpoint."""

@@ -24,23 +24,15 @@ _GOALS = ("budget", "risk.eps", "deadline")
 
 @dataclass(frozen=True)
 class CostOptions:
-    """What the options say of the costs of the exits.
+    """What the options say of the costs of the exits."""
 
-    Attributes:
-        given: (K,) cumulative cost of each exit; None to count or measure them.
-        unit: as asked for.
-        deadline: whether the goal is a deadline.
-        latency: file of an earlier measurement.
-        setting: of a new measurement, as far as it is given: batch_size, backend, precision, threads and device.
-        cache: folder of what is measured once.
-    """
-
-    given: tuple[float, ...] | None
-    unit: str | None
-    deadline: bool
-    latency: str | None
+    given: tuple[float, ...] | None  # (K,) cumulative cost of each exit; None to count or measure them
+    unit: str | None  # as asked for
+    deadline: bool  # whether the goal is a deadline
+    latency: str | None  # file of an earlier measurement
+    # of a new measurement, as far as it is given: batch_size, backend, precision, threads and device.
     setting: Mapping[str, Any]
-    cache: str | None
+    cache: str | None  # folder of what is measured once
 
 
 class Asked(NamedTuple):

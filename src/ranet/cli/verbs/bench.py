@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -33,6 +33,7 @@ from ranet.cost.table import CostTable
 from ranet.errors import UserError
 from ranet.models.fingerprint import network_fingerprint
 from ranet.models.registry import create_network
+from ranet.models.staged import StagedNetwork
 from ranet.support.console import new_console, print_sheets, say
 from ranet.support.hardware import compute_threads
 from ranet.support.progress import Bar
@@ -99,9 +100,8 @@ def _trained(config: DictConfig, policies: list[ExitPolicy] | None, device: torc
                 "There are no validation images to solve policies on: give policy=FILE of ranet calibrate, or train "
                 "with a validation split."
             )
-        costs = measure_costs(network).table("macs")
-        goal = _goal(config.budget, costs)
-        policies = _solved(score(trained, data, "validation", score_cache(config.cache)), costs, goal)
+        cache = score_cache(config.cache)
+        policies = _solved(network, config.budget, lambda: score(trained, data, "validation", cache))
     order = torch.randperm(data.size("test"), generator=torch.Generator().manual_seed(config.seed))
     batches = list(data.evaluation_loader("test", order[: config.images_limit]))
     images, labels = (torch.cat(parts).numpy() for parts in zip(*batches, strict=True))
@@ -115,12 +115,9 @@ def _random(config: DictConfig, policies: list[ExitPolicy] | None, device: torch
     network = create_network(config.model.name, **options).to(device).eval()
     images = torch.randn(config.images_limit, *network.image_shape)
     if policies is None:
-        costs = measure_costs(network).table("macs")
-        goal = _goal(config.budget, costs)
         batches = ((part, torch.zeros(len(part), dtype=torch.int64)) for part in images.split(100))
         with Bar("Scoring random images"):
-            scores = ExitScores.collect(network, batches, labelled=False)
-        policies = _solved(scores, costs, goal)
+            policies = _solved(network, config.budget, lambda: ExitScores.collect(network, batches, labelled=False))
     return f"{config.model.name} with random weights", Task(network, policies, images.numpy(), None)
 
 
@@ -135,7 +132,11 @@ def _goal(budget: Any, costs: CostTable) -> Budget:
     return Budget(amounts, alternatives=False)
 
 
-def _solved(scores: ExitScores, table: CostTable, goal: Budget) -> list[ExitPolicy]:
+def _solved(network: StagedNetwork, budget: Any, scored: Callable[[], ExitScores]) -> list[ExitPolicy]:
+    """Return the policies for the budgets that are asked for; what is wrong with these is said before scoring."""
+    table = measure_costs(network).table("macs")
+    goal = _goal(budget, table)
+    scores = scored()
     costs = costs_of_images(table, scores)
     wanted = sorted(goal.values(costs.means))
     return [one.policy for one in calibrate_each(scores, costs, wanted, unit=table.unit, alternatives=False)]

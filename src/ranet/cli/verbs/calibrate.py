@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -37,31 +37,15 @@ from ranet.training.checkpoints import TrainedNetwork
 
 @dataclass(frozen=True, eq=False)
 class Scored:
-    """What policies are solved on.
+    """What policies are solved on."""
 
-    Attributes:
-        name: of the network, for titles.
-        validation: scores that the policies are solved on.
-        test: scores that they are tried on; None if they are not.
-        costs: what the exits cost.
-        metadata: what the policy files say of the network and the images.
-        chosen_by_validation: whether the validation images have chosen the checkpoint.
-        classes: their names; None where they are not known.
-    """
-
-    name: str
-    validation: ExitScores
-    test: ExitScores | None
-    costs: ExitCosts
-    metadata: dict[str, Any] = field(default_factory=dict)
-    chosen_by_validation: bool = False
-    classes: list[str] | None = None
-
-    @property
-    def notices(self) -> list[str]:
-        """What the user should know of the costs and the images."""
-        few = few_images(self.validation, "validation", self.classes)
-        return [*self.costs.notices, *([few] if few else [])]
+    name: str  # of the network, for titles
+    validation: ExitScores  # scores that the policies are solved on
+    test: ExitScores | None  # scores that they are tried on; None if they are not
+    costs: ExitCosts  # what the exits cost
+    metadata: dict[str, Any]  # what the policy files say of the network and the images
+    chosen_by_validation: bool = False  # whether the validation images have chosen the checkpoint
+    classes: list[str] | None = None  # their names; None where they are not known
 
 
 def run(config: DictConfig) -> None:
@@ -72,21 +56,26 @@ def run(config: DictConfig) -> None:
     else:
         scored = _of_network(*load_network_and_data(config), asked, config.temperature_share, config.test)
     goal, costs, latency = asked.goal, scored.costs, scored.costs.latency
+    validation, alone, metadata = scored.validation, costs.alone(scored.validation), scored.metadata
+    if validation.has("correct"):
+        metadata = {**metadata, "static_exits": StaticExits(alone, costs.unit, validation).metadata}
     with Bar("Solving policies"):
-        solved = _solve(goal, scored)
-        report = calibration_report(solved, scored.validation, scored.test, costs.alone(scored.validation), costs.unit)
+        solved = solve_goal(goal, validation, costs.of(validation), alone, costs.unit, metadata)
+        report = calibration_report(solved, validation, scored.test, alone, costs.unit)
     paths = policy_paths(len(solved), config.output, folder)
     earlier = earlier_results(folder, (config.scores, config.test_scores, config.latency))
     write_policies([one.policy for one in solved], paths)
     write_record(folder, config)
-    sentences = [*scored.notices, *dict.fromkeys(notice for one in solved for notice in one.notices)]
-    sentences += [*report.sentences, *_what_it_means(goal, solved, scored)]
+    few = few_images(validation, "validation", scored.classes)
+    sentences = [*costs.notices, *([few] if few else [])]
+    sentences += [*dict.fromkeys(notice for one in solved for notice in one.notices), *report.sentences]
+    sentences += _what_it_means(goal, solved, scored)
     title, draw = f"Exit policies of {scored.name}", not isinstance(goal, Deadline)  # then all images leave at one exit
     document = calibration_document(report, title, sentences, draw=draw)
     files = document.write(folder)
     written = [*paths, *files, folder / "scores_validation.npz"]
     inputs = [config.scores, config.test_scores]
-    save_scores(scored.validation, folder / "scores_validation.npz", inputs)
+    save_scores(validation, folder / "scores_validation.npz", inputs)
     if scored.test is not None:
         save_scores(scored.test, folder / "scores_test.npz", inputs)
         written.append(folder / "scores_test.npz")
@@ -186,12 +175,3 @@ def _of_network(trained: TrainedNetwork, data: ImageData, asked: Asked, temperat
     }
     name, chosen = str(trained.recipe["network"]["name"]), trained.path.name == BEST
     return Scored(name, validation, tested, costs, metadata, chosen, data.class_names)
-
-
-def _solve(goal: Goal, scored: Scored) -> list[Calibration]:
-    """Solve the policies; their files also say what each exit alone does."""
-    costs, scores, metadata = scored.costs, scored.validation, scored.metadata
-    alone = costs.alone(scores)
-    if scores.has("correct"):
-        metadata = {**metadata, "static_exits": StaticExits(alone, costs.unit, scores).metadata}
-    return solve_goal(goal, scores, costs.of(scores), alone, costs.unit, metadata)

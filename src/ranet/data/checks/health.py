@@ -35,42 +35,25 @@ UNEVEN = 10  # ratio of the largest class to the smallest that is a finding
 
 
 class Finding(NamedTuple):
-    """A problem of an image or a class.
+    """A problem of an image or a class."""
 
-    Attributes:
-        path: path of the image, or of the folder of a class; relative to the data set.
-        split: folder of the image or class, or the split for data without files.
-        class_name: name of the class.
-        finding: one of `TO_MEND`, `ODD`, "few images", "uneven classes" and "numbers sorted as text".
-        detail: details of the finding.
-    """
-
-    path: str
-    split: str
-    class_name: str
-    finding: str
-    detail: str
+    path: str  # path of the image, or of the folder of a class; relative to the data set
+    split: str  # folder of the image or class, or the split for data without files
+    class_name: str  # name of the class
+    finding: str  # one of `TO_MEND`, `ODD`, "few images", "uneven classes" and "numbers sorted as text"
+    detail: str  # details of the finding
 
 
 @dataclass(frozen=True)
 class Part:
-    """One split of a data set as stored.
+    """One split of a data set as stored."""
 
-    Attributes:
-        name: name of the split, such as "train".
-        classes: names of its classes, including those without images.
-        names: path, or another name, of each image, relative to the data set.
-        labels: class of each image, as an index into the classes.
-        inspect: function that inspects the image of an index.
-        skipped: number of skipped files of each kind.
-    """
-
-    name: str
-    classes: Sequence[str]
-    names: Sequence[str]
-    labels: Sequence[int]
-    inspect: Callable[[int], Inspection]
-    skipped: Counter[str] = field(default_factory=Counter)
+    name: str  # name of the split, such as "train"
+    classes: Sequence[str]  # names of its classes, including those without images
+    names: Sequence[str]  # path, or another name, of each image, relative to the data set
+    labels: Sequence[int]  # class of each image, as an index into the classes
+    inspect: Callable[[int], Inspection]  # function that inspects the image of an index
+    skipped: Counter[str] = field(default_factory=Counter)  # number of skipped files of each kind
 
     @property
     def counts(self) -> dict[str, int]:
@@ -85,14 +68,10 @@ class Part:
 
 @dataclass(frozen=True)
 class Health:
-    """The result of checking a data set.
+    """The result of checking a data set."""
 
-    Attributes:
-        findings: all findings, by split.
-        rows: a table with a name and a cell for each split in each row; the first row is the heading.
-    """
-
-    findings: list[Finding]
+    findings: list[Finding]  # all findings, by split
+    # a table with a name and a cell for each split in each row; the first row is the heading.
     rows: list[tuple[str, ...]]
 
     @property

@@ -58,23 +58,14 @@ def evaluation_batches(count: int, batch_size: int, rank: int, world_size: int) 
 
 @dataclass(eq=False)
 class EpochSampler:
-    """The batches of each epoch, as indices; Lightning sets the epoch by :meth:`set_epoch`.
+    """The batches of each epoch, as indices; Lightning sets the epoch by :meth:`set_epoch`."""
 
-    Args:
-        count: number of samples in the set, N.
-        batch_size: samples in a batch of each process.
-        seed: seed of order and augmentation; None for evaluation, in the order of the set.
-        rank: index of this process.
-        world_size: number of processes.
-        shuffled: false for training images in the order of the set, with augmentation.
-    """
-
-    count: int
-    batch_size: int
-    seed: int | None
-    rank: int = 0
-    world_size: int = 1
-    shuffled: bool = True
+    count: int  # number of samples in the set, N
+    batch_size: int  # samples in a batch of each process
+    seed: int | None  # seed of order and augmentation; None for evaluation, in the order of the set
+    rank: int = 0  # index of this process
+    world_size: int = 1  # number of processes
+    shuffled: bool = True  # false for training images in the order of the set, with augmentation
     epoch: int = 0
 
     @property

@@ -15,26 +15,20 @@ _LUMA = (0.299, 0.587, 0.114)  # of red, green and blue in Pillow's grey (ITU-R 
 
 @dataclass(frozen=True)
 class Facts:
-    """The facts of one data set.
+    """The facts of one data set."""
 
-    Args:
-        image_size: the images that the network sees: the side of a square in pixels, or (height, width).
-        mean, std: mean and standard deviation of each channel, of pixel values in [0, 1].
-        validation_size: how many training images are held out (an integer) or which share of them (a float in (0, 1)).
-        num_classes, class_names: number and names of the classes, by label; None if they follow from the folder.
-        crop_padding: the zero padding in pixels before the random crop; None for sets of images of any size, which are
-            cropped and resized instead.
-        flip: whether training images are mirrored with probability 1/2.
-    """
-
-    image_size: ImageSize
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
+    image_size: ImageSize  # the images that the network sees: the side of a square in pixels, or (height, width)
+    mean: tuple[float, ...]  # mean of each channel, of pixel values in [0, 1]
+    std: tuple[float, ...]  # standard deviation of each channel, likewise
+    # how many training images are held out (an integer) or which share of them (a float in (0, 1)).
     validation_size: int | float
-    num_classes: int | None = None
+    num_classes: int | None = None  # number of classes; None if it follows from the folder
+    # name of each class in the order of the labels; None if it follows from the folder.
     class_names: tuple[str, ...] | None = None
+    # the zero padding in pixels before the random crop; None for sets of images of any size, which are cropped and
+    # resized instead.
     crop_padding: int | None = None
-    flip: bool = True
+    flip: bool = True  # whether training images are mirrored with probability 1/2
 
     @property
     def in_memory(self) -> bool:

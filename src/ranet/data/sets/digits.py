@@ -28,25 +28,16 @@ _LEVELS = 64  # interpolation weights are multiples of 1/64
 
 @dataclass(frozen=True)
 class DigitOptions:
-    """The options of placing digits.
+    """The options of placing digits."""
 
-    Args:
-        canvas: the side of the canvas in pixels, or its (height, width).
-        channels: the number of channels of the images, all with the same grey.
-        min_size, max_size: the smallest and the largest side of a digit in pixels.
-        clutter: the number of fragments of other digits on each canvas.
-        noise: the amplitude of the noise, in grey levels of 255.
-        train_copies, eval_copies: how often each training digit is placed, and each validation and test digit.
-    """
-
-    canvas: ImageSize = 32
-    channels: int = 3
-    min_size: int = 9
-    max_size: int = 28
-    clutter: int = 6
-    noise: int = 16
-    train_copies: int = 8
-    eval_copies: int = 5
+    canvas: ImageSize = 32  # the side of the canvas in pixels, or its (height, width)
+    channels: int = 3  # the number of channels of the images, all with the same grey
+    min_size: int = 9  # the smallest side of a digit in pixels
+    max_size: int = 28  # the largest side of a digit in pixels
+    clutter: int = 6  # the number of fragments of other digits on each canvas
+    noise: int = 16  # the amplitude of the noise, in grey levels of 255
+    train_copies: int = 8  # how often each training digit is placed
+    eval_copies: int = 5  # how often each validation and test digit is placed
 
     def __post_init__(self) -> None:
         for option, value in vars(self).items():

@@ -30,17 +30,11 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class TensorSet:
-    """Images of one size in memory.
+    """Images of one size in memory."""
 
-    Args:
-        images: uint8 (N, C, H, W).
-        labels: int64 (N,).
-        sizes: int64 (N,), the size in pixels of the object in each image, if known.
-    """
-
-    images: Tensor
-    labels: Tensor
-    sizes: Tensor | None = None
+    images: Tensor  # uint8 (N, C, H, W)
+    labels: Tensor  # int64 (N,)
+    sizes: Tensor | None = None  # int64 (N,), the size in pixels of the object in each image, if known
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -63,18 +57,13 @@ class TensorSet:
 
 @dataclass(frozen=True)
 class FileSet:
-    """Images in files, not yet read.
+    """Images in files, not yet read."""
 
-    Args:
-        folder: the folder that holds one folder per class.
-        paths: the files, relative to ``folder``, encoded by the file system's rules; one array instead of a million
-            strings, because worker processes copy every string that they use.
-        labels: int64 (N,).
-    """
-
-    folder: Path
+    folder: Path  # the folder that holds one folder per class
+    # the files, relative to ``folder``, encoded by the file system's rules; one array instead of a million strings,
+    # because worker processes copy every string that they use.
     paths: NDArray[np.bytes_]
-    labels: Tensor
+    labels: Tensor  # int64 (N,)
 
     def __len__(self) -> int:
         return len(self.labels)

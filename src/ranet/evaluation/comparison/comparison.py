@@ -56,24 +56,16 @@ class Group:
 
 @dataclass(frozen=True)
 class Point:
-    """A group at an exit or a budget; accuracies are fractions.
+    """A group at an exit or a budget; accuracies are fractions."""
 
-    Attributes:
-        group: label of the group.
-        place: the exit, counted from 1, or the budget in the unit of the costs.
-        cost: cost of an image that leaves at the exit, or mean cost on the test images of the policies for the budget.
-        top1: top-1 accuracy.
-        difference: top-1 accuracy minus that of the baseline; None for the baseline itself.
-        top5, calibration_error: top-5 accuracy and expected calibration error; only for an exit.
-    """
-
-    group: str
-    place: Place
+    group: str  # label of the group
+    place: Place  # the exit, counted from 1, or the budget in the unit of the costs
+    # cost of an image that leaves at the exit, or mean cost on the test images of the policies for the budget.
     cost: Statistic
-    top1: Statistic
-    difference: Difference | None
-    top5: Statistic | None = None
-    calibration_error: Statistic | None = None
+    top1: Statistic  # top-1 accuracy
+    difference: Difference | None  # top-1 accuracy minus that of the baseline; None for the baseline itself
+    top5: Statistic | None = None  # top-5 accuracy; only for an exit
+    calibration_error: Statistic | None = None  # expected calibration error; only for an exit
 
 
 @dataclass(frozen=True, eq=False)

@@ -40,19 +40,12 @@ _FIRST = ("technique", "model")
 
 
 class Grouping(NamedTuple):
-    """Groups of runs; the runs are numbered in the given order.
+    """Groups of runs; the runs are numbered in the given order."""
 
-    Attributes:
-        labels: a unique name for each group.
-        members: the numbers of each group's runs.
-        details: for each group, the options in which it differs from another.
-        pooled: the options that differ within a group.
-    """
-
-    labels: tuple[str, ...]
-    members: tuple[tuple[int, ...], ...]
-    details: tuple[Options, ...]
-    pooled: tuple[str, ...]
+    labels: tuple[str, ...]  # a unique name for each group
+    members: tuple[tuple[int, ...], ...]  # the numbers of each group's runs
+    details: tuple[Options, ...]  # for each group, the options in which it differs from another
+    pooled: tuple[str, ...]  # the options that differ within a group
 
 
 def group_runs(runs: Sequence[Options], keys: Sequence[str] | None = None) -> Grouping:

@@ -23,19 +23,12 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class StaticExits:
-    """Cost and accuracy of stopping all images at one exit, for each of K exits.
+    """Cost and accuracy of stopping all images at one exit, for each of K exits."""
 
-    Attributes:
-        costs: (K,) cost of each exit as the only one.
-        unit: unit of the costs.
-        validation: scores of the images that policies are solved on.
-        test: scores of other images; None without them.
-    """
-
-    costs: Floats
-    unit: str
-    validation: ExitScores
-    test: ExitScores | None = None
+    costs: Floats  # (K,) cost of each exit as the only one
+    unit: str  # unit of the costs
+    validation: ExitScores  # scores of the images that policies are solved on
+    test: ExitScores | None = None  # scores of other images; None without them
 
     @cached_property
     def top1(self) -> dict[str, Floats]:

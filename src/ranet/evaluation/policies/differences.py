@@ -15,19 +15,12 @@ RESAMPLES = 2000
 
 @dataclass(frozen=True)
 class Difference:
-    """A seen mean minus a promised mean.
+    """A seen mean minus a promised mean."""
 
-    Attributes:
-        value: difference of the two means.
-        interval: interval of the difference, 95 %.
-        p_value: probability that chance alone gives a difference at least as large, of either sign.
-        promised: the promised mean.
-    """
-
-    value: float
-    interval: Interval
-    p_value: float
-    promised: float
+    value: float  # difference of the two means
+    interval: Interval  # interval of the difference, 95 %
+    p_value: float  # probability that chance alone gives a difference at least as large, of either sign
+    promised: float  # the promised mean
 
     @property
     def significant(self) -> bool:

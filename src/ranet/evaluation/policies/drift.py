@@ -33,19 +33,13 @@ SLIGHT = 0.05  # share of the images that leave elsewhere
 
 @dataclass(frozen=True)
 class ScoreDrift:
-    """The change of one exit's scores, over all images, whether they leave there or not.
+    """The change of one exit's scores, over all images, whether they leave there or not."""
 
-    Attributes:
-        test: test of homogeneity over the bins stored in the policy.
-        corrected_p: p-value of the test after Holm's correction for the number of exits.
-        stability_index: `population_stability_index`.
-        superiority: probability that a seen image has a higher score than a calibration image; below 0.5 the exit has
-            become less sure.
-    """
-
-    test: Homogeneity
-    corrected_p: float
-    stability_index: float
+    test: Homogeneity  # test of homogeneity over the bins stored in the policy
+    corrected_p: float  # p-value of the test after Holm's correction for the number of exits
+    stability_index: float  # `population_stability_index`
+    # probability that a seen image has a higher score than a calibration image; below 0.5 the exit has become less
+    # sure.
     superiority: float
 
 

@@ -15,17 +15,11 @@ PSI_SOME, PSI_LARGE = 0.1, 0.25
 
 @dataclass(frozen=True)
 class Homogeneity:
-    """A chi-square test of homogeneity.
+    """A chi-square test of homogeneity."""
 
-    Attributes:
-        statistic: the chi-square statistic.
-        degrees: degrees of freedom; 0 if all images are in one bin, so that there is nothing to test.
-        p_value: probability that chance alone gives at least this statistic; 1 if there is nothing to test.
-    """
-
-    statistic: float
-    degrees: int
-    p_value: float
+    statistic: float  # the chi-square statistic
+    degrees: int  # degrees of freedom; 0 if all images are in one bin, so that there is nothing to test
+    p_value: float  # probability that chance alone gives at least this statistic; 1 if there is nothing to test
 
 
 def homogeneity(

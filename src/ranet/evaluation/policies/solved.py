@@ -19,16 +19,11 @@ from ranet.evaluation.curves.static_exits import StaticExits, choice_sentences
 
 @dataclass(frozen=True, eq=False)
 class SolvedPolicy:
-    """A solved policy, and its results on test images.
+    """A solved policy, and its results on test images."""
 
-    Attributes:
-        calibration: the policy and its promise.
-        seen: outcome on test images; None without them.
-        seen_intervals: intervals of accuracy and mean cost on test images (95 %); None without test images.
-    """
-
-    calibration: Calibration
-    seen: PolicyOutcome | None = None
+    calibration: Calibration  # the policy and its promise
+    seen: PolicyOutcome | None = None  # outcome on test images; None without them
+    # intervals of accuracy and mean cost on test images (95 %); None without test images.
     seen_intervals: OutcomeIntervals | None = None
 
     @property
@@ -39,12 +34,7 @@ class SolvedPolicy:
 
 @dataclass(frozen=True, eq=False)
 class CalibrationReport:
-    """Some policies of one network, solved on the same images.
-
-    Attributes:
-        policies: the policies, cheapest first.
-        exits: each exit alone, on the same images.
-    """
+    """Some policies of one network, cheapest first, and each exit alone, on the same images."""
 
     policies: Sequence[SolvedPolicy]
     exits: StaticExits
