@@ -63,25 +63,24 @@ def run_verb(name: str, verb: Verb) -> None:
     Ctrl-C and SIGTERM end the command with a sentence and status 130 or 143.
     """
 
-    def task(config: DictConfig) -> Any:
-        _make_words(config, verb.several)
-        with _notices():
-            _check(name)(config)
-            # The folder of the results that this command records itself in, where it has one.
-            folder = HydraConfig.get().runtime.output_dir if "run" in config else config.get("output")
-            with locked(Path(folder) if "run" in config or name == "compare" else None):
-                _say_what_loads(name, config.get("engine"))
-                run = import_module(f"ranet.cli.verbs.{name}").run
-                if "torch" in sys.modules:
-                    limit_threads()
-                return run(config)
-
-    def guarded(config: DictConfig) -> Any:
+    def job(config: DictConfig) -> Any:
         alone = HydraConfig.get().mode is RunMode.RUN
         leave_ctrl_c_to_parent()
         try:
-            with when_stopped(lambda said: said if alone else f"{said or 'Stopped.'} It was in {this_job()}."):
-                return task(config)
+            with (
+                when_stopped(lambda said: said if alone else f"{said or 'Stopped.'} It was in {this_job()}."),
+                _notices(),
+            ):
+                _make_words(config, verb.several)
+                _check(name)(config)
+                # The folder of the results that this command records itself in, where it has one.
+                folder = HydraConfig.get().runtime.output_dir if "run" in config else config.get("output")
+                with locked(Path(folder) if "run" in config or name == "compare" else None):
+                    _say_what_loads(name, config.get("engine"))
+                    run = import_module(f"ranet.cli.verbs.{name}").run
+                    if "torch" in sys.modules:
+                        limit_threads()
+                    return run(config)
         except Exception as error:
             said = _said(error)
             if not alone:
@@ -107,7 +106,7 @@ def run_verb(name: str, verb: Verb) -> None:
         if {"-m", "--multirun"} & set(sys.argv):
             sys.argv.append(NOTE)
         with ended_in_order(), when_stopped(lambda said: said or stopped_sweep()):
-            entry(guarded)()
+            entry(job)()
     except Stopped as stopped:
         print_failures()
         stopped.leave()

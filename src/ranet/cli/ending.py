@@ -116,11 +116,7 @@ def ended_in_order() -> Iterator[None]:
 
 @contextmanager
 def when_stopped(sentence: Callable[[str], str]) -> Iterator[None]:
-    """Print a longer sentence than "Stopped." if Ctrl-C or SIGTERM ends the block.
-
-    Args:
-        sentence: function from the sentence so far, which may be empty, to the longer one.
-    """
+    """If Ctrl-C or SIGTERM ends the block, make a longer sentence of the one so far, which may be empty, to print."""
     try:
         yield
     except BaseException as error:

@@ -203,11 +203,9 @@ class ImageData(SplitReader, pl.LightningDataModule):
         return self.evaluation_loader("test")
 
     def evaluation_loader(self, split: Split, part: slice | Tensor | None = None) -> EpochLoader:
-        """Return the batches of a split, or of a part of it, in order and with the evaluation transform.
+        """Return the batches of a split, or of a part of it, in order and with the evaluation transform, even of train.
 
-        Args:
-            split: the split; ``train`` has no augmentation here.
-            part: its images to use, as a slice or as indices int64 (n,); None is all.
+        A part is a slice, or indices int64 (n,).
 
         Raises:
             UserError: if there are no images.
@@ -230,11 +228,8 @@ class ImageData(SplitReader, pl.LightningDataModule):
         Both parts are random samples of all classes, in any order of the images. All copies of a digit (``digits``) are
         in the same part.
 
-        Args:
-            share: share of the images in the first part, between 0 and 1.
-
         Returns:
-            The indices int64 of the first part and of the rest: disjoint and complete.
+            The indices int64 of the first part, this share of the images, and of the rest: disjoint and complete.
 
         Raises:
             UserError: if a part would be empty.

@@ -39,10 +39,8 @@ def locked(folder: Path | None) -> Iterator[None]:
     """Keep other processes out of a folder of results.
 
     The system releases the lock when the process ends, in whatever way. Workers do not inherit it, and the other
-    processes of a distributed run do not take it. On a file system without locks nothing is locked.
-
-    Args:
-        folder: created if it is missing; None locks nothing.
+    processes of a distributed run do not take it. On a file system without locks, and for None, nothing is locked. The
+    folder is created if it is missing.
 
     Raises:
         UserError: if another process is using the folder.

@@ -25,8 +25,7 @@ from ranet.cli.outputs.policies import earlier_results, forget, policy_paths, wr
 from ranet.cli.outputs.run_folder import run_folder, write_record
 from ranet.data.module import ImageData
 from ranet.errors import UserError
-from ranet.evaluation.curves.static_exits import StaticExits
-from ranet.evaluation.policies.solved import calibration_report, used_exits_sentence
+from ranet.evaluation.policies.solved import StaticExits, calibration_report, used_exits_sentence
 from ranet.evaluation.reports.calibration import calibration_document
 from ranet.models.checkpoint_files import BEST
 from ranet.models.fingerprint import network_fingerprint

@@ -120,8 +120,7 @@ def answer(
                 tally.cost += float(answers.costs.sum())
             done = end
             table.mark(
-                done,
-                {"exits": tally.exits.tolist(), "cost": tally.cost, "without_row": tally.without_row[said:]},
+                done, {"exits": tally.exits.tolist(), "cost": tally.cost, "without_row": tally.without_row[said:]}
             )
     tally.seconds = perf_counter() - start
     return tally
@@ -173,9 +172,7 @@ def summary(tally: Tally, cost_per_exit: npt.NDArray[np.float64], unit: str) -> 
     )
 
 
-def _open(
-    config: DictConfig,
-) -> tuple[EarlyExitEngine, ImageFiles | ImageArray, Preprocessing, tuple[str, ...] | None]:
+def _open(config: DictConfig) -> tuple[EarlyExitEngine, ImageFiles | ImageArray, Preprocessing, tuple[str, ...] | None]:
     """Return the engine, the images, their preprocessing, and the names of the classes."""
     options = {
         "backend": config.backend,

@@ -19,11 +19,7 @@ _NEIGHBOURS = 64  # hashes with the same band that each is compared with
 
 
 def same_content(contents: Iterable[bytes]) -> list[list[int]]:
-    """Return the groups of at least two indices whose contents are the same, each group ascending.
-
-    Args:
-        contents: a digest of each image; empty for an image to leave out.
-    """
+    """Return the groups of at least two indices whose digests are the same and not empty, each group ascending."""
     groups: dict[bytes, list[int]] = defaultdict(list)
     for index, content in enumerate(contents):
         if content:
@@ -34,11 +30,9 @@ def same_content(contents: Iterable[bytes]) -> list[list[int]]:
 def look_alikes(hashes: Sequence[int | None]) -> dict[int, int]:
     """Return a dict from the index of an image to the first earlier image that looks nearly the same.
 
-    Hashes that differ in at most 3 bits agree in at least one of 4 bands of 16 bits. So only hashes that share a band
-    are compared, each with the next 64 in order, which limits the time.
-
-    Args:
-        hashes: results of `perceptual_hash`; None for an image to leave out.
+    The hashes are results of `perceptual_hash`, or None to leave an image out. Those that differ in at most 3 bits
+    agree in at least one of 4 bands of 16 bits. So only hashes that share a band are compared, each with the next 64 in
+    order, which limits the time.
     """
     index = np.array([i for i, each in enumerate(hashes) if each is not None], dtype=np.int64)
     if not len(index):

@@ -95,11 +95,7 @@ def parts_of(data: ImageData) -> list[Part]:
 
 
 def examine(parts: Sequence[Part]) -> Health:
-    """Check all images of a data set, on all cores, and its classes.
-
-    Args:
-        parts: the splits, the training split first.
-    """
+    """Check all images of a data set, on all cores, and its classes; the training split is the first part."""
     images = [(part, index) for part in parts for index in range(len(part.names))]
     results = for_each(lambda each: each[0].inspect(each[1]), images, "Looking at images")
     seen = [list(islice(results, len(part.names))) for part in parts]

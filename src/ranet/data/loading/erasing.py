@@ -101,14 +101,10 @@ class Erasing:
 
 
 def erase(images: Tensor, boxes: Tensor) -> Tensor:
-    """Fill rectangles with 0, which after normalisation is the mean colour of the data set.
+    """Fill rectangles with 0, which after normalisation is the mean colour of the data set; return the images.
 
-    Args:
-        images: float (B, C, H, W), normalised; changed in place.
-        boxes: int64 (B, R, 4), from :meth:`Erasing.draw`, on the device of the images.
-
-    Returns:
-        The images.
+    The images, float (B, C, H, W), are changed in place. The boxes, int64 (B, R, 4) on their device, are from
+    :meth:`Erasing.draw`.
     """
     top, left, bottom, right = boxes.unsqueeze(-1).unbind(2)
     row, column = (torch.arange(length, device=images.device) for length in images.shape[2:])

@@ -34,10 +34,6 @@ class Transformed(Dataset[tuple[Tensor, int] | UserError]):
 
     The random transform of a sample depends only on its seed, not on the worker or on earlier draws. The global random
     state does not change.
-
-    Args:
-        samples: the images.
-        geometry: transform of each image; from :mod:`ranet.data.loading.transforms`.
     """
 
     def __init__(self, samples: TensorSet | FileSet, geometry: Geometry) -> None:
@@ -56,11 +52,7 @@ class Transformed(Dataset[tuple[Tensor, int] | UserError]):
             return error
 
     def image(self, index: int, seed: int = 0) -> Tensor:
-        """Return one transformed image, uint8 (C, H, W).
-
-        Raises:
-            UserError: the file cannot be read as an image.
-        """
+        """Return one transformed image, uint8 (C, H, W); raise a UserError if the file cannot be read as an image."""
         stored = self.samples.images[index] if isinstance(self.samples, TensorSet) else _open(self.samples.path(index))
         with torch.random.fork_rng(devices=[]):
             # Not torch.manual_seed, which also sets the seeds of the GPUs.

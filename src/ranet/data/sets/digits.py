@@ -58,14 +58,10 @@ class DigitOptions:
 def make_digits(
     options: DigitOptions, validation_size: int | float, seed: int
 ) -> tuple[TensorSet, TensorSet, TensorSet]:
-    """Draw the training, validation and test canvases.
+    """Draw the training, validation and test canvases, with one seed for the splits and all placements.
 
-    The three have no source digit in common, neither as the digit to be recognised nor in the clutter.
-
-    Args:
-        options: how digits are placed.
-        validation_size: how many source digits, or which share of them, are held out of the training digits.
-        seed: the seed of the splits and of all placements.
+    The three have no source digit in common, neither as the digit to be recognised nor in the clutter. The validation
+    size is a number or a share of the source digits that are not for testing.
     """
     source = load_digits()
     digits, labels = torch.tensor(source.images, dtype=torch.float64), torch.tensor(source.target)
@@ -84,13 +80,7 @@ def make_digits(
 def draw_canvases(
     digits: Tensor, copies: int, options: DigitOptions, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """Place each of n digits ``copies`` times.
-
-    Args:
-        digits: float64 (n, 8, 8), integers 0 to 16.
-        copies: number of canvases of each digit; copy c of digit i is canvas ``c * n + i``.
-        options: options of the placement.
-        generator: generator of all draws.
+    """Place each of n digits, float64 (n, 8, 8) with integers 0 to 16; copy c of digit i is canvas ``c * n + i``.
 
     Returns:
         uint8 (copies * n, C, H, W) and the sizes in pixels, int64 (copies * n,).

@@ -109,11 +109,7 @@ _CIFAR = {"cifar10": CIFAR10, "cifar100": CIFAR100}
 
 
 def download_cifar(name: str, root: Path) -> None:
-    """Download and unpack the official archive of ``cifar10`` or ``cifar100`` into ``root``, if it is missing.
-
-    Raises:
-        UserError: if the download fails.
-    """
+    """Download and unpack the official archive of ``cifar10`` or ``cifar100`` into ``root``, if it is missing."""
     try:
         _CIFAR[name](root, download=True)
     except (OSError, RuntimeError) as error:

@@ -64,11 +64,6 @@ def hold_out_stratified(labels: Tensor, size: int | float, seed: int) -> tuple[T
     The counts follow the largest-remainder method: every class gives the integer part of its share, and the classes
     with the largest fractions give one more. A class gives its last sample only if all other classes have one left.
 
-    Args:
-        labels: int64 (N,).
-        size: a count or a share to hold out, as in :func:`held_out_count`.
-        seed: the seed of the permutation.
-
     Returns:
         As `hold_out`.
 

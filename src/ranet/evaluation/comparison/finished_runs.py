@@ -77,11 +77,7 @@ def find_runs(folders: Sequence[str | Path]) -> FoundRuns:
 
 
 def read_run(folder: Path, unit: str) -> FinishedRun:
-    """Read a finished run.
-
-    Args:
-        folder: one of `FoundRuns.finished`.
-        unit: unit of the costs: "paper_ops" or "macs".
+    """Read a finished run, one of `FoundRuns.finished`, with costs in the unit "paper_ops" or "macs".
 
     Raises:
         UserError: if a file of the evaluation is missing or damaged, or the files are not of one network.

@@ -10,29 +10,14 @@ from ranet.errors import unknown_name
 Options = Mapping[str, str]
 
 NO_METHOD = (
-    "seed",
-    "data.seed",
+    *("seed", "data.seed"),
     # names and places
-    "run",
-    "sweep",
-    "run_name",
-    "technique.first_stage_run",
-    "logger",
-    "data.root",
-    "data.download",
+    *("run", "sweep", "run_name", "technique.first_stage_run", "logger", "data.root", "data.download"),
     # same computation, other hardware or speed
-    "data.num_workers",
-    "data.eval_batch_size",
-    "trainer.accelerator",
-    "trainer.deterministic",
-    "compile",
-    "channels_last",
+    *("data.num_workers", "data.eval_batch_size", "trainer.accelerator", "trainer.deterministic"),
+    *("compile", "channels_last"),
     # before and after the training
-    "resume",
-    "evaluate",
-    "unit",
-    "trainer.enable_progress_bar",
-    "trainer.enable_model_summary",
+    *("resume", "evaluate", "unit", "trainer.enable_progress_bar", "trainer.enable_model_summary"),
 )
 """Options, and groups of options, that do not define the method: runs that differ only in these are repetitions."""
 
@@ -91,9 +76,6 @@ def group_labels(groups: Sequence[Options]) -> list[str]:
     Each section of the configuration ("technique", "optim") that differs has its part of the label. The part is the
     section's ``name`` if this distinguishes the groups, else a few options that do, with names as short as is clear.
     A section is never dropped because another differs in the same way: the label shows all that is compared.
-
-    Args:
-        groups: the options of each group, all different.
 
     Example:
         >>> group_labels([{"technique.name": "ge", "technique.gamma": "1"}, {"technique.name": "ofa"}])

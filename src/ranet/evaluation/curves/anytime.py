@@ -63,13 +63,10 @@ def expected_calibration_error(
 ) -> float:
     """Return ECE = sum over bins b of (n_b / n) |accuracy_b - mean confidence_b|, with bins of equal width on [0, 1].
 
+    The confidences (N,) are in [0, 1]; correct (N,) says whether each prediction is right.
+
     This is the top-label error of Guo et al., "On Calibration of Modern Neural Networks" (ICML 2017), section 2. The
     binary error of torchmetrics gives it without all probabilities, which the multiclass error needs.
-
-    Args:
-        confidence: (N,) confidences in [0, 1].
-        correct: (N,) whether the prediction is right.
-        bins: number of bins.
 
     Example:
         >>> round(expected_calibration_error(np.float32([0.9, 0.9, 0.6]), np.array([True, False, True])), 4)

@@ -39,10 +39,7 @@ class BudgetedCurve(Outcomes):
 
 
 def budgeted_curve(
-    validation: ExitScores,
-    test: ExitScores,
-    cost_per_exit: Costs,
-    ratios: npt.ArrayLike = PAPER_RATIOS,
+    validation: ExitScores, test: ExitScores, cost_per_exit: Costs, ratios: npt.ArrayLike = PAPER_RATIOS
 ) -> BudgetedCurve:
     """Solve the geometric policy of each ratio on validation, and measure accuracy and mean cost on test.
 

@@ -36,12 +36,7 @@ class Difference:
 
 
 def mean_difference(
-    promised: npt.ArrayLike,
-    seen: npt.ArrayLike,
-    values: npt.ArrayLike,
-    *,
-    resamples: int = RESAMPLES,
-    seed: int = 0,
+    promised: npt.ArrayLike, seen: npt.ArrayLike, values: npt.ArrayLike, *, resamples: int = RESAMPLES, seed: int = 0
 ) -> Difference:
     """Return the difference of the means of a value in two samples of images, with the sampling error of both.
 
@@ -59,12 +54,8 @@ def mean_difference(
 
     It stays within the possible range, and is a single point only if there is one value.
 
-    Args:
-        promised: (V,) number of calibration images with each value.
-        seen: (V,) number of seen images with each value.
-        values: (V,) all possible values, such as the cost of each exit, or 0 and 1 for wrong and right.
-        resamples: number of random splits.
-        seed: seed of the random splits.
+    The arguments are the (V,) numbers of calibration images and of seen images with each value, all (V,) possible
+    values, such as the cost of each exit, or 0 and 1 for wrong and right, and number and seed of the random splits.
 
     Example:
         >>> change = mean_difference([400, 600], [250, 250], [1.0, 3.0])

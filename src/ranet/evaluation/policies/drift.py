@@ -153,11 +153,8 @@ def measure_drift(policy: ExitPolicy, scores: ExitScores) -> DriftReport:
 
     Exit shares and the scores of each exit are compared by chi-square tests of two samples (`homogeneity`), the mean
     cost by a permutation test (`mean_difference`). All three test whether the images may come from the same
-    distribution as the calibration images. They do not measure accuracy, which needs labels.
-
-    Args:
-        policy: policy from `calibrate`.
-        scores: scores of the images, with the policy's temperatures; labels are not used.
+    distribution as the calibration images. They do not measure accuracy, which needs labels. The scores must have the
+    policy's temperatures.
 
     Raises:
         UserError: if the policy does not store its calibration results, and as for `ExitPolicy.exits`.

@@ -36,11 +36,8 @@ def homogeneity(
     two samples is still right: the shares of later images in such bins vary as much as counts would (Wilks,
     "Determination of Sample Sizes for Setting Tolerance Limits", 1941).
 
-    Args:
-        calibration: (B,) number of calibration images in each bin.
-        seen: (B,) number of seen images in each bin.
-        resamples: number of random splits, if they are needed.
-        seed: seed of the random splits.
+    The arguments are the (B,) numbers of calibration images and of seen images in each bin, and number and seed of the
+    random splits, if they are needed.
 
     Example:
         >>> homogeneity([10, 20, 30], [20, 20, 20])

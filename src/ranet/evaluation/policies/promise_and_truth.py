@@ -84,13 +84,8 @@ def policy_report(
     """Apply a policy to scored images, and compare the results with its promise.
 
     Both are from samples: each has an interval for its number of images, and their difference has the sampling error of
-    both (`mean_difference`).
-
-    Args:
-        policy: the policy, for example from `load_policy`.
-        scores: scores of images that the policy was not made on, with the policy's temperatures.
-        cost_per_exit: (K,) cumulative costs; by default those in the policy's metadata.
-        unit: unit of the costs; by default that in the metadata.
+    both (`mean_difference`). The scores are of images that the policy was not made on, with its temperatures; the (K,)
+    cumulative costs and their unit are by default those in the policy.
 
     Raises:
         UserError: if policy and scores differ in the number of exits or the temperatures, or the costs of the exits are

@@ -1,20 +1,69 @@
-"""The report of ranet calibrate: every solved policy with its promise, and its results on test images."""
+"""The report of ranet calibrate: solved policies beside each exit alone, and sentences on them."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from ranet.calibration.policies.intervals import OutcomeIntervals, outcome_intervals
+from ranet.calibration.policies.intervals import Interval, OutcomeIntervals, outcome_intervals
 from ranet.calibration.policies.outcome import PolicyOutcome, evaluate_policy
 from ranet.calibration.scores.exit_scores import ExitScores
+from ranet.calibration.solvers.alternatives import alone_name
 from ranet.calibration.solvers.calibration import Calibration
 from ranet.cost.units import CostScale
-from ranet.evaluation.cells import percent
-from ranet.evaluation.curves.static_exits import StaticExits, choice_sentences
+from ranet.evaluation.cells import interval_of, percent
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class StaticExits:
+    """Cost and accuracy of stopping all images at one exit, for each of K exits."""
+
+    costs: Floats  # (K,) cost of each exit as the only one
+    unit: str  # unit of the costs
+    validation: ExitScores  # scores of the images that policies are solved on
+    test: ExitScores | None = None  # scores of other images; None without them
+
+    @cached_property
+    def top1(self) -> dict[str, Floats]:
+        """(K,) top-1 fractions by split, "validation" or "test"; only of splits with labels."""
+        splits = {"validation": self.validation, "test": self.test}
+        labelled = {name: scores for name, scores in splits.items() if scores is not None and scores.has("correct")}
+        return {name: scores.correct.mean(axis=1) for name, scores in labelled.items()}
+
+    def accuracy(self, split: str) -> Floats:
+        """Return (K,) top-1 fractions; NaN for a split without labels."""
+        return self.top1.get(split, np.full(len(self.costs), np.nan))
+
+    def interval(self, split: str, exit: int) -> Interval | None:
+        """Return the interval of an exit's accuracy (95 %); None for a split without labels."""
+        scores = self.test if split == "test" else self.validation
+        return None if scores is None else interval_of(float(self.accuracy(split)[exit]), scores.num_images)
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """The entries of policy files: cost of each exit, and its accuracy on validation with its interval."""
+        return {
+            "cost": self.costs.tolist(),
+            "accuracy": self.accuracy("validation").tolist(),
+            "accuracy_interval": [self.interval("validation", k) for k in range(len(self.costs))],
+        }
+
+    def best_against(self, one: Calibration) -> int | None:
+        """Return the exit that beats a policy on validation, within its cost or its budget; None if none does."""
+        worth = list(zip(self.accuracy("validation"), -self.costs, strict=True))
+        most = np.fmax(one.predicted_cost, one.policy.promise.budget)
+        affordable = [k for k in range(len(worth)) if self.costs[k] <= most]
+        best = max(affordable, key=lambda k: worth[k], default=None)
+        beats = best is not None and worth[best] > (one.predicted_accuracy, -one.predicted_cost)
+        return best if beats else None
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,14 +118,9 @@ def calibration_report(
     costs: npt.NDArray[np.float64],
     unit: str,
 ) -> CalibrationReport:
-    """Evaluate solved policies on test images, if there are any.
+    """Evaluate solved policies of one network on test images; None reports only the promises.
 
-    Args:
-        calibrations: calibrations of one network in one unit.
-        validation: scores that the policies were solved on.
-        test: scores of other images; None reports only the promises.
-        costs: (K,) cumulative cost of each exit alone; the costs of a policy are in its metadata.
-        unit: unit of the costs.
+    The (K,) costs are those of each exit alone; the costs of a policy are in its metadata.
 
     Raises:
         UserError: if the test scores are of another network, or lack the scores that the policies compare.
@@ -128,3 +172,56 @@ def _worth(of: Calibration) -> str:
         )
     whole = of.used_exits == (of.policy.num_exits - 1,)
     return ", because the budget pays for the whole network in one piece" if whole else ""
+
+
+def choice_sentences(solved: Sequence[Calibration], exits: StaticExits) -> list[str]:
+    """Return sentences on alternatives chosen instead of a family's policy, and on policies that lose to one exit.
+
+    Args:
+        solved: calibrations of one network.
+        exits: exits of the same network, on the same validation images.
+    """
+    chosen = [one for one in solved if one.instead is not None]
+    lost = [(one, exit) for one in solved if (exit := exits.best_against(one)) is not None]
+    if len(solved) == 1:
+        return [*(_chosen(one, exits) for one in chosen), *(_lost(one, exit, exits) for one, exit in lost)]
+    sentences = []
+    if chosen:
+        counted = Counter(str(one.instead.chosen) for one in chosen if one.instead is not None)
+        names = ", ".join(f"{name} ({count})" for name, count in counted.most_common())
+        sentences.append(
+            f"At {len(chosen)} of {len(solved)} budgets another policy is chosen than the one that spends the budget, "
+            f"because on the validation images it is at least as accurate and costs no more: {names}; "
+            "alternatives=false spends the budgets."
+        )
+    if lost:
+        named = " or ".join(map(alone_name, sorted({exit for _, exit in lost})))
+        sentences.append(
+            f"{len(lost)} of {len(solved)} policies lose to {named}: on the validation images it is at least as "
+            "accurate and costs no more."
+        )
+    return sentences
+
+
+def _chosen(one: Calibration, exits: StaticExits) -> str:
+    instead, scale = one.instead, CostScale.of(exits.costs, exits.unit)
+    assert instead is not None
+    low, high = (100 * end for end in instead.interval)
+    chance = " that chance can explain" if low <= 0 else ""
+    return (
+        f"{instead.chosen[0].upper()}{instead.chosen[1:]} is chosen: it answers {percent(one.predicted_accuracy)} % of "
+        f"the validation images rightly at a cost of {scale.text(one.predicted_cost)}, and the "
+        f"{one.policy.promise.family} policy that spends the budget {percent(instead.accuracy)} % at "
+        f"{scale.text(instead.cost)} (a difference of {100 * instead.gain:.2f} points{chance}, 95 % interval "
+        f"{low:+.2f} to {high:+.2f}); alternatives=false spends the budget."
+    )
+
+
+def _lost(one: Calibration, exit: int, exits: StaticExits) -> str:
+    scale, name = CostScale.of(exits.costs, exits.unit), alone_name(exit)
+    but = "; the guarantee is proven for the policy alone" if one.policy.promise.guarantee else ""
+    return (
+        f"{name[0].upper()}{name[1:]} is better: it answers {percent(exits.accuracy('validation')[exit])} % of the "
+        f"validation images rightly at a cost of {scale.text(exits.costs[exit])}, and this policy "
+        f"{percent(one.predicted_accuracy)} % at {scale.text(one.predicted_cost)}{but}."
+    )

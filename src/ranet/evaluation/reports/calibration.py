@@ -7,9 +7,8 @@ from math import isnan
 
 from ranet.cost.units import CostScale
 from ranet.evaluation.cells import accuracy_column, interval_values, share_column, share_values, with_unit
-from ranet.evaluation.curves.static_exits import StaticExits
 from ranet.evaluation.figures.curves import calibration_figure
-from ranet.evaluation.policies.solved import CalibrationReport, SolvedPolicy
+from ranet.evaluation.policies.solved import CalibrationReport, SolvedPolicy, StaticExits
 from ranet.evaluation.reports.document import Document
 from ranet.support.sheet import Column, Row, Sheet
 
@@ -19,13 +18,8 @@ def calibration_document(
 ) -> Document:
     """Return the tables, sentences and files of a calibration.
 
-    The files are calibration.csv; with labels static_exits.csv; and calibration.png, if each policy has an accuracy.
-
-    Args:
-        report: the solved policies.
-        title: title of the figure.
-        sentences: what the tables do not show.
-        draw: whether to draw the figure.
+    The files are calibration.csv; with labels static_exits.csv; and calibration.png, if it is to be drawn and each
+    policy has an accuracy.
     """
     sheets = {"calibration.csv": policies_sheet(report)}
     if report.exits.top1:

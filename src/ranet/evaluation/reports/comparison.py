@@ -22,10 +22,8 @@ _Cell = tuple[int, str, str]  # n, which stands behind the first text where it i
 def write_comparison(folder: str | Path, comparison: Comparison, sources: Sequence[str] = ()) -> tuple[str, ...]:
     """Write exits.csv, runs.csv, comparison.md and comparison.png, and budgets.csv if there are budgets.
 
-    Args:
-        folder: folder of the files, made if it is missing; earlier files of the same names are replaced.
-        comparison: what to write.
-        sources: the folders that were searched for runs, for the page.
+    The folder is made if it is missing, and earlier files of the same names are replaced. The page names the sources,
+    which are the folders that were searched for runs.
 
     Returns:
         The names of the files.
@@ -136,11 +134,9 @@ def exit_sheets(comparison: Comparison) -> list[Sheet]:
 
 
 def budget_sheets(comparison: Comparison, most: int | None = None) -> list[Sheet]:
-    """Return the tables of the accuracy under each budget, and of its difference to the baseline.
+    """Return the tables of the accuracy under each budget, or under some that are evenly chosen, and of its difference.
 
-    Args:
-        comparison: the comparison; without budgets there are no tables.
-        most: largest number of budgets to show, evenly chosen; by default all.
+    Without budgets there are no tables.
     """
     if not comparison.budgets:
         return []

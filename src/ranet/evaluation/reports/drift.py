@@ -15,12 +15,7 @@ from ranet.support.sheet import Column, Sheet
 
 
 def drift_document(report: DriftReport, before: Sequence[str] = ()) -> Document:
-    """Return the table, sentences and files: drift.csv (one row for each exit) and drift.json.
-
-    Args:
-        report: the changes since calibration.
-        before: sentences before those of the report.
-    """
+    """Return the table, sentences (the given ones before those of the report) and files: drift.csv and drift.json."""
     sheet = drift_sheet(report)
     sentences = [*before, *report.notes, report.verdict]
     return Document(sheet.title, [sheet], sentences, {"drift.csv": sheet, "drift.json": _content(report)})
