@@ -73,9 +73,8 @@ def run_verb(name: str, verb: Verb) -> None:
             ):
                 _make_words(config, verb.several)
                 _check(name)(config)
-                # The folder of the results that this command records itself in, where it has one.
-                folder = HydraConfig.get().runtime.output_dir if "run" in config else config.get("output")
-                with locked(Path(folder) if "run" in config or name == "compare" else None):
+                folder = HydraConfig.get().runtime.output_dir if "run" in config else None
+                with locked(config.output if name == "compare" else folder):
                     _say_what_loads(name, config.get("engine"))
                     run = import_module(f"ranet.cli.verbs.{name}").run
                     if "torch" in sys.modules:

@@ -35,7 +35,7 @@ def register_stamp() -> None:
 
 
 @contextmanager
-def locked(folder: Path | None) -> Iterator[None]:
+def locked(folder: str | Path | None) -> Iterator[None]:
     """Keep other processes out of a folder of results.
 
     The system releases the lock when the process ends, in whatever way. Workers do not inherit it, and the other
@@ -48,6 +48,7 @@ def locked(folder: Path | None) -> Iterator[None]:
     if folder is None or fcntl is None or not is_first_process():
         yield
         return
+    folder = Path(folder)
     new = [each for each in (folder, *folder.parents) if not each.exists()]
     held = _lock(folder / LOCK)
     try:

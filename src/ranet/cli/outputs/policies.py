@@ -20,7 +20,8 @@ _RESULTS = (
 def policy_paths(count: int, output: str | None, folder: Path) -> list[Path]:
     """Return the file of one policy, or the numbered files of several in a folder: ``output``, or in the run's folder.
 
-    A UserError is raised if a folder or another file is at such a path.
+    Raises:
+        UserError: if a folder or another file is at such a path.
     """
     if count == 1:
         path = Path(output) if output else folder / ONE_POLICY

@@ -181,6 +181,7 @@ def _open(config: DictConfig) -> tuple[EarlyExitEngine, ImageFiles | ImageArray,
         "batch_sizes": compiled_sizes(config.batch_size, config.backend),
     }
     policies = None if config.policy is None else read_policies(config.policy)
+    images = config.images if isinstance(config.images, str) else list(config.images)
     if config.engine is not None:
         engine = EarlyExitEngine(Path(config.engine), policies, **options)
         if engine.preprocessing is None:
@@ -188,22 +189,17 @@ def _open(config: DictConfig) -> tuple[EarlyExitEngine, ImageFiles | ImageArray,
                 f"{config.engine} does not say how images become what the network reads; export it again with ranet "
                 "export."
             )
-        return engine, _images(config, engine.preprocessing), engine.preprocessing, engine.classes
+        return engine, open_images(images, engine.preprocessing), engine.preprocessing, engine.classes
     # Only here: with an exported folder PyTorch need not be installed.
     from ranet.cli.inputs.network_alone import load_network_alone
     from ranet.cli.inputs.trained import evaluation_device
 
     limit_threads()
     alone = load_network_alone(config)
-    source = _images(config, alone.preprocessing)
+    source = open_images(images, alone.preprocessing)
     device = config.device or (evaluation_device() if config.backend in ("auto", "torch") else "cpu")
     engine = EarlyExitEngine(alone.trained.network, policies, device=device, **options)
     return engine, source, alone.preprocessing, alone.classes
-
-
-def _images(config: DictConfig, preprocessing: Preprocessing) -> ImageFiles | ImageArray:
-    given = config.images
-    return open_images(given if isinstance(given, str) else list(given), preprocessing)
 
 
 def compiled_sizes(batch_size: int, backend: str) -> list[int] | None:

@@ -91,14 +91,10 @@ class Normalise:
 
 
 def crop_and_flip(images: Tensor, top: Tensor, left: Tensor, flip: Tensor, padding: int) -> Tensor:
-    """Pad a batch with zeros, cut a window of the original size out of each image, and mirror some.
+    """Pad a batch with zeros on each side, cut a window of the original size out of each image, and mirror some.
 
-    Args:
-        images: uint8 (B, C, H, W).
-        top: int64 (B,), the first row of each window in the padded image, 0 to 2 * padding.
-        left: int64 (B,), the first column, likewise.
-        flip: bool (B,), which windows are mirrored left to right.
-        padding: the padding in pixels on each side.
+    The images are uint8 (B, C, H, W); top and left, int64 (B,) from 0 to 2 * padding, are the first row and column of
+    each window in the padded image; windows with flip, bool (B,), are mirrored left to right.
 
     Returns:
         uint8 (B, C, H, W): what torchvision's ``RandomCrop((H, W), padding)`` and ``RandomHorizontalFlip`` give for
