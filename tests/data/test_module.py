@@ -56,6 +56,49 @@ def trainer(**options: Any) -> pl.Trainer:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("loader", ["device", "workers"])
+def test_a_canvas_of_stored_images_holds_them_normalised_in_several_ways(loader: str) -> None:
+    ways: list[dict[str, Any]] = [{"mean": [0.5] * 3, "std": [0.5] * 3}, {"mean": [0.1, 0.2, 0.3]}]
+    workers = {"num_workers": 0} if loader == "workers" else {}
+    parts = [digits(loader=loader, **workers, **{key: way[key] for key in way}) for way in ways]
+    both = digits(loader=loader, **workers, preprocessing=ways)
+    assert both.image_size == (64, 32)
+    images, labels = next(iter(both.test_dataloader()))
+    for i, part in enumerate(parts):
+        own, same = next(iter(part.test_dataloader()))
+        assert images[:, :, 32 * i : 32 * i + 32].equal(own)
+        assert labels.equal(same)
+    assert both.fingerprint("test") not in {part.fingerprint("test") for part in parts}
+    # A single way is the same as the options.
+    alone = digits(loader=loader, **workers, preprocessing=ways[:1])
+    assert next(iter(alone.test_dataloader()))[0].equal(next(iter(parts[0].test_dataloader()))[0])
+    with pytest.raises(UserError, match="is for evaluation"):
+        both.train_dataloader()
+
+
+def test_a_canvas_of_files_holds_them_in_several_sizes(imagenette: Path) -> None:
+    options: dict[str, Any] = {"root": imagenette, "num_workers": 0, "eval_batch_size": 4}
+    both = ImageData("imagefolder", preprocessing=[{"image_size": 24}, {"image_size": [16, 40]}], **options)
+    images, _ = next(iter(both.test_dataloader()))
+    assert images.shape == (4, 3, 40, 40)
+    for size, row, (height, width) in ((24, 0, (24, 24)), ([16, 40], 24, (16, 40))):
+        own, _ = next(iter(ImageData("imagefolder", image_size=size, **options).test_dataloader()))
+        assert images[:, :, row : row + height, :width].equal(own)
+
+
+@pytest.mark.parametrize(
+    ("part", "message"),
+    [
+        ({"image_size": 24}, "evaluated as stored, with 32 pixels, not 24"),
+        ({"crop": 3}, r"must have only image_size, resize, mean, std, interpolation"),
+        ({"interpolation": "nearest"}, "interpolation=nearest must be bilinear or bicubic"),
+    ],
+)
+def test_a_bad_preprocessing_is_refused(part: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        digits(preprocessing=[part])
+
+
 def test_half_of_cifars_test_images_can_be_the_validation_images(cifar_root: Path) -> None:
     data = ImageData("cifar10", root=cifar_root, validation_from="test")
     assert [data.size(split) for split in ("train", "validation", "test")] == [50_000, 5_000, 5_000]

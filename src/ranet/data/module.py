@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
@@ -52,6 +53,8 @@ class ImageData(SplitReader, pl.LightningDataModule):
         mean: the mean of each channel to subtract, of pixel values in [0, 1]; None is the published one. That of
             ``imagefolder`` is ImageNet's.
         std: the standard deviation of each channel to divide by, likewise.
+        preprocessing: options of `ranet.images.preprocessing.Preprocessing` in place of the last options; several, in a
+            list, for the members of a cascade, which read the same pictures. Such data cannot be trained on.
         validation_size: how many training images are held out (an integer) or which share of them (a float below 1);
             0 is none, None the published number: 5,000 for CIFAR, 50,000 for ImageNet, else a share of 0.1. For
             ``digits`` it counts source digits. An ``imagefolder`` with ``test/`` takes none.
@@ -96,6 +99,7 @@ class ImageData(SplitReader, pl.LightningDataModule):
         channels: int | None = None,
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
+        preprocessing: Sequence[Mapping[str, Any]] | None = None,
         validation_size: int | float | None = None,
         validation_from: str = "train",
         seed: int = 0,
@@ -125,7 +129,7 @@ class ImageData(SplitReader, pl.LightningDataModule):
         ):
             if value is not None and (not isinstance(value, int) or value < least):
                 raise UserError(f"data.{option}={value} must be an integer of at least {least}.")
-        facts = CATALOGUE[name].chosen(image_size, channels, mean, std)
+        facts = CATALOGUE[name].chosen(image_size, channels, mean, std, preprocessing)
         placement = {
             "min_size": min_size,
             "max_size": max_size,
@@ -149,7 +153,8 @@ class ImageData(SplitReader, pl.LightningDataModule):
             raise UserError(
                 "data.num_workers has no effect on the device loader; remove it or set data.loader=workers."
             )
-        if name.startswith("cifar") and (self.image_size, facts.channels) != (32, 3):
+        stored = facts.prepares is not None or self.image_size == 32
+        if name.startswith("cifar") and not (stored and facts.channels == 3):
             raise UserError(
                 f"The images of {name} are 32 pixels a side and RGB; remove data.image_size and data.channels."
             )
@@ -187,7 +192,13 @@ class ImageData(SplitReader, pl.LightningDataModule):
             self.samples(split)
 
     def train_dataloader(self) -> EpochLoader:
-        """Return the training batches, with a new order and augmentation in each epoch."""
+        """Return the training batches, with a new order and augmentation in each epoch.
+
+        Raises:
+            UserError: if the data have a `preprocessing` of their own.
+        """
+        if self.facts.prepares is not None:
+            raise UserError("data.preprocessing is for evaluation; train with data.image_size, mean and std.")
         return self._load(self.samples("train"), "train", training=True)
 
     def val_dataloader(self) -> EpochLoader | list[EpochLoader]:

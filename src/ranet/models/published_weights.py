@@ -12,6 +12,39 @@ from torch import Tensor, nn
 from ranet.errors import UserError, first_line, unknown_name
 
 
+def published_preprocessing(network: nn.Module, name: str) -> dict[str, Any]:
+    """Return how the package of a classifier prepares its images.
+
+    Args:
+        network: of timm, or of torchvision.
+        name: published name of its weights, as for `published_weights`, or the path of a file.
+
+    Returns:
+        Options of `ranet.images.preprocessing.Preprocessing`; empty if the package does not say, as for files with
+        weights of torchvision.
+    """
+    known = getattr(network, "pretrained_cfg", None)
+    if known:
+        height, width = known["input_size"][1:]
+        resize = [int(side / known["crop_pct"]) for side in (height, width)]
+        options = {"image_size": [height, width], "resize": resize}
+        return {**options, **{each: known[each] for each in ("mean", "std", "interpolation")}}
+    architecture, _, tag = name.partition(".")
+    if architecture not in torchvision.models.list_models(module=torchvision.models):
+        return {}
+    members: Any = torchvision.models.get_model_weights(architecture)
+    if tag and tag not in members.__members__:
+        return {}
+    how = (members[tag] if tag else members.DEFAULT).transforms()
+    return {
+        "image_size": how.crop_size[0],
+        "resize": how.resize_size[0],
+        "mean": how.mean,
+        "std": how.std,
+        "interpolation": how.interpolation.value,
+    }
+
+
 def published_weights(name: str, network: nn.Module) -> dict[str, Tensor]:
     """Return published weights; they are downloaded if they are not yet on this machine.
 

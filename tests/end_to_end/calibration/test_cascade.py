@@ -6,12 +6,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hydra import compose, initialize_config_module
 from PIL import Image
 from safetensors.torch import save_file
 
 import ranet
 from ranet import ExitScores, load_policy
 from ranet.calibration.solvers.cascades import Members, cascade_scores
+from ranet.cli.inputs.candidates import load_candidates, one_network
+from ranet.images.canvas import Canvas
+from ranet.images.preprocessing import Preprocessing
+from ranet.models.adapted.named import create_classifier
+from ranet.training.checkpoints import save_network
 from tests.end_to_end.commands import Outcome
 from tests.end_to_end.commands import ranet as command
 
@@ -76,6 +82,8 @@ MISTAKES = {
     "cascade scores=[small.npz,none.npz] cost=[1,2]": "There is no score file none.npz",
     "cascade candidates=[a,b]": "There is no run folder or checkpoint file a; or write NAME:WEIGHTS",
     "cascade candidates=[resnet18:w.pth,resnet50:w.pth]": "add data=cifar10 or another data set",
+    "cascade candidates=[{network:a},b]": "must have the entries network and weights",
+    "cascade candidates=[{network:a,weights:b,size:3},b]": "Unknown entry of a candidate 'size'",
     "cascade candidates=[data,small.npz] unit=joules": "Unknown unit 'joules'",
     "cascade candidates=[data,small.npz] batch_size=8": "batch_size=8 has no effect without unit=ms",
     "cascade candidates=[data,small.npz] cost=[1,2]": "cost= is for scores=",
@@ -146,3 +154,73 @@ def test_networks_become_a_checkpoint_that_other_commands_use(unit: str, network
     ]
     assert answers[0]["exit"] == answers[1]["exit"]
     assert answers[0]["class_index"] == answers[1]["class_index"]
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Photographs of two classes, of sizes as they come, and the weights of a network of torchvision, not trained."""
+    folder, rng = tmp_path_factory.mktemp("photos"), np.random.default_rng(0)
+    for split, count in (("train", 2), ("val", 6)):
+        for label, name in enumerate(("cats", "dogs")):
+            (folder / split / name).mkdir(parents=True)
+            for i in range(count):
+                pixels = rng.integers(0, 128, (70 + 5 * i, 90, 3), dtype=np.uint8) + np.uint8(100 * label)
+                Image.fromarray(pixels).save(folder / split / name / f"{i}.png")
+    torch.manual_seed(0)
+    save_file(create_classifier("shufflenet_v2_x0_5", 2).state_dict(), folder / "weights.safetensors")
+    return folder
+
+
+def test_one_network_at_two_sizes_is_two_members_that_read_one_picture(photos: Path, tmp_path: Path) -> None:
+    classifier = {"network": "shufflenet_v2_x0_5", "weights": str(photos / "weights.safetensors")}
+    second = {"image_size": [64, 48], "interpolation": "bicubic", "mean": [0.5, 0.5, 0.5]}
+    wanted = [
+        Preprocessing(32, 37, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+        Preprocessing((64, 48), (73, 55), (0.5,) * 3, (0.229, 0.224, 0.225), "bicubic"),
+    ]
+    overrides = [
+        *("data=imagefolder", f"data.root={photos}", "data.validation_from=test", "data.num_workers=0", "split=test"),
+        f"cache={tmp_path / 'cache'}",
+    ]
+    with initialize_config_module("ranet.conf", version_base="1.3"):
+        config = compose("cascade", overrides)
+    config.candidates = [{**classifier, "image_size": 32}, {**classifier, **second}]
+    members = load_candidates(config)
+    assert [member.name for member in members] == ["shufflenet_v2_x0_5 at 32", "shufflenet_v2_x0_5 at [64, 48]"]
+    assert [member.data.facts.preprocessing for member in members if member.data] == wanted
+    assert members[0].costs.stages[0, 0] < members[1].costs.stages[0, 0]
+
+    network, recipe = one_network(members, "mean")
+    save_network(network, recipe, tmp_path / "cascade" / "network.ckpt")
+    loaded = ranet.load_trained(tmp_path / "cascade").network
+    picture = Image.fromarray(np.random.default_rng(1).integers(0, 256, (100, 150, 3), dtype=np.uint8))
+    with torch.no_grad():
+        one, other = (
+            member.trained.network(torch.from_numpy(prepare(picture))[None])[-1]  # type: ignore[union-attr]
+            for member, prepare in zip(members, wanted, strict=True)
+        )
+        given = torch.from_numpy(Canvas(tuple(wanted))(picture))[None]
+        torch.testing.assert_close(loaded(given)[0].softmax(1), one.softmax(1))
+        torch.testing.assert_close(loaded(given)[1].softmax(1), (one.softmax(1) + other.softmax(1)) / 2)
+
+    # The other commands prepare pictures for it, from its checkpoint and from an exported folder.
+    picture.save(tmp_path / "one.png")
+    scores, costs = (
+        cascade_scores([member.scores for member in members], Members((0, 1), "mean")),
+        ranet.measure_costs(network),
+    )
+    solved = ranet.calibrate(scores, costs.table("macs"), 2 * costs.macs_per_exit[-1], alternatives=False)
+    solved.policy.save(tmp_path / "policy.json")  # for a budget of all images at both members
+    both = [f"checkpoint={tmp_path / 'cascade'}", f"policy={tmp_path / 'policy.json'}"]
+    for verb, *options in (
+        ["predict", *both, "images=one.png", "output=torch.csv", "backend=torch"],
+        ["export", *both, "output=engine"],
+        ["predict", "engine=engine", "images=one.png", "output=engine.csv"],
+        ["evaluate", *both, "run=seen"],
+    ):
+        outcome = command(verb, *options, folder=tmp_path)
+        assert outcome.status == 0, outcome.err
+    probability = float(loaded(given)[1].softmax(1).max().detach())
+    for file in ("torch.csv", "engine.csv"):
+        (row,) = table(tmp_path / file)
+        assert float(row["probability"]) == pytest.approx(probability, abs=1e-4)

@@ -12,7 +12,7 @@ from ranet.cli.inputs.trained import data_as_trained, load_public, require_chann
 from ranet.data.record import DataRecord
 from ranet.data.sets.catalogue import CATALOGUE
 from ranet.errors import UserError, require_known
-from ranet.images.preprocessing import Preprocessing
+from ranet.images.preprocessing import Prepares
 from ranet.training.checkpoints import TrainedNetwork, load_trained
 
 
@@ -28,7 +28,7 @@ class NetworkAlone:
     """
 
     trained: TrainedNetwork
-    preprocessing: Preprocessing
+    preprocessing: Prepares
     classes: tuple[str, ...] | None
     data: dict[str, Any] | None
 
@@ -48,7 +48,7 @@ def load_network_alone(config: DictConfig) -> NetworkAlone:
         _, trained = load_public(config, lambda node: build("data", node))
         data = plain(config.data)
     require_known("data set", data.get("name"), CATALOGUE)
-    facts = CATALOGUE[data["name"]].chosen(*map(data.get, ("image_size", "channels", "mean", "std")))
+    facts = CATALOGUE[data["name"]].chosen(*map(data.get, ("image_size", "channels", "mean", "std", "preprocessing")))
     network = trained.network
     if facts.num_classes not in (None, network.num_classes):
         raise UserError(

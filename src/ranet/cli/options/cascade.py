@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -10,6 +13,7 @@ from ranet.calibration.goals import BudgetAmount
 from ranet.cli.options.calibrate import budget_amounts
 from ranet.cli.options.shared import is_number, listed
 from ranet.errors import UserError, require_known
+from ranet.images.preprocessing import Preprocessing
 from ranet.inference.choosing.open_backend import BACKENDS
 from ranet.inference.runtimes.backend import PRECISIONS
 from ranet.support.numbers import require_count
@@ -25,7 +29,7 @@ def check_options(config: DictConfig) -> None:
     if (config.candidates is None) == (config.scores is None):
         raise UserError("Say what to choose from: either candidates=[RUN,NAME:WEIGHTS,...], or scores=[FILE.npz,...].")
     name = "scores" if config.candidates is None else "candidates"
-    given = listed(config[name])
+    given = candidates_of(config) if name == "candidates" else listed(config[name])
     if len(given) < 2:
         raise UserError(f"{name}={config[name]} must be a list of two or more: a cascade has two members or more.")
     for combine in listed(config.combine):
@@ -50,10 +54,9 @@ def check_options(config: DictConfig) -> None:
         if config[option] is not None:
             require_count(option, config[option])
     for candidate in given:
-        model, source = parts_of(str(candidate))
-        if model is None and not Path(source).exists():
-            raise UserError(f"There is no run folder or checkpoint file {source}; or write NAME:WEIGHTS.")
-        if model is not None and "_target_" not in config.data:
+        if candidate.network is None and not Path(candidate.source).exists():
+            raise UserError(f"There is no run folder or checkpoint file {candidate.source}; or write NAME:WEIGHTS.")
+        if candidate.network is not None and "_target_" not in config.data:
             raise UserError(f"{candidate} does not say what it was trained on; add data=cifar10 or another data set.")
 
 
@@ -71,17 +74,60 @@ def budget_of(config: DictConfig) -> BudgetAmount | None:
     return amounts[0]
 
 
-def parts_of(candidate: str) -> tuple[str | None, str]:
-    """Return the network's name and the weights of NAME:WEIGHTS; of a path, None and the path.
+class CandidateName(NamedTuple):
+    """A classifier as the user names it.
+
+    Attributes:
+        network: name of the network; None for a run.
+        source: its weights, or the run.
+        preprocessing: options of `Preprocessing` that differ from those of the data or the package.
+    """
+
+    network: str | None
+    source: str
+    preprocessing: Mapping[str, Any] = {}
+
+    def __str__(self) -> str:
+        """Return what stands in tables, where it is the only one of this name."""
+        if self.network is None:
+            return Path(self.source).name
+        size = self.preprocessing.get("image_size")
+        return self.network if size is None else f"{self.network} at {size}"
+
+
+def candidates_of(config: DictConfig) -> list[CandidateName]:
+    """Return the candidates.
+
+    Raises:
+        UserError: if one is neither a path, NAME:WEIGHTS nor a dictionary of the right entries.
+    """
+    found = []
+    for candidate in config.candidates if OmegaConf.is_list(config.candidates) else [config.candidates]:
+        if not OmegaConf.is_dict(candidate):
+            found.append(_named(str(candidate)))
+            continue
+        options = {str(key): value for key, value in OmegaConf.to_container(candidate).items()}  # type: ignore[union-attr]
+        known = ("network", "weights", *(each.name for each in fields(Preprocessing)))
+        for option in options:
+            require_known("entry of a candidate", option, known)
+        if not {"network", "weights"} <= {*options}:
+            raise UserError(f"The candidate {options} must have the entries network and weights.")
+        name, source = str(options.pop("network")), str(options.pop("weights"))
+        found.append(CandidateName(name, source, options))
+    return found
+
+
+def _named(candidate: str) -> CandidateName:
+    """Return a candidate written as RUN or NAME:WEIGHTS.
 
     Example:
-        >>> parts_of("resnet20_cifar:weights/resnet20.safetensors"), parts_of("runs/a")
+        >>> _named("resnet20_cifar:weights/resnet20.safetensors")[:2], _named("runs/a")[:2]
         (('resnet20_cifar', 'weights/resnet20.safetensors'), (None, 'runs/a'))
     """
     name, colon, weights = candidate.partition(":")
     if colon and name and weights and "/" not in name and not Path(candidate).exists():
-        return name, weights
-    return None, candidate
+        return CandidateName(name, weights)
+    return CandidateName(None, candidate)
 
 
 def _check_scores(config: DictConfig, count: int) -> None:

@@ -8,7 +8,7 @@ from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
 
-from ranet.images.preprocessing import Preprocessing
+from ranet.images.preprocessing import Prepares
 from ranet.inference.engine.engine import EarlyExitEngine
 from ranet.inference.engine.plan import Plan
 from ranet.inference.images.files import ImageArray, ImageFiles
@@ -22,7 +22,7 @@ def origin_of(
     engine: EarlyExitEngine,
     plan: Plan,
     source: ImageFiles | ImageArray,
-    preprocessing: Preprocessing,
+    preprocessing: Prepares,
     classes: Sequence[str] | None,
     **options: int | None,
 ) -> Origin:

@@ -20,7 +20,7 @@ from ranet.cli.options.shared import is_number, parse_share, read_policies
 from ranet.cli.outputs.prediction_origin import chunk_ends, origin_of
 from ranet.errors import UserError
 from ranet.images.many import ahead
-from ranet.images.preprocessing import Preprocessing
+from ranet.images.preprocessing import Prepares
 from ranet.inference.engine.engine import EarlyExitEngine
 from ranet.inference.engine.plan import Plan
 from ranet.inference.images.files import ImageArray, ImageFiles, ReadImage, default_readers, open_images
@@ -88,7 +88,7 @@ def run(config: DictConfig) -> None:
 def answer(
     engine: EarlyExitEngine,
     source: ImageFiles | ImageArray,
-    preprocessing: Preprocessing,
+    preprocessing: Prepares,
     table: PredictionTable,
     config: DictConfig,
     **how: Any,
@@ -172,7 +172,7 @@ def summary(tally: Tally, cost_per_exit: npt.NDArray[np.float64], unit: str) -> 
     )
 
 
-def _open(config: DictConfig) -> tuple[EarlyExitEngine, ImageFiles | ImageArray, Preprocessing, tuple[str, ...] | None]:
+def _open(config: DictConfig) -> tuple[EarlyExitEngine, ImageFiles | ImageArray, Prepares, tuple[str, ...] | None]:
     """Return the engine, the images, their preprocessing, and the names of the classes."""
     options = {
         "backend": config.backend,

@@ -10,7 +10,7 @@ from torch import Tensor
 from ranet.data.loading.erasing import Erasing
 from ranet.data.loading.loader import Batch, EpochLoader
 from ranet.data.loading.sampling import EpochSampler
-from ranet.data.loading.transforms import Normalise, crop_and_flip
+from ranet.data.loading.transforms import Normalise, crop_and_flip, stored
 from ranet.data.sets.catalogue import Facts
 from ranet.data.sets.sources import TensorSet
 
@@ -38,8 +38,8 @@ class DeviceLoader(EpochLoader):
         super().__init__(sampler, device, erasing)
         self.images = samples.images.to(device)
         self.labels = samples.labels.to(device)
-        self.padding, self.flips = facts.crop_padding or 0, facts.flip
-        self.normalise = Normalise(facts.mean, facts.std, device)
+        self.padding, self.flips, self.preprocessing = facts.crop_padding or 0, facts.flip, facts.preprocessing
+        self.normalise = Normalise(*facts.preprocessing.statistics, device)
 
     def _load(self, batches: list[Tensor]) -> Iterator[Batch]:
         draws = None if self.sampler.seed is None else self._draw()
@@ -52,7 +52,7 @@ class DeviceLoader(EpochLoader):
             if draws is not None:
                 top, left, flip = (draw[batch] for draw in draws)
                 images = crop_and_flip(images, top, left, flip, self.padding)
-            yield self.normalise(images), self.labels[batch]
+            yield self.normalise(stored(images, self.preprocessing)), self.labels[batch]
 
     def _draw(self) -> tuple[Tensor, Tensor, Tensor]:
         """Return the window and the mirroring of every sample in this epoch: int64 (N,), int64 (N,), bool (N,)."""

@@ -6,10 +6,11 @@ images on their device. Normalisation comes last, on the device, in all loaders,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from PIL import Image
 from torch import Tensor
@@ -17,8 +18,9 @@ from torch.nn import functional as F
 from torchvision.transforms import v2
 
 from ranet.data.sets.catalogue import Facts
+from ranet.images.canvas import Canvas
 from ranet.images.decoding import DECODING
-from ranet.images.preprocessing import Preprocessing
+from ranet.images.preprocessing import Prepares
 from ranet.support.shapes import sides
 
 #: From a PIL image or a uint8 tensor (C, h, w) to uint8 (C, H, W).
@@ -50,15 +52,24 @@ def training_geometry(facts: Facts) -> Geometry:
 class EvaluationGeometry:
     """The published evaluation geometry of image files; images in memory pass as stored."""
 
-    preprocessing: Preprocessing
+    preprocessing: Prepares
 
     def __call__(self, image: Image.Image | Tensor) -> Tensor:
         """Return an image as the network sees it before normalisation."""
-        return image if isinstance(image, Tensor) else torch.from_numpy(np.array(self.preprocessing.pixels(image)))
+        if isinstance(image, Tensor):
+            return stored(image, self.preprocessing)
+        return torch.from_numpy(np.array(self.preprocessing.pixels(image)))
+
+
+def stored(images: Tensor, preprocessing: Prepares) -> Tensor:
+    """Return images (..., H, W) as they are stored; on a canvas once for each of its parts, one below the other."""
+    return torch.cat([images] * len(preprocessing.parts), -2) if isinstance(preprocessing, Canvas) else images
 
 
 def describe_evaluation(facts: Facts) -> str:
     """Return a one-line description of the evaluation transform that changes with the transform."""
+    if facts.prepares is not None:
+        return str(facts.prepares.to_dict())
     seen = "as stored"
     if not facts.in_memory:
         how = facts.preprocessing
@@ -70,7 +81,8 @@ class Normalise:
     """``(images / 255 - mean) / std`` channel by channel: uint8 (B, C, H, W) to float32 (B, C, H, W).
 
     Args:
-        mean, std: mean and standard deviation of each channel, of pixel values in [0, 1].
+        mean, std: mean and standard deviation of each channel (C,), of pixel values in [0, 1]; or what broadcasts with
+            (C, H, W).
         device: where the images will be.
 
     Example:
@@ -79,9 +91,10 @@ class Normalise:
         tensor([1., 2., 4.])
     """
 
-    def __init__(self, mean: Sequence[float], std: Sequence[float], device: torch.device | None = None) -> None:
+    def __init__(self, mean: npt.ArrayLike, std: npt.ArrayLike, device: torch.device | None = None) -> None:
         # Computed once, in double precision, so that a batch costs one product and one difference.
-        m, s = (torch.tensor(value, dtype=torch.float64).view(-1, 1, 1) for value in (mean, std))
+        m, s = (torch.from_numpy(np.array(value, dtype=np.float64)) for value in (mean, std))
+        m, s = (value.view(-1, 1, 1) if value.ndim == 1 else value for value in (m, s))
         self.scale = (1 / (255 * s)).to(device, torch.float32)
         self.shift = (m / s).to(device, torch.float32)
 

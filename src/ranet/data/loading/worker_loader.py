@@ -102,7 +102,7 @@ class WorkerLoader(EpochLoader):
         evaluates = sampler.seed is None
         geometry = EvaluationGeometry(facts.preprocessing) if evaluates else training_geometry(facts)
         self.dataset = Transformed(samples, geometry)
-        self.normalise = Normalise(facts.mean, facts.std, device)
+        self.normalise = Normalise(*facts.preprocessing.statistics, device)
         self.num_workers = num_workers
         self.left_out = left_out
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 from ranet.errors import UserError
-from ranet.images.preprocessing import Preprocessing, per_channel
+from ranet.images.canvas import on_one_canvas
+from ranet.images.preprocessing import Prepares, Preprocessing, per_channel
 from ranet.support.shapes import ImageSize, checked_image_size, sides
 
 _LUMA = (0.299, 0.587, 0.114)  # of red, green and blue in Pillow's grey (ITU-R 601)
@@ -29,6 +31,7 @@ class Facts:
     # resized instead.
     crop_padding: int | None = None
     flip: bool = True  # whether training images are mirrored with probability 1/2
+    prepares: Prepares | None = None  # the evaluation transform, if it does not follow from the facts above
 
     @property
     def in_memory(self) -> bool:
@@ -41,7 +44,7 @@ class Facts:
         return len(self.mean)
 
     @property
-    def preprocessing(self) -> Preprocessing:
+    def preprocessing(self) -> Prepares:
         """The evaluation transform of image files.
 
         Images of sets of any size are cut out of larger ones. Those of sets of one size are evaluated as stored, and
@@ -51,8 +54,19 @@ class Facts:
             >>> CATALOGUE["imagenet"].preprocessing.resize, CATALOGUE["cifar10"].preprocessing.resize
             (256, 32)
         """
-        resize = self.image_size if self.in_memory else before_crop(self.image_size)
-        return Preprocessing(self.image_size, resize, self.mean, self.std)
+        return self.prepares or self._prepares()
+
+    def _prepares(self, **options: Any) -> Preprocessing:
+        size = checked_image_size(options.get("image_size", self.image_size), "data.preprocessing.image_size")
+        if self.in_memory and size != self.image_size:
+            raise UserError(f"Images in memory are evaluated as stored, with {self.image_size} pixels, not {size}.")
+        resize = size if self.in_memory else before_crop(size)
+        usual = {"image_size": size, "resize": resize, "mean": self.mean, "std": self.std}
+        try:
+            return Preprocessing(**{**usual, **options})
+        except TypeError as error:
+            known = ", ".join(each.name for each in fields(Preprocessing))
+            raise UserError(f"data.preprocessing={options} must have only {known}.") from error
 
     def chosen(
         self,
@@ -60,11 +74,13 @@ class Facts:
         channels: int | None = None,
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
+        preprocessing: Sequence[Mapping[str, Any]] | None = None,
     ) -> Facts:
         """Return the facts with the user's options in place of the published ones; None keeps these.
 
         The mean of grey follows from that of colour exactly, as its pixels do; its standard deviation as if the
-        channels rose and fell together.
+        channels rose and fell together. The preprocessing is options of `Preprocessing` for each of the inputs on a
+        `Canvas`, or for the one input.
 
         Raises:
             UserError: if an option is not allowed.
@@ -81,12 +97,16 @@ class Facts:
         if channels == 1:
             published = [(round(sum(map(operator.mul, _LUMA, each)), 4),) for each in published]
         count = (len(published[0]),)
-        return replace(
+        facts = replace(
             self,
             image_size=size,
             mean=published[0] if mean is None else per_channel(mean, "data.mean", count),
             std=published[1] if std is None else per_channel(std, "data.std", count, positive=True),
         )
+        if preprocessing is None:
+            return facts
+        prepares, _ = on_one_canvas([facts._prepares(**part) for part in preprocessing])
+        return replace(facts, image_size=prepares.image_size, prepares=prepares)
 
 
 def before_crop(image_size: ImageSize) -> ImageSize:

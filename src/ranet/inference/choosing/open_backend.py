@@ -20,7 +20,7 @@ from ranet.support.numbers import require_count, require_counts
 if TYPE_CHECKING:
     import torch
 
-    from ranet.images.preprocessing import Preprocessing
+    from ranet.images.preprocessing import Prepares
     from ranet.models.staged import StagedNetwork
 
 BACKENDS = ("torch", "onnxruntime", "openvino")
@@ -43,7 +43,7 @@ class Opened(NamedTuple):
     costs: Callable[[], CostTable]
     policies: tuple[ExitPolicy, ...] = ()
     classes: tuple[str, ...] | None = None
-    preprocessing: Preprocessing | None = None
+    preprocessing: Prepares | None = None
 
 
 class _Choice(NamedTuple):

@@ -18,7 +18,8 @@ from ranet.calibration.policies.file import ONE_POLICY, SEVERAL_POLICIES, softwa
 from ranet.calibration.policies.given import GivenPolicies, given_policies
 from ranet.cost.profile import CostProfile, measure_costs
 from ranet.errors import UserError
-from ranet.images.preprocessing import Floats, Preprocessing
+from ranet.images.canvas import prepares_from_dict
+from ranet.images.preprocessing import Floats
 from ranet.inference.exported.folder import ExportedFolder, stage_name
 from ranet.inference.exported.golden import write_golden
 from ranet.inference.exported.manifest import exported_files, write_manifest
@@ -90,7 +91,7 @@ def export_engine(
     chosen = _policies(policies, network)
     if classes is not None and len(classes) != network.num_classes:
         raise UserError(f"{len(classes)} class names were given for a network with {network.num_classes} classes.")
-    prepares = None if preprocessing is None else Preprocessing.from_dict(preprocessing)
+    prepares = None if preprocessing is None else prepares_from_dict(preprocessing)
     if prepares is not None:
         prepares.require_shape(network.image_shape, "The preprocessing", "give that of the network's training data")
     graphs = NetworkGraphs(network, None if cache is None else Path(cache) / "graphs")

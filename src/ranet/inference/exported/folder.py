@@ -11,7 +11,8 @@ import numpy as np
 from ranet.calibration.policies.exit_policy import ExitPolicy, load_policy
 from ranet.cost.table import CostTable
 from ranet.errors import UserError, unknown_name
-from ranet.images.preprocessing import Preprocessing
+from ranet.images.canvas import prepares_from_dict
+from ranet.images.preprocessing import Prepares
 from ranet.inference.exported.manifest import UNITS, StageFile, read_manifest
 from ranet.inference.runtimes.stage_graph import StageGraph
 from ranet.inference.stages.chains import chain_through
@@ -133,10 +134,10 @@ class ExportedFolder:
                 "the network again with ranet export."
             )
 
-    def _checked_preprocessing(self) -> Preprocessing | None:
+    def _checked_preprocessing(self) -> Prepares | None:
         if self.manifest.preprocessing is None:
             return None
-        preprocessing = Preprocessing.from_dict(self.manifest.preprocessing)
+        preprocessing = prepares_from_dict(self.manifest.preprocessing)
         owner = f"The export {str(self.path)!r}"
         preprocessing.require_shape(self.facts.input_shape, owner, "export the network again with ranet export")
         return preprocessing

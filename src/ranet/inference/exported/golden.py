@@ -17,7 +17,7 @@ from PIL import Image
 
 from ranet.errors import UserError
 from ranet.images.decoding import ImageError, read_image
-from ranet.images.preprocessing import Bytes, Floats, Preprocessing
+from ranet.images.preprocessing import Bytes, Floats, Prepares
 from ranet.support.shapes import ImageSize, sides
 
 log = logging.getLogger(__name__)
@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 PICTURE, ARRAYS = "golden.png", "golden.npz"
 
 
-def write_golden(folder: Path, preprocessing: Preprocessing, logits_of: Callable[[Floats], Floats]) -> dict[str, str]:
+def write_golden(folder: Path, preprocessing: Prepares, logits_of: Callable[[Floats], Floats]) -> dict[str, str]:
     """Write a picture and the arrays that belong to it.
 
     Args:
@@ -62,7 +62,7 @@ def golden_pixels(resize: ImageSize) -> Bytes:
     return np.clip(np.stack(gradients, 2) + np.stack(noise, 2), 0, 255).astype(np.uint8)
 
 
-def check_golden(folder: Path, golden: Mapping[str, str], preprocessing: Preprocessing) -> float:
+def check_golden(folder: Path, golden: Mapping[str, str], preprocessing: Prepares) -> float:
     """Log a warning if the picture becomes another input here than where it was exported.
 
     Returns:

@@ -18,7 +18,7 @@ from PIL import Image
 from ranet.errors import UserError
 from ranet.images.decoding import ImageError, read_image
 from ranet.images.listing import describe_skipped, find_images, no_images
-from ranet.images.preprocessing import Floats, Preprocessing
+from ranet.images.preprocessing import Floats, Prepares
 from ranet.support.hardware import available_cores
 from ranet.support.shapes import image_shape
 
@@ -58,7 +58,7 @@ class ImageFiles:
         """Return a sentence about the image of this name."""
         return f"{name} {what}."
 
-    def read(self, index: int, preprocessing: Preprocessing) -> ReadImage:
+    def read(self, index: int, preprocessing: Prepares) -> ReadImage:
         """Read one image."""
         path = self.paths[index]
         try:
@@ -89,7 +89,7 @@ class ImageArray:
         """Return a sentence about the image of this name."""
         return f"Image {name} of {self.path} {what}."
 
-    def read(self, index: int, preprocessing: Preprocessing) -> ReadImage:
+    def read(self, index: int, preprocessing: Prepares) -> ReadImage:
         """Read one image."""
         image, name = np.asarray(self.images[index]), str(index)
         if image.dtype == np.uint8:
@@ -105,7 +105,7 @@ class ImageArray:
         return ReadImage(name, image.astype(np.float32, order="C"))
 
 
-def open_images(given: str | Path | Sequence[str | Path], preprocessing: Preprocessing) -> ImageFiles | ImageArray:
+def open_images(given: str | Path | Sequence[str | Path], preprocessing: Prepares) -> ImageFiles | ImageArray:
     """Find images without reading them.
 
     Args:
@@ -154,7 +154,7 @@ def default_readers() -> int:
     return min(8, cores)
 
 
-def _open_array(name: str, preprocessing: Preprocessing) -> ImageArray:
+def _open_array(name: str, preprocessing: Prepares) -> ImageArray:
     if Path(name).exists() and not Path(name).is_file() and not Path(name).is_dir():
         raise UserError(f"{name} is not a regular file; write the array with numpy.save.")
     try:
