@@ -24,11 +24,7 @@ _received: list[int] = []
 
 
 class Stopped(Exception):  # noqa: N818 (no error: the user wanted it)
-    """The command was told to end; the message is a sentence for the user.
-
-    Attributes:
-        status: to exit with, as shells say it: 130 for Ctrl-C, 143 for SIGTERM.
-    """
+    """The command was told to end, with a sentence for the user and a status: 130 for Ctrl-C, 143 for SIGTERM."""
 
     def __init__(self, sentence: str, status: int) -> None:
         super().__init__(sentence)

@@ -18,12 +18,10 @@ class DataRecord:
     name: str  # name of the data set
     root: str | None  # absolute path of its folder at the time of training; None for data without files
     classes: tuple[str, ...]  # names of the classes in the order of the labels
-    # images held out for validation: paths relative to their folder, or indices (CIFAR). None if the validation images
-    # are a separate set.
+    # Held out for validation: paths relative to their folder, or indices (CIFAR); None if they are a separate set.
     held_out: tuple[str, ...] | tuple[int, ...] | None
     images: dict[str, int]  # number of images of each split
-    # digest of the images and labels of each split: pixels for data in memory; relative paths, file sizes and labels
-    # for files. It does not depend on the location of the files.
+    # Of pixels and labels for data in memory; for files of relative paths, sizes and labels, wherever they are.
     digests: dict[str, str]
     held_out_of: str = "train"  # the images that they were held out of, "train" or "test"
 

@@ -37,12 +37,9 @@ def list_unlabelled(path: str | Path) -> FileSet:
 
 
 def unlabelled_loader(path: str | Path, data: ImageData, left_out: list[UserError] | None = None) -> WorkerLoader:
-    """Return batches of the images at a path, of any size, with the evaluation transform of a data set.
+    """Return batches of the images of `list_unlabelled`, of any size, with the evaluation transform of a data set.
 
-    Args:
-        path: as for `list_unlabelled`, whose order and errors these are; the labels have no meaning.
-        data: the data set that the network was trained on; its files are not read.
-        left_out: as for `WorkerLoader`.
+    The labels have no meaning, and the files of the data set are not read. What is left out is as for `WorkerLoader`.
     """
     files = list_unlabelled(path)
     sampler = EpochSampler(len(files), data.eval_batch_size, seed=None)

@@ -30,7 +30,7 @@ class CostOptions:
     unit: str | None  # as asked for
     deadline: bool  # whether the goal is a deadline
     latency: str | None  # file of an earlier measurement
-    # of a new measurement, as far as it is given: batch_size, backend, precision, threads and device.
+    # Of a new measurement, as far as it is given: batch_size, backend, precision, threads and device.
     setting: Mapping[str, Any]
     cache: str | None  # folder of what is measured once
 
@@ -96,14 +96,9 @@ def check_options(config: DictConfig) -> Asked:
 
 
 def budget_amounts(asked: Any, *, fraction: bool = False) -> tuple[BudgetAmount, ...] | None:
-    """Return the budgets that the option ``budget`` asks for; None for a sweep.
+    """Return the budgets of a number, "50%" as a share of the last exit's cost, or a list of these; None for "sweep".
 
-    Args:
-        asked: a number, "50%" as a share of the last exit's cost, a list of these, or "sweep".
-        fraction: whether numbers are shares of the last exit's cost, too.
-
-    Raises:
-        UserError: for anything else.
+    With fraction, numbers are shares of the last exit's cost, too. Anything else is a UserError.
     """
     if asked == "sweep":
         return None

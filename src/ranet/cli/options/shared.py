@@ -63,13 +63,9 @@ def has_network(config: DictConfig) -> bool:
 
 
 def check_source(config: DictConfig, instead: str, sentence: str, *names: str) -> None:
-    """Refuse the options with this sentence unless they name either a trained network or what is used instead.
+    """Refuse options with this sentence unless they name either a trained network or what is used instead of one.
 
-    Args:
-        config: of the verb.
-        instead: the option that takes the place of a network, such as "scores".
-        sentence: what to say.
-        names: options that have no effect then.
+    The options of the given names have no effect on what is used instead, and are refused beside it.
     """
     if has_network(config) == (config[instead] is not None):
         raise UserError(sentence)
@@ -86,10 +82,7 @@ def check_checkpoint(checkpoint: str | None) -> None:
 
 
 def read_policies(given: Any) -> list[ExitPolicy]:
-    """Load the policies of the option ``policy``.
-
-    Args:
-        given: a policy file; a folder of several (policy_*.json) or of a run of ``ranet calibrate``; a list of these.
+    """Load policies: a file, a folder of several (policy_*.json) or of a run of ``ranet calibrate``; or a list of them.
 
     Raises:
         UserError: if there is no policy, or one that cannot be used.

@@ -14,7 +14,7 @@ class Verb:
     """
 
     about: str  # what it does
-    # the option that words without "=" go into; see `ranet.cli.command.folders_as_option`.
+    # The option that words without "=" go into; see `ranet.cli.command.folders_as_option`.
     positional: str | None = None
     several: tuple[str, ...] = ()  # options that name one file or a list of them
     usage: str = "[OPTION=VALUE ...]"  # what follows the name, for the help

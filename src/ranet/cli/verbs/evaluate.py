@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-import torch
 from omegaconf import DictConfig
+from torch import Tensor
 
 from ranet.calibration.policies.exit_policy import load_policy
 from ranet.calibration.policies.intervals import few_images
@@ -129,5 +128,5 @@ class _TestPictures:
     def __len__(self) -> int:
         return self.count
 
-    def __getitem__(self, index: int) -> np.ndarray:
-        return self.data.test_images(torch.tensor([index]))[0].numpy()
+    def __getitem__(self, index: int) -> Tensor:
+        return self.data.test_images([index])[0]

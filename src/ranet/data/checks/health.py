@@ -71,7 +71,7 @@ class Health:
     """The result of checking a data set."""
 
     findings: list[Finding]  # all findings, by split
-    # a table with a name and a cell for each split in each row; the first row is the heading.
+    # A table with a name and a cell for each split in each row; the first row is the heading.
     rows: list[tuple[str, ...]]
 
     @property

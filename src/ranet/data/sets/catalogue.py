@@ -22,13 +22,12 @@ class Facts:
     image_size: ImageSize  # the images that the network sees: the side of a square in pixels, or (height, width)
     mean: tuple[float, ...]  # mean of each channel, of pixel values in [0, 1]
     std: tuple[float, ...]  # standard deviation of each channel, likewise
-    # how many training images are held out (an integer) or which share of them (a float in (0, 1)).
+    # How many training images are held out (an integer), or which share of them (a float in (0, 1)).
     validation_size: int | float
     num_classes: int | None = None  # number of classes; None if it follows from the folder
-    # name of each class in the order of the labels; None if it follows from the folder.
+    # Name of each class in the order of the labels; None if it follows from the folder.
     class_names: tuple[str, ...] | None = None
-    # the zero padding in pixels before the random crop; None for sets of images of any size, which are cropped and
-    # resized instead.
+    # Zero padding in pixels before the random crop; None for images of any size, which are cropped and resized instead.
     crop_padding: int | None = None
     flip: bool = True  # whether training images are mirrored with probability 1/2
     prepares: Prepares | None = None  # the evaluation transform, if it does not follow from the facts above

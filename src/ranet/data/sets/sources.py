@@ -60,8 +60,7 @@ class FileSet:
     """Images in files, not yet read."""
 
     folder: Path  # the folder that holds one folder per class
-    # the files, relative to ``folder``, encoded by the file system's rules; one array instead of a million strings,
-    # because worker processes copy every string that they use.
+    # Relative to the folder, encoded by the file system's rules; one array, because workers copy every str they use.
     paths: NDArray[np.bytes_]
     labels: Tensor  # int64 (N,)
 

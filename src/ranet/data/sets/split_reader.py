@@ -74,12 +74,8 @@ class SplitReader:
         """Use the labels and splits of a training run; call this before the images are read.
 
         Labels follow the run's order of the classes. Its held-out images are the validation images, even if images were
-        added to the training images since. A log line reports images that have changed.
-
-        Args:
-            record: record of the run.
-            chosen_anew: whether these may be other data than those of the run. Then the run's held-out images are used
-                if all of them exist here; else others are held out.
+        added to the training images since. A log line reports images that have changed. If the data are chosen anew,
+        they may be others than those of the run: its held-out images are used if all of them exist here, else others.
         """
         assert not self._read_splits, "the images were read already"
         self._followed, self._chosen_anew = record, chosen_anew

@@ -60,7 +60,7 @@ class Point:
 
     group: str  # label of the group
     place: Place  # the exit, counted from 1, or the budget in the unit of the costs
-    # cost of an image that leaves at the exit, or mean cost on the test images of the policies for the budget.
+    # Cost of an image that leaves at the exit, or mean cost on the test images of the policies for the budget.
     cost: Statistic
     top1: Statistic  # top-1 accuracy
     difference: Difference | None  # top-1 accuracy minus that of the baseline; None for the baseline itself
@@ -70,14 +70,9 @@ class Point:
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """All groups, the baseline first.
+    """All groups, the baseline first, with a point for each group and exit, and sentences for the reader.
 
-    Attributes:
-        groups: the groups, at least one.
-        unit: unit of the costs.
-        exits: one point for each group and exit of the group.
-        budgets: one point for each group and budget; empty if no budget suits all runs.
-        notes: sentences for the reader.
+    There is also a point for each group and budget; none if no budget suits all runs.
     """
 
     groups: tuple[Group, ...]
@@ -145,12 +140,8 @@ def compare(
     measured on its test images. The budgets are the same for all runs: evenly spaced from the most expensive first exit
     to the cheapest last exit.
 
-    Args:
-        runs: at least one run, read with costs in the unit.
-        unit: unit of the costs.
-        keys: options to group by; see `group_runs`.
-        baseline: label of a group; by default "plain" if there is such a group, else the first.
-        budgets: number of budgets.
+    There must be at least one run, read with costs in the unit. The keys are those of `group_runs`; the baseline is the
+    label of a group, by default "plain" if there is such a group, else the first.
 
     Raises:
         UserError: if the runs were not tested on the same images, a group has a seed twice, or no group has the label

@@ -34,11 +34,9 @@ class Grouping(NamedTuple):
 
 
 def group_runs(runs: Sequence[Options], keys: Sequence[str] | None = None) -> Grouping:
-    """Group runs by the options in which they differ.
+    """Group runs by the options in which they differ, or by these; by default by all but `NO_METHOD`.
 
-    Args:
-        runs: the options of each run, at least one.
-        keys: options, or whole groups of options, to group by; by default all but `NO_METHOD`.
+    The keys are options or whole groups of options. There must be at least one run.
 
     Raises:
         UserError: for a key that no run has.

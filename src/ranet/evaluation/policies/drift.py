@@ -38,8 +38,7 @@ class ScoreDrift:
     test: Homogeneity  # test of homogeneity over the bins stored in the policy
     corrected_p: float  # p-value of the test after Holm's correction for the number of exits
     stability_index: float  # `population_stability_index`
-    # probability that a seen image has a higher score than a calibration image; below 0.5 the exit has become less
-    # sure.
+    # Probability that a seen image scores higher than a calibration image; below 0.5 the exit is less sure than then.
     superiority: float
 
 

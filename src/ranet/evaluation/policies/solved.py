@@ -72,7 +72,7 @@ class SolvedPolicy:
 
     calibration: Calibration  # the policy and its promise
     seen: PolicyOutcome | None = None  # outcome on test images; None without them
-    # intervals of accuracy and mean cost on test images (95 %); None without test images.
+    # Intervals of accuracy and mean cost on test images (95 %); None without test images.
     seen_intervals: OutcomeIntervals | None = None
 
     @property

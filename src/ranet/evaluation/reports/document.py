@@ -24,7 +24,7 @@ class Document:
     title: str  # title of the page
     sheets: Sequence[Sheet]  # tables for readers
     sentences: Sequence[str] = ()  # what the tables do not show
-    # what is written beside the page, by file name: a sheet as CSV, a figure, or anything else as JSON.
+    # What is written beside the page, by file name: a sheet as CSV, a figure, or anything else as JSON.
     files: Mapping[str, Sheet | Figure | Mapping[str, Any]] = field(default_factory=dict)
 
     def print(self, console: Console, *more: str) -> None:
