@@ -164,7 +164,7 @@ def test_digits_know_their_sizes() -> None:
     # In the order of the loader: small digits have less ink.
     ink = torch.cat([images.mean((1, 2, 3)) for images, _ in data.test_dataloader()])
     assert torch.corrcoef(torch.stack([ink, data.test_sizes.float()]))[0, 1] > 0.8
-    assert torch.equal(data.test_images([3]), data._reader.samples("test").images[3:4])  # type: ignore[union-attr]
+    assert torch.equal(data.test_images([3]), data.samples("test").images[3:4])  # type: ignore[union-attr]
 
 
 def test_splits_follow_the_split_seed_and_batches_the_seed() -> None:
@@ -222,7 +222,7 @@ def test_training_images_are_seen_as_they_are() -> None:
     first, second = (torch.cat([images for images, _ in data.evaluation_loader("train")]) for _ in range(2))
     assert len(first) == 100
     assert torch.equal(first, second)
-    shown = data._reader.samples("train").images.float() / 255  # type: ignore[union-attr]
+    shown = data.samples("train").images.float() / 255  # type: ignore[union-attr]
     expected = (shown - torch.tensor(data.facts.mean).view(3, 1, 1)) / torch.tensor(data.facts.std).view(3, 1, 1)
     torch.testing.assert_close(first, expected, rtol=1e-4, atol=1e-5)
 
@@ -258,7 +258,7 @@ def test_the_parts_of_the_validation_images(folder: Path) -> None:
         for i in range(3, 103):
             shutil.copy(folder / "val" / name / "0.png", folder / "val" / name / f"{i}.png")
     data = ImageData("imagefolder", root=folder, image_size=16)
-    labels = data._reader.samples("validation").labels
+    labels = data.samples("validation").labels
     first, _ = data.validation_parts(0.5)
     assert 38 <= labels[first].sum() <= 65, "103 of 206 images, half of them dogs"
 
@@ -270,7 +270,7 @@ def test_copies_of_a_digit_stay_together() -> None:
     assert (len(first), len(rest)) == (3 * 27, 3 * 108)
     assert sorted([*first.tolist(), *rest.tolist()]) == list(range(3 * 135))
     assert not set((first % 135).tolist()) & set((rest % 135).tolist())
-    labels = data._reader.samples("validation").labels
+    labels = data.samples("validation").labels
     assert torch.equal(labels[:135], labels[135:270]), "copy c of digit i is image c * 135 + i"
 
 
@@ -429,7 +429,7 @@ def test_configuration(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch)
     for option in ("image_size", "validation_size", "resident", "num_workers", "root", "erasing"):
         assert getattr(data, option) in (getattr(default, option), folder), option
     if name == "digits":
-        assert data._digit_options == default._digit_options
+        assert data.digit_options == default.digit_options
 
 
 def test_loaders_by_name(folder: Path) -> None:

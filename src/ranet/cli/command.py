@@ -27,6 +27,7 @@ from omegaconf.errors import InterpolationResolutionError, MissingMandatoryValue
 
 from ranet.cli.ending import Stopped, ended_in_order, leave_ctrl_c_to_parent, when_stopped
 from ranet.cli.help import verb_help
+from ranet.cli.options.checks import CHECKS
 from ranet.cli.outputs.own_folder import locked, register_stamp
 from ranet.cli.sweep import NOTE, failure, failures, new_sweep, print_failures, stopped_sweep, this_job
 from ranet.cli.verbs import Verb
@@ -62,25 +63,23 @@ def run_verb(name: str, verb: Verb) -> None:
     Ctrl-C and SIGTERM end the command with a sentence and status 130 or 143.
     """
 
-    def task(config: DictConfig) -> Any:
-        _check_switches(config)
-        _make_texts(config, verb.several)
-        with _notices():
-            if find_spec(f"ranet.cli.options.{name}"):
-                import_module(f"ranet.cli.options.{name}").check_options(config)
-            with locked(_run_folder(config)):
-                _say_what_loads(name, config)
-                run = import_module(f"ranet.cli.verbs.{name}").run
-                if "torch" in sys.modules:
-                    limit_threads()
-                return run(config)
-
-    def guarded(config: DictConfig) -> Any:
+    def job(config: DictConfig) -> Any:
         alone = HydraConfig.get().mode is RunMode.RUN
         leave_ctrl_c_to_parent()
         try:
-            with when_stopped(lambda said: said if alone else f"{said or 'Stopped.'} It was in {this_job()}."):
-                return task(config)
+            with (
+                when_stopped(lambda said: said if alone else f"{said or 'Stopped.'} It was in {this_job()}."),
+                _notices(),
+            ):
+                _make_words(config, verb.several)
+                _check(name)(config)
+                folder = HydraConfig.get().runtime.output_dir if "run" in config else None
+                with locked(config.output if name == "compare" else folder):
+                    _say_what_loads(name, config.get("engine"))
+                    run = import_module(f"ranet.cli.verbs.{name}").run
+                    if "torch" in sys.modules:
+                        limit_threads()
+                    return run(config)
         except Exception as error:
             said = _said(error)
             if not alone:
@@ -106,7 +105,7 @@ def run_verb(name: str, verb: Verb) -> None:
         if {"-m", "--multirun"} & set(sys.argv):
             sys.argv.append(NOTE)
         with ended_in_order(), when_stopped(lambda said: said or stopped_sweep()):
-            entry(guarded)()
+            entry(job)()
     except Stopped as stopped:
         print_failures()
         stopped.leave()
@@ -174,47 +173,54 @@ def _quoted(word: str) -> str:
 
 def _said(error: Exception) -> tuple[str, int] | None:
     """Return the message and exit status of an error; None if it is a fault of the program."""
-    if isinstance(error, UserError | WriteError):
-        return str(error), 1
-    if isinstance(error, OSError) and error.filename is not None:
-        # Where a file is renamed, the second name is the one that the user knows.
-        return f"{error.strerror}: {error.filename2 or error.filename}.", 1
-    if isinstance(error, OSError) and is_unwritable(error):
-        return f"A file cannot be written ({error.strerror}); {advice(error)}.", 1
-    if isinstance(error, MissingMandatoryValue):
-        return f"{error.full_key} is needed: add {error.full_key}=VALUE.", 2
-    if isinstance(error, ConfigCompositionException | OverrideParseException | InterpolationResolutionError):
-        return _sentence(error), 2
+    match error:
+        case UserError() | WriteError():
+            return str(error), 1
+        case OSError() if error.filename is not None:
+            # Where a file is renamed, the second name is the one that the user knows.
+            return f"{error.strerror}: {error.filename2 or error.filename}.", 1
+        case OSError() if is_unwritable(error):
+            return f"A file cannot be written ({error.strerror}); {advice(error)}.", 1
+        case MissingMandatoryValue():
+            return f"{error.full_key} is needed: add {error.full_key}=VALUE.", 2
+        case ConfigCompositionException() | OverrideParseException() | InterpolationResolutionError():
+            return _sentence(error), 2
     return None
 
 
-def _run_folder(config: DictConfig) -> Path | None:
-    """Return the folder of the results that this command records itself in; None where it has none."""
-    if "run" in config:
-        return Path(HydraConfig.get().runtime.output_dir)
-    return Path(config.output) if HydraConfig.get().job.config_name == "compare" else None
+def _check(verb: str) -> Callable[[DictConfig], object]:
+    """Return the check of a verb's options, which does not import PyTorch."""
+    if find_spec(f"ranet.cli.options.{verb}"):
+        check: Callable[[DictConfig], object] = import_module(f"ranet.cli.options.{verb}").check_options
+        return check
+    return CHECKS.get(verb, lambda _: None)
 
 
-def _say_what_loads(name: str, config: DictConfig) -> None:
+def _say_what_loads(verb: str, engine: str | None) -> None:
     """Say what takes some seconds if PyTorch is not imported yet."""
-    if is_first_process() and name != "networks" and "torch" not in sys.modules:
-        doing = f"opening {config.engine}" if config.get("engine") else "loading PyTorch"
-        print(f"ranet {name}: {doing} ...", file=sys.stderr, flush=True)
+    if is_first_process() and verb != "networks" and "torch" not in sys.modules:
+        doing = f"opening {engine}" if engine else "loading PyTorch"
+        print(f"ranet {verb}: {doing} ...", file=sys.stderr, flush=True)
 
 
 class _Notices(logging.Handler):
-    """Print to the current standard error: a visible progress bar lets lines through above it."""
+    """Print each sentence once on the current standard error; a progress bar lets lines through above it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._said: set[str] = set()  # a command may read its data twice
 
     def emit(self, record: logging.LogRecord) -> None:
-        print(self.format(record), file=sys.stderr)
+        sentence = record.getMessage()
+        if sentence not in self._said:
+            self._said.add(sentence)
+            print(f"ranet: {sentence}", file=sys.stderr)
 
 
 @contextmanager
 def _notices() -> Iterator[None]:
-    """Print what ranet logs (long waits, skipped files) on standard error, each sentence once."""
+    """Print what ranet logs, such as long waits and skipped files, on standard error."""
     handler, logger = _Notices(), logging.getLogger("ranet")
-    handler.setFormatter(logging.Formatter("ranet: %(message)s"))
-    handler.addFilter(_once())
     # What Pillow warns of is a matter of the image files, not of this run.
     warnings.filterwarnings("ignore", module="PIL")
     level, propagate = logger.level, logger.propagate
@@ -227,19 +233,6 @@ def _notices() -> Iterator[None]:
         logger.removeHandler(handler)
         logger.setLevel(level)
         logger.propagate = propagate
-
-
-def _once() -> Callable[[logging.LogRecord], bool]:
-    """Return a filter that passes each sentence once: a command may read its data twice."""
-    said: set[str] = set()
-
-    def first(record: logging.LogRecord) -> bool:
-        sentence = record.getMessage()
-        new = sentence not in said
-        said.add(sentence)
-        return new
-
-    return first
 
 
 def _check_flags(words: Sequence[str]) -> None:
@@ -280,16 +273,15 @@ def _options_beside(error: Exception) -> list[str]:
     return [str(name) for name in cause.parent_node if not str(name).startswith("_")]
 
 
-def _check_switches(config: DictConfig) -> None:
-    """Refuse other values than true and false: in Python every word counts as true."""
+def _make_words(config: DictConfig, several: Sequence[str]) -> None:
+    """Make file names and words str (for Hydra, the name 3 of a folder is a number), and refuse switches like "maybe".
+
+    In Python every word counts as true.
+    """
     for switch in _SWITCHES:
         if switch in config and not isinstance(config[switch], bool):
             raise UserError(f"{switch}={config[switch]} must be true or false.")
-
-
-def _make_texts(config: DictConfig, several: Sequence[str]) -> None:
-    """Convert file names and words to str: for Hydra, the name 3 of a folder is a number."""
     for name in _TEXTS:
-        if name in config and config[name] is not None:
-            value = config[name]
+        value = config.get(name)
+        if value is not None:
             config[name] = [str(one) for one in value] if name in several and OmegaConf.is_list(value) else str(value)

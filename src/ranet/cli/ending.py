@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import multiprocessing.util
+import multiprocessing
 import os
 import signal
 import sys
@@ -24,11 +24,7 @@ _received: list[int] = []
 
 
 class Stopped(Exception):  # noqa: N818 (no error: the user wanted it)
-    """The command was told to end; the message is a sentence for the user.
-
-    Attributes:
-        status: to exit with, as shells say it: 130 for Ctrl-C, 143 for SIGTERM.
-    """
+    """The command was told to end, with a sentence for the user and a status: 130 for Ctrl-C, 143 for SIGTERM."""
 
     def __init__(self, sentence: str, status: int) -> None:
         super().__init__(sentence)
@@ -116,11 +112,7 @@ def ended_in_order() -> Iterator[None]:
 
 @contextmanager
 def when_stopped(sentence: Callable[[str], str]) -> Iterator[None]:
-    """Print a longer sentence than "Stopped." if Ctrl-C or SIGTERM ends the block.
-
-    Args:
-        sentence: function from the sentence so far, which may be empty, to the longer one.
-    """
+    """If Ctrl-C or SIGTERM ends the block, make a longer sentence of the one so far, which may be empty, to print."""
     try:
         yield
     except BaseException as error:

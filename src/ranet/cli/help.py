@@ -9,12 +9,7 @@ from ranet.models.registry import list_families, list_networks
 
 
 def verb_help(verb: str, usage: str) -> str:
-    """Return the help of a verb.
-
-    Args:
-        verb: name of its configuration, such as "calibrate".
-        usage: what follows the name on the command line.
-    """
+    """Return the help of a verb, with what follows its name on the command line."""
     conf = files("ranet.conf")
     text = (conf / f"{verb}.yaml").read_text(encoding="utf-8")
     about, _, rest = text.partition("defaults:\n")

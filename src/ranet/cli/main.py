@@ -18,11 +18,7 @@ _BROKEN_PIPE = 141  # as a shell says of a program that wrote to one
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run a verb; without one, or with --help, print the list of verbs.
-
-    Args:
-        arguments: the verb and its options; None: those of the command line.
-    """
+    """Run a verb with its options (None: of the command line); without one, or with --help, print the list of verbs."""
     arguments = sys.argv[1:] if arguments is None else arguments
     if not arguments or arguments[0] in ("-h", "--help"):
         print(_help())

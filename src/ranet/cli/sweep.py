@@ -30,15 +30,11 @@ class Failure:
     Hydra does not give out what jobs return, so a failure notes itself when it is made; one of another process is made
     again when it is unpickled here.
 
-    Attributes:
-        job: number of the job.
-        overrides: the options that only this job has.
-        sentence: what went wrong.
     """
 
     job: int
-    overrides: str
-    sentence: str
+    overrides: str  # the options that only this job has
+    sentence: str  # what went wrong
 
     def __post_init__(self) -> None:
         _failed[self.job] = self
@@ -59,11 +55,7 @@ def this_job() -> str:
 
 
 def failure(sentence: str | None) -> Failure:
-    """Return the failure of the running job with the current exception, and print it at once.
-
-    Args:
-        sentence: what the user did wrong; None for a fault of the program, whose traceback is printed.
-    """
+    """Print and return the failure of the running job; without a sentence it is a fault of the program."""
     said = sentence or FAULT
     if sentence is None:
         traceback.print_exc()

@@ -18,10 +18,6 @@ from ranet.errors import UserError
 class WandbLog(WandbLogger):
     """Logs a run to wandb, prints where, and closes it with the run, so that the next job of a sweep has its own.
 
-    Args:
-        config: of the run; ``logger.wandb`` says how.
-        folder: of the run.
-
     Raises:
         UserError: if logging in to wandb fails.
     """
@@ -30,8 +26,11 @@ class WandbLog(WandbLogger):
         options = plain(config.logger.wandb)
         settings = wandb.Settings(silent=True, console="off")
         wandb.setup(settings)
-        if options["mode"] == "online":
-            _log_in()
+        if options["mode"] == "online":  # before anything is written
+            try:
+                wandb.login()
+            except wandb.errors.Error as error:
+                raise UserError(f"Logging in to wandb failed: {' '.join(str(error).split())}") from error
         super().__init__(
             name=config.run_name,
             save_dir=str(folder),
@@ -58,11 +57,3 @@ class WandbLog(WandbLogger):
         """Close the run."""
         super().finalize(status)
         wandb.finish(exit_code=0 if status == "success" else 1)
-
-
-def _log_in() -> None:
-    """Log in to wandb before anything is written."""
-    try:
-        wandb.login()
-    except wandb.errors.Error as error:
-        raise UserError(f"Logging in to wandb failed: {' '.join(str(error).split())}") from error

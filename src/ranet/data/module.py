@@ -19,11 +19,9 @@ from ranet.data.loading.loader import EpochLoader
 from ranet.data.loading.sampling import EpochSampler
 from ranet.data.loading.transforms import EvaluationGeometry, describe_evaluation
 from ranet.data.loading.worker_loader import Transformed, WorkerLoader, default_workers
-from ranet.data.record import DataRecord
 from ranet.data.sets.catalogue import CATALOGUE
 from ranet.data.sets.digits import DigitOptions
-from ranet.data.sets.readable import OnBad
-from ranet.data.sets.sources import Samples, TensorSet, download_cifar
+from ranet.data.sets.sources import ON_BAD, OnBad, Samples, TensorSet, download_cifar
 from ranet.data.sets.split_reader import SPLITS, Split, SplitReader
 from ranet.data.sets.splits import divide
 from ranet.errors import UserError, require_known
@@ -31,7 +29,7 @@ from ranet.errors import UserError, require_known
 _LOADERS = ("auto", "device", "workers")
 
 
-class ImageData(pl.LightningDataModule):
+class ImageData(SplitReader, pl.LightningDataModule):
     """A data set of labelled images, with the published splits, transforms and loading.
 
     Every batch is a pair (images float32 (B, C, H, W) normalised, labels int64 (B,)). What epoch e yields is a pure
@@ -71,19 +69,13 @@ class ImageData(pl.LightningDataModule):
         num_workers: the worker processes of each training process, 0 for none; None is one per CPU core, 8 at most.
         train_limit: train on this many of the training images, a seeded choice; None is all.
         on_bad: at image files that cannot be read, ``stop`` when a split is first used (the default), or ``skip`` them.
-        erasing: the probability with which a random rectangle of a training image is erased (random erasing).
-        cutout: the side in pixels of a square that is erased from each training image (cutout); 0 is none.
-        min_size: for ``digits``, the smallest side of a digit in pixels.
-        max_size: for ``digits``, the largest side of a digit in pixels.
-        clutter: for ``digits``, the number of fragments of other digits on each canvas.
-        noise: for ``digits``, the amplitude of the noise in grey levels of 255.
-        train_copies: for ``digits``, how often each training digit is placed.
-        eval_copies: for ``digits``, how often each validation and each test digit is placed.
+        erasing, cutout: random erasing and cutout of training images; see `ranet.data.loading.erasing.Erasing`.
+        min_size, max_size, clutter, noise, train_copies, eval_copies: only for ``digits``; see
+            `ranet.data.sets.digits.DigitOptions`.
 
     Attributes:
         facts: image size, statistics and augmentation of the data set.
         image_size: the side of the images in pixels, or their (height, width).
-        folder: the folder that holds those of the splits, where images are in files.
 
     Raises:
         UserError: an option is invalid or does not apply to this data set.
@@ -95,7 +87,7 @@ class ImageData(pl.LightningDataModule):
         (torch.Size([16, 3, 32, 32]), torch.Size([16]), 10)
     """
 
-    name: str
+    name: str  # where Lightning's may be None
 
     def __init__(
         self,
@@ -126,7 +118,7 @@ class ImageData(pl.LightningDataModule):
         train_copies: int | None = None,
         eval_copies: int | None = None,
     ) -> None:
-        super().__init__()
+        pl.LightningDataModule.__init__(self)
         require_known("data set", name, CATALOGUE)
         require_known("data loader", loader, _LOADERS)
         for option, value, least in (
@@ -137,19 +129,7 @@ class ImageData(pl.LightningDataModule):
         ):
             if value is not None and (not isinstance(value, int) or value < least):
                 raise UserError(f"data.{option}={value} must be an integer of at least {least}.")
-        self.name = name
-        self.facts = CATALOGUE[name].chosen(image_size, channels, mean, std, preprocessing)
-        self.root = Path(root or os.environ.get("RANET_DATA") or "data")
-        self.batch_size = batch_size
-        self.eval_batch_size = eval_batch_size
-        self.image_size = self.facts.image_size
-        self.seed = seed
-        self.split_seed = split_seed
-        self.download = download
-        self.resident = self.facts.in_memory if loader == "auto" else loader == "device"
-        self.num_workers = num_workers
-        self.train_limit = train_limit
-        self.erasing = Erasing(erasing, cutout, self.image_size)
+        facts = CATALOGUE[name].chosen(image_size, channels, mean, std, preprocessing)
         placement = {
             "min_size": min_size,
             "max_size": max_size,
@@ -159,70 +139,43 @@ class ImageData(pl.LightningDataModule):
             "eval_copies": eval_copies,
         }
         given = {option: value for option, value in placement.items() if value is not None}
-        self._refuse_options_without_effect(loader, [*given], root is not None)
-        self._digit_options = DigitOptions()
-        if name == "digits":
-            self._digit_options = DigitOptions(self.image_size, self.facts.channels, **given)
-        self._reader = SplitReader(
-            name, self.root, validation_size, validation_from, split_seed, train_limit, self._digit_options, on_bad
-        )
-        self.folder = self._reader.folder
-        self.validation_size = self._reader.validation_size
-        self.validation_from = self._reader.validation_from
-
-    def _refuse_options_without_effect(self, loader: str, digit_options: list[str], root_given: bool) -> None:
-        if digit_options and self.name != "digits":
-            raise UserError(f"data.{digit_options[0]} is an option of the data set digits; remove it for {self.name}.")
-        if root_given and self.name == "digits":
+        self.image_size = facts.image_size
+        self.resident = facts.in_memory if loader == "auto" else loader == "device"
+        if given and name != "digits":
+            raise UserError(f"data.{next(iter(given))} is an option of the data set digits; remove it for {name}.")
+        if root is not None and name == "digits":
             raise UserError("The data set digits is part of ranet and has no files; remove data.root.")
-        if self.download and self.name not in ("cifar10", "cifar100"):
-            raise UserError(f"data.download is for cifar10 and cifar100; {self.name} cannot be downloaded by ranet.")
-        if loader == "device" and not self.facts.in_memory:
-            raise UserError(f"data.loader=device is for cifar10, cifar100 and digits; use workers for {self.name}.")
-        if self.num_workers is not None and self.resident:
+        if download and name not in ("cifar10", "cifar100"):
+            raise UserError(f"data.download is for cifar10 and cifar100; {name} cannot be downloaded by ranet.")
+        if loader == "device" and not facts.in_memory:
+            raise UserError(f"data.loader=device is for cifar10, cifar100 and digits; use workers for {name}.")
+        if num_workers is not None and self.resident:
             raise UserError(
                 "data.num_workers has no effect on the device loader; remove it or set data.loader=workers."
             )
-        stored = self.facts.prepares is not None or self.image_size == 32
-        if self.name.startswith("cifar") and not (stored and self.facts.channels == 3):
+        stored = facts.prepares is not None or self.image_size == 32
+        if name.startswith("cifar") and not (stored and facts.channels == 3):
             raise UserError(
-                f"The images of {self.name} are 32 pixels a side and RGB; remove data.image_size and data.channels."
+                f"The images of {name} are 32 pixels a side and RGB; remove data.image_size and data.channels."
             )
-
-    @property
-    def class_names(self) -> list[str]:
-        """The names of the classes in the order of the labels; for folders, the names of the class folders.
-
-        Raises:
-            UserError: the folder of the training images is missing, or has other classes than the run to follow.
-        """
-        return self._reader.class_names
-
-    @property
-    def num_classes(self) -> int:
-        """The number of classes C; raises as `class_names`."""
-        return self._reader.num_classes
-
-    def follow(self, record: DataRecord, chosen_anew: bool = False) -> None:
-        """Use the labels and splits of a training run; call this before the images are read.
-
-        Labels follow the run's order of the classes. Its held-out images are the validation images, even if images were
-        added to the training images since. A log line reports images that have changed.
-
-        Args:
-            record: record of the run.
-            chosen_anew: whether these may be other data than those of the run. Then the run's held-out images are used
-                if all of them exist here; else others are held out.
-        """
-        self._reader.follow(record, chosen_anew)
-
-    def record(self) -> DataRecord:
-        """Return the record of these data for a training run; raise the errors of `setup`."""
-        return self._reader.record()
-
-    def samples(self, split: Split) -> Samples:
-        """Return the images of a split; raise the errors of `setup`."""
-        return self._reader.samples(split)
+        require_known("data.validation_from", validation_from, ["train", "test"])
+        if name == "digits" and validation_from == "test":
+            raise UserError("data.validation_from=test has no effect on digits; remove it.")
+        if on_bad is not None:
+            require_known("data.on_bad", on_bad, ON_BAD)
+            if facts.in_memory:
+                raise UserError(f"data.on_bad is for images in files and has no effect on {name}; remove it.")
+        self.erasing = Erasing(erasing, cutout, self.image_size)
+        self.batch_size = batch_size
+        self.eval_batch_size = eval_batch_size
+        self.seed = seed
+        self.download = download
+        self.num_workers = num_workers
+        digits = DigitOptions(self.image_size, facts.channels, **given) if name == "digits" else DigitOptions()
+        folder = Path(root or os.environ.get("RANET_DATA") or "data")
+        source: Split = "test" if validation_from == "test" else "train"
+        held_out = validation_size, source
+        SplitReader.__init__(self, name, facts, folder, *held_out, split_seed, train_limit, digits, on_bad or "stop")
 
     def prepare_data(self) -> None:
         """Download CIFAR if ``download`` is set; Lightning calls this in one process of each machine.
@@ -234,13 +187,9 @@ class ImageData(pl.LightningDataModule):
             download_cifar(self.name, self.root)
 
     def setup(self, stage: str | None = None) -> None:
-        """Load the images of all splits, or list their files, once.
-
-        Raises:
-            UserError: if files are missing or damaged, folders do not match, or a split is larger than the set.
-        """
+        """Load the images of all splits, or list their files, once; raises as `samples`."""
         for split in SPLITS:
-            self._reader.samples(split)
+            self.samples(split)
 
     def train_dataloader(self) -> EpochLoader:
         """Return the training batches, with a new order and augmentation in each epoch.
@@ -250,33 +199,31 @@ class ImageData(pl.LightningDataModule):
         """
         if self.facts.prepares is not None:
             raise UserError("data.preprocessing is for evaluation; train with data.image_size, mean and std.")
-        return self._loader("train")
+        return self._load(self.samples("train"), "train", training=True)
 
     def val_dataloader(self) -> EpochLoader | list[EpochLoader]:
         """Return the validation batches; an empty list, at which Lightning skips validation, if nothing is held out."""
-        if len(self._reader.samples("validation")):
-            return self._loader("validation")
+        if self.size("validation"):
+            return self.evaluation_loader("validation")
         # Lightning warns of an empty list, but validation_size=0 means it.
         warnings.filterwarnings("ignore", message="Total length of `list` across ranks is zero")
         return []
 
     def test_dataloader(self) -> EpochLoader:
         """Return the test batches."""
-        return self._loader("test")
+        return self.evaluation_loader("test")
 
     def evaluation_loader(self, split: Split, part: slice | Tensor | None = None) -> EpochLoader:
-        """Return the batches of a split, or of a part of it, in order and with the evaluation transform.
+        """Return the batches of a split, or of a part of it, in order and with the evaluation transform, even of train.
 
-        Args:
-            split: the split; ``train`` has no augmentation here.
-            part: its images to use, as a slice or as indices int64 (n,); None is all.
+        A part is a slice, or indices int64 (n,).
 
         Raises:
             UserError: if there are no images.
         """
         samples = self._part(split, part)
         if not len(samples):
-            total = len(self._reader.samples(split))
+            total = self.size(split)
             raise UserError(f"None of the {total} {split} images is chosen; choose others, or enlarge the split.")
         return self._load(samples, split, training=False)
 
@@ -292,34 +239,26 @@ class ImageData(pl.LightningDataModule):
         Both parts are random samples of all classes, in any order of the images. All copies of a digit (``digits``) are
         in the same part.
 
-        Args:
-            share: share of the images in the first part, between 0 and 1.
-
         Returns:
-            The indices of the first part and of the rest, each ascending, int64: disjoint and complete.
+            The indices int64 of the first part, this share of the images, and of the rest: disjoint and complete.
 
         Raises:
             UserError: if a part would be empty.
         """
-        copies = self._digit_options.eval_copies if self.name == "digits" else 1
-        return divide(len(self._reader.samples("validation")), share, self.split_seed, copies)
+        copies = self.digit_options.eval_copies if self.name == "digits" else 1
+        return divide(self.size("validation"), share, self.split_seed, copies)
 
     def images_per_class(self, split: Split) -> Tensor:
         """Return the number of images of each class in a split, int64 (C,)."""
-        return torch.bincount(self._reader.samples(split).labels, minlength=self.num_classes)
+        return torch.bincount(self.samples(split).labels, minlength=self.num_classes)
 
     def size(self, split: Split, part: slice | Tensor | None = None) -> int:
         """Return the number of images of a split, or of a part of it as in :meth:`evaluation_loader`."""
         return len(self._part(split, part))
 
     def _part(self, split: Split, part: slice | Tensor | None) -> Samples:
-        samples = self._reader.samples(split)
-        if part is None:
-            return samples
-        return samples.subset(torch.arange(len(samples))[part])
-
-    def _loader(self, split: Split) -> EpochLoader:
-        return self._load(self._reader.samples(split), split, training=split == "train")
+        samples = self.samples(split)
+        return samples if part is None else samples.subset(torch.arange(len(samples))[part])
 
     def _load(self, samples: Samples, split: Split, training: bool, shuffled: bool = True) -> EpochLoader:
         batch_size = self.batch_size if training else self.eval_batch_size
@@ -343,20 +282,16 @@ class ImageData(pl.LightningDataModule):
     @property
     def val_sizes(self) -> Tensor | None:
         """The side in pixels of the digit in each validation image, int64 (N,), in order; None for other sets."""
-        return self._sizes("validation")
+        return getattr(self.samples("validation"), "sizes", None)
 
     @property
     def test_sizes(self) -> Tensor | None:
-        """The side in pixels of the digit in each test image, int64 (N,), in order; None for other sets."""
-        return self._sizes("test")
-
-    def _sizes(self, split: Split) -> Tensor | None:
-        samples = self._reader.samples(split)
-        return samples.sizes if isinstance(samples, TensorSet) else None
+        """The side in pixels of the digit in each test image, likewise."""
+        return getattr(self.samples("test"), "sizes", None)
 
     def test_images(self, indices: Sequence[int] | Tensor) -> Tensor:
         """Return the test images at ``indices`` as the network sees them before normalisation: uint8 (n, C, H, W)."""
-        dataset = Transformed(self._reader.samples("test"), EvaluationGeometry(self.facts.preprocessing))
+        dataset = Transformed(self.samples("test"), EvaluationGeometry(self.facts.preprocessing))
         return torch.stack([dataset.image(int(index)) for index in indices])
 
     def fingerprint(self, split: Split, part: slice | Tensor | None = None) -> str:

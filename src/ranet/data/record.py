@@ -13,27 +13,17 @@ _NAMED = 5  # how many classes or images a sentence names
 
 @dataclass(frozen=True)
 class DataRecord:
-    """The classes and images of a training run, stored in its checkpoints.
+    """The classes and images of a training run, stored in its checkpoints."""
 
-    Attributes:
-        name: name of the data set.
-        root: absolute path of its folder at the time of training; None for data without files.
-        classes: names of the classes in the order of the labels.
-        held_out: images held out for validation: paths relative to their folder, or indices (CIFAR). None if the
-            validation images are a separate set.
-        images: number of images of each split.
-        digests: digest of the images and labels of each split: pixels for data in memory; relative paths, file sizes
-            and labels for files. It does not depend on the location of the files.
-        held_out_of: the images that they were held out of, "train" or "test".
-    """
-
-    name: str
-    root: str | None
-    classes: tuple[str, ...]
+    name: str  # name of the data set
+    root: str | None  # absolute path of its folder at the time of training; None for data without files
+    classes: tuple[str, ...]  # names of the classes in the order of the labels
+    # Held out for validation: paths relative to their folder, or indices (CIFAR); None if they are a separate set.
     held_out: tuple[str, ...] | tuple[int, ...] | None
-    images: dict[str, int]
+    images: dict[str, int]  # number of images of each split
+    # Of pixels and labels for data in memory; for files of relative paths, sizes and labels, wherever they are.
     digests: dict[str, str]
-    held_out_of: str = "train"
+    held_out_of: str = "train"  # the images that they were held out of, "train" or "test"
 
     def to_dict(self) -> dict[str, Any]:
         """Return the record as plain lists, strings and numbers, for a checkpoint."""
@@ -45,14 +35,8 @@ class DataRecord:
         content = recipe.get("record")
         if content is None:
             return None
-        held_out = content["held_out"]
-        return cls(
-            **{
-                **content,
-                "classes": tuple(content["classes"]),
-                "held_out": None if held_out is None else tuple(held_out),
-            }
-        )
+        frozen: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in content.items()}
+        return cls(**frozen)
 
     @property
     def summary(self) -> dict[str, Any]:
@@ -60,12 +44,7 @@ class DataRecord:
         return {"name": self.name, "classes": list(self.classes), "digests": self.digests}
 
     def require_classes(self, classes: Sequence[str], of: str) -> None:
-        """Raise a UserError unless the classes have the same names; their order may differ.
-
-        Args:
-            classes: names of the classes.
-            of: owner of the classes, for the message.
-        """
+        """Raise a UserError, which names the owner of the classes, unless they have the same names in any order."""
         missing, unknown = sorted({*self.classes} - {*classes}), sorted({*classes} - {*self.classes})
         if missing or unknown:
             parts = [f"{what}: {_listed(names)}" for what, names in (("missing", missing), ("new", unknown)) if names]
@@ -75,12 +54,7 @@ class DataRecord:
             )
 
     def require_same(self, now: DataRecord, where: str) -> None:
-        """Raise a UserError unless a run with this record can be resumed on the current data.
-
-        Args:
-            now: record of the current data.
-            where: folder of the run, for the message.
-        """
+        """Raise a UserError unless a run with this record, in this folder, can be resumed on the current data."""
         self.require_classes(now.classes, f"The data of {where}")
         for split, digest in self.digests.items():
             if now.digests[split] != digest:

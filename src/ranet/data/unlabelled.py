@@ -37,19 +37,9 @@ def list_unlabelled(path: str | Path) -> FileSet:
 
 
 def unlabelled_loader(path: str | Path, data: ImageData, left_out: list[UserError] | None = None) -> WorkerLoader:
-    """Return batches of the images at a path, of any size, with the evaluation transform of a data set.
+    """Return batches of the images of `list_unlabelled`, of any size, with the evaluation transform of a data set.
 
-    Args:
-        path: a folder, searched with its subfolders, or one image.
-        data: the data set that the network was trained on; its files are not read.
-        left_out: list for the errors of images that cannot be read, which are then left out; None raises the first.
-
-    Returns:
-        Batches (images float32 (B, C, H, W), labels int64 (B,), all 0, without meaning), in the order of
-        `list_unlabelled`.
-
-    Raises:
-        UserError: as for `list_unlabelled`.
+    The labels have no meaning, and the files of the data set are not read. What is left out is as for `WorkerLoader`.
     """
     files = list_unlabelled(path)
     sampler = EpochSampler(len(files), data.eval_batch_size, seed=None)

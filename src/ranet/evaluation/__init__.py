@@ -2,9 +2,13 @@
 
 from ranet.evaluation.comparison.comparison import Comparison, compare
 from ranet.evaluation.comparison.finished_runs import FinishedRun, find_runs, read_run
-from ranet.evaluation.curves.anytime import AnytimeCurve, anytime_curve
+from ranet.evaluation.curves.anytime import (
+    AnytimeCurve,
+    anytime_curve,
+    calibration_error_per_exit,
+    expected_calibration_error,
+)
 from ranet.evaluation.curves.budgeted import BudgetedCurve, budgeted_curve
-from ranet.evaluation.curves.calibration_error import calibration_error_per_exit, expected_calibration_error
 from ranet.evaluation.curves.difficulty import DifficultyTable, difficulty_table
 from ranet.evaluation.curves.published import PublishedPoint, published_points
 from ranet.evaluation.policies.drift import DriftReport, measure_drift

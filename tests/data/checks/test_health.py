@@ -10,8 +10,7 @@ from PIL import Image
 
 from ranet.data import ImageData
 from ranet.data.checks.described import split_notices
-from ranet.data.checks.health import Finding, Health, Part, examine, numbers_sorted_as_text
-from ranet.data.checks.parts import parts_of
+from ranet.data.checks.health import Finding, Health, Part, examine, numbers_sorted_as_text, parts_of
 from ranet.images.inspection import inspect_pixels
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from ranet.calibration import Calibration, ExitPolicy
 from ranet.calibration.solvers.cross_fitting import Verdict
-from ranet.cli.outputs.used_exits import used_exits_sentence
+from ranet.evaluation.policies.solved import used_exits_sentence
 
 
 def using(*exits: int, verdict: Verdict | None = None, score: str = "confidence") -> Calibration:

@@ -53,7 +53,7 @@ CASES: dict[str, tuple[int, str]] = {
     "compare": (2, "runs is needed"),
     # values
     "check output=findings.txt": (1, "output=findings.txt must be a .csv file"),
-    "train seed=one": (1, "seed=one must be a whole number"),
+    "train seed=one": (1, "seed=one must be an integer"),
     "train unit=flops": (1, "Unknown unit 'flops'"),
     "train resume=maybe": (1, "resume=maybe must be true or false"),
     "calibrate checkpoint=run budget=50% policy=optimall": (1, "Unknown policy 'optimall'; did you mean optimal"),
@@ -65,7 +65,7 @@ CASES: dict[str, tuple[int, str]] = {
     "predict engine=exported images=new output=rows.txt": (1, "must end in .csv or .jsonl"),
     "bench model=ranet_tiny precisions=float16": (1, "Unknown precision 'float16'"),
     "bench model=ranet_tiny backends=[torch,onnx]": (1, "Unknown backend 'onnx'; did you mean onnxruntime"),
-    "compare . budgets=1": (1, "budgets=1 must be a whole number of at least 2"),
+    "compare . budgets=1": (1, "budgets=1 must be an integer of at least 2"),
     "costs image_size=big": (1, "image_size=big must be an integer of at least 1, or two of them"),
     # files
     "evaluate checkpoint=nowhere": (1, "There is no run folder or checkpoint file nowhere"),

@@ -495,7 +495,7 @@ def test_published_weights_answer_without_the_images_of_their_data_set(tmp_path:
 @pytest.mark.parametrize(
     "code",
     [
-        "import ranet.cli.verbs.predict, ranet.cli.options.policy_files",
+        "import ranet.cli.verbs.predict, ranet.cli.options.shared",
         "import sys, ranet.cli.main as m; sys.argv = ['ranet', 'predict', 'engine=gone', 'images=a', 'policy=p']\n"
         "try: m.main()\nexcept SystemExit as end: assert end.code == 1",
     ],

@@ -133,7 +133,7 @@ BAD: dict[str, tuple[int, str]] = {
     "technique=ge baseline=gee": (1, "Unknown group 'gee'; did you mean ge"),
     "technique=ge groups=[technique.nam]": (1, "Unknown option to group by 'technique.nam'; did you mean technique"),
     "technique=ge output=again": (1, "again holds the record of ranet train; choose another folder for the results"),
-    "technique=ge budgets=1": (1, "budgets=1 must be a whole number of at least 2"),
+    "technique=ge budgets=1": (1, "budgets=1 must be an integer of at least 2"),
     "technique=ge unit=flops": (1, "Unknown unit 'flops'"),
     "technique=ge runs=[empty]": (1, r"either alone or as runs=\[FOLDER,...\], not both"),
     "technique=ge budget=3": (2, "Unknown option 'budget'; did you mean budgets"),

@@ -51,7 +51,7 @@ CASES: dict[str, tuple[int, str]] = {
     "costs model=as_trained": (1, "choose the network with model=NAME"),
     "costs image_size=big": (1, "image_size=big must be an integer of at least 1, or two of them"),
     # values
-    "train seed=one": (1, "seed=one must be a whole number"),
+    "train seed=one": (1, "seed=one must be an integer"),
     "train compile=yes": (1, "Unknown compile 'yes'"),
     "train compile=reduce_overhead": (1, "Unknown compile 'reduce_overhead'; did you mean reduce-overhead"),
     "train channels_last=maybe": (1, "channels_last=maybe must be true or false"),

@@ -17,8 +17,7 @@ from ranet.evaluation.comparison.comparison import Comparison, common_budgets, c
 from ranet.evaluation.comparison.finished_runs import FinishedRun, find_runs, flat_options, read_run
 from ranet.evaluation.comparison.grouping import group_labels, group_runs
 from ranet.evaluation.figures.comparison import comparison_figure
-from ranet.evaluation.reports.comparison import comparison_document, write_comparison
-from ranet.evaluation.reports.comparison_tables import budget_rows, exit_rows
+from ranet.evaluation.reports.comparison import budget_rows, comparison_document, exit_rows, write_comparison
 
 WriteRun = Callable[..., Path]
 UNIT = "paper_ops"

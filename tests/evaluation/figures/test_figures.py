@@ -10,8 +10,7 @@ from matplotlib.image import imread
 from ranet.calibration import ExitPolicy
 from ranet.errors import UserError
 from ranet.evaluation import anytime_curve, budgeted_curve, difficulty_table, published_points
-from ranet.evaluation.figures.curves import anytime_figure, budgeted_figure, shares_figure
-from ranet.evaluation.figures.difficulty import difficulty_figure
+from ranet.evaluation.figures.curves import anytime_figure, budgeted_figure, difficulty_figure, shares_figure
 from ranet.evaluation.figures.gallery import as_picture, gallery_figure
 from ranet.evaluation.figures.style import save_figure
 

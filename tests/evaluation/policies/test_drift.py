@@ -249,7 +249,7 @@ def test_saturated_and_constant_scores_are_measured():
     assert not measure_drift(policy, then).drifted
     report = measure_drift(policy, ExitScores(np.full((2, 500), 0.9)))
     assert report.drifted_exits == (0, 1)
-    assert (report.promised_cost, report.cost) == (1.0, 2.0)
+    assert (report.cost_difference.promised, report.cost) == (1.0, 2.0)
     assert "images cost 100.0 % more than promised" in report.verdict
 
 

@@ -14,9 +14,9 @@ from ranet.evaluation import (
     read_run,
 )
 from ranet.evaluation.reports.calibration import policies_sheet
-from ranet.evaluation.reports.comparison_tables import budget_sheets, exit_sheets, group_sheet
+from ranet.evaluation.reports.comparison import budget_sheets, exit_sheets, group_sheet
 from ranet.evaluation.reports.drift import drift_sheet
-from ranet.evaluation.reports.network_tables import budgeted_sheet, exits_sheet, some_points
+from ranet.evaluation.reports.network import budgeted_sheet, exits_sheet, some_points
 from ranet.evaluation.reports.policy import promise_sheet
 from ranet.support.sheet import Sheet
 

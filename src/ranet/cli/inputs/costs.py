@@ -8,11 +8,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from omegaconf import DictConfig
 
 from ranet.calibration.policies.outcome import Costs, costs_of_images
 from ranet.calibration.scores.exit_scores import ExitScores
-from ranet.cli.options.shares import is_number
+from ranet.cli.options.calibrate import CostOptions
 from ranet.cost.profile import measure_costs
 from ranet.cost.table import CostTable
 from ranet.errors import UserError
@@ -91,55 +90,45 @@ class ExitCosts:
 
 
 def exit_costs(
-    config: DictConfig, num_exits: int, network: StagedNetwork | None = None, image_size: ImageSize | None = None
+    asked: CostOptions, num_exits: int, network: StagedNetwork | None = None, image_size: ImageSize | None = None
 ) -> ExitCosts:
-    """Return the costs that the configuration asks for; scores of a network that is not here need ``cost``."""
-    if config.cost is not None:
-        given = list(config.cost)
-        if not all(is_number(value) for value in given):
-            raise UserError(f"cost={given} must be numbers, the cumulative cost of each exit.")
-        if len(given) != num_exits:
-            raise UserError(f"cost={given} must have one cumulative cost for each of the {num_exits} exits.")
-        unit = "ms" if config.deadline is not None else config.unit
-        return ExitCosts(CostTable.of_exits(given, unit if unit not in (None, "fraction") else ""))
+    """Return the costs that are asked for; scores of a network that is not here need given ones."""
+    unit = None if asked.unit == "fraction" else asked.unit
+    if asked.given is not None:
+        if len(asked.given) != num_exits:
+            raise UserError(
+                f"cost={list(asked.given)} must have one cumulative cost for each of the {num_exits} exits."
+            )
+        return ExitCosts(CostTable.of_exits(asked.given, "ms" if asked.deadline else unit or ""))
     assert network is not None, "the options were checked"
-    if config.unit == "ms" or config.deadline is not None:
-        latency = _latency(config, network, image_size)
-        if config.deadline is not None:  # which binds every batch, and a budget their mean
-            return ExitCosts(CostTable.of_exits(latency.batch_ms_alone_p95, "ms"), latency)
+    if asked.deadline:  # which binds every batch, and a budget their mean
+        latency = _latency(asked, network, image_size)
+        return ExitCosts(CostTable.of_exits(latency.batch_ms_alone_p95, "ms"), latency)
+    if unit == "ms":
+        latency = _latency(asked, network, image_size)
         return ExitCosts(latency.costs, latency, chooses_exits=True)
-    profile = measure_costs(network, image_size)
-    return ExitCosts(profile.table("macs" if config.unit in (None, "fraction") else config.unit))
+    return ExitCosts(measure_costs(network, image_size).table(unit or "macs"))
 
 
-def _latency(config: DictConfig, network: StagedNetwork, image_size: ImageSize | None) -> LatencyProfile:
+def _latency(asked: CostOptions, network: StagedNetwork, image_size: ImageSize | None) -> LatencyProfile:
     if image_size != network.image_size:
         raise UserError(
             f"Milliseconds are the engine's, which answers images of {network.image_size} pixels as the network was "
             f"built for them; these have {image_size}: say data.image_size={network.image_size}."
         )
-    if config.latency is not None:
-        latency = LatencyProfile.load(config.latency)
+    if asked.latency is not None:
+        latency = LatencyProfile.load(asked.latency)
         if latency.num_exits != network.num_exits:
             raise UserError(
-                f"The latency profile {config.latency} is of {latency.num_exits} exits, the network has "
+                f"The latency profile {asked.latency} is of {latency.num_exits} exits, the network has "
                 f"{network.num_exits}; measure it anew (leave out latency=)."
             )
         if latency.network != network_fingerprint(network, weights=False):
             raise UserError(
-                f"The latency profile {config.latency} is of another network; measure it anew (leave out latency=)."
+                f"The latency profile {asked.latency} is of another network; measure it anew (leave out latency=)."
             )
         return latency
     # The network is on the first GPU, if there is one, where PyTorch alone runs it.
-    elsewhere = "cpu" if config.backend in ("onnxruntime", "openvino") else None
-    options = {name: config[name] for name in ("backend", "precision") if config[name] is not None}
+    elsewhere = "cpu" if asked.setting.get("backend") in ("onnxruntime", "openvino") else None
     with Bar("Measuring stages") as shown:
-        return measure_latency(
-            network,
-            config.batch_size or 1,
-            device=config.device or elsewhere,
-            threads=config.threads,
-            cache=config.cache,
-            progress=shown,
-            **options,
-        )
+        return measure_latency(network, cache=asked.cache, progress=shown, **{"device": elsewhere, **asked.setting})

@@ -2,31 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
-
 from omegaconf import DictConfig
 
 from ranet.benchmark.results import Setting, all_settings
-from ranet.cli.options.policy_files import read_policies
-from ranet.cli.options.shared import check_checkpoint, check_seed, has_network, listed
-from ranet.cli.options.shares import is_number
+from ranet.cli.options.shared import check_checkpoint, check_seed, has_network, is_number, listed, read_policies
 from ranet.errors import UserError, require_known
 from ranet.inference.choosing.open_backend import BACKENDS, installed_backends
 from ranet.inference.runtimes.backend import PRECISIONS
 from ranet.support.extras import require
 from ranet.support.numbers import is_count, require_count
 
-if TYPE_CHECKING:
-    import torch
-
 _EXTRAS = {"onnxruntime": "onnx", "openvino": "openvino"}
-
-
-class Settings(NamedTuple):
-    """The settings to measure, and a sentence about each part that is left out."""
-
-    settings: list[Setting]
-    notices: list[str]
 
 
 def check_options(config: DictConfig) -> None:
@@ -50,22 +36,22 @@ def check_options(config: DictConfig) -> None:
         require_known("backend", backend, BACKENDS)
     for size in listed(config.batch_sizes):
         if not is_count(size):
-            raise UserError(f"batch_sizes={size} must be a whole number of at least 1, or a list of them.")
+            raise UserError(f"batch_sizes={size} must be an integer of at least 1, or a list of them.")
     rival_names(config)
-    check_checkpoint(config)
+    check_checkpoint(config.checkpoint)
     if config.policy is not None:
         read_policies(config.policy)
 
 
-def settings_of(config: DictConfig, device: torch.device) -> Settings:
-    """Return every possible combination of backends, precisions and batch sizes.
+def settings_of(config: DictConfig, on_gpu: bool) -> tuple[list[Setting], list[str]]:
+    """Return every possible combination of backends, precisions and batch sizes, and sentences on what is left out.
 
     Raises:
         UserError: if a package is missing, or no combination is left.
     """
     precisions = listed(config.precisions)
     if config.backends is None:
-        backends = installed_backends("float32", exported=False, on_gpu=device.type != "cpu")
+        backends = installed_backends("float32", exported=False, on_gpu=on_gpu)
     else:
         backends = listed(config.backends)
     for backend in backends:
@@ -79,7 +65,7 @@ def settings_of(config: DictConfig, device: torch.device) -> Settings:
             "precisions=float32."
         )
     left_out = "onnxruntime" in backends and "bfloat16" in precisions
-    return Settings(settings, ["ONNX Runtime does not compute in bfloat16 and is left out there."] if left_out else [])
+    return settings, ["ONNX Runtime does not compute in bfloat16 and is left out there."] if left_out else []
 
 
 def rival_names(config: DictConfig) -> list[str]:

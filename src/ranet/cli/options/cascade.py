@@ -11,8 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from ranet.calibration.goals import BudgetAmount
 from ranet.cli.options.calibrate import budget_amounts
-from ranet.cli.options.shared import listed
-from ranet.cli.options.shares import is_number
+from ranet.cli.options.shared import is_number, listed
 from ranet.errors import UserError, require_known
 from ranet.images.preprocessing import Preprocessing
 from ranet.inference.choosing.open_backend import BACKENDS

@@ -29,22 +29,18 @@ def register_stamp() -> None:
 
     It is the same in all jobs of a sweep, because Hydra passes the resolved text to them.
     """
-    OmegaConf.register_new_resolver("stamp", _stamp, use_cache=True, replace=True)
-
-
-def _stamp() -> str:
-    return f"{datetime.now():%Y-%m-%d_%H-%M-%S}_{token_hex(3)}"
+    OmegaConf.register_new_resolver(
+        "stamp", lambda: f"{datetime.now():%Y-%m-%d_%H-%M-%S}_{token_hex(3)}", use_cache=True, replace=True
+    )
 
 
 @contextmanager
-def locked(folder: Path | None) -> Iterator[None]:
+def locked(folder: str | Path | None) -> Iterator[None]:
     """Keep other processes out of a folder of results.
 
     The system releases the lock when the process ends, in whatever way. Workers do not inherit it, and the other
-    processes of a distributed run do not take it. On a file system without locks nothing is locked.
-
-    Args:
-        folder: created if it is missing; None locks nothing.
+    processes of a distributed run do not take it. On a file system without locks, and for None, nothing is locked. The
+    folder is created if it is missing.
 
     Raises:
         UserError: if another process is using the folder.
@@ -52,6 +48,7 @@ def locked(folder: Path | None) -> Iterator[None]:
     if folder is None or fcntl is None or not is_first_process():
         yield
         return
+    folder = Path(folder)
     new = [each for each in (folder, *folder.parents) if not each.exists()]
     held = _lock(folder / LOCK)
     try:

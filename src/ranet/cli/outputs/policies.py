@@ -12,23 +12,13 @@ from ranet.cli.outputs.run_folder import has_record
 from ranet.errors import UserError
 
 _RESULTS = (
-    ONE_POLICY,
-    "calibration.csv",
-    "calibration.png",
-    "static_exits.csv",
-    "scores_validation.npz",
-    "scores_test.npz",
-    "latency.json",
+    *(ONE_POLICY, "calibration.csv", "calibration.png", "static_exits.csv", "latency.json"),
+    *("scores_validation.npz", "scores_test.npz"),
 )
 
 
 def policy_paths(count: int, output: str | None, folder: Path) -> list[Path]:
-    """Return the file of one policy, or the numbered files of several in a folder.
-
-    Args:
-        count: number of policies.
-        output: the file, or the folder; None is the default in the run folder.
-        folder: of the run.
+    """Return the file of one policy, or the numbered files of several in a folder: ``output``, or in the run's folder.
 
     Raises:
         UserError: if a folder or another file is at such a path.
@@ -48,11 +38,9 @@ def policy_paths(count: int, output: str | None, folder: Path) -> list[Path]:
 
 
 def earlier_results(folder: Path, inputs: Collection[str | None]) -> set[Path]:
-    """Return the files of an earlier calibration in the run folder, to be removed so that all files are of one run.
+    """Return the files of an earlier calibration, if there is a record of one, but for inputs of this calibration.
 
-    Args:
-        folder: of the run; a folder without the record of a calibration is left as it is.
-        inputs: files that this calibration has read, or None; they stay.
+    They are to be removed so that all files in the folder are of one run.
     """
     if not has_record(folder):
         return set()
@@ -76,12 +64,7 @@ def forget(earlier: Collection[Path], written: Collection[Path]) -> None:
 
 
 def write_policies(policies: Sequence[ExitPolicy], paths: Sequence[Path]) -> None:
-    """Write policies to their `policy_paths`, cheapest first, and remove other policies of the folder.
-
-    Args:
-        policies: with their promises in the metadata.
-        paths: one for each policy.
-    """
+    """Write policies to their `policy_paths`, cheapest first, and remove other policies of the folder."""
     for path, policy in zip(paths, sorted(policies, key=lambda one: one.promise.cost), strict=True):
         policy.save(path)
     if len(paths) > 1:
@@ -89,20 +72,12 @@ def write_policies(policies: Sequence[ExitPolicy], paths: Sequence[Path]) -> Non
 
 
 def _check_target(path: Path) -> None:
-    """Refuse to replace a file that is not a policy.
-
-    Raises:
-        UserError: if a folder or another file is at the path.
-    """
+    """Refuse to replace a file that is not a policy."""
     if path.is_dir():
         raise UserError(f"output={path} is a folder; name the file in it, such as {path / ONE_POLICY}.")
-    if path.exists() and not _is_policy(path):
-        raise UserError(f"{path} exists and is not an exit policy; choose another output=.")
-
-
-def _is_policy(path: Path) -> bool:
     try:
-        content = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError):
-        return False
-    return isinstance(content, dict) and content.get("format") == FORMAT
+        is_policy = not path.exists() or json.loads(path.read_bytes())["format"] == FORMAT
+    except (OSError, ValueError, RecursionError, LookupError, TypeError):
+        is_policy = False
+    if not is_policy:
+        raise UserError(f"{path} exists and is not an exit policy; choose another output=.")

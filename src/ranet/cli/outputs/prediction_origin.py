@@ -8,8 +8,6 @@ from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
 
-from omegaconf import DictConfig
-
 from ranet.images.preprocessing import Prepares
 from ranet.inference.engine.engine import EarlyExitEngine
 from ranet.inference.engine.plan import Plan
@@ -26,9 +24,9 @@ def origin_of(
     source: ImageFiles | ImageArray,
     preprocessing: Prepares,
     classes: Sequence[str] | None,
-    config: DictConfig,
+    **options: int | None,
 ) -> Origin:
-    """Return everything that decides the rows: with the same origin they come out the same."""
+    """Return everything that decides the rows, with further options: with the same origin they come out the same."""
     facts, policy = engine.backend.facts, plan.policy
     stages = [(step.stage.first, step.stage.last) for step in plan.steps]
     return Origin(
@@ -44,8 +42,7 @@ def origin_of(
             "backend": engine.backend.name,
             "precision": engine.backend.precision,
             "device": engine.backend.device,
-            "batch_size": config.batch_size,
-            "max_exit": config.max_exit,
+            **options,
             "ranet": version("ranet"),
         },
     )
@@ -66,11 +63,6 @@ def images_digest(source: ImageFiles | ImageArray) -> str:
 
 def chunk_ends(done: int, count: int, batch_size: int) -> Iterator[int]:
     """Yield the number of images up to the end of each chunk; they double at first, so that short runs can resume.
-
-    Args:
-        done: how many images are done, none or up to the end of a chunk.
-        count: how many there are.
-        batch_size: images in a batch.
 
     Example:
         >>> list(chunk_ends(0, 1000, 8)), list(chunk_ends(64, 1000, 8))

@@ -16,23 +16,13 @@ from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 import ranet
 from ranet.errors import UserError
-from ranet.support.files import written_whole
+from ranet.support.files import write_text
 from ranet.support.hardware import processor_name
 
 CONFIG, ENVIRONMENT = "config.yaml", "environment.json"
 _PACKAGES = (
-    "ranet",
-    "torch",
-    "torchvision",
-    "pytorch-lightning",
-    "hydra-core",
-    "omegaconf",
-    "scipy",
-    "torchmetrics",
-    "wandb",
-    "onnx",
-    "onnxruntime",
-    "openvino",
+    *("ranet", "torch", "torchvision", "pytorch-lightning", "hydra-core", "omegaconf", "scipy", "torchmetrics"),
+    *("wandb", "onnx", "onnxruntime", "openvino"),
 )
 
 
@@ -50,13 +40,11 @@ def run_folder() -> Path:
 @rank_zero_only
 def write_record(folder: Path, config: DictConfig) -> None:
     """Write the resolved configuration and the environment into a run folder."""
-    with written_whole(folder / CONFIG) as partial:
-        partial.write_text(OmegaConf.to_yaml(config, resolve=True), encoding="utf-8")
+    write_text(folder / CONFIG, OmegaConf.to_yaml(config, resolve=True))
     hydra = HydraConfig.get()
     # In a sweep, the command that gives this job alone.
     record = {"command": ["ranet", hydra.job.config_name, *hydra.overrides.task], **environment()}
-    with written_whole(folder / ENVIRONMENT) as partial:
-        partial.write_text(json.dumps(record, indent=1) + "\n")
+    write_text(folder / ENVIRONMENT, json.dumps(record, indent=1) + "\n")
 
 
 def refuse_record_of_another(folder: Path) -> None:
@@ -84,7 +72,7 @@ def environment() -> dict[str, Any]:
     return {
         "git_revision": git_revision(),
         "python": platform.python_version(),
-        "packages": {name: _version(name) for name in _PACKAGES},
+        "packages": {name: package_version(name) for name in _PACKAGES},
         "machine": platform.platform(),
         "processor": processor_name(),
         "threads": torch.get_num_threads(),
@@ -109,7 +97,8 @@ def git_revision() -> str | None:
         return None
 
 
-def _version(package: str) -> str | None:
+def package_version(package: str) -> str | None:
+    """Return the version of a package; None if it is not installed."""
     try:
         return version(package)
     except PackageNotFoundError:

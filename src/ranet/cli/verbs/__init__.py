@@ -9,20 +9,15 @@ from dataclasses import dataclass
 class Verb:
     """One verb.
 
-    Its options are in ``conf/NAME.yaml``, ``check_options`` in ``ranet.cli.options.NAME`` refuses wrong ones without
-    importing PyTorch (if there is such a module), and ``run`` in ``ranet.cli.verbs.NAME`` does its work.
-
-    Attributes:
-        about: what it does.
-        positional: the option that words without "=" go into; see `ranet.cli.command.folders_as_option`.
-        several: options that name one file or a list of them.
-        usage: what follows the name, for the help.
+    Its options are in ``conf/NAME.yaml``; ``check_options`` in ``ranet.cli.options.NAME``, or else
+    ``ranet.cli.options.checks``, refuses wrong ones without PyTorch; ``run`` in ``ranet.cli.verbs.NAME`` does its work.
     """
 
-    about: str
+    about: str  # what it does
+    # The option that words without "=" go into; see `ranet.cli.command.folders_as_option`.
     positional: str | None = None
-    several: tuple[str, ...] = ()
-    usage: str = "[OPTION=VALUE ...]"
+    several: tuple[str, ...] = ()  # options that name one file or a list of them
+    usage: str = "[OPTION=VALUE ...]"  # what follows the name, for the help
 
 
 VERBS = {

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
+from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
@@ -30,12 +26,10 @@ from ranet.cli.inputs.scoring import score, score_cache
 from ranet.cli.inputs.trained import evaluation_device, load_network_and_data
 from ranet.cli.options.bench import rival_names, settings_of
 from ranet.cli.options.calibrate import budget_amounts
-from ranet.cli.options.policy_files import read_policies
-from ranet.cli.options.shared import has_network
-from ranet.cli.outputs.run_folder import environment, run_folder, write_record
+from ranet.cli.options.shared import has_network, read_policies
+from ranet.cli.outputs.run_folder import environment, package_version, run_folder, write_record
 from ranet.cost.profile import measure_costs
 from ranet.cost.table import CostTable
-from ranet.data.module import ImageData
 from ranet.errors import UserError
 from ranet.models.fingerprint import network_fingerprint
 from ranet.models.registry import create_network
@@ -43,41 +37,23 @@ from ranet.models.staged import StagedNetwork
 from ranet.support.console import new_console, print_sheets, say
 from ranet.support.hardware import compute_threads
 from ranet.support.progress import Bar
-from ranet.training.checkpoints import TrainedNetwork
 
 #: Default budgets as shares of the last exit's cost; those below the first exit's cost are left out.
 SHARES = (0.25, 0.5, 0.75)
 
 
-@dataclass(frozen=True, eq=False)
-class Subject:
-    """A network and the images that it answers.
-
-    Attributes:
-        name: of the network and its data, for titles.
-        network: on the device to use.
-        policies: cheapest first.
-        images: (N, C, H, W) float32, normalised.
-        labels: (N,); None if they are not known.
-    """
-
-    name: str
-    network: StagedNetwork
-    policies: list[ExitPolicy]
-    images: npt.NDArray[np.float32]
-    labels: npt.NDArray[np.int64] | None
-
-
 def run(config: DictConfig) -> None:
     """Measure, as the configuration says."""
     device = _device(config)
-    settings, notices = settings_of(config, device)
+    settings, notices = settings_of(config, on_gpu=device.type != "cpu")
     policies = None if config.policy is None else read_policies(config.policy)
     folder = run_folder()
-    subject = _trained(config, policies, device) if has_network(config) else _random(config, policies, device)
-    rivals = find_rivals(rival_names(config), subject.network.num_classes, subject.network.image_shape)
+    name, task = _trained(config, policies, device) if has_network(config) else _random(config, policies, device)
+    for policy in task.policies:
+        policy.require_network(network_fingerprint(task.network))
+        policy.require_exits(task.network.num_exits)
+    rivals = find_rivals(rival_names(config), task.network.num_classes, task.network.image_shape)
     check_rivals(rivals, [setting.backend for setting in settings], [setting.batch_size for setting in settings])
-    task = Task(subject.network, subject.policies, subject.images, subject.labels)
     console = new_console()
     say(console, _how_long(settings, config.seconds), *notices)
     measured: list[SettingTimes] = []
@@ -98,7 +74,7 @@ def run(config: DictConfig) -> None:
         notices,
     )
     write_record(folder, config)
-    files = write_benchmark(folder, benchmark, f"Early exit of {subject.name}")
+    files = write_benchmark(folder, benchmark, f"Early exit of {name}")
     print_sheets(console, *(setting_sheet(result, config.rounds) for result in measured))
     figures = [f"  figure: {file}" for file in files if file.suffix == ".png"]
     written = f"Written to {folder}; its bench.md says what lines and columns mean"
@@ -114,60 +90,41 @@ def _device(config: DictConfig) -> torch.device:
     return device
 
 
-def _trained(config: DictConfig, policies: list[ExitPolicy] | None, device: torch.device) -> Subject:
-    """Return a trained network with its policies, and a seeded choice of its test images."""
+def _trained(config: DictConfig, policies: list[ExitPolicy] | None, device: torch.device) -> tuple[str, Task]:
+    """Return name and task of a trained network with its policies, and a seeded choice of its test images."""
     trained, data = load_network_and_data(config)
-    trained.network.to(device)
+    network = trained.network.to(device)
     if policies is None:
-        policies = _calibrated(config, trained, data)
-    for policy in policies:
-        policy.require_network(network_fingerprint(trained.network))
-        policy.require_exits(trained.network.num_exits)
+        if not len(data.val_dataloader()):
+            raise UserError(
+                "There are no validation images to solve policies on: give policy=FILE of ranet calibrate, or train "
+                "with a validation split."
+            )
+        cache = score_cache(config.cache)
+        policies = _solved(network, config.budget, lambda: score(trained, data, "validation", cache))
     order = torch.randperm(data.size("test"), generator=torch.Generator().manual_seed(config.seed))
     batches = list(data.evaluation_loader("test", order[: config.images_limit]))
-    return Subject(
-        f"{trained.recipe['network']['name']} on {data.name}",
-        trained.network,
-        policies,
-        torch.cat([images for images, _ in batches]).numpy(),
-        torch.cat([labels for _, labels in batches]).numpy().astype(np.int64),
-    )
+    images, labels = (torch.cat(parts).numpy() for parts in zip(*batches, strict=True))
+    return f"{trained.recipe['network']['name']} on {data.name}", Task(network, policies, images, labels)
 
 
-def _calibrated(config: DictConfig, trained: TrainedNetwork, data: ImageData) -> list[ExitPolicy]:
-    if not len(data.val_dataloader()):
-        raise UserError(
-            "There are no validation images to solve policies on: give policy=FILE of ranet calibrate, or train with a "
-            "validation split."
-        )
-    costs = measure_costs(trained.network).table("macs")
-    goal = _goal(config, costs)
-    return _solved(score(trained, data, "validation", score_cache(config.cache)), costs, goal)
-
-
-def _random(config: DictConfig, policies: list[ExitPolicy] | None, device: torch.device) -> Subject:
-    """Return a network with random weights, random images, and policies solved on its scores of them."""
+def _random(config: DictConfig, policies: list[ExitPolicy] | None, device: torch.device) -> tuple[str, Task]:
+    """Return name and task of a network with random weights, random images, and policies solved on its scores."""
     options = {name: value for name, value in plain(config.model).items() if name != "name" and value is not None}
     torch.manual_seed(config.seed)
     network = create_network(config.model.name, **options).to(device).eval()
     images = torch.randn(config.images_limit, *network.image_shape)
     if policies is None:
-        costs = measure_costs(network).table("macs")
-        goal = _goal(config, costs)
         batches = ((part, torch.zeros(len(part), dtype=torch.int64)) for part in images.split(100))
         with Bar("Scoring random images"):
-            scores = ExitScores.collect(network, batches, labelled=False)
-        policies = _solved(scores, costs, goal)
-    for policy in policies:
-        policy.require_network(network_fingerprint(network))
-        policy.require_exits(network.num_exits)
-    return Subject(f"{config.model.name} with random weights", network, policies, images.numpy(), None)
+            policies = _solved(network, config.budget, lambda: ExitScores.collect(network, batches, labelled=False))
+    return f"{config.model.name} with random weights", Task(network, policies, images.numpy(), None)
 
 
-def _goal(config: DictConfig, costs: CostTable) -> Budget:
+def _goal(budget: Any, costs: CostTable) -> Budget:
     """Return the budgets that are asked for, or `SHARES` as far as the first exit allows."""
-    if config.budget is not None:
-        return Budget(budget_amounts(config.budget), alternatives=False)
+    if budget is not None:
+        return Budget(budget_amounts(budget), alternatives=False)
     reachable = costs.cumulative()[0] / costs.cumulative()[-1]
     amounts = tuple(BudgetAmount(share, is_share=True) for share in SHARES if share >= reachable)
     if not amounts:
@@ -175,7 +132,11 @@ def _goal(config: DictConfig, costs: CostTable) -> Budget:
     return Budget(amounts, alternatives=False)
 
 
-def _solved(scores: ExitScores, table: CostTable, goal: Budget) -> list[ExitPolicy]:
+def _solved(network: StagedNetwork, budget: Any, scored: Callable[[], ExitScores]) -> list[ExitPolicy]:
+    """Return the policies for the budgets that are asked for; what is wrong with these is said before scoring."""
+    table = measure_costs(network).table("macs")
+    goal = _goal(budget, table)
+    scores = scored()
     costs = costs_of_images(table, scores)
     wanted = sorted(goal.values(costs.means))
     return [one.policy for one in calibrate_each(scores, costs, wanted, unit=table.unit, alternatives=False)]
@@ -194,12 +155,8 @@ def _conditions(config: DictConfig, device: torch.device, images: int) -> dict[s
     """Return the conditions of the measurement: command, hardware and versions."""
     job = HydraConfig.get()
     around = environment()
-    packages = {name: value for name, value in around["packages"].items() if name in ("ranet", "torch", "torchvision")}
-    for name in ("onnx", "onnxruntime", "openvino", "timm"):
-        try:
-            packages[name] = version(name)
-        except PackageNotFoundError:
-            continue
+    names = ("ranet", "torch", "torchvision", "onnx", "onnxruntime", "openvino", "timm")
+    versions = [f"{name} {version}" for name in names if (version := package_version(name)) is not None]
     return {
         "command": " ".join(["ranet", str(job.job.config_name), *job.overrides.task]),
         "hardware": torch.cuda.get_device_name(device) if device.type == "cuda" else around["processor"],
@@ -207,7 +164,7 @@ def _conditions(config: DictConfig, device: torch.device, images: int) -> dict[s
         "images": images,
         "rounds": config.rounds,
         "seconds for a setting": config.seconds,
-        "versions": ", ".join(f"{name} {value}" for name, value in packages.items()),
+        "versions": ", ".join(versions),
         "system": f"{around['machine']}, Python {sys.version.split()[0]}",
         "revision": around["git_revision"],
     }

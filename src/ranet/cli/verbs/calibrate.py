@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,69 +20,61 @@ from ranet.calibration.solvers.calibration import Calibration
 from ranet.cli.inputs.costs import ExitCosts, exit_costs
 from ranet.cli.inputs.scoring import save_scores, score, score_cache
 from ranet.cli.inputs.trained import load_network_and_data
-from ranet.cli.options.calibrate import goal_of
+from ranet.cli.options.calibrate import Asked, CostOptions, check_options
 from ranet.cli.outputs.policies import earlier_results, forget, policy_paths, write_policies
 from ranet.cli.outputs.run_folder import run_folder, write_record
-from ranet.cli.outputs.used_exits import used_exits_sentence
+from ranet.data.module import ImageData
 from ranet.errors import UserError
-from ranet.evaluation.curves.static_exits import StaticExits
-from ranet.evaluation.policies.solved import calibration_report
+from ranet.evaluation.policies.solved import StaticExits, calibration_report, used_exits_sentence
 from ranet.evaluation.reports.calibration import calibration_document
 from ranet.models.checkpoint_files import BEST
 from ranet.models.fingerprint import network_fingerprint
 from ranet.support.console import new_console
 from ranet.support.progress import Bar
+from ranet.training.checkpoints import TrainedNetwork
 
 
 @dataclass(frozen=True, eq=False)
 class Scored:
-    """What policies are solved on.
+    """What policies are solved on."""
 
-    Attributes:
-        name: of the network, for titles.
-        validation: scores that the policies are solved on.
-        test: scores that they are tried on; None if they are not.
-        costs: what the exits cost.
-        metadata: what the policy files say of the network and the images.
-        chosen_by_validation: whether the validation images have chosen the checkpoint.
-        classes: their names; None where they are not known.
-    """
-
-    name: str
-    validation: ExitScores
-    test: ExitScores | None
-    costs: ExitCosts
-    metadata: dict[str, Any] = field(default_factory=dict)
-    chosen_by_validation: bool = False
-    classes: list[str] | None = None
-
-    @property
-    def notices(self) -> list[str]:
-        """What the user should know of the costs and the images."""
-        few = few_images(self.validation, "validation", self.classes)
-        return [*self.costs.notices, *([few] if few else [])]
+    name: str  # of the network, for titles
+    validation: ExitScores  # scores that the policies are solved on
+    test: ExitScores | None  # scores that they are tried on; None if they are not
+    costs: ExitCosts  # what the exits cost
+    metadata: dict[str, Any]  # what the policy files say of the network and the images
+    chosen_by_validation: bool = False  # whether the validation images have chosen the checkpoint
+    classes: list[str] | None = None  # their names; None where they are not known
 
 
 def run(config: DictConfig) -> None:
     """Calibrate, as the configuration says."""
-    folder, goal = run_folder(), goal_of(config)
-    scored = _of_files(config) if config.scores is not None else _of_network(config, goal)
-    costs, latency = scored.costs, scored.costs.latency
+    folder, asked = run_folder(), check_options(config)
+    if config.scores is not None:
+        scored = _of_files(config.scores, config.test_scores, asked.costs)
+    else:
+        scored = _of_network(*load_network_and_data(config), asked, config.temperature_share, config.test)
+    goal, costs, latency = asked.goal, scored.costs, scored.costs.latency
+    validation, alone, metadata = scored.validation, costs.alone(scored.validation), scored.metadata
+    if validation.has("correct"):
+        metadata = {**metadata, "static_exits": StaticExits(alone, costs.unit, validation).metadata}
     with Bar("Solving policies"):
-        solved = _solve(goal, scored)
-        report = calibration_report(solved, scored.validation, scored.test, costs.alone(scored.validation), costs.unit)
+        solved = solve_goal(goal, validation, costs.of(validation), alone, costs.unit, metadata)
+        report = calibration_report(solved, validation, scored.test, alone, costs.unit)
     paths = policy_paths(len(solved), config.output, folder)
     earlier = earlier_results(folder, (config.scores, config.test_scores, config.latency))
     write_policies([one.policy for one in solved], paths)
     write_record(folder, config)
-    sentences = [*scored.notices, *dict.fromkeys(notice for one in solved for notice in one.notices)]
-    sentences += [*report.sentences, *_what_it_means(goal, solved, scored)]
+    few = few_images(validation, "validation", scored.classes)
+    sentences = [*costs.notices, *([few] if few else [])]
+    sentences += [*dict.fromkeys(notice for one in solved for notice in one.notices), *report.sentences]
+    sentences += _what_it_means(goal, solved, scored)
     title, draw = f"Exit policies of {scored.name}", not isinstance(goal, Deadline)  # then all images leave at one exit
     document = calibration_document(report, title, sentences, draw=draw)
     files = document.write(folder)
     written = [*paths, *files, folder / "scores_validation.npz"]
     inputs = [config.scores, config.test_scores]
-    save_scores(scored.validation, folder / "scores_validation.npz", inputs)
+    save_scores(validation, folder / "scores_validation.npz", inputs)
     if scored.test is not None:
         save_scores(scored.test, folder / "scores_test.npz", inputs)
         written.append(folder / "scores_test.npz")
@@ -136,41 +128,39 @@ def _guarantee(of: Calibration, scored: Scored) -> str:
     return f"Guaranteed: {about} at most {100 * given.eps:.4g} %, {sure} draws of the validation images ({seen})."
 
 
-def _of_files(config: DictConfig) -> Scored:
-    validation = ExitScores.load(config.scores)
-    test = None if config.test_scores is None else ExitScores.load(config.test_scores)
+def _of_files(file: str, test_file: str | None, asked: CostOptions) -> Scored:
+    validation = ExitScores.load(file)
+    test = None if test_file is None else ExitScores.load(test_file)
     for scores in (validation, test):
-        if scores is not None:
-            require_exits_first(scores, len(config.cost), "cost= has")
-    costs = exit_costs(config, validation.num_exits)
+        if scores is not None and asked.given is not None:
+            require_exits_first(scores, len(asked.given), "cost= has")
+    costs = exit_costs(asked, validation.num_exits)
     if test is not None and test.num_exits != validation.num_exits:
         raise UserError(
             f"The test scores have {test.num_exits} exits and the others {validation.num_exits}: both must come from "
             "the same network."
         )
-    metadata = {"data": {"scores": str(Path(config.scores).resolve())}}
-    return Scored(Path(config.scores).name, validation, test, costs, metadata)
+    return Scored(Path(file).name, validation, test, costs, {"data": {"scores": str(Path(file).resolve())}})
 
 
-def _of_network(config: DictConfig, goal: Goal) -> Scored:
-    trained, data = load_network_and_data(config)
+def _of_network(trained: TrainedNetwork, data: ImageData, asked: Asked, temperature_share: float, test: bool) -> Scored:
     if not len(data.val_dataloader()):
         raise UserError(
             "There are no validation images to calibrate on: the network was trained with data.validation_size=0; "
             "train it again with a validation split."
         )
-    costs = exit_costs(config, trained.network.num_exits, trained.network, data.image_size)
-    cache = score_cache(config.cache)
+    costs = exit_costs(asked.costs, trained.network.num_exits, trained.network, data.image_size)
+    cache = score_cache(asked.costs.cache)
     temperatures, part, first = None, None, None
-    if config.temperature_share:
-        first, part = data.validation_parts(config.temperature_share)
+    if temperature_share:
+        first, part = data.validation_parts(temperature_share)
     if not costs.table.parts.any():  # else it depends on the images what exits cost
-        check_goal(goal, costs.alone(), costs.table.cumulative(), costs.unit, data.size("validation", part))
+        check_goal(asked.goal, costs.alone(), costs.table.cumulative(), costs.unit, data.size("validation", part))
     if first is not None:
         fitted_on = score(trained, data, "validation", cache, part=first, keep_logits=True)
         temperatures = fit_temperatures(fitted_on.logits, fitted_on.labels).tolist()
     validation = score(trained, data, "validation", cache, part=part, temperatures=temperatures)
-    test = score(trained, data, "test", cache, temperatures=temperatures) if config.test else None
+    tested = score(trained, data, "test", cache, temperatures=temperatures) if test else None
     metadata = {
         "network": {**trained.recipe["network"], "fingerprint": network_fingerprint(trained.network)},
         "checkpoint": str(trained.path.resolve() if trained.path.exists() else trained.path),
@@ -183,13 +173,4 @@ def _of_network(config: DictConfig, goal: Goal) -> Scored:
         **costs.metadata,
     }
     name, chosen = str(trained.recipe["network"]["name"]), trained.path.name == BEST
-    return Scored(name, validation, test, costs, metadata, chosen, data.class_names)
-
-
-def _solve(goal: Goal, scored: Scored) -> list[Calibration]:
-    """Solve the policies; their files also say what each exit alone does."""
-    costs, scores, metadata = scored.costs, scored.validation, scored.metadata
-    alone = costs.alone(scores)
-    if scores.has("correct"):
-        metadata = {**metadata, "static_exits": StaticExits.of(alone, costs.unit, scores).metadata}
-    return solve_goal(goal, scores, costs.of(scores), alone, costs.unit, metadata)
+    return Scored(name, validation, tested, costs, metadata, chosen, data.class_names)

@@ -5,8 +5,7 @@ from __future__ import annotations
 from omegaconf import DictConfig
 
 from ranet.cli.inputs.build import build
-from ranet.data.checks.health import TO_MEND, Health, examine
-from ranet.data.checks.parts import parts_of
+from ranet.data.checks.health import TO_MEND, Health, examine, parts_of
 from ranet.data.module import ImageData
 from ranet.errors import UserError
 from ranet.support.console import new_console, print_sheets, say
@@ -46,15 +45,11 @@ def _findings(health: Health) -> Sheet:
 
 def _sentences(health: Health, everything: bool) -> list[str]:
     """Return the first findings of each kind, those to repair first."""
-    kinds = list(dict.fromkeys([*TO_MEND, *(each.finding for each in health.findings)]))
     lines = []
-    for kind in kinds:
+    for kind in dict.fromkeys([*TO_MEND, *(each.finding for each in health.findings)]):
         found = [each for each in health.findings if each.finding == kind]
-        if not found:
-            continue
-        shown = found[:_NAMED]
-        lines += [f"{kind}: {each.path}" + (f": {each.detail}" if each.detail else "") for each in shown]
-        if len(found) > len(shown):
+        lines += [f"{kind}: {each.path}" + (f": {each.detail}" if each.detail else "") for each in found[:_NAMED]]
+        if len(found) > _NAMED:
             where = "; output=FILE.csv lists all" if everything else ""
-            lines.append(f"{kind}: and {len(found) - len(shown):,} more{where}")
+            lines.append(f"{kind}: and {len(found) - _NAMED:,} more{where}")
     return lines

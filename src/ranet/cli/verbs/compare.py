@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from omegaconf import DictConfig, ListConfig
+from omegaconf import DictConfig
 
+from ranet.cli.options.shared import listed
 from ranet.cli.outputs.run_folder import refuse_record_of_another, write_record
 from ranet.errors import UserError
 from ranet.evaluation.comparison.comparison import compare
 from ranet.evaluation.comparison.finished_runs import evaluate_command, find_runs, read_run
-from ranet.evaluation.reports.comparison import write_comparison
-from ranet.evaluation.reports.comparison_tables import budget_sheets, exit_sheets
+from ranet.evaluation.reports.comparison import budget_sheets, exit_sheets, write_comparison
 from ranet.support.console import new_console, print_sheets, say
 from ranet.support.progress import Bar
 
@@ -24,7 +24,7 @@ def run(config: DictConfig) -> None:
     output = Path(config.output)
     refuse_record_of_another(output)
     unit = config.unit
-    folders = _names(config.runs)
+    folders = list(map(str, listed(config.runs)))
     found = find_runs(folders)
     unfinished = [
         f"{run} is not evaluated and left out: continue it (resume=true), or {evaluate_command(run)}"
@@ -36,7 +36,7 @@ def run(config: DictConfig) -> None:
         comparison = compare(
             [read_run(folder, unit) for folder in found.finished],
             unit,
-            keys=None if config.groups is None else _names(config.groups),
+            keys=None if config.groups is None else list(map(str, listed(config.groups))),
             baseline=None if config.baseline is None else str(config.baseline),
             budgets=config.budgets,
         )
@@ -47,8 +47,3 @@ def run(config: DictConfig) -> None:
     console = new_console()
     print_sheets(console, *exit_sheets(comparison), *budget_sheets(comparison, BUDGETS_SHOWN))
     say(console, *(f"Note: {note}" for note in comparison.notes), f"Written to {output}")
-
-
-def _names(value: object) -> list[str]:
-    """Return a list of names, also for a single name."""
-    return [str(name) for name in value] if isinstance(value, ListConfig) else [str(value)]

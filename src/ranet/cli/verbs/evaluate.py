@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-import torch
 from omegaconf import DictConfig
+from torch import Tensor
 
-from ranet.calibration.policies.exit_policy import ExitPolicy, load_policy
+from ranet.calibration.policies.exit_policy import load_policy
 from ranet.calibration.policies.intervals import few_images
 from ranet.calibration.scores.cache import ScoreCache
 from ranet.calibration.scores.exit_scores import ExitScores
@@ -22,7 +21,6 @@ from ranet.data.module import ImageData
 from ranet.evaluation.curves.published import published_points
 from ranet.evaluation.policies.drift import measure_drift
 from ranet.evaluation.policies.promise_and_truth import policy_report
-from ranet.evaluation.reports.document import Document
 from ranet.evaluation.reports.drift import drift_document
 from ranet.evaluation.reports.network import write_report
 from ranet.evaluation.reports.policy import policy_document
@@ -38,58 +36,44 @@ _NAMED = 10  # images that cannot be read
 def run(config: DictConfig) -> None:
     """Evaluate, as the configuration says."""
     policy = None if config.policy is None else load_policy(config.policy)
+    classes: Sequence[str] | None = None
+    left_out: Sequence[str] = ()
     if config.scores is not None:
-        assert policy is not None, "the options were checked"
-        report_scores(policy, ExitScores.load(config.scores), config)
-        return
-    trained, data = load_network_and_data(config)
-    if policy is not None:
-        policy.require_network(network_fingerprint(trained.network))
-        policy.require_exits(trained.network.num_exits)
-    folder = run_folder()
-    if policy is None:
-        write_record(folder, config)
-        report_curves(trained, data, folder, config.unit or "macs", score_cache(config.cache))
-    elif config.images is None:
-        scores = score(trained, data, "test", score_cache(config.cache), temperatures=policy.temperatures)
-        report_policy(policy, scores, folder, config, data.class_names)
+        folder, scores = run_folder(), ExitScores.load(config.scores)
     else:
-        scores, left_out = score_unlabelled(trained, data, config.images, policy.temperatures)
-        report_drift(policy, scores, folder, config, left_out)
-
-
-def report_scores(policy: ExitPolicy, scores: ExitScores, config: DictConfig) -> None:
-    """Compare a policy's results on scored images with its promise; without labels, measure the drift."""
-    folder = run_folder()
+        trained, data = load_network_and_data(config)
+        if policy is not None:
+            policy.require_network(network_fingerprint(trained.network))
+            policy.require_exits(trained.network.num_exits)
+        folder, classes = run_folder(), data.class_names
+        if policy is None:
+            write_record(folder, config)
+            report_curves(trained, data, folder, config.unit or "macs", score_cache(config.cache))
+            return
+        if config.images is None:
+            scores = score(trained, data, "test", score_cache(config.cache), temperatures=policy.temperatures)
+        else:
+            scores, left_out = score_unlabelled(trained, data, config.images, policy.temperatures)
+    assert policy is not None, "the options were checked"
     if scores.has("correct"):
-        report_policy(policy, scores, folder, config)
+        few = few_images(scores, "test", classes)
+        seen_on = "on test" if config.scores is None else "seen"
+        document = policy_document(policy_report(policy, scores), seen_on, [few] if few else [])
     else:
-        report_drift(policy, scores, folder, config)
-
-
-def report_policy(
-    policy: ExitPolicy, scores: ExitScores, folder: Path, config: DictConfig, classes: Sequence[str] | None = None
-) -> None:
-    """Compare a policy's results on labelled images, of these classes, with its promise."""
-    report = policy_report(policy, scores)
+        document = drift_document(measure_drift(policy, scores), _not_read(left_out, scores.num_images))
     write_record(folder, config)
-    save_scores(scores, folder / "scores_test.npz", [config.scores])
-    few = few_images(scores, "test", classes)
-    _show(policy_document(report, "on test" if config.scores is None else "seen", [few] if few else []), folder)
+    split = "test" if scores.has("correct") else "images"
+    save_scores(scores, folder / f"scores_{split}.npz", [config.scores])
+    document.write(folder)
+    document.print(new_console(), f"Written to {folder}")
 
 
-def report_drift(
-    policy: ExitPolicy, scores: ExitScores, folder: Path, config: DictConfig, left_out: Sequence[str] = ()
-) -> None:
-    """Report the drift of images without labels from those of the calibration, and the images that were left out."""
-    report = measure_drift(policy, scores)
-    write_record(folder, config)
-    save_scores(scores, folder / "scores_images.npz", [config.scores])
-    named = [*left_out[:_NAMED]]
-    if left_out:
-        total = len(left_out) + scores.num_images
-        named.append(f"{len(left_out):,} of {total:,} images cannot be read and are left out.")
-    _show(drift_document(report, named), folder)
+def _not_read(left_out: Sequence[str], others: int) -> list[str]:
+    """Return sentences about images that were left out."""
+    if not left_out:
+        return []
+    total = len(left_out) + others
+    return [*left_out[:_NAMED], f"{len(left_out):,} of {total:,} images cannot be read and are left out."]
 
 
 def report_curves(
@@ -126,11 +110,6 @@ def report_curves(
             print(f"  figure: {folder / file}")
 
 
-def _show(document: Document, folder: Path) -> None:
-    document.write(folder)
-    document.print(new_console(), f"Written to {folder}")
-
-
 def _published(trained: TrainedNetwork, data: ImageData) -> str | None:
     """Return the data set whose published points are drawn, if the network is one of the papers'; else None."""
     if data.name not in {point.data for point in published_points()}:
@@ -149,5 +128,5 @@ class _TestPictures:
     def __len__(self) -> int:
         return self.count
 
-    def __getitem__(self, index: int) -> np.ndarray:
-        return self.data.test_images(torch.tensor([index]))[0].numpy()
+    def __getitem__(self, index: int) -> Tensor:
+        return self.data.test_images([index])[0]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from omegaconf import DictConfig
 
 from ranet.cli.inputs.network_alone import load_network_alone
-from ranet.cli.options.policy_files import read_policies
+from ranet.cli.options.shared import read_policies
 from ranet.inference.exported.export import Export, export_engine
 from ranet.inference.exported.folder import stage_name
 from ranet.inference.stages.fused_stages import used_exits

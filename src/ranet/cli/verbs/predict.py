@@ -16,8 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from omegaconf import DictConfig
 
-from ranet.cli.options.policy_files import read_policies
-from ranet.cli.options.shares import is_number, is_share, parse_share
+from ranet.cli.options.shared import is_number, parse_share, read_policies
 from ranet.cli.outputs.prediction_origin import chunk_ends, origin_of
 from ranet.errors import UserError
 from ranet.images.many import ahead
@@ -36,21 +35,13 @@ _OVERFLOW = "has no answer: its logits are too large for a probability; look at 
 
 @dataclass
 class Tally:
-    """Counts of the images of a run.
+    """Counts of the images of a run."""
 
-    Attributes:
-        exits: (K,) number of images that left at each exit.
-        cost: of all images together.
-        without_row: a sentence about each image that has no answer.
-        before: number of images that an earlier run has answered.
-        seconds: from the first image read to the last row written, in this run.
-    """
-
-    exits: npt.NDArray[np.int64]
-    cost: float = 0.0
-    without_row: list[str] = field(default_factory=list)
-    before: int = 0
-    seconds: float = 0.0
+    exits: npt.NDArray[np.int64]  # (K,) how many images left at each exit
+    cost: float = 0.0  # of all images together
+    without_row: list[str] = field(default_factory=list)  # a sentence about each image that has no answer
+    before: int = 0  # images that an earlier run has answered
+    seconds: float = 0.0  # from the first image read to the last row written, in this run
 
     @property
     def answered(self) -> int:
@@ -70,7 +61,8 @@ def run(config: DictConfig) -> None:
             if notice is not None:
                 print(f"ranet: {notice}", file=sys.stderr)
         to_file = config.output != STANDARD_OUTPUT
-        origin = origin_of(engine, plan, source, preprocessing, classes, config) if to_file else None
+        deciding = {"batch_size": config.batch_size, "max_exit": config.max_exit}
+        origin = origin_of(engine, plan, source, preprocessing, classes, **deciding) if to_file else None
         with open_table(config.output, plan.unit, classes, origin, config.resume) as table:
             tally = answer(engine, source, preprocessing, table, config, budget=budget, max_exit=cap)
         if tally.answered:
@@ -101,16 +93,7 @@ def answer(
     config: DictConfig,
     **how: Any,
 ) -> Tally:
-    """Run all images through the engine, and write a row for each that can be read and has a finite answer.
-
-    Args:
-        engine: the engine.
-        source: the images.
-        preprocessing: of the images.
-        table: for the rows.
-        config: with ``batch_size`` and ``output``.
-        how: budget and max_exit of the stream.
-    """
+    """Run all images through the engine, and write a row for each that can be read and has a finite answer."""
     tally, done = _tally_before(table.states, engine.backend.facts.num_exits), table.done
     size = _stream_size(config.batch_size, len(source), engine)
     names: deque[list[str]] = deque()
@@ -137,8 +120,7 @@ def answer(
                 tally.cost += float(answers.costs.sum())
             done = end
             table.mark(
-                done,
-                {"exits": tally.exits.tolist(), "cost": tally.cost, "without_row": tally.without_row[said:]},
+                done, {"exits": tally.exits.tolist(), "cost": tally.cost, "without_row": tally.without_row[said:]}
             )
     tally.seconds = perf_counter() - start
     return tally
@@ -182,19 +164,15 @@ def summary(tally: Tally, cost_per_exit: npt.NDArray[np.float64], unit: str) -> 
     count, mean = tally.answered, tally.cost / tally.answered
     here = count - tally.before
     earlier = f", {tally.before:,} of them before, the others" if tally.before else ""
-    cost = f"{mean:,.0f}" if mean >= 1000 else f"{mean:.4g}"
-    share = mean / cost_per_exit[-1]
+    cost = f"{f'{mean:,.0f}' if mean >= 1000 else f'{mean:.4g}'} {unit}".strip()
     left = ", ".join(f"{number / count:.1%} at exit {k}" for k, number in enumerate(tally.exits.tolist(), 1) if number)
     return (
         f"{count:,} images answered{earlier} in {tally.seconds:.1f} s ({here / tally.seconds:,.0f} images/s) at a mean "
-        f"cost of "
-        f"{f'{cost} {unit}'.strip()} ({share:.1%} of the last exit's); left {left}."
+        f"cost of {cost} ({mean / cost_per_exit[-1]:.1%} of the last exit's); left {left}."
     )
 
 
-def _open(
-    config: DictConfig,
-) -> tuple[EarlyExitEngine, ImageFiles | ImageArray, Prepares, tuple[str, ...] | None]:
+def _open(config: DictConfig) -> tuple[EarlyExitEngine, ImageFiles | ImageArray, Prepares, tuple[str, ...] | None]:
     """Return the engine, the images, their preprocessing, and the names of the classes."""
     options = {
         "backend": config.backend,
@@ -203,6 +181,7 @@ def _open(
         "batch_sizes": compiled_sizes(config.batch_size, config.backend),
     }
     policies = None if config.policy is None else read_policies(config.policy)
+    images = config.images if isinstance(config.images, str) else list(config.images)
     if config.engine is not None:
         engine = EarlyExitEngine(Path(config.engine), policies, **options)
         if engine.preprocessing is None:
@@ -210,32 +189,24 @@ def _open(
                 f"{config.engine} does not say how images become what the network reads; export it again with ranet "
                 "export."
             )
-        return engine, _images(config, engine.preprocessing), engine.preprocessing, engine.classes
+        return engine, open_images(images, engine.preprocessing), engine.preprocessing, engine.classes
     # Only here: with an exported folder PyTorch need not be installed.
     from ranet.cli.inputs.network_alone import load_network_alone
     from ranet.cli.inputs.trained import evaluation_device
 
     limit_threads()
     alone = load_network_alone(config)
-    source = _images(config, alone.preprocessing)
+    source = open_images(images, alone.preprocessing)
     device = config.device or (evaluation_device() if config.backend in ("auto", "torch") else "cpu")
     engine = EarlyExitEngine(alone.trained.network, policies, device=device, **options)
     return engine, source, alone.preprocessing, alone.classes
 
 
-def _images(config: DictConfig, preprocessing: Prepares) -> ImageFiles | ImageArray:
-    given = config.images
-    return open_images(given if isinstance(given, str) else list(given), preprocessing)
-
-
 def compiled_sizes(batch_size: int, backend: str) -> list[int] | None:
     """Return the batch sizes that OpenVINO compiles, so that it computes batches of this size like other backends.
 
-    A smaller number of images is computed with the next power of two.
-
-    Returns:
-        The powers of two below the size, and the size itself; None if the backend's own sizes are these, or it
-        computes batches of any size.
+    These are the powers of two below the size, with which fewer images are computed, and the size itself; None if the
+    backend's own sizes are these, or it computes batches of any size.
 
     Example:
         >>> compiled_sizes(48, "auto"), compiled_sizes(32, "auto"), compiled_sizes(48, "torch")
@@ -255,12 +226,11 @@ def _stream_size(wanted: int, images: int, engine: EarlyExitEngine) -> int:
 def _budget(given: Any, engine: EarlyExitEngine) -> float | None:
     if given is None:
         return None
-    value, full = given, 1.0
-    if is_share(given):
-        value, full = parse_share(given), float(engine.plan().cost_per_exit[-1])
+    share = parse_share(given)
+    value = given if share is None else share
     if not is_number(value) or not 0 < value < float("inf"):
         raise UserError(f"budget={given} must be a positive number in the policies' unit, or a share such as 50%.")
-    return float(value) * full
+    return float(value) * (1.0 if share is None else float(engine.plan().cost_per_exit[-1]))
 
 
 def _cap(given: int | None, engine: EarlyExitEngine) -> int | None:

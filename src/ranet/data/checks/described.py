@@ -17,14 +17,9 @@ _MOST_FILES = 20_000  # with more, only ranet check looks for copies
 
 
 def split_table(data: ImageData) -> list[tuple[str, ...]]:
-    """Return the number of images of each split, in total and by class.
+    """Return rows (class, training, validation, test images) with a heading first and the sums last.
 
-    Args:
-        data: the data set.
-
-    Returns:
-        Rows (class, training, validation, test images) with a heading first and the sums last. With more than 20
-        classes, the rows between are only the smallest and the largest class of each split.
+    With more than 20 classes, the rows between are only the smallest and the largest class of each split.
     """
     counts = {split: data.images_per_class(split) for split in SPLITS}
     rows: list[tuple[str, ...]] = [("class", *SPLITS)]
@@ -43,9 +38,10 @@ def split_notices(data: ImageData) -> list[str]:
     if data.num_classes == 1:
         notices.append(f"There is only one class ({data.class_names[0]}), so there is nothing to classify.")
     if untrained := [name for name, count in zip(data.class_names, train.tolist(), strict=True) if not count]:
+        it = "it" if len(untrained) == 1 else "them"
         notices.append(
-            f"{_classes(untrained)} no training images, so the network cannot learn {_it(untrained)}: add images, or "
-            "raise data.train_limit."
+            f"{_classes(untrained)} no training images, so the network cannot learn {it}: add images, or raise "
+            "data.train_limit."
         )
     if not validation.sum():
         notices.append(
@@ -64,9 +60,7 @@ def split_notices(data: ImageData) -> list[str]:
 def _copies(data: ImageData) -> list[str]:
     """Return a notice if files of different splits have the same content, if there are few enough to compare."""
     splits = [samples for split in SPLITS if isinstance(samples := data.samples(split), FileSet)]
-    if not 0 < sum(map(len, splits)) <= _MOST_FILES:
-        return []
-    if not (copies := copies_between(splits)):
+    if not 0 < sum(map(len, splits)) <= _MOST_FILES or not (copies := copies_between(splits)):
         return []
     one, other = (path.relative_to(data.folder) for path in copies[0])
     return [
@@ -80,7 +74,3 @@ def _classes(names: Sequence[str]) -> str:
         return f"The class {names[0]} has"
     more = ", ..." if len(names) > 5 else ""
     return f"{len(names)} classes ({', '.join(names[:5])}{more}) have"
-
-
-def _it(names: Sequence[str]) -> str:
-    return "it" if len(names) == 1 else "them"

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ranet.data.sets.sources import FileSet
 from ranet.images.inspection import digest
@@ -20,11 +19,7 @@ _NEIGHBOURS = 64  # hashes with the same band that each is compared with
 
 
 def same_content(contents: Iterable[bytes]) -> list[list[int]]:
-    """Return the groups of at least two indices whose contents are the same, each group ascending.
-
-    Args:
-        contents: a digest of each image; empty for an image to leave out.
-    """
+    """Return the groups of at least two indices whose digests are the same and not empty, each group ascending."""
     groups: dict[bytes, list[int]] = defaultdict(list)
     for index, content in enumerate(contents):
         if content:
@@ -35,11 +30,9 @@ def same_content(contents: Iterable[bytes]) -> list[list[int]]:
 def look_alikes(hashes: Sequence[int | None]) -> dict[int, int]:
     """Return a dict from the index of an image to the first earlier image that looks nearly the same.
 
-    Hashes that differ in at most 3 bits agree in at least one of 4 bands of 16 bits. So only hashes that share a band
-    are compared, each with the next 64 in order, which limits the time.
-
-    Args:
-        hashes: results of `perceptual_hash`; None for an image to leave out.
+    The hashes are results of `perceptual_hash`, or None to leave an image out. Those that differ in at most 3 bits
+    agree in at least one of 4 bands of 16 bits. So only hashes that share a band are compared, each with the next 64 in
+    order, which limits the time.
     """
     index = np.array([i for i, each in enumerate(hashes) if each is not None], dtype=np.int64)
     if not len(index):
@@ -57,7 +50,7 @@ def look_alikes(hashes: Sequence[int | None]) -> dict[int, int]:
             near = np.flatnonzero(band[step:] == band[:-step])
             if not len(near):
                 break
-            near = near[_bits_set(np.bitwise_xor(turned[near], turned[near + step])) <= MOST_BITS]
+            near = near[np.bitwise_count(turned[near] ^ turned[near + step]) <= MOST_BITS]
             one, other = order[near], order[near + step]
             np.minimum.at(earlier, one, first[other])
             np.minimum.at(earlier, other, first[one])
@@ -66,24 +59,17 @@ def look_alikes(hashes: Sequence[int | None]) -> dict[int, int]:
     return dict(zip(index[later].tolist(), index[found[later]].tolist(), strict=True))
 
 
-def _bits_set(values: NDArray[np.uint64]) -> NDArray[np.int64]:
-    counts: NDArray[np.int64] = np.unpackbits(values.view(np.uint8)).reshape(-1, _BITS).sum(1, dtype=np.int64)
-    return counts
-
-
 def copies_between(splits: Sequence[FileSet]) -> list[tuple[Path, Path]]:
     """Return pairs of files of different splits with the same content; only files of the same length are read."""
-    lengths: dict[int, dict[int, list[Path]]] = defaultdict(lambda: defaultdict(list))
-    for number, files in enumerate(splits):
-        for path in map(files.path, range(len(files))):
-            lengths[path.stat().st_size][number].append(path)
-    numbered = [
-        (number, path) for found in lengths.values() if len(found) > 1 for number in found for path in found[number]
-    ]
+    paths = [(number, files.path(index)) for number, files in enumerate(splits) for index in range(len(files))]
+    lengths = [path.stat().st_size for _, path in paths]
+    holders: dict[int, set[int]] = defaultdict(set)
+    for length, (number, _) in zip(lengths, paths, strict=True):
+        holders[length].add(number)
+    numbered = [each for length, each in zip(lengths, paths, strict=True) if len(holders[length]) > 1]
     digests = for_each(lambda each: digest(each[1].read_bytes()), numbered, "Comparing files")
-    groups = same_content(digests)
     pairs = []
-    for group in groups:
+    for group in same_content(digests):
         (begin, first), *others = [numbered[index] for index in group]
         pairs += [(first, path) for number, path in others if number != begin]
     return pairs

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ranet.data.checks.duplicates import look_alikes, same_content
-from ranet.images.inspection import Inspection
-from ranet.images.listing import describe_skipped
+from ranet.data.module import ImageData
+from ranet.data.sets.sources import TensorSet, image_files, list_classes
+from ranet.data.sets.split_reader import SPLITS, Split
+from ranet.images.inspection import Inspection, inspect_file, inspect_pixels
+from ranet.images.listing import describe_skipped, kind_of
 from ranet.images.many import for_each
 
 #: Findings to repair, with their names in sentences: training would stop, or accuracies would be wrong.
@@ -30,59 +35,43 @@ UNEVEN = 10  # ratio of the largest class to the smallest that is a finding
 
 
 class Finding(NamedTuple):
-    """A problem of an image or a class.
+    """A problem of an image or a class."""
 
-    Attributes:
-        path: path of the image, or of the folder of a class; relative to the data set.
-        split: folder of the image or class, or the split for data without files.
-        class_name: name of the class.
-        finding: one of `TO_MEND`, `ODD`, "few images", "uneven classes" and "numbers sorted as text".
-        detail: details of the finding.
-    """
-
-    path: str
-    split: str
-    class_name: str
-    finding: str
-    detail: str
+    path: str  # path of the image, or of the folder of a class; relative to the data set
+    split: str  # folder of the image or class, or the split for data without files
+    class_name: str  # name of the class
+    finding: str  # one of `TO_MEND`, `ODD`, "few images", "uneven classes" and "numbers sorted as text"
+    detail: str  # details of the finding
 
 
 @dataclass(frozen=True)
 class Part:
-    """One split of a data set as stored.
+    """One split of a data set as stored."""
 
-    Attributes:
-        name: name of the split, such as "train".
-        classes: names of its classes, including those without images.
-        names: path, or another name, of each image, relative to the data set.
-        labels: class of each image, as an index into the classes.
-        inspect: function that inspects the image of an index.
-        skipped: number of skipped files of each kind.
-    """
+    name: str  # name of the split, such as "train"
+    classes: Sequence[str]  # names of its classes, including those without images
+    names: Sequence[str]  # path, or another name, of each image, relative to the data set
+    labels: Sequence[int]  # class of each image, as an index into the classes
+    inspect: Callable[[int], Inspection]  # function that inspects the image of an index
+    skipped: Counter[str] = field(default_factory=Counter)  # number of skipped files of each kind
 
-    name: str
-    classes: Sequence[str]
-    names: Sequence[str]
-    labels: Sequence[int]
-    inspect: Callable[[int], Inspection]
-    skipped: Counter[str] = field(default_factory=Counter)
-
+    @property
     def counts(self) -> dict[str, int]:
-        """Return the number of images of each class."""
+        """The number of images of each class."""
         counted = Counter(self.labels)
         return {name: counted[label] for label, name in enumerate(self.classes)}
+
+    def where(self, index: int) -> tuple[str, str, str]:
+        """Return path, split and class of an image."""
+        return self.names[index], self.name, self.classes[self.labels[index]]
 
 
 @dataclass(frozen=True)
 class Health:
-    """The result of checking a data set.
+    """The result of checking a data set."""
 
-    Attributes:
-        findings: all findings, by split.
-        rows: a table with a name and a cell for each split in each row; the first row is the heading.
-    """
-
-    findings: list[Finding]
+    findings: list[Finding]  # all findings, by split
+    # A table with a name and a cell for each split in each row; the first row is the heading.
     rows: list[tuple[str, ...]]
 
     @property
@@ -91,24 +80,31 @@ class Health:
         return Counter(each.finding for each in self.findings if each.finding in TO_MEND)
 
 
-def examine(parts: Sequence[Part]) -> Health:
-    """Check all images of a data set, on all cores, and its classes.
+def parts_of(data: ImageData) -> list[Part]:
+    """Return the splits of a data set as stored; those of images in files are its folders train, val and test.
 
-    Args:
-        parts: the splits, the training split first.
+    Problems are not refused here, because `examine` reports them.
+
+    Raises:
+        UserError: if there is no training folder or no class in it, or a folder cannot be read.
     """
+    if data.facts.in_memory:
+        return [_in_memory(data, split) for split in SPLITS]
+    folders = [data.folder / name for name in ("train", "val", "test")]
+    return [_in_files(folder) for folder in folders if folder.is_dir() or folder.name != "test"]
+
+
+def examine(parts: Sequence[Part]) -> Health:
+    """Check all images of a data set, on all cores, and its classes; the training split is the first part."""
     images = [(part, index) for part in parts for index in range(len(part.names))]
-    seen = list(for_each(lambda each: each[0].inspect(each[1]), images, "Looking at images"))
-    about_classes = [*_about_classes(parts), *_copies(images, seen)]
-    findings = []
-    begin = 0
-    for part in parts:
-        findings += [each for each in about_classes if each.split == part.name and each.finding in _OF_CLASSES]
-        for index, inspection in enumerate(seen[begin : begin + len(part.names)]):
-            where = part.names[index], part.name, part.classes[part.labels[index]]
-            findings += [Finding(*where, *odd) for odd in _oddities(inspection)]
-        findings += [each for each in about_classes if each.split == part.name and each.finding not in _OF_CLASSES]
-        begin += len(part.names)
+    results = for_each(lambda each: each[0].inspect(each[1]), images, "Looking at images")
+    seen = [list(islice(results, len(part.names))) for part in parts]
+    copies = list(_copies([part.where(index) for part, index in images], [each for own in seen for each in own]))
+    findings: list[Finding] = []
+    for part, own in zip(parts, seen, strict=True):
+        findings += _about_classes(part, parts)
+        findings += [Finding(*part.where(i), *odd) for i, inspection in enumerate(own) for odd in _oddities(inspection)]
+        findings += [each for each in copies if each.split == part.name]
     return Health(findings, _rows(parts, seen, findings))
 
 
@@ -131,29 +127,24 @@ def numbers_sorted_as_text(classes: Sequence[str]) -> str | None:
     return f"class names are numbers and are sorted as text: label {wrong} is {classes[wrong]}"
 
 
-_OF_CLASSES = ("empty class", "missing class", "few images", "uneven classes", "numbers sorted as text")
-
-
-def _about_classes(parts: Sequence[Part]) -> Iterator[Finding]:
-    everywhere = sorted({name for part in parts for name in part.classes})
-    for number, part in enumerate(parts):
-        counts = part.counts()
-        for name in everywhere:
-            where = f"{part.name}/{name}", part.name, name
-            if name not in counts:
-                other = next(each.name for each in parts if name in each.classes)
-                yield Finding(*where, "missing class", f"the class is only in {other}, or has another name here")
-            elif not counts[name]:
-                yield Finding(*where, "empty class", "no images")
-            elif number == 0 and counts[name] < FEW:
-                yield Finding(*where, "few images", f"{counts[name]} images, fewer than {FEW}")
-        if number == 0 and counts:
-            most, least = (choose(counts, key=lambda name: counts[name]) for choose in (max, min))
-            if counts[least] and counts[most] >= UNEVEN * counts[least]:
-                detail = f"{counts[most]:,} images of {most}, {counts[least]:,} of {least}"
-                yield Finding(part.name, part.name, "", "uneven classes", detail)
-            if said := numbers_sorted_as_text(part.classes):
-                yield Finding(part.name, part.name, "", "numbers sorted as text", said)
+def _about_classes(part: Part, parts: Sequence[Part]) -> Iterator[Finding]:
+    counts, trains = part.counts, part is parts[0]
+    for name in sorted({name for each in parts for name in each.classes}):
+        where = f"{part.name}/{name}", part.name, name
+        if name not in counts:
+            other = next(each.name for each in parts if name in each.classes)
+            yield Finding(*where, "missing class", f"the class is only in {other}, or has another name here")
+        elif not counts[name]:
+            yield Finding(*where, "empty class", "no images")
+        elif trains and counts[name] < FEW:
+            yield Finding(*where, "few images", f"{counts[name]} images, fewer than {FEW}")
+    if trains and counts:
+        most, least = (choose(counts, key=lambda name: counts[name]) for choose in (max, min))
+        if counts[least] and counts[most] >= UNEVEN * counts[least]:
+            detail = f"{counts[most]:,} images of {most}, {counts[least]:,} of {least}"
+            yield Finding(part.name, part.name, "", "uneven classes", detail)
+        if said := numbers_sorted_as_text(part.classes):
+            yield Finding(part.name, part.name, "", "numbers sorted as text", said)
 
 
 def _oddities(seen: Inspection) -> Iterator[tuple[str, str]]:
@@ -169,9 +160,8 @@ def _oddities(seen: Inspection) -> Iterator[tuple[str, str]]:
         yield "transparent", "seen on white"
 
 
-def _copies(images: Sequence[tuple[Part, int]], seen: Sequence[Inspection]) -> Iterator[Finding]:
+def _copies(named: Sequence[tuple[str, str, str]], seen: Sequence[Inspection]) -> Iterator[Finding]:
     """Yield copies with the same content, and images that look like an earlier one."""
-    named = [(part.names[index], part.name, part.classes[part.labels[index]]) for part, index in images]
     looks = [each.looks for each in seen]
     for group in same_content(each.content for each in seen):
         for place, later in enumerate(group[1:], 1):
@@ -188,31 +178,48 @@ def _of(original: tuple[str, str, str], copy: tuple[str, str, str]) -> str:
     return f"as {original[0]}{other}"
 
 
-def _rows(parts: Sequence[Part], seen: Sequence[Inspection], findings: Sequence[Finding]) -> list[tuple[str, ...]]:
+def _rows(
+    parts: Sequence[Part], seen: Sequence[Sequence[Inspection]], findings: Sequence[Finding]
+) -> list[tuple[str, ...]]:
     found = Counter((each.split, each.finding) for each in findings)
-    rows: list[tuple[str, ...]] = [("", *(part.name for part in parts))]
-
-    def add(what: str, cell: Callable[[Part], str]) -> None:
-        rows.append((what, *map(cell, parts)))
-
-    add("images", lambda part: f"{len(part.names):,}")
-    add("classes", lambda part: f"{len(part.classes):,}")
-    add("largest class", lambda part: f"{max(part.counts().values(), default=0):,}")
-    add("smallest class", lambda part: f"{min(part.counts().values(), default=0):,}")
-    begin = 0
-    sides = {}
-    for part in parts:
-        usable = [each for each in seen[begin : begin + len(part.names)] if each.refused is None]
-        sides[part.name] = np.array([min(each.width, each.height) for each in usable])
-        begin += len(part.names)
-    for what, percent in (("smallest", 0), ("median", 50), ("largest", 100)):
-        rows.append((f"{what} short side", *(_percentile(each, percent) for each in sides.values())))
-    for finding in (*TO_MEND, *ODD):
-        rows.append((finding, *(f"{found[part.name, finding]:,}" for part in parts)))
-    if any(part.skipped for part in parts):
-        add("skipped files", lambda part: describe_skipped(part.skipped))
-    return rows
+    columns = []
+    for part, own in zip(parts, seen, strict=True):
+        counts = [
+            len(part.names),
+            len(part.classes),
+            *(choose(part.counts.values(), default=0) for choose in (max, min)),
+        ]
+        sides = [min(each.width, each.height) for each in own if each.refused is None]
+        short = [f"{int(np.percentile(sides, percent)):,}" if sides else "" for percent in (0, 50, 100)]
+        kinds = [f"{found[part.name, finding]:,}" for finding in (*TO_MEND, *ODD)]
+        columns.append([part.name, *(f"{count:,}" for count in counts), *short, *kinds, describe_skipped(part.skipped)])
+    names = ["", "images", "classes", "largest class", "smallest class"]
+    names += [f"{which} short side" for which in ("smallest", "median", "largest")]
+    rows = list(zip([*names, *TO_MEND, *ODD, "skipped files"], *columns, strict=True))
+    return rows if any(part.skipped for part in parts) else rows[:-1]
 
 
-def _percentile(sides: NDArray[np.int64], percent: int) -> str:
-    return f"{int(np.percentile(sides, percent)):,}" if len(sides) else ""
+def _in_files(folder: Path) -> Part:
+    classes = list_classes(folder)
+    names: list[str] = []
+    labels: list[int] = []
+    skipped = Counter(kind_of(entry.name) for entry in folder.iterdir() if entry.name not in classes)
+    for label, name in enumerate(classes):
+        files, passed_over = image_files(folder, name)
+        names += [f"{folder.name}/{os.fsdecode(file)}" for file in files]
+        labels += [label] * len(files)
+        skipped += passed_over
+    return Part(folder.name, classes, names, labels, lambda index: inspect_file(folder.parent / names[index]), skipped)
+
+
+def _in_memory(data: ImageData, split: Split) -> Part:
+    samples = data.samples(split)
+    assert isinstance(samples, TensorSet)
+    images = samples.images.permute(0, 2, 3, 1)
+    return Part(
+        split,
+        data.class_names,
+        [f"{split}/{index}" for index in range(len(samples))],
+        samples.labels.tolist(),
+        lambda index: inspect_pixels(np.ascontiguousarray(images[index].squeeze(-1).numpy())),
+    )

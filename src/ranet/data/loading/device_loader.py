@@ -23,10 +23,8 @@ class DeviceLoader(EpochLoader):
 
     Args:
         samples: the images; moved to ``device`` once, here.
-        facts: normalisation, padding and mirroring of the data set.
-        sampler: order of each epoch; with a seed, images are augmented.
-        device: device of the images and batches.
-        erasing: rectangles to erase from training images; None erases nothing.
+        facts: normalisation, padding and mirroring of the data set, whose images are all of one size.
+        sampler, device, erasing: see `EpochLoader`.
     """
 
     def __init__(
@@ -40,7 +38,7 @@ class DeviceLoader(EpochLoader):
         super().__init__(sampler, device, erasing)
         self.images = samples.images.to(device)
         self.labels = samples.labels.to(device)
-        self.facts = facts
+        self.padding, self.flips, self.preprocessing = facts.crop_padding or 0, facts.flip, facts.preprocessing
         self.normalise = Normalise(*facts.preprocessing.statistics, device)
 
     def _load(self, batches: list[Tensor]) -> Iterator[Batch]:
@@ -53,18 +51,12 @@ class DeviceLoader(EpochLoader):
             images = self.images.index_select(0, batch)  # many times faster than images[batch] on a CPU
             if draws is not None:
                 top, left, flip = (draw[batch] for draw in draws)
-                images = crop_and_flip(images, top, left, flip, self._padding)
-            images = stored(images, self.facts.preprocessing)
-            yield self.normalise(images), self.labels[batch]
-
-    @property
-    def _padding(self) -> int:
-        assert self.facts.crop_padding is not None, "sets of images of any size have no resident loader"
-        return self.facts.crop_padding
+                images = crop_and_flip(images, top, left, flip, self.padding)
+            yield self.normalise(stored(images, self.preprocessing)), self.labels[batch]
 
     def _draw(self) -> tuple[Tensor, Tensor, Tensor]:
         """Return the window and the mirroring of every sample in this epoch: int64 (N,), int64 (N,), bool (N,)."""
         generator, count = self.sampler.generator("augmentation"), len(self.labels)
-        top, left = torch.randint(2 * self._padding + 1, (2, count), generator=generator).to(self.images.device)
-        flip = torch.randint(2 if self.facts.flip else 1, (count,), generator=generator).to(self.images.device)
+        top, left = torch.randint(2 * self.padding + 1, (2, count), generator=generator).to(self.images.device)
+        flip = torch.randint(1 + self.flips, (count,), generator=generator).to(self.images.device)
         return top, left, flip.bool()

@@ -71,7 +71,6 @@ class Erasing:
         return torch.stack(kinds, dim=1) if kinds else torch.zeros(count, 0, 4, dtype=torch.int64)
 
     def _draw_random(self, count: int, generator: torch.Generator) -> Tensor:
-        """Return the rectangles of random erasing, (count, 4)."""
         full, boxes = sides(self.image_size), torch.zeros(count, 4, dtype=torch.int64)
 
         def uniform(number: int) -> Tensor:
@@ -94,7 +93,6 @@ class Erasing:
         return boxes
 
     def _draw_squares(self, count: int, generator: torch.Generator) -> Tensor:
-        """Return the squares of cutout, (count, 4)."""
         full = torch.tensor(sides(self.image_size))
         # Both sides divide the range, so rows and columns are uniform.
         centre = torch.randint(math.lcm(*full.tolist()), (count, 2), generator=generator) % full
@@ -103,14 +101,10 @@ class Erasing:
 
 
 def erase(images: Tensor, boxes: Tensor) -> Tensor:
-    """Fill rectangles with 0, which after normalisation is the mean colour of the data set.
+    """Fill rectangles with 0, which after normalisation is the mean colour of the data set; return the images.
 
-    Args:
-        images: float (B, C, H, W), normalised; changed in place.
-        boxes: int64 (B, R, 4), from :meth:`Erasing.draw`, on the device of the images.
-
-    Returns:
-        The images.
+    The images, float (B, C, H, W), are changed in place. The boxes, int64 (B, R, 4) on their device, are from
+    :meth:`Erasing.draw`.
     """
     top, left, bottom, right = boxes.unsqueeze(-1).unbind(2)
     row, column = (torch.arange(length, device=images.device) for length in images.shape[2:])

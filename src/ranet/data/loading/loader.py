@@ -24,8 +24,7 @@ class EpochLoader(ABC):
     Args:
         sampler: order of each epoch; with a seed, images are augmented.
         device: device of the batches.
-        erasing: rectangles to erase from training images after normalisation, on the device, in the same way in all
-            loaders; None erases nothing.
+        erasing: rectangles to erase from training images after normalisation, on the device; None erases nothing.
     """
 
     def __init__(self, sampler: EpochSampler, device: torch.device, erasing: Erasing | None = None) -> None:

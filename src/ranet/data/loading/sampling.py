@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -21,11 +22,7 @@ def training_batches(order: Tensor, batch_size: int, rank: int, world_size: int)
     A last batch of one sample is dropped, because batch normalisation cannot estimate a variance from it, unless it is
     the only batch.
 
-    Args:
-        order: int64 (N,), the samples in the order of the epoch.
-        batch_size: samples in a batch of each process.
-        rank: index of this process, 0 to ``world_size - 1``.
-        world_size: number of processes.
+    The order is int64 (N,); the others as for `EpochSampler`.
 
     Example:
         >>> training_batches(torch.arange(8), batch_size=2, rank=1, world_size=2)
@@ -43,13 +40,8 @@ def evaluation_batches(count: int, batch_size: int, rank: int, world_size: int) 
 
     Process r takes the samples r, r + W, r + 2W, ...: every sample once, so that metrics over all processes are those
     of the set. All processes get the same number of batches (some networks exchange buffers at every batch). For this,
-    a process with one sample less halves its last batch if necessary.
-
-    Args:
-        count: number of samples N.
-        batch_size: most samples in a batch of each process; at least 2 with several processes.
-        rank: index of this process, 0 to ``world_size - 1``.
-        world_size: number of processes, at most N.
+    a process with one sample less halves its last batch if necessary. With several processes, the batch size must be at
+    least 2, and there are at most as many processes as samples.
 
     Example:
         >>> evaluation_batches(5, batch_size=2, rank=0, world_size=2)
@@ -64,34 +56,22 @@ def evaluation_batches(count: int, batch_size: int, rank: int, world_size: int) 
     return batches
 
 
+@dataclass(eq=False)
 class EpochSampler:
-    """The batches of each epoch, as indices; Lightning sets the epoch by :meth:`set_epoch`.
+    """The batches of each epoch, as indices; Lightning sets the epoch by :meth:`set_epoch`."""
 
-    Args:
-        count: number of samples in the set, N.
-        batch_size: samples in a batch of each process.
-        seed: seed of order and augmentation; None for evaluation, in the order of the set.
-        rank: index of this process.
-        world_size: number of processes.
-        shuffled: false for training images in the order of the set, with augmentation.
-    """
+    count: int  # number of samples in the set, N
+    batch_size: int  # samples in a batch of each process
+    seed: int | None  # seed of order and augmentation; None for evaluation, in the order of the set
+    rank: int = 0  # index of this process
+    world_size: int = 1  # number of processes
+    shuffled: bool = True  # false for training images in the order of the set, with augmentation
+    epoch: int = 0
 
-    def __init__(
-        self,
-        count: int,
-        batch_size: int,
-        seed: int | None,
-        rank: int = 0,
-        world_size: int = 1,
-        shuffled: bool = True,
-    ) -> None:
-        self.count = count
-        self.batch_size = batch_size
-        self.seed = seed
-        self.rank = rank
-        self.world_size = world_size
-        self.in_order = seed is None or not shuffled
-        self.epoch = 0
+    @property
+    def in_order(self) -> bool:
+        """Whether the samples come in the order of the set."""
+        return self.seed is None or not self.shuffled
 
     def set_epoch(self, epoch: int) -> None:
         """Set the epoch of the next iteration."""

@@ -50,11 +50,7 @@ def training_geometry(facts: Facts) -> Geometry:
 
 @dataclass(frozen=True)
 class EvaluationGeometry:
-    """The published evaluation geometry; images in memory pass as stored.
-
-    Args:
-        preprocessing: of image files.
-    """
+    """The published evaluation geometry of image files; images in memory pass as stored."""
 
     preprocessing: Prepares
 
@@ -85,8 +81,8 @@ class Normalise:
     """``(images / 255 - mean) / std`` channel by channel: uint8 (B, C, H, W) to float32 (B, C, H, W).
 
     Args:
-        mean: the mean of each channel (C,), of pixel values in [0, 1]; or what broadcasts with (C, H, W).
-        std: the standard deviation of each channel, likewise.
+        mean, std: mean and standard deviation of each channel (C,), of pixel values in [0, 1]; or what broadcasts with
+            (C, H, W).
         device: where the images will be.
 
     Example:
@@ -108,14 +104,10 @@ class Normalise:
 
 
 def crop_and_flip(images: Tensor, top: Tensor, left: Tensor, flip: Tensor, padding: int) -> Tensor:
-    """Pad a batch with zeros, cut a window of the original size out of each image, and mirror some.
+    """Pad a batch with zeros on each side, cut a window of the original size out of each image, and mirror some.
 
-    Args:
-        images: uint8 (B, C, H, W).
-        top: int64 (B,), the first row of each window in the padded image, 0 to 2 * padding.
-        left: int64 (B,), the first column, likewise.
-        flip: bool (B,), which windows are mirrored left to right.
-        padding: the padding in pixels on each side.
+    The images are uint8 (B, C, H, W); top and left, int64 (B,) from 0 to 2 * padding, are the first row and column of
+    each window in the padded image; windows with flip, bool (B,), are mirrored left to right.
 
     Returns:
         uint8 (B, C, H, W): what torchvision's ``RandomCrop((H, W), padding)`` and ``RandomHorizontalFlip`` give for

@@ -24,13 +24,9 @@ from ranet.support.hardware import available_cores
 Draw = tuple[int, int]
 
 
-_MOST_WORKERS = 8
-
-
 def default_workers(processes: int = 1) -> int:
     """Return one worker for each core that this process may use, divided by the training processes; 8 at most."""
-    cores = available_cores()
-    return min(_MOST_WORKERS, max(1, cores // processes))
+    return min(8, max(1, available_cores() // processes))
 
 
 class Transformed(Dataset[tuple[Tensor, int] | UserError]):
@@ -38,10 +34,6 @@ class Transformed(Dataset[tuple[Tensor, int] | UserError]):
 
     The random transform of a sample depends only on its seed, not on the worker or on earlier draws. The global random
     state does not change.
-
-    Args:
-        samples: the images.
-        geometry: transform of each image; from :mod:`ranet.data.loading.transforms`.
     """
 
     def __init__(self, samples: TensorSet | FileSet, geometry: Geometry) -> None:
@@ -60,11 +52,7 @@ class Transformed(Dataset[tuple[Tensor, int] | UserError]):
             return error
 
     def image(self, index: int, seed: int = 0) -> Tensor:
-        """Return one transformed image, uint8 (C, H, W).
-
-        Raises:
-            UserError: the file cannot be read as an image.
-        """
+        """Return one transformed image, uint8 (C, H, W); raise a UserError if the file cannot be read as an image."""
         stored = self.samples.images[index] if isinstance(self.samples, TensorSet) else _open(self.samples.path(index))
         with torch.random.fork_rng(devices=[]):
             # Not torch.manual_seed, which also sets the seeds of the GPUs.
@@ -95,10 +83,8 @@ class WorkerLoader(EpochLoader):
     Args:
         samples: the images.
         facts: image size, augmentation and normalisation of the data set.
-        sampler: order of each epoch; with a seed, images are augmented.
-        device: device of the batches.
+        sampler, device, erasing: see `EpochLoader`.
         num_workers: number of worker processes; 0 reads in this process.
-        erasing: rectangles to erase from training images, on the device; None erases nothing.
         left_out: list for the errors of images that cannot be read, which are then left out; None raises the first.
     """
 

@@ -17,30 +17,20 @@ _LUMA = (0.299, 0.587, 0.114)  # of red, green and blue in Pillow's grey (ITU-R 
 
 @dataclass(frozen=True)
 class Facts:
-    """The facts of one data set.
+    """The facts of one data set."""
 
-    Args:
-        image_size: the images that the network sees: the side of a square in pixels, or (height, width).
-        mean: the mean of each channel, of pixel values in [0, 1].
-        std: the standard deviation of each channel, likewise.
-        validation_size: how many training images are held out (an integer) or which share of them (a float in (0, 1)).
-        num_classes: number of classes; None if it follows from the folder.
-        class_names: name of each class in the order of the labels; None if it follows from the folder.
-        crop_padding: the zero padding in pixels before the random crop; None for sets of images of any size, which are
-            cropped and resized instead.
-        flip: whether training images are mirrored with probability 1/2.
-        prepares: the evaluation transform, if it does not follow from the facts above.
-    """
-
-    image_size: ImageSize
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
+    image_size: ImageSize  # the images that the network sees: the side of a square in pixels, or (height, width)
+    mean: tuple[float, ...]  # mean of each channel, of pixel values in [0, 1]
+    std: tuple[float, ...]  # standard deviation of each channel, likewise
+    # How many training images are held out (an integer), or which share of them (a float in (0, 1)).
     validation_size: int | float
-    num_classes: int | None = None
+    num_classes: int | None = None  # number of classes; None if it follows from the folder
+    # Name of each class in the order of the labels; None if it follows from the folder.
     class_names: tuple[str, ...] | None = None
+    # Zero padding in pixels before the random crop; None for images of any size, which are cropped and resized instead.
     crop_padding: int | None = None
-    flip: bool = True
-    prepares: Prepares | None = None
+    flip: bool = True  # whether training images are mirrored with probability 1/2
+    prepares: Prepares | None = None  # the evaluation transform, if it does not follow from the facts above
 
     @property
     def in_memory(self) -> bool:
@@ -87,15 +77,9 @@ class Facts:
     ) -> Facts:
         """Return the facts with the user's options in place of the published ones; None keeps these.
 
-        The statistics of grey follow from those of colour as its pixels do: exactly for the mean, and for the standard
-        deviation as if the channels rose and fell together.
-
-        Args:
-            image_size: as in the facts.
-            channels: 1 or 3.
-            mean: as in the facts.
-            std: likewise.
-            preprocessing: options of `Preprocessing` for each of the inputs on a `Canvas`, or for the one input.
+        The mean of grey follows from that of colour exactly, as its pixels do; its standard deviation as if the
+        channels rose and fell together. The preprocessing is options of `Preprocessing` for each of the inputs on a
+        `Canvas`, or for the one input.
 
         Raises:
             UserError: if an option is not allowed.

@@ -28,27 +28,16 @@ _LEVELS = 64  # interpolation weights are multiples of 1/64
 
 @dataclass(frozen=True)
 class DigitOptions:
-    """The options of placing digits.
+    """The options of placing digits."""
 
-    Args:
-        canvas: the side of the canvas in pixels, or its (height, width).
-        channels: the number of channels of the images, all with the same grey.
-        min_size: the smallest side of a digit in pixels.
-        max_size: the largest side of a digit in pixels.
-        clutter: the number of fragments of other digits on each canvas.
-        noise: the amplitude of the noise, in grey levels of 255.
-        train_copies: how often each training digit is placed.
-        eval_copies: how often each validation and test digit is placed.
-    """
-
-    canvas: ImageSize = 32
-    channels: int = 3
-    min_size: int = 9
-    max_size: int = 28
-    clutter: int = 6
-    noise: int = 16
-    train_copies: int = 8
-    eval_copies: int = 5
+    canvas: ImageSize = 32  # the side of the canvas in pixels, or its (height, width)
+    channels: int = 3  # the number of channels of the images, all with the same grey
+    min_size: int = 9  # the smallest side of a digit in pixels
+    max_size: int = 28  # the largest side of a digit in pixels
+    clutter: int = 6  # the number of fragments of other digits on each canvas
+    noise: int = 16  # the amplitude of the noise, in grey levels of 255
+    train_copies: int = 8  # how often each training digit is placed
+    eval_copies: int = 5  # how often each validation and test digit is placed
 
     def __post_init__(self) -> None:
         for option, value in vars(self).items():
@@ -69,17 +58,10 @@ class DigitOptions:
 def make_digits(
     options: DigitOptions, validation_size: int | float, seed: int
 ) -> tuple[TensorSet, TensorSet, TensorSet]:
-    """Draw the training, validation and test canvases.
+    """Draw the training, validation and test canvases, with one seed for the splits and all placements.
 
-    The three have no source digit in common, neither as the digit to be recognised nor in the clutter.
-
-    Args:
-        options: how digits are placed.
-        validation_size: how many source digits, or which share of them, are held out of the training digits.
-        seed: the seed of the splits and of all placements.
-
-    Returns:
-        Training, validation and test sets: uint8 (N, C, H, W) in grey, labels, and the sizes in pixels.
+    The three have no source digit in common, neither as the digit to be recognised nor in the clutter. The validation
+    size is a number or a share of the source digits that are not for testing.
     """
     source = load_digits()
     digits, labels = torch.tensor(source.images, dtype=torch.float64), torch.tensor(source.target)
@@ -98,13 +80,7 @@ def make_digits(
 def draw_canvases(
     digits: Tensor, copies: int, options: DigitOptions, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """Place each of n digits ``copies`` times.
-
-    Args:
-        digits: float64 (n, 8, 8), integers 0 to 16.
-        copies: number of canvases of each digit; copy c of digit i is canvas ``c * n + i``.
-        options: options of the placement.
-        generator: generator of all draws.
+    """Place each of n digits, float64 (n, 8, 8) with integers 0 to 16; copy c of digit i is canvas ``c * n + i``.
 
     Returns:
         uint8 (copies * n, C, H, W) and the sizes in pixels, int64 (copies * n,).
@@ -161,13 +137,8 @@ def _draw(digits: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
 def _weights(start: Tensor, size: Tensor, canvas: int) -> Tensor:
     """Return the weights, in 64ths, of the 8 source pixels in each canvas pixel for bilinear scaling in one direction.
 
-    Args:
-        start: int64 (n,), first pixel of the scaled digit on the canvas; parts outside are cut off.
-        size: int64 (n,), side of the digit in pixels.
-        canvas: side of the canvas in pixels.
-
-    Returns:
-        float64 (n, canvas, 8), integers; each row adds up to 64 inside the digit's square and to 0 outside.
+    Digits of int64 (n,) sizes start at int64 (n,) pixels of the canvas; parts outside are cut off. The weights are
+    integers in float64 (n, canvas, 8); each row adds up to 64 inside the digit's square and to 0 outside.
     """
     size = size.view(-1, 1, 1).double()
     pixel = torch.arange(canvas).view(1, -1, 1) - start.view(-1, 1, 1)

@@ -1,4 +1,4 @@
-"""Images from the disk: CIFAR's batch files and folders of classes."""
+"""Sets of images, in memory or in files, and where they come from: CIFAR's batch files and folders of classes."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import pickle
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -19,23 +20,21 @@ from torchvision.datasets import CIFAR10, CIFAR100
 
 from ranet.errors import UserError
 from ranet.images.listing import describe_skipped, find_images, is_passed_over, kind_of, no_images
+from ranet.images.readable import find_unreadable
 
-log = logging.getLogger(__name__)
+OnBad = Literal["stop", "skip"]
+ON_BAD: tuple[OnBad, ...] = get_args(OnBad)
+_NAMED = 10  # files that cannot be read
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class TensorSet:
-    """Images of one size in memory.
+    """Images of one size in memory."""
 
-    Args:
-        images: uint8 (N, C, H, W).
-        labels: int64 (N,).
-        sizes: int64 (N,), the size in pixels of the object in each image, if known.
-    """
-
-    images: Tensor
-    labels: Tensor
-    sizes: Tensor | None = None
+    images: Tensor  # uint8 (N, C, H, W)
+    labels: Tensor  # int64 (N,)
+    sizes: Tensor | None = None  # int64 (N,), the size in pixels of the object in each image, if known
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -58,18 +57,12 @@ class TensorSet:
 
 @dataclass(frozen=True)
 class FileSet:
-    """Images in files, not yet read.
+    """Images in files, not yet read."""
 
-    Args:
-        folder: the folder that holds one folder per class.
-        paths: the files, relative to ``folder``, encoded by the file system's rules; one array instead of a million
-            strings, because worker processes copy every string that they use.
-        labels: int64 (N,).
-    """
-
-    folder: Path
+    folder: Path  # the folder that holds one folder per class
+    # Relative to the folder, encoded by the file system's rules; one array, because workers copy every str they use.
     paths: NDArray[np.bytes_]
-    labels: Tensor
+    labels: Tensor  # int64 (N,)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -103,15 +96,19 @@ class FileSet:
 
 Samples = TensorSet | FileSet
 
+
+def all_but(indices: Tensor, count: int) -> Tensor:
+    """Return the other indices of ``count`` samples, ascending."""
+    stays = torch.ones(count, dtype=torch.bool)
+    stays[indices] = False
+    return stays.nonzero().flatten()
+
+
 _CIFAR = {"cifar10": CIFAR10, "cifar100": CIFAR100}
 
 
 def download_cifar(name: str, root: Path) -> None:
-    """Download and unpack the official archive of ``cifar10`` or ``cifar100`` into ``root``, if it is missing.
-
-    Raises:
-        UserError: if the download fails.
-    """
+    """Download and unpack the official archive of ``cifar10`` or ``cifar100`` into ``root``, if it is missing."""
     try:
         _CIFAR[name](root, download=True)
     except (OSError, RuntimeError) as error:
@@ -122,11 +119,7 @@ def download_cifar(name: str, root: Path) -> None:
 
 
 def load_cifar(name: str, root: Path) -> tuple[TensorSet, TensorSet]:
-    """Load CIFAR-10 or CIFAR-100 (Krizhevsky, 2009): 50,000 training and 10,000 test images.
-
-    Args:
-        name: ``cifar10`` or ``cifar100``.
-        root: the folder that holds ``cifar-10-batches-py`` or ``cifar-100-python``.
+    """Load CIFAR-10 or CIFAR-100 (Krizhevsky, 2009) in ``root``: 50,000 training and 10,000 test images.
 
     Raises:
         UserError: if files are missing or are not the official ones.
@@ -174,11 +167,9 @@ def list_classes(folder: Path) -> list[str]:
 
 
 def list_images(folder: Path, classes: list[str]) -> FileSet:
-    """Return the image files of a folder of classes, sorted by class and by path.
+    """Return the image files of a folder such as ``root/train``, sorted by class and by path.
 
-    Args:
-        folder: the folder that holds one folder per class, for instance ``root/train``.
-        classes: the classes that it must have; their order gives the labels.
+    It must have these classes, whose order gives the labels.
 
     Raises:
         UserError: if the folder is missing, has other classes, or has a class without images.
@@ -207,7 +198,7 @@ def list_images(folder: Path, classes: list[str]) -> FileSet:
 def say_skipped(folder: Path, skipped: Counter[str]) -> None:
     """Log the files that were skipped below a folder, if there are any."""
     if skipped:
-        rank_zero_only(log.info)("Skipped in %s: %s.", folder, describe_skipped(skipped))
+        rank_zero_only(_log.info)("Skipped in %s: %s.", folder, describe_skipped(skipped))
 
 
 def image_files(folder: Path, name: str = ".") -> tuple[list[bytes], Counter[str]]:
@@ -221,3 +212,25 @@ def image_files(folder: Path, name: str = ".") -> tuple[list[bytes], Counter[str
         path, reason = found.unreadable[0]
         raise UserError(f"The folder {Path(path).absolute()} cannot be read ({reason}); make it readable or remove it.")
     return [os.fsencode(Path(name, file).as_posix()) for file in found.files], found.skipped
+
+
+def readable(files: FileSet, on_bad: OnBad) -> FileSet:
+    """Return the files that can be read as images; log how many others are left out.
+
+    Raises:
+        UserError: that names the others, if ``on_bad`` is "stop" or none can be read.
+    """
+    names = files.names()
+    refused = find_unreadable(files.folder, names)
+    if not refused:
+        return files
+    count = f"{len(refused):,} of {len(files):,} images in {files.folder} cannot be used"
+    if on_bad == "stop" or len(refused) == len(files):
+        lines = [f"  {names[index]} {reason}" for index, reason in [*refused.items()][:_NAMED]]
+        if len(refused) > _NAMED:
+            lines.append(f"  and {len(refused) - _NAMED:,} more")
+        what_to_do = "Mend or remove them" + (", or leave them out with data.on_bad=skip." if on_bad == "stop" else ".")
+        raise UserError("\n".join([f"{count}:", *lines, what_to_do]))
+    first = next(iter(refused))
+    rank_zero_only(_log.info)("%s and are left out, such as %s, which %s.", count, names[first], refused[first])
+    return files.subset(all_but(torch.tensor(list(refused)), len(files)))

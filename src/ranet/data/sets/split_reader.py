@@ -11,12 +11,21 @@ import torch
 from torch import Tensor
 
 from ranet.data.record import DataRecord
-from ranet.data.sets.catalogue import CATALOGUE
+from ranet.data.sets.catalogue import Facts
 from ranet.data.sets.digits import DigitOptions, make_digits
-from ranet.data.sets.readable import ON_BAD, OnBad, readable
-from ranet.data.sets.sources import FileSet, Samples, TensorSet, list_classes, list_images, load_cifar
+from ranet.data.sets.sources import (
+    FileSet,
+    OnBad,
+    Samples,
+    TensorSet,
+    all_but,
+    list_classes,
+    list_images,
+    load_cifar,
+    readable,
+)
 from ranet.data.sets.splits import choose, hold_out_stratified
-from ranet.errors import UserError, require_known
+from ranet.errors import UserError
 
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
@@ -24,60 +33,50 @@ _log = logging.getLogger(__name__)
 
 
 class SplitReader:
-    """A reader of the training, validation and test images of a data set.
+    """The training, validation and test images of a data set; the arguments are those of `ranet.data.ImageData`.
 
-    Args:
-        name: name of the data set in the catalogue.
-        root: as for ``ImageData``.
-        validation_size: number (int) or share (float) of images to hold out; None is the published number of training
-            images, or half of the test images.
-        validation_from: the images that validation images are held out of, "train" or "test".
-        split_seed: seed of the held-out images, of a limited training set and of the canvases of ``digits``.
-        train_limit: number of training images to use, a seeded choice; None is all.
-        digit_options: options of the placement, for ``digits``.
-        on_bad: what to do with image files that cannot be read; see `readable`. None is "stop".
-
-    Raises:
-        UserError: if on_bad is unknown, or is given for images that are not in files.
+    Attributes:
+        folder: the folder that holds those of the splits, where images are in files.
     """
+
+    name: str
 
     def __init__(
         self,
         name: str,
+        facts: Facts,
         root: Path,
         validation_size: int | float | None,
-        validation_from: str,
+        validation_from: Split,
         split_seed: int,
         train_limit: int | None,
         digit_options: DigitOptions,
-        on_bad: OnBad | None,
+        on_bad: OnBad,
     ) -> None:
-        if on_bad is not None:
-            require_known("data.on_bad", on_bad, ON_BAD)
-            if CATALOGUE[name].in_memory:
-                raise UserError(f"data.on_bad is for images in files and has no effect on {name}; remove it.")
         self.name = name
+        self.facts = facts
         self.root = root
         self.folder = root / "imagenet" if name == "imagenet" else root
-        self._facts = CATALOGUE[name]
+        self.split_seed = split_seed
+        self.digit_options = digit_options
+        self.validation_from = validation_from
         self._holds_out = validation_size is not None
-        require_known("data.validation_from", validation_from, ["train", "test"])
-        if name == "digits" and validation_from == "test":
-            raise UserError("data.validation_from=test has no effect on digits; remove it.")
-        self.validation_from: Split = "test" if validation_from == "test" else "train"
-        usual = 0.5 if validation_from == "test" else self._facts.validation_size
+        usual = 0.5 if validation_from == "test" else facts.validation_size
         self.validation_size = usual if validation_size is None else validation_size
-        self._split_seed = split_seed
         self._train_limit = train_limit
-        self._digit_options = digit_options
-        self._on_bad: OnBad = on_bad or "stop"
+        self._on_bad: OnBad = on_bad
         self._followed: DataRecord | None = None
         self._chosen_anew = False
         self._held_out: tuple[str, ...] | tuple[int, ...] | None = None
         self._read_splits: dict[Split, Samples] = {}
 
-    def follow(self, record: DataRecord, chosen_anew: bool) -> None:
-        """Use the labels and splits of a run; see ``ImageData.follow``."""
+    def follow(self, record: DataRecord, chosen_anew: bool = False) -> None:
+        """Use the labels and splits of a training run; call this before the images are read.
+
+        Labels follow the run's order of the classes. Its held-out images are the validation images, even if images were
+        added to the training images since. A log line reports images that have changed. If the data are chosen anew,
+        they may be others than those of the run: its held-out images are used if all of them exist here, else others.
+        """
         assert not self._read_splits, "the images were read already"
         self._followed, self._chosen_anew = record, chosen_anew
         if not chosen_anew:
@@ -85,12 +84,12 @@ class SplitReader:
 
     @cached_property
     def class_names(self) -> list[str]:
-        """The names of the classes in the order of the labels.
+        """The names of the classes in the order of the labels; for folders, the names of the class folders.
 
         Raises:
-            UserError: if the data set has other classes than the run that it follows, or its folder is missing.
+            UserError: the folder of the training images is missing, or has other classes than the run to follow.
         """
-        own = self._facts.class_names
+        own = self.facts.class_names
         if self._followed is None:
             return list_classes(self.folder / "train") if own is None else list(own)
         if own is not None:
@@ -99,8 +98,8 @@ class SplitReader:
 
     @property
     def num_classes(self) -> int:
-        """The number of classes; it does not read files if the data set is known."""
-        known = self._facts.num_classes if self._followed is None else None
+        """The number of classes C; raises as `class_names`, but reads no files if the data set is known."""
+        known = self.facts.num_classes if self._followed is None else None
         return known or len(self.class_names)
 
     def samples(self, split: Split) -> Samples:
@@ -116,7 +115,7 @@ class SplitReader:
         return self._read_splits[split]
 
     def record(self) -> DataRecord:
-        """Return the record of these data for a training run."""
+        """Return the record of these data for a training run; raises as `samples`."""
         splits = {split: self.samples(split) for split in SPLITS}
         return DataRecord(
             name=self.name,
@@ -131,9 +130,9 @@ class SplitReader:
     def _read(self, split: Split) -> dict[Split, Samples]:
         """Read a split, and the splits that are read together with it."""
         if self.name == "digits":
-            train, validation, test = make_digits(self._digit_options, self.validation_size, self._split_seed)
+            train, validation, test = make_digits(self.digit_options, self.validation_size, self.split_seed)
             return {"train": self._limited(train), "validation": validation, "test": test}
-        if self._facts.in_memory:
+        if self.facts.in_memory:
             train, test = (self._relabelled(samples) for samples in load_cifar(self.name, self.root))
             if self.validation_from == "test":
                 return {"train": self._limited(train), **self._hold_out(test)}
@@ -161,10 +160,10 @@ class SplitReader:
         return self.name == "imagefolder" and (self.folder / "test").is_dir()
 
     def _list(self, part: str) -> FileSet:
-        if self.name == "imagenet" and len(self.class_names) != self._facts.num_classes:
+        if self.name == "imagenet" and len(self.class_names) != self.facts.num_classes:
             raise UserError(
                 f"{self.folder / 'train'} holds {len(self.class_names)} classes, not ImageNet's "
-                f"{self._facts.num_classes}; use data=imagefolder for other sets."
+                f"{self.facts.num_classes}; use data=imagefolder for other sets."
             )
         if self._followed is not None:
             self._followed.require_classes(list_classes(self.folder / part), str(self.folder / part))
@@ -172,7 +171,7 @@ class SplitReader:
 
     def _relabelled(self, samples: TensorSet) -> TensorSet:
         """Return the samples with the labels of the followed run."""
-        own = list(self._facts.class_names or ())
+        own = list(self.facts.class_names or ())
         if self.class_names == own:
             return samples
         order = torch.tensor([self.class_names.index(name) for name in own])
@@ -182,10 +181,8 @@ class SplitReader:
         """Split the training or test images as the followed run did, else by the seed."""
         held_out = None if self._followed is None else self._recorded(self._followed, images)
         if held_out is None:
-            held_out = hold_out_stratified(images.labels, self.validation_size, self._split_seed)[1]
-        stays = torch.ones(len(images), dtype=torch.bool)
-        stays[held_out] = False
-        validation, rest = images.subset(held_out), images.subset(stays.nonzero().flatten())
+            held_out = hold_out_stratified(images.labels, self.validation_size, self.split_seed)[1]
+        validation, rest = images.subset(held_out), images.subset(all_but(held_out, len(images)))
         self._held_out = tuple(held_out.tolist()) if isinstance(validation, TensorSet) else validation.names()
         if self.validation_from == "test":
             return {"validation": validation, "test": rest}
@@ -210,7 +207,7 @@ class SplitReader:
     def _limited(self, train: Samples) -> Samples:
         if self._train_limit is None:
             return train
-        return train.subset(choose(len(train), self._train_limit, self._split_seed))
+        return train.subset(choose(len(train), self._train_limit, self.split_seed))
 
     def _say_if_changed(self, split: Split) -> None:
         record = self._followed

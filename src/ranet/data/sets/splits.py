@@ -48,16 +48,10 @@ def held_out_count(total: int, size: int | float) -> int:
 
 
 def hold_out(total: int, size: int | float, seed: int, purpose: str = "validation") -> tuple[Tensor, Tensor]:
-    """Split ``range(total)`` by a seeded permutation.
-
-    Args:
-        total: the number of samples.
-        size: a count or a share to hold out, as in :func:`held_out_count`.
-        seed: the seed of the permutation.
-        purpose: purpose of the split; splits for different purposes are independent.
+    """Split ``range(total)`` by a seeded permutation; splits for different purposes are independent.
 
     Returns:
-        The indices that stay and the held-out indices, each ascending, int64: disjoint and complete.
+        The indices that stay and the held-out indices (`held_out_count`), each ascending, int64.
     """
     count = held_out_count(total, size)
     order = _order(total, purpose, seed)
@@ -70,13 +64,8 @@ def hold_out_stratified(labels: Tensor, size: int | float, seed: int) -> tuple[T
     The counts follow the largest-remainder method: every class gives the integer part of its share, and the classes
     with the largest fractions give one more. A class gives its last sample only if all other classes have one left.
 
-    Args:
-        labels: int64 (N,).
-        size: a count or a share to hold out, as in :func:`held_out_count`.
-        seed: the seed of the permutation.
-
     Returns:
-        The indices that stay and the held-out indices, each ascending, int64: disjoint and complete.
+        As `hold_out`.
 
     Example:
         >>> stay, held_out = hold_out_stratified(torch.tensor([0] * 20 + [1] * 10 + [2]), 3, seed=0)
@@ -117,20 +106,7 @@ def choose(total: int, limit: int, seed: int) -> Tensor:
 
 
 def divide(images: int, share: float, seed: int, copies: int = 1) -> tuple[Tensor, Tensor]:
-    """Divide the validation images in two by a seeded permutation; all copies of a sample are in the same part.
-
-    Args:
-        images: number of images; copy c of sample i is image c * (images / copies) + i.
-        share: share of the images in the first part, between 0 and 1.
-        seed: the seed of the permutation.
-        copies: number of copies of each sample.
-
-    Returns:
-        The indices of the first part and of the rest, copy after copy, int64: disjoint and complete.
-
-    Raises:
-        UserError: if a part would be empty.
-    """
+    """Divide images in two as `ranet.data.ImageData.validation_parts`; copy c of sample i is image c * samples + i."""
     samples = images // copies
     count = round(samples * share) if 0 < share < 1 else 0
     if not 0 < count < samples:

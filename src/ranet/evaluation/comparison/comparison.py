@@ -16,7 +16,7 @@ from ranet.calibration.solvers.budget import calibrate
 from ranet.cost.table import ImageCosts
 from ranet.errors import UserError, unknown_name
 from ranet.evaluation.comparison.finished_runs import FinishedRun
-from ranet.evaluation.comparison.grouping import Options, group_runs
+from ranet.evaluation.comparison.grouping import group_runs
 from ranet.evaluation.curves.anytime import anytime_curve
 
 CONFIDENCE = 0.95
@@ -27,13 +27,7 @@ Place = int | float
 
 @dataclass(frozen=True)
 class Statistic:
-    """Mean and standard deviation over n independent runs.
-
-    Attributes:
-        n: number of runs.
-        mean: mean over the runs; NaN without runs.
-        std: sample standard deviation, with n - 1 in the denominator; NaN for fewer than two runs.
-    """
+    """Mean and sample standard deviation (n - 1 in the denominator) over n independent runs; NaN for too few runs."""
 
     n: int
     mean: float
@@ -50,52 +44,35 @@ class Difference(Statistic):
 
 @dataclass(frozen=True, eq=False)
 class Group:
-    """The runs of one method.
+    """The runs of one method, by what pairs them with those of other groups: the seed and the pooled options.
 
-    Attributes:
-        label: unique name of the group.
-        runs: runs by the key that pairs them with runs of other groups: the seed and the pooled options.
-        details: options in which the group differs from another.
+    Its label is unique; details are the options in which it differs from another group.
     """
 
     label: str
     runs: Mapping[Pair, FinishedRun]
-    details: Options
+    details: Mapping[str, str]
 
 
 @dataclass(frozen=True)
 class Point:
-    """A group at an exit or a budget; accuracies are fractions.
+    """A group at an exit or a budget; accuracies are fractions."""
 
-    Attributes:
-        group: label of the group.
-        place: the exit, counted from 1, or the budget in the unit of the costs.
-        cost: cost of an image that leaves at the exit, or mean cost on the test images of the policies for the budget.
-        top1: top-1 accuracy.
-        difference: top-1 accuracy minus that of the baseline; None for the baseline itself.
-        top5: top-5 accuracy; only for an exit.
-        calibration_error: expected calibration error; only for an exit.
-    """
-
-    group: str
-    place: Place
+    group: str  # label of the group
+    place: Place  # the exit, counted from 1, or the budget in the unit of the costs
+    # Cost of an image that leaves at the exit, or mean cost on the test images of the policies for the budget.
     cost: Statistic
-    top1: Statistic
-    difference: Difference | None
-    top5: Statistic | None = None
-    calibration_error: Statistic | None = None
+    top1: Statistic  # top-1 accuracy
+    difference: Difference | None  # top-1 accuracy minus that of the baseline; None for the baseline itself
+    top5: Statistic | None = None  # top-5 accuracy; only for an exit
+    calibration_error: Statistic | None = None  # expected calibration error; only for an exit
 
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """All groups, the baseline first.
+    """All groups, the baseline first, with a point for each group and exit, and sentences for the reader.
 
-    Attributes:
-        groups: the groups, at least one.
-        unit: unit of the costs.
-        exits: one point for each group and exit of the group.
-        budgets: one point for each group and budget; empty if no budget suits all runs.
-        notes: sentences for the reader.
+    There is also a point for each group and budget; none if no budget suits all runs.
     """
 
     groups: tuple[Group, ...]
@@ -163,12 +140,8 @@ def compare(
     measured on its test images. The budgets are the same for all runs: evenly spaced from the most expensive first exit
     to the cheapest last exit.
 
-    Args:
-        runs: at least one run, read with costs in the unit.
-        unit: unit of the costs.
-        keys: options to group by; see `group_runs`.
-        baseline: label of a group; by default "plain" if there is such a group, else the first.
-        budgets: number of budgets.
+    There must be at least one run, read with costs in the unit. The keys are those of `group_runs`; the baseline is the
+    label of a group, by default "plain" if there is such a group, else the first.
 
     Raises:
         UserError: if the runs were not tested on the same images, a group has a seed twice, or no group has the label
@@ -182,13 +155,18 @@ def compare(
             notes.append(f"No run of {group.label} has a partner of the same seed in {groups[0].label}.")
     at_exits = _points(groups, {run.folder: _at_exits(run) for run in runs})
 
-    swept = [run for run in runs if run.validation is not None and run.test.num_exits > 1]
-    if left_out := [str(run.folder) for run in runs if run not in swept]:
+    # What validation images cost where all exits are used, as the papers count.
+    costs = {
+        run: costs_of_images(run.costs, run.validation)
+        for run in runs
+        if run.validation is not None and run.test.num_exits > 1
+    }
+    if left_out := [str(run.folder) for run in runs if run not in costs]:
         notes.append(f"Not compared under budgets, without validation scores or with only one exit: {_list(left_out)}.")
-    grid = common_budgets([_costs(run).means for run in swept], budgets)
-    if swept and not len(grid):
+    grid = common_budgets([cost.means for cost in costs.values()], budgets)
+    if costs and not len(grid):
         notes.append("No budget suits all runs: the first exit of one costs more than the last exit of another.")
-    at_budgets = _points(groups, {run.folder: _at_budgets(run, grid, unit) for run in swept})
+    at_budgets = _points(groups, {run.folder: _at_budgets(run, cost, grid, unit) for run, cost in costs.items()})
     return Comparison(groups, unit, at_exits, at_budgets, tuple(notes))
 
 
@@ -222,23 +200,17 @@ def common_budgets(costs: Sequence[npt.NDArray[np.float64]], count: int) -> npt.
 Values = dict[str, float]  # of a run at one place: its cost, its top-1 accuracy ...
 
 
-def _costs(run: FinishedRun) -> ImageCosts:
-    """Return what validation images cost where all exits are used, as the papers count."""
-    assert run.validation is not None
-    return costs_of_images(run.costs, run.validation)
-
-
 def _at_exits(run: FinishedRun) -> dict[Place, Values]:
     curve = anytime_curve(run.test, run.costs)
     names = ("cost", "top1", "top5", "calibration_error")
     return {k + 1: {name: float(getattr(curve, name)[k]) for name in names} for k in range(len(curve.cost))}
 
 
-def _at_budgets(run: FinishedRun, budgets: Iterable[float], unit: str) -> dict[Place, Values]:
+def _at_budgets(run: FinishedRun, costs: ImageCosts, budgets: Iterable[float], unit: str) -> dict[Place, Values]:
     assert run.validation is not None
     values: dict[Place, Values] = {}
     for budget in map(float, budgets):
-        policy = calibrate(run.validation, _costs(run), budget, unit=unit, alternatives=False).policy
+        policy = calibrate(run.validation, costs, budget, unit=unit, alternatives=False).policy
         outcome = evaluate_policy(policy, run.test, run.costs)
         values[budget] = {"cost": outcome.mean_cost, "top1": outcome.accuracy}
     return values
@@ -248,26 +220,23 @@ def _points(groups: Sequence[Group], of_run: Mapping[Path, Mapping[Place, Values
     """Return the statistics of each group at each place for which a run of the group has values."""
     points = []
     for group in groups:
-        runs = {pair: of_run[run.folder] for pair, run in group.runs.items() if run.folder in of_run}
-        others = {pair: of_run[run.folder] for pair, run in groups[0].runs.items() if run.folder in of_run}
+        runs, others = (
+            {pair: of_run[run.folder] for pair, run in of.runs.items() if run.folder in of_run}
+            for of in (group, groups[0])
+        )
         for place in sorted({place for values in runs.values() for place in values}):
             here = {pair: values[place] for pair, values in runs.items() if place in values}
             there = {pair: values[place]["top1"] for pair, values in others.items() if place in values}
-            top1 = {pair: values["top1"] for pair, values in here.items()}
             statistics = {name: statistic(v[name] for v in here.values()) for name in next(iter(here.values()))}
-            difference = None if group is groups[0] else _possible(paired_difference(top1, there))
+            difference = None
+            if group is not groups[0]:
+                difference = paired_difference({pair: values["top1"] for pair, values in here.items()}, there)
+                # Of few images all pairs can be equal, up to rounding; this does not show how much seeds can differ.
+                varies = difference.std > 1e-12
+                low, high = (max(difference.low, -1.0), min(difference.high, 1.0)) if varies else (nan, nan)
+                difference = replace(difference, low=low, high=high)
             points.append(Point(group.label, place, difference=difference, **statistics))
     return tuple(points)
-
-
-def _possible(difference: Difference) -> Difference:
-    """Return the difference with its interval cut to -1..1, and without it if all pairs have the same difference.
-
-    With few images all pairs can be equal; this does not show how much seeds can differ.
-    """
-    if not difference.std > 1e-12:  # equal up to rounding, or one pair
-        return replace(difference, low=nan, high=nan)
-    return replace(difference, low=max(difference.low, -1.0), high=min(difference.high, 1.0))
 
 
 def _groups(runs: Sequence[FinishedRun], keys: Sequence[str] | None) -> tuple[list[Group], list[str]]:
@@ -277,8 +246,8 @@ def _groups(runs: Sequence[FinishedRun], keys: Sequence[str] | None) -> tuple[li
     if grouping.pooled:
         notes.append(f"Runs are pooled that differ in {_list(grouping.pooled)}.")
     # If the seeds within each group differ, the seed alone pairs runs: only one method may have a pooled option.
-    seeds = [[runs[number].seed for number in members] for members in grouping.members]
-    paired_by = () if all(len(set(of_group)) == len(of_group) for of_group in seeds) else grouping.pooled
+    alone = all(len({runs[number].seed for number in members}) == len(members) for members in grouping.members)
+    paired_by = () if alone else grouping.pooled
     groups = []
     for label, members, details in zip(grouping.labels, grouping.members, grouping.details, strict=True):
         by_pair: dict[Pair, FinishedRun] = {}

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -50,14 +50,8 @@ class FinishedRun:
         return seed if of_data in (None, seed) else f"{seed} (data {of_data})"
 
 
-@dataclass(frozen=True)
-class FoundRuns:
-    """Run folders, without repetition, in the order in which they were found.
-
-    Attributes:
-        finished: folders with a complete evaluation, for `read_run`.
-        unfinished: folders with a configuration but without a complete evaluation.
-    """
+class FoundRuns(NamedTuple):
+    """Run folders in the order in which they were found, with a complete evaluation (for `read_run`) and without."""
 
     finished: tuple[Path, ...]
     unfinished: tuple[Path, ...]
@@ -73,21 +67,17 @@ def find_runs(folders: Sequence[str | Path]) -> FoundRuns:
         UserError: if a folder does not exist, or a configuration cannot be read.
     """
     seen: set[Path] = set()
-    found: dict[bool, list[Path]] = {True: [], False: []}
+    found: list[Path] = []
     for folder in map(Path, folders):
         if not folder.is_dir():
             raise UserError(f"There is no folder {folder} to look for runs in.")
-        for run in _search(folder, seen):
-            found[(run / EVALUATION / REPORT).is_file()].append(run)
-    return FoundRuns(tuple(found[True]), tuple(found[False]))
+        found += _search(folder, seen)
+    finished = tuple(run for run in found if (run / EVALUATION / REPORT).is_file())
+    return FoundRuns(finished, tuple(run for run in found if run not in finished))
 
 
 def read_run(folder: Path, unit: str) -> FinishedRun:
-    """Read a finished run.
-
-    Args:
-        folder: one of `FoundRuns.finished`.
-        unit: unit of the costs: "paper_ops" or "macs".
+    """Read a finished run, one of `FoundRuns.finished`, with costs in the unit "paper_ops" or "macs".
 
     Raises:
         UserError: if a file of the evaluation is missing or damaged, or the files are not of one network.
@@ -100,8 +90,10 @@ def read_run(folder: Path, unit: str) -> FinishedRun:
         path = evaluation / "scores_validation.npz"
         validation = ExitScores.load(path) if path.is_file() else None
         costs = _costs(_read_json(evaluation / "costs.json"), unit, test.num_exits)
-        for scores in (test, validation):
-            _check_shapes(scores, test.num_exits)
+        for scores in (test, validation or test):
+            shape = (test.num_exits, len(scores.labels))
+            if not scores.confidence.shape == scores.prediction.shape == scores.correct_top5.shape == shape:
+                raise UserError(f"its scores are not all of {test.num_exits} exits and the same images.")
     except (UserError, KeyError, TypeError, ValueError) as error:
         reason = str(error).partition("; ")[0].rstrip(".")
         raise UserError(
@@ -186,21 +178,12 @@ def _configuration(folder: Path) -> Mapping[Any, Any] | None:
 
 
 def _read_json(path: Path) -> dict[str, Any]:
+    if not path.exists():
+        raise UserError(f"there is no {path.name}.")
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise UserError(f"there is no {path.name}.") from error
     except ValueError as error:
         raise UserError(f"{path} is not valid JSON.") from error
     if not isinstance(content, dict):
         raise UserError(f"{path} is not a JSON object.")
     return content
-
-
-def _check_shapes(scores: ExitScores | None, exits: int) -> None:
-    """Check that the arrays are of one network and one set of images."""
-    if scores is None:
-        return
-    shape = (exits, len(scores.labels))
-    if not scores.confidence.shape == scores.prediction.shape == scores.correct_top5.shape == shape:
-        raise UserError(f"its scores are not all of {exits} exits and the same images.")

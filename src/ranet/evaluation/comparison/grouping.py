@@ -3,65 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from ranet.errors import unknown_name
 
 Options = Mapping[str, str]
 
 NO_METHOD = (
-    "seed",
-    "data.seed",
+    *("seed", "data.seed"),
     # names and places
-    "run",
-    "sweep",
-    "run_name",
-    "technique.first_stage_run",
-    "logger",
-    "data.root",
-    "data.download",
+    *("run", "sweep", "run_name", "technique.first_stage_run", "logger", "data.root", "data.download"),
     # same computation, other hardware or speed
-    "data.num_workers",
-    "data.eval_batch_size",
-    "trainer.accelerator",
-    "trainer.deterministic",
-    "compile",
-    "channels_last",
+    *("data.num_workers", "data.eval_batch_size", "trainer.accelerator", "trainer.deterministic"),
+    *("compile", "channels_last"),
     # before and after the training
-    "resume",
-    "evaluate",
-    "unit",
-    "trainer.enable_progress_bar",
-    "trainer.enable_model_summary",
+    *("resume", "evaluate", "unit", "trainer.enable_progress_bar", "trainer.enable_model_summary"),
 )
 """Options, and groups of options, that do not define the method: runs that differ only in these are repetitions."""
 
 _FIRST = ("technique", "model")
 
 
-@dataclass(frozen=True)
-class Grouping:
-    """Groups of runs; the runs are numbered in the given order.
+class Grouping(NamedTuple):
+    """Groups of runs; the runs are numbered in the given order."""
 
-    Attributes:
-        labels: a unique name for each group.
-        members: the numbers of each group's runs.
-        details: for each group, the options in which it differs from another.
-        pooled: the options that differ within a group.
-    """
-
-    labels: tuple[str, ...]
-    members: tuple[tuple[int, ...], ...]
-    details: tuple[Options, ...]
-    pooled: tuple[str, ...]
+    labels: tuple[str, ...]  # a unique name for each group
+    members: tuple[tuple[int, ...], ...]  # the numbers of each group's runs
+    details: tuple[Options, ...]  # for each group, the options in which it differs from another
+    pooled: tuple[str, ...]  # the options that differ within a group
 
 
 def group_runs(runs: Sequence[Options], keys: Sequence[str] | None = None) -> Grouping:
-    """Group runs by the options in which they differ.
+    """Group runs by the options in which they differ, or by these; by default by all but `NO_METHOD`.
 
-    Args:
-        runs: the options of each run, at least one.
-        keys: options, or whole groups of options, to group by; by default all but `NO_METHOD`.
+    The keys are options or whole groups of options. There must be at least one run.
 
     Raises:
         UserError: for a key that no run has.
@@ -100,9 +75,6 @@ def group_labels(groups: Sequence[Options]) -> list[str]:
     section's ``name`` if this distinguishes the groups, else a few options that do, with names as short as is clear.
     A section is never dropped because another differs in the same way: the label shows all that is compared.
 
-    Args:
-        groups: the options of each group, all different.
-
     Example:
         >>> group_labels([{"technique.name": "ge", "technique.gamma": "1"}, {"technique.name": "ofa"}])
         ['ge', 'ofa']
@@ -133,8 +105,7 @@ def _section_parts(section: str, differing: Sequence[str], groups: Sequence[Opti
         # Groups with the same name as this one; without a name, all.
         peers = [other for other in groups if name not in telling or other.get(name) == group.get(name)]
         rest = [option for option in telling if option != name and _differs(option, peers)]
-        said = [_said(option, group.get(option), differing) for option in rest]
-        parts.append(" ".join([*named, *said]))
+        parts.append(" ".join([*named, *(_said(option, group.get(option), differing) for option in rest)]))
     return parts
 
 
@@ -156,7 +127,7 @@ def _differs(option: str, among: Iterable[Options]) -> bool:
 
 def _belongs(option: str, keys: Iterable[str]) -> bool:
     """Return whether the option is one of the keys, or of a group of options that is."""
-    return any(option == key or option.startswith(f"{key}.") for key in keys)
+    return any(f"{option}.".startswith(f"{key}.") for key in keys)
 
 
 def _only(options: Options, names: Iterable[str]) -> dict[str, str]:

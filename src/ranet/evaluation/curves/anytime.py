@@ -1,4 +1,4 @@
-"""Anytime prediction: every exit answers every image."""
+"""Anytime prediction: every exit answers every image; how accurate and how well calibrated each is."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import torch
+from torchmetrics.functional.classification import binary_calibration_error
 
 from ranet.calibration.policies.outcome import Costs, costs_of_images
 from ranet.calibration.scores.exit_scores import ExitScores
-from ranet.evaluation.curves.calibration_error import calibration_error_per_exit
 
 Floats = npt.NDArray[np.float64]
+BINS = 15
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,3 +56,28 @@ def anytime_curve(scores: ExitScores, cost_per_exit: Costs) -> AnytimeCurve:
         confidence=scores.confidence.mean(axis=1, dtype=np.float64),
         images=scores.num_images,
     )
+
+
+def expected_calibration_error(
+    confidence: npt.NDArray[np.float32], correct: npt.NDArray[np.bool_], bins: int = BINS
+) -> float:
+    """Return ECE = sum over bins b of (n_b / n) |accuracy_b - mean confidence_b|, with bins of equal width on [0, 1].
+
+    The confidences (N,) are in [0, 1]; correct (N,) says whether each prediction is right.
+
+    This is the top-label error of Guo et al., "On Calibration of Modern Neural Networks" (ICML 2017), section 2. The
+    binary error of torchmetrics gives it without all probabilities, which the multiclass error needs.
+
+    Example:
+        >>> round(expected_calibration_error(np.float32([0.9, 0.9, 0.6]), np.array([True, False, True])), 4)
+        0.4
+    """
+    # Rounding can put a softmax value slightly above 1, which torchmetrics would take for a logit.
+    preds = torch.from_numpy(np.clip(confidence, 0.0, 1.0))
+    return float(binary_calibration_error(preds, torch.from_numpy(correct).long(), n_bins=bins, norm="l1"))
+
+
+def calibration_error_per_exit(scores: ExitScores, bins: int = BINS) -> npt.NDArray[np.float64]:
+    """Return (K,) the expected calibration error of each exit on all images."""
+    pairs = zip(scores.confidence, scores.correct, strict=True)
+    return np.array([expected_calibration_error(confidence, correct, bins) for confidence, correct in pairs])

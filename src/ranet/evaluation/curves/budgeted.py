@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ranet.calibration.policies.exit_policy import ExitPolicy
-from ranet.calibration.policies.outcome import Costs, costs_of_images, evaluate_thresholds
+from ranet.calibration.policies.outcome import Costs, Outcomes, costs_of_images, evaluate_thresholds
 from ranet.calibration.scores.exit_scores import ExitScores
 from ranet.calibration.solvers.geometric import PAPER_RATIOS, geometric_thresholds
 from ranet.errors import UserError
@@ -17,27 +17,19 @@ Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
-class BudgetedCurve:
-    """R geometric policies, solved on validation and measured on test.
+class BudgetedCurve(Outcomes):
+    """R geometric policies, solved on validation, with their outcomes on test.
 
     Attributes:
         ratios: (R,) ratios of the geometric series.
         thresholds: (R, K - 1) thresholds; infinite where no image leaves.
         validation_accuracy: (R,) top-1 fraction on validation.
-        accuracy: (R,) top-1 fraction on test.
-        mean_cost: (R,) mean cost on test.
-        exit_shares: (R, K) fraction of the test images that left at each exit.
-        accuracy_per_exit: (R, K) top-1 fraction of the images that left at each exit; NaN where none did.
         images: number of test images.
     """
 
     ratios: Floats
     thresholds: npt.NDArray[np.float32]
     validation_accuracy: Floats
-    accuracy: Floats
-    mean_cost: Floats
-    exit_shares: Floats
-    accuracy_per_exit: Floats
     images: int
 
     def policy(self, index: int) -> ExitPolicy:
@@ -47,10 +39,7 @@ class BudgetedCurve:
 
 
 def budgeted_curve(
-    validation: ExitScores,
-    test: ExitScores,
-    cost_per_exit: Costs,
-    ratios: npt.ArrayLike = PAPER_RATIOS,
+    validation: ExitScores, test: ExitScores, cost_per_exit: Costs, ratios: npt.ArrayLike = PAPER_RATIOS
 ) -> BudgetedCurve:
     """Solve the geometric policy of each ratio on validation, and measure accuracy and mean cost on test.
 
@@ -76,14 +65,10 @@ def budgeted_curve(
     if ratio.ndim != 1 or not (np.isfinite(ratio).all() and (ratio > 0).all()):
         raise UserError(f"The ratios of a sweep must be positive numbers, not {ratio.tolist()}.")
     thresholds = geometric_thresholds(validation.confidence, ratio)
-    seen = evaluate_thresholds(thresholds, test, costs)
     return BudgetedCurve(
+        **vars(evaluate_thresholds(thresholds, test, costs)),
         ratios=ratio,
         thresholds=thresholds,
         validation_accuracy=evaluate_thresholds(thresholds, validation, cost_per_exit).accuracy,
-        accuracy=seen.accuracy,
-        mean_cost=seen.mean_cost,
-        exit_shares=seen.exit_shares,
-        accuracy_per_exit=seen.accuracy_per_exit,
         images=test.num_images,
     )

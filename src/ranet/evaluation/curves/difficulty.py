@@ -40,14 +40,10 @@ class DifficultyTable:
 def difficulty_table(
     policy: ExitPolicy, scores: ExitScores, cost_per_exit: Costs, sizes: npt.ArrayLike, bins: int = MOST_BINS
 ) -> DifficultyTable:
-    """Group the images by size, and return exit shares, mean cost and accuracy of each group.
+    """Group the images by size, and return exit shares, mean cost and accuracy of each group under a policy.
 
-    Args:
-        policy: policy that decides where images leave.
-        scores: scores of the test images.
-        cost_per_exit: (K,) cumulative cost of each exit.
-        sizes: (N,) any number that may make an image easy or hard, such as the height of the object in pixels.
-        bins: largest number of groups; with no more sizes than this, each size is a group.
+    The (N,) sizes are any number that may make an image easy or hard, such as the height of the object in pixels. There
+    are at most as many groups as bins; with no more sizes than this, each size is a group.
 
     Raises:
         UserError: if there is not one finite size for each image.

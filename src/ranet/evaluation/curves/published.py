@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 
-from ranet.errors import unknown_name
+from ranet.errors import require_known, unknown_name
 
 SETTINGS = ("anytime", "budgeted")
 
@@ -45,17 +45,13 @@ def published_points(data: str | None = None, setting: str | None = None) -> tup
         PublishedPoint(data='cifar10', setting='anytime', network='RANet', cost=15800000.0, top1=91.34)
     """
     points = _all_points()
-    if data is not None:
-        name = data.lower().replace("-", "").replace("_", "")
-        known = {point.data for point in points}
-        if name not in known:
-            raise unknown_name("data set with published points", data, known)
-        points = tuple(point for point in points if point.data == name)
+    name = None if data is None else data.lower().replace("-", "").replace("_", "")
+    known = {point.data for point in points}
+    if name is not None and name not in known:
+        raise unknown_name("data set with published points", str(data), known)
     if setting is not None:
-        if setting not in SETTINGS:
-            raise unknown_name("setting of published points", setting, SETTINGS)
-        points = tuple(point for point in points if point.setting == setting)
-    return points
+        require_known("setting of published points", setting, SETTINGS)
+    return tuple(point for point in points if name in (None, point.data) and setting in (None, point.setting))
 
 
 @cache

@@ -17,17 +17,11 @@ _NOT_FOR_NAMES = ("cm", "STIX", "Last Resort", "DejaVu Math")
 
 
 class Drawable(NamedTuple):
-    """A str that the fonts of this machine can draw.
+    """A str that the fonts of this machine can draw."""
 
-    Attributes:
-        text: the str, with Python's escapes for characters that no font has.
-        fonts: names of the fonts that together have all characters, in the order of their use.
-        whole: whether the text is unchanged.
-    """
-
-    text: str
-    fonts: tuple[str, ...]
-    whole: bool
+    text: str  # with Python's escapes for characters that no font has
+    fonts: tuple[str, ...]  # that together have all characters, in the order of their use
+    whole: bool  # whether the text is unchanged
 
 
 def drawable(text: str) -> Drawable:
@@ -48,8 +42,10 @@ def drawable(text: str) -> Drawable:
         elif (font := _font_with(character)) is not None:
             fonts.append(font)
             shown.append(character)
+        elif 0xDC80 <= ord(character) <= 0xDCFF:  # Python's codes for bytes of a file name that are not UTF-8
+            shown.append(f"\\x{ord(character) - 0xDC00:02x}")
         else:
-            shown.append(_escaped(character))
+            shown.append(character.encode("unicode_escape").decode())
     return Drawable("".join(shown), tuple(fonts), "".join(shown) == text)
 
 
@@ -65,13 +61,6 @@ def make_drawable(figure: Figure) -> None:
             artist.set_text(found.text)
         if len(found.fonts) > 1:
             artist.set_fontfamily(list(found.fonts))
-
-
-def _escaped(character: str) -> str:
-    code = ord(character)
-    if 0xDC80 <= code <= 0xDCFF:  # Python's codes for bytes of a file name that are not UTF-8
-        return f"\\x{code - 0xDC00:02x}"
-    return character.encode("unicode_escape").decode()
 
 
 @cache

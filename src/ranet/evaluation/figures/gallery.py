@@ -42,15 +42,8 @@ def gallery_figure(
     """Draw a row of images for each exit, chosen at random among those that left there under the policy.
 
     The label is below the image. If the network is wrong, the image has a frame and an arrow points to the prediction.
-
-    Args:
-        policy: policy that decides where images leave.
-        scores: scores of the test images.
-        images: the same images in the same order, each (H, W), (H, W, 3) or (3, H, W), as uint8 or in [0, 1].
-        class_names: names by class index; None shows the indices.
-        columns: number of images for each exit.
-        seed: seed of the choice of images.
-        title: title of the figure.
+    The images are in the order of the scores, each (H, W), (H, W, 3) or (3, H, W), as uint8 or in [0, 1]; as many as
+    there are columns are shown for each exit. Without names of the classes, their indices are shown.
 
     Raises:
         UserError: if there are not as many images as scores, or fewer names than classes.
@@ -117,15 +110,6 @@ def _name(label: int, class_names: Sequence[str] | None) -> str:
 
 def _describe_row(axes: Axes, k: int, share: float, correct: npt.NDArray[np.bool_]) -> None:
     right = f"{100 * correct.mean():.1f} % right" if correct.size else "no images"
-    lines = [f"exit {k + 1}", f"{100 * share:.1f} % leave", right]
-    axes.annotate(
-        "\n".join(lines),
-        xy=(0, 0.5),
-        xytext=(-6, 0),
-        xycoords="axes fraction",
-        textcoords="offset points",
-        ha="right",
-        va="center",
-        fontsize=6.5,
-        color=INK,
-    )
+    text = f"exit {k + 1}\n{100 * share:.1f} % leave\n{right}"
+    place: dict[str, Any] = {"xy": (0, 0.5), "xycoords": "axes fraction", "ha": "right", "va": "center"}
+    axes.annotate(text, xytext=(-6, 0), textcoords="offset points", fontsize=6.5, color=INK, **place)

@@ -8,26 +8,19 @@ from math import nan, sqrt
 import numpy as np
 import numpy.typing as npt
 
-from ranet.calibration.policies.intervals import LEVEL, Interval, mean_interval
+from ranet.calibration.policies.intervals import Interval, mean_interval
 
 RESAMPLES = 2000
 
 
 @dataclass(frozen=True)
 class Difference:
-    """A seen mean minus a promised mean.
+    """A seen mean minus a promised mean."""
 
-    Attributes:
-        value: difference of the two means.
-        interval: interval of the difference, 95 %.
-        p_value: probability that chance alone gives a difference at least as large, of either sign.
-        promised: the promised mean.
-    """
-
-    value: float
-    interval: Interval
-    p_value: float
-    promised: float
+    value: float  # difference of the two means
+    interval: Interval  # interval of the difference, 95 %
+    p_value: float  # probability that chance alone gives a difference at least as large, of either sign
+    promised: float  # the promised mean
 
     @property
     def significant(self) -> bool:
@@ -43,13 +36,7 @@ class Difference:
 
 
 def mean_difference(
-    promised: npt.ArrayLike,
-    seen: npt.ArrayLike,
-    values: npt.ArrayLike,
-    *,
-    level: float = LEVEL,
-    resamples: int = RESAMPLES,
-    seed: int = 0,
+    promised: npt.ArrayLike, seen: npt.ArrayLike, values: npt.ArrayLike, *, resamples: int = RESAMPLES, seed: int = 0
 ) -> Difference:
     """Return the difference of the means of a value in two samples of images, with the sampling error of both.
 
@@ -67,13 +54,8 @@ def mean_difference(
 
     It stays within the possible range, and is a single point only if there is one value.
 
-    Args:
-        promised: (V,) number of calibration images with each value.
-        seen: (V,) number of seen images with each value.
-        values: (V,) all possible values, such as the cost of each exit, or 0 and 1 for wrong and right.
-        level: level of the interval.
-        resamples: number of random splits.
-        seed: seed of the random splits.
+    The arguments are the (V,) numbers of calibration images and of seen images with each value, all (V,) possible
+    values, such as the cost of each exit, or 0 and 1 for wrong and right, and number and seed of the random splits.
 
     Example:
         >>> change = mean_difference([400, 600], [250, 250], [1.0, 3.0])
@@ -82,27 +64,16 @@ def mean_difference(
     """
     before, after = np.asarray(promised, dtype=np.int64), np.asarray(seen, dtype=np.int64)
     value, together = np.asarray(values, dtype=np.float64), before + after
-
-    def differences(drawn: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-        result: npt.NDArray[np.float64] = drawn @ value / after.sum() - (together - drawn) @ value / before.sum()
-        return result
-
     first, second = float(before @ value / before.sum()), float(after @ value / after.sum())
     difference = second - first
     rng = np.random.default_rng(seed)
-    chance = differences(
-        rng.multivariate_hypergeometric(together, int(after.sum()), size=resamples, method="marginals")
-    )
+    drawn = rng.multivariate_hypergeometric(together, int(after.sum()), size=resamples, method="marginals")
+    chance = drawn @ value / after.sum() - (together - drawn) @ value / before.sum()
     # Equal differences can differ by rounding, and an interval that touches 0 must not exclude it.
     tolerance = 1e-12 * float(np.abs(value).max())
     as_large = np.count_nonzero(np.abs(chance) >= abs(difference) - tolerance)
-    (l1, u1), (l2, u2) = (mean_interval(counts, value, level=level, seed=seed) for counts in (before, after))
+    (l1, u1), (l2, u2) = (mean_interval(counts, value, seed=seed) for counts in (before, after))
     low = difference - sqrt((second - l2) ** 2 + (u1 - first) ** 2)
     high = difference + sqrt((u2 - second) ** 2 + (first - l1) ** 2)
     lower, upper = (end if abs(end) > tolerance else 0.0 for end in (low, high))
-    return Difference(
-        value=difference,
-        interval=(lower, upper),
-        p_value=float((1 + as_large) / (1 + resamples)),
-        promised=first,
-    )
+    return Difference(difference, (lower, upper), float((1 + as_large) / (1 + resamples)), promised=first)

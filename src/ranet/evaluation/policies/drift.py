@@ -16,11 +16,12 @@ from ranet.errors import UserError
 from ranet.evaluation.cells import p_text, percent
 from ranet.evaluation.policies.differences import Difference
 from ranet.evaluation.policies.homogeneity import (
+    PSI_LARGE,
+    PSI_SOME,
     Homogeneity,
     holm,
     homogeneity,
     population_stability_index,
-    stability_reading,
     superiority,
     total_variation,
 )
@@ -32,19 +33,12 @@ SLIGHT = 0.05  # share of the images that leave elsewhere
 
 @dataclass(frozen=True)
 class ScoreDrift:
-    """The change of one exit's scores, over all images, whether they leave there or not.
+    """The change of one exit's scores, over all images, whether they leave there or not."""
 
-    Attributes:
-        test: test of homogeneity over the bins stored in the policy.
-        corrected_p: p-value of the test after Holm's correction for the number of exits.
-        stability_index: `population_stability_index`.
-        superiority: probability that a seen image has a higher score than a calibration image; below 0.5 the exit has
-            become less sure.
-    """
-
-    test: Homogeneity
-    corrected_p: float
-    stability_index: float
+    test: Homogeneity  # test of homogeneity over the bins stored in the policy
+    corrected_p: float  # p-value of the test after Holm's correction for the number of exits
+    stability_index: float  # `population_stability_index`
+    # Probability that a seen image scores higher than a calibration image; below 0.5 the exit is less sure than then.
     superiority: float
 
 
@@ -53,40 +47,28 @@ class DriftReport:
     """The changes since calibration.
 
     Attributes:
-        policy: the policy, with the results of its calibration in the metadata.
+        policy: the policy; its ``promise`` has the results at calibration, and unit and budget.
         images: number of images seen now.
-        calibration_images: number of calibration images.
-        promised_shares: (K,) exit shares at calibration.
         shares: (K,) exit shares now.
-        share_test: test of homogeneity of the two exit shares.
-        share_distance: `total_variation` of the two exit shares.
+        share_test: test of homogeneity of the exit shares at calibration and now.
+        share_distance: `total_variation` of these exit shares.
         scores: drift of the scores of each exit.
-        promised_cost: mean cost at calibration.
-        promised_cost_interval: interval of the mean cost at calibration (95 %), from the policy; NaN without one.
         cost: mean cost now.
         cost_interval: interval of the mean cost now (95 %).
         cost_difference: mean cost now minus at calibration, with the sampling error of both.
         cost_per_exit: (K,) cumulative cost of each exit.
-        unit: unit of the costs.
-        budget: budget of the policy; NaN without one.
     """
 
     policy: ExitPolicy
     images: int
-    calibration_images: int
-    promised_shares: npt.NDArray[np.float64]
     shares: npt.NDArray[np.float64]
     share_test: Homogeneity
     share_distance: float
     scores: tuple[ScoreDrift, ...]
-    promised_cost: float
-    promised_cost_interval: Interval
     cost: float
     cost_interval: Interval
     cost_difference: Difference
     cost_per_exit: npt.NDArray[np.float64]
-    unit: str
-    budget: float
 
     @property
     def shares_shifted(self) -> bool:
@@ -111,7 +93,8 @@ class DriftReport:
     @property
     def over_budget_percent(self) -> float:
         """The mean cost now minus the budget, in percent of the budget; NaN without a budget."""
-        return 100 * (self.cost / self.budget - 1) if self.budget > 0 else nan
+        budget = self.policy.promise.budget
+        return 100 * (self.cost / budget - 1) if budget > 0 else nan
 
     @property
     def verdict(self) -> str:
@@ -138,9 +121,9 @@ class DriftReport:
         numbers = ", ".join(str(k + 1) for k in drifted)
         where = "all exits" if len(drifted) == len(self.scores) else f"exit{'s' if len(drifted) > 1 else ''} {numbers}"
         worst = max((self.scores[k] for k in drifted), key=lambda drift: drift.stability_index)
-        reading = {"little": "a little", "some": "somewhat", "large": "much"}[stability_reading(worst.stability_index)]
-        surer = "surer" if worst.superiority > 0.5 else "less sure"
-        return f"scores have drifted {reading} at {where} ({surer}; stability index up to {worst.stability_index:.2g})"
+        index, surer = worst.stability_index, "surer" if worst.superiority > 0.5 else "less sure"
+        reading = "a little" if index < PSI_SOME else "somewhat" if index <= PSI_LARGE else "much"
+        return f"scores have drifted {reading} at {where} ({surer}; stability index up to {index:.2g})"
 
     def _costs(self) -> str:
         # One criterion for both, or the sentence could say that no image leaves elsewhere but the cost has changed.
@@ -169,11 +152,8 @@ def measure_drift(policy: ExitPolicy, scores: ExitScores) -> DriftReport:
 
     Exit shares and the scores of each exit are compared by chi-square tests of two samples (`homogeneity`), the mean
     cost by a permutation test (`mean_difference`). All three test whether the images may come from the same
-    distribution as the calibration images. They do not measure accuracy, which needs labels.
-
-    Args:
-        policy: policy from `calibrate`.
-        scores: scores of the images, with the policy's temperatures; labels are not used.
+    distribution as the calibration images. They do not measure accuracy, which needs labels. The scores must have the
+    policy's temperatures.
 
     Raises:
         UserError: if the policy does not store its calibration results, and as for `ExitPolicy.exits`.
@@ -211,18 +191,12 @@ def measure_drift(policy: ExitPolicy, scores: ExitScores) -> DriftReport:
     return DriftReport(
         policy=policy,
         images=scores.num_images,
-        calibration_images=promise.images,
-        promised_shares=promise.exit_shares,
         shares=now / scores.num_images,
         share_test=homogeneity(counts, now),
         share_distance=total_variation(counts, now),
         scores=tuple(drifts),
-        promised_cost=difference.promised,
-        promised_cost_interval=promise.cost_interval,
         cost=costs.mean(exits),
         cost_interval=outcome_intervals(exits, None, costs, policy.possible_exits).cost,
         cost_difference=difference,
         cost_per_exit=costs.means,
-        unit=promise.unit,
-        budget=promise.budget,
     )

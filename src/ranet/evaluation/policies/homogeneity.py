@@ -15,17 +15,11 @@ PSI_SOME, PSI_LARGE = 0.1, 0.25
 
 @dataclass(frozen=True)
 class Homogeneity:
-    """A chi-square test of homogeneity.
+    """A chi-square test of homogeneity."""
 
-    Attributes:
-        statistic: the chi-square statistic.
-        degrees: degrees of freedom; 0 if all images are in one bin, so that there is nothing to test.
-        p_value: probability that chance alone gives at least this statistic; 1 if there is nothing to test.
-    """
-
-    statistic: float
-    degrees: int
-    p_value: float
+    statistic: float  # the chi-square statistic
+    degrees: int  # degrees of freedom; 0 if all images are in one bin, so that there is nothing to test
+    p_value: float  # probability that chance alone gives at least this statistic; 1 if there is nothing to test
 
 
 def homogeneity(
@@ -42,11 +36,8 @@ def homogeneity(
     two samples is still right: the shares of later images in such bins vary as much as counts would (Wilks,
     "Determination of Sample Sizes for Setting Tolerance Limits", 1941).
 
-    Args:
-        calibration: (B,) number of calibration images in each bin.
-        seen: (B,) number of seen images in each bin.
-        resamples: number of random splits, if they are needed.
-        seed: seed of the random splits.
+    The arguments are the (B,) numbers of calibration images and of seen images in each bin, and number and seed of the
+    random splits, if they are needed.
 
     Example:
         >>> homogeneity([10, 20, 30], [20, 20, 20])
@@ -97,18 +88,6 @@ def population_stability_index(calibration: npt.ArrayLike, seen: npt.ArrayLike) 
     return float(((q - p) * np.log(q / p)).sum())
 
 
-def stability_reading(index: float) -> str:
-    """Return the conventional reading of a population stability index: "little", "some" or "large".
-
-    Example:
-        >>> [stability_reading(index) for index in (0.05, 0.1, 0.3)]
-        ['little', 'some', 'large']
-    """
-    if index < PSI_SOME:
-        return "little"
-    return "some" if index <= PSI_LARGE else "large"
-
-
 def superiority(calibration: npt.ArrayLike, seen: npt.ArrayLike) -> float:
     """Return the probability that a seen image is in a higher bin than a calibration image, ties counted half.
 
@@ -135,7 +114,6 @@ def holm(p_values: Sequence[float]) -> list[float]:
     """
     values = np.asarray(p_values, dtype=np.float64)
     order = np.argsort(values)
-    stepped = np.maximum.accumulate(values[order] * (len(values) - np.arange(len(values))))
     corrected = np.empty_like(values)
-    corrected[order] = np.minimum(stepped, 1.0)
-    return [float(value) for value in corrected]
+    corrected[order] = np.maximum.accumulate(values[order] * np.arange(len(values), 0, -1)).clip(max=1)
+    return corrected.tolist()

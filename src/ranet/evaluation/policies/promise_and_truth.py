@@ -84,13 +84,8 @@ def policy_report(
     """Apply a policy to scored images, and compare the results with its promise.
 
     Both are from samples: each has an interval for its number of images, and their difference has the sampling error of
-    both (`mean_difference`).
-
-    Args:
-        policy: the policy, for example from `load_policy`.
-        scores: scores of images that the policy was not made on, with the policy's temperatures.
-        cost_per_exit: (K,) cumulative costs; by default those in the policy's metadata.
-        unit: unit of the costs; by default that in the metadata.
+    both (`mean_difference`). The scores are of images that the policy was not made on, with its temperatures; the (K,)
+    cumulative costs and their unit are by default those in the policy.
 
     Raises:
         UserError: if policy and scores differ in the number of exits or the temperatures, or the costs of the exits are
@@ -121,11 +116,7 @@ def cost_difference(
 ) -> Difference | None:
     """Return the mean cost seen minus promised; None if the promise does not hold how many images left at each exit.
 
-    Args:
-        promise: promise of the policy.
-        exits: (N,) exit at which each seen image leaves.
-        costs: what the seen images cost at each exit.
-        possible: (K,) whether images can leave at each exit under the policy.
+    The seen images leave at (N,) exits, of which (K,) are possible under the policy.
     """
     promised = promise.exit_counts
     if promised is None or promised[~possible].any():

@@ -7,9 +7,8 @@ from math import isnan
 
 from ranet.cost.units import CostScale
 from ranet.evaluation.cells import accuracy_column, interval_values, share_column, share_values, with_unit
-from ranet.evaluation.curves.static_exits import StaticExits
-from ranet.evaluation.figures.calibration import calibration_figure
-from ranet.evaluation.policies.solved import CalibrationReport, SolvedPolicy
+from ranet.evaluation.figures.curves import calibration_figure
+from ranet.evaluation.policies.solved import CalibrationReport, SolvedPolicy, StaticExits
 from ranet.evaluation.reports.document import Document
 from ranet.support.sheet import Column, Row, Sheet
 
@@ -19,13 +18,8 @@ def calibration_document(
 ) -> Document:
     """Return the tables, sentences and files of a calibration.
 
-    The files are calibration.csv; with labels static_exits.csv; and calibration.png, if each policy has an accuracy.
-
-    Args:
-        report: the solved policies.
-        title: title of the figure.
-        sentences: what the tables do not show.
-        draw: whether to draw the figure.
+    The files are calibration.csv; with labels static_exits.csv; and calibration.png, if it is to be drawn and each
+    policy has an accuracy.
     """
     sheets = {"calibration.csv": policies_sheet(report)}
     if report.exits.top1:
@@ -45,7 +39,7 @@ def policies_sheet(report: CalibrationReport) -> Sheet:
         accuracy_column("top-1 %", "predicted_accuracy_percent"),
         share_column("predicted_share", exits),
     ]
-    if report.tested:
+    if report.exits.test is not None:
         columns += [
             Column("test cost", with_unit("test_cost", unit), scale.text),
             Column("off by %", "test_cost_against_budget_percent", "+.2f"),
@@ -58,16 +52,13 @@ def policies_sheet(report: CalibrationReport) -> Sheet:
 def exits_sheet(exits: StaticExits) -> Sheet:
     """Return the table of each exit alone, on the splits that have labels."""
     cost = with_unit("cost", exits.unit)
-    rows: list[Row] = []
-    for k in range(len(exits.costs)):
-        row: Row = {"exit": k + 1, cost: float(exits.costs[k])}
-        for split in exits.top1:
-            name = f"{split}_accuracy_percent"
-            row[name] = 100 * float(exits.accuracy(split)[k])
-            row |= interval_values(name, exits.interval(split, k), 100)
-        rows.append(row)
-    accuracies = [accuracy_column(f"{split} top-1 %", f"{split}_accuracy_percent") for split in exits.top1]
-    columns = [Column("exit"), Column("cost", cost, CostScale.of(exits.costs, exits.unit).text), *accuracies]
+    rows: list[Row] = [{"exit": k + 1, cost: float(of_exit)} for k, of_exit in enumerate(exits.costs)]
+    columns = [Column("exit"), Column("cost", cost, CostScale.of(exits.costs, exits.unit).text)]
+    for split, top1 in exits.top1.items():
+        name = f"{split}_accuracy_percent"
+        columns.append(accuracy_column(f"{split} top-1 %", name))
+        for k, row in enumerate(rows):
+            row |= {name: 100 * float(top1[k]), **interval_values(name, exits.interval(split, k), 100)}
     return Sheet("Each exit alone", rows, columns)
 
 
@@ -87,7 +78,7 @@ def _row(solved: SolvedPolicy, unit: str) -> Row:
     if solved.seen is not None and solved.seen_intervals is not None:
         row |= {
             with_unit("test_cost", unit): solved.seen.mean_cost,
-            "test_cost_against_budget_percent": 100 * solved.exceeds_budget_by,
+            "test_cost_against_budget_percent": 100 * (solved.seen.mean_cost / solved.budget - 1),
             "test_accuracy_percent": 100 * solved.seen.accuracy,
             **interval_values("test_accuracy_percent", solved.seen_intervals.accuracy, 100),
             **share_values("test_share", solved.seen.exit_shares),

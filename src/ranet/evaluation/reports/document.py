@@ -19,18 +19,12 @@ from ranet.support.strict_json import strict_json
 
 @dataclass(frozen=True, eq=False)
 class Document:
-    """What a command has found.
+    """What a command has found."""
 
-    Attributes:
-        title: title of the page.
-        sheets: tables for readers.
-        sentences: what the tables do not show.
-        files: what is written beside the page, by file name: a sheet as CSV, a figure, or anything else as JSON.
-    """
-
-    title: str
-    sheets: Sequence[Sheet]
-    sentences: Sequence[str] = ()
+    title: str  # title of the page
+    sheets: Sequence[Sheet]  # tables for readers
+    sentences: Sequence[str] = ()  # what the tables do not show
+    # What is written beside the page, by file name: a sheet as CSV, a figure, or anything else as JSON.
     files: Mapping[str, Sheet | Figure | Mapping[str, Any]] = field(default_factory=dict)
 
     def print(self, console: Console, *more: str) -> None:

@@ -15,12 +15,7 @@ from ranet.support.sheet import Column, Sheet
 
 
 def drift_document(report: DriftReport, before: Sequence[str] = ()) -> Document:
-    """Return the table, sentences and files: drift.csv (one row for each exit) and drift.json.
-
-    Args:
-        report: the changes since calibration.
-        before: sentences before those of the report.
-    """
+    """Return the table, sentences (the given ones before those of the report) and files: drift.csv and drift.json."""
     sheet = drift_sheet(report)
     sentences = [*before, *report.notes, report.verdict]
     return Document(sheet.title, [sheet], sentences, {"drift.csv": sheet, "drift.json": _content(report)})
@@ -28,12 +23,13 @@ def drift_document(report: DriftReport, before: Sequence[str] = ()) -> Document:
 
 def drift_sheet(report: DriftReport) -> Sheet:
     """Return the table of the exits, with the mean cost below."""
-    scale = CostScale.of(report.cost_per_exit, report.unit)
+    promise = report.policy.promise
+    scale = CostScale.of(report.cost_per_exit, promise.unit)
     rows = [
         {
             "exit": k + 1,
-            with_unit("cost", report.unit): float(report.cost_per_exit[k]),
-            "promised_share_percent": 100 * float(report.promised_shares[k]),
+            with_unit("cost", promise.unit): float(report.cost_per_exit[k]),
+            "promised_share_percent": 100 * float(promise.exit_shares[k]),
             "share_percent": 100 * float(report.shares[k]),
             "chi_square": drift.test.statistic,
             "degrees_of_freedom": drift.test.degrees,
@@ -52,10 +48,10 @@ def drift_sheet(report: DriftReport) -> Sheet:
         Column("surer now %", "surer_percent", ".1f"),
         Column("p", "corrected_p", p_text),
     ]
-    ends = zip(("95 % from", "to"), report.promised_cost_interval, report.cost_interval, strict=True)
-    costs = [("mean cost", report.promised_cost, report.cost), *ends]
+    ends = zip(("95 % from", "to"), promise.cost_interval, report.cost_interval, strict=True)
+    costs = [("mean cost", report.cost_difference.promised, report.cost), *ends]
     return Sheet(
-        f"Drift: images seen ({report.images:,}) beside calibration ({report.calibration_images:,})",
+        f"Drift: images seen ({report.images:,}) beside calibration ({promise.images:,})",
         rows,
         columns,
         f"PSI: stability index of the {report.policy.score}; p of its test, corrected\n"
@@ -69,25 +65,26 @@ def drift_sheet(report: DriftReport) -> Sheet:
 
 
 def _content(report: DriftReport) -> dict[str, Any]:
+    promise = report.policy.promise
     return {
         "verdict": report.verdict,
         "drifted": report.drifted,
         "images": report.images,
-        "calibration_images": report.calibration_images,
+        "calibration_images": promise.images,
         "score": report.policy.score,
-        "unit": report.unit,
-        "budget": report.budget,
+        "unit": promise.unit,
+        "budget": promise.budget,
         "cost_per_exit": report.cost_per_exit,
         "exit_shares": {
-            "promised": report.promised_shares,
+            "promised": promise.exit_shares,
             "seen": report.shares,
             "test": asdict(report.share_test),
             "total_variation": report.share_distance,
         },
         "scores": [asdict(drift) for drift in report.scores],
         "cost": {
-            "promised": report.promised_cost,
-            "promised_interval": report.promised_cost_interval,
+            "promised": report.cost_difference.promised,
+            "promised_interval": promise.cost_interval,
             "seen": report.cost,
             "seen_interval": report.cost_interval,
             "difference": asdict(report.cost_difference),

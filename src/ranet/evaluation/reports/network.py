@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,18 +14,17 @@ from rich.console import Console
 from ranet.calibration.policies.exit_policy import ExitPolicy
 from ranet.calibration.policies.outcome import Costs, PolicyOutcome, evaluate_policy
 from ranet.calibration.scores.exit_scores import ExitScores
-from ranet.evaluation.cells import interval_of
+from ranet.cost.units import CostScale
+from ranet.evaluation.cells import accuracy_column, interval_of, interval_values, share_column, share_values, with_unit
 from ranet.evaluation.curves.anytime import AnytimeCurve, anytime_curve
 from ranet.evaluation.curves.budgeted import BudgetedCurve, budgeted_curve
 from ranet.evaluation.curves.difficulty import difficulty_table
 from ranet.evaluation.curves.published import PublishedPoint, published_points
-from ranet.evaluation.figures.curves import anytime_figure, budgeted_figure, shares_figure
-from ranet.evaluation.figures.difficulty import difficulty_figure
+from ranet.evaluation.figures.curves import anytime_figure, budgeted_figure, difficulty_figure, shares_figure
 from ranet.evaluation.figures.gallery import Pictures, gallery_figure
 from ranet.evaluation.reports.document import Document
-from ranet.evaluation.reports.network_tables import anytime_rows, budgeted_sheet, exits_sheet, some_points
 from ranet.support.console import new_console, say
-from ranet.support.sheet import Sheet
+from ranet.support.sheet import Column, Row, Sheet
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +37,7 @@ class Report:
         anytime: each exit on all test images.
         budgeted: the sweep; None without validation scores.
         policy: policy that the exit table, the gallery and the difficulty figure show; None without one.
-        outcome: outcome of this policy on test; None without a policy.
+        outcome: outcome of this policy on test.
     """
 
     folder: Path
@@ -146,6 +145,79 @@ def write_report(
     document.write(Path(folder))
     document.print(console, f"Written to {folder}: {', '.join(files)}")
     return Report(Path(folder), files, anytime, budgeted, policy, outcome)
+
+
+def anytime_rows(curve: AnytimeCurve, unit: str) -> list[Row]:
+    """Return one row for each exit: cost and accuracy."""
+    return [
+        {
+            "exit": k + 1,
+            with_unit("cost", unit): float(curve.cost[k]),
+            "top1_percent": 100 * float(curve.top1[k]),
+            "top5_percent": 100 * float(curve.top5[k]),
+            **interval_values("top1_percent", interval_of(curve.top1[k], curve.images), 100),
+            **interval_values("top5_percent", interval_of(curve.top5[k], curve.images), 100),
+        }
+        for k in range(len(curve.cost))
+    ]
+
+
+def exits_sheet(
+    curve: AnytimeCurve, unit: str, outcome: PolicyOutcome | None = None, policy_name: str = "the policy given"
+) -> Sheet:
+    """Return the table of the exits: the anytime row, its calibration, and its share under a policy."""
+    scale = CostScale.of(curve.cost, unit)
+    columns = [
+        Column("exit"),
+        Column("cost", with_unit("cost", unit), scale.text),
+        accuracy_column("top-1 %", "top1_percent"),
+        Column("top-5 %", "top5_percent", ".2f"),
+        Column("ECE", "calibration_error", ".4f"),
+    ]
+    values = {"calibration_error": curve.calibration_error, "mean_confidence": curve.confidence}
+    caption = f"cost in {scale.label}; in brackets 95 % intervals"
+    if outcome is not None:
+        shares, right = "share_percent", "accuracy_of_those_that_left_percent"
+        values |= {shares: 100 * outcome.exit_shares, right: 100 * outcome.accuracy_per_exit}
+        columns += [Column("leave %", shares, ".2f"), Column("right of them %", right, ".2f")]
+        caption += f"\nexits under: {policy_name}"
+    rows = [
+        row | {name: float(of[k]) for name, of in values.items()} for k, row in enumerate(anytime_rows(curve, unit))
+    ]
+    return Sheet("Exits", rows, columns, caption)
+
+
+def budgeted_sheet(curve: BudgetedCurve, costs: npt.NDArray[np.float64], unit: str) -> Sheet:
+    """Return the table of the sweep, one row for each ratio, under the reference's names where it has them."""
+    scale, cost = CostScale.of(costs, unit), with_unit("test_mean", unit or "cost")
+    rows: list[Row] = [
+        {
+            "ratio": float(ratio),
+            "val_accuracy_percent": 100 * float(curve.validation_accuracy[i]),
+            "test_accuracy_percent": 100 * float(curve.accuracy[i]),
+            cost: float(curve.mean_cost[i]),
+            **interval_values("test_accuracy_percent", interval_of(curve.accuracy[i], curve.images), 100),
+            **{f"threshold_{k}": float(value) for k, value in enumerate(curve.thresholds[i], start=1)},
+            **share_values("share", curve.exit_shares[i]),
+            **share_values("accuracy", curve.accuracy_per_exit[i]),
+        }
+        for i, ratio in enumerate(curve.ratios)
+    ]
+    columns = [
+        Column("ratio", form=".3g"),
+        Column("mean cost", cost, scale.text),
+        accuracy_column("top-1 %", "test_accuracy_percent"),
+        share_column("share", len(costs)),
+    ]
+    caption = f"cost in {scale.label}; in brackets 95 % intervals"
+    return Sheet("Budgeted batch classification", rows, columns, caption)
+
+
+def some_points(sheet: Sheet, mean_cost: npt.NDArray[np.float64], points: int = 8) -> Sheet:
+    """Return some rows of the sweep, evenly spread over the mean cost."""
+    wanted = np.linspace(mean_cost.min(), mean_cost.max(), points)
+    nearest = {int(np.abs(mean_cost - cost).argmin()) for cost in wanted}
+    return replace(sheet, rows=[sheet.rows[i] for i in sorted(nearest, key=lambda i: mean_cost[i])])
 
 
 def _name(policy: ExitPolicy) -> str:

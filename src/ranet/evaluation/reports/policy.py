@@ -18,10 +18,7 @@ TITLE = "The policy: promise and truth"
 def policy_document(report: PolicyReport, seen_on: str = "seen", more: Sequence[str] = ()) -> Document:
     """Return the table, sentences and files: policy_report.csv (one row for each exit) and policy_report.json.
 
-    Args:
-        report: promise and results.
-        seen_on: heading of the results, such as "on test".
-        more: further sentences.
+    The results have a heading such as "on test".
     """
     return Document(
         TITLE,
