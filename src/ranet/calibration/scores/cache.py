@@ -7,7 +7,7 @@ import json
 import time
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import chain
+from itertools import chain, groupby, takewhile
 from pathlib import Path
 from typing import Any
 from zipfile import ZipFile
@@ -76,8 +76,8 @@ class ScoreCache:
             network: as for ``ExitScores.collect``.
             loader: as the batches of ``ExitScores.collect``; must give the same batches in the same order each time.
             key: fingerprints of the network (``network_fingerprint``) and of the data with split, part and transform
-                (``ImageData.fingerprint``), and all else that the logits depend on, as JSON values. The last three
-                arguments are added to the key.
+                (``ImageData.fingerprint``), and all else that the logits depend on, as JSON values; the last three
+                arguments are added.
             device: as for ``ExitScores.collect``.
             temperatures: as for ``ExitScores.collect``.
             keep_logits: as for ``ExitScores.collect``; files with logits are much larger.
@@ -131,10 +131,11 @@ def _after(loader: Any, sizes: Sequence[int]) -> tuple[int, Iterator[Batch]]:
     """Return how many of a loader's first batches have these sizes, and the batches after them."""
     if hasattr(loader, "load_state_dict") and hasattr(getattr(loader, "sampler", None), "batches"):
         present = [len(batch) for batch in loader.sampler.batches()]
-        done = _common(sizes, present)
-        if done < len(present):
-            loader.load_state_dict({"given": done})
-        return done, iter(loader) if done < len(present) else iter(())
+        done = len([*takewhile(lambda pair: pair[0] == pair[1], zip(sizes, present, strict=False))])
+        if done == len(present):
+            return done, iter(())
+        loader.load_state_dict({"given": done})
+        return done, iter(loader)
     batches = iter(loader)
     for done, size in enumerate(sizes):
         batch = next(batches, None)
@@ -143,14 +144,6 @@ def _after(loader: Any, sizes: Sequence[int]) -> tuple[int, Iterator[Batch]]:
         if len(batch[0]) != size:
             return done, chain([batch], batches)
     return len(sizes), batches
-
-
-def _common(one: Sequence[int], other: Sequence[int]) -> int:
-    """Return the length of the longest common prefix of two sequences."""
-    for i, (a, b) in enumerate(zip(one, other, strict=False)):
-        if a != b:
-            return i
-    return min(len(one), len(other))
 
 
 def _partial(path: Path, first_image: int | str) -> Path:
@@ -172,10 +165,12 @@ def _read_partial(path: Path, key: str) -> tuple[list[ExitScores], list[int]]:
 def _write(path: Path, scores: ExitScores, key: str, sizes: Sequence[int]) -> bool:
     """Write a score file with its key and the sizes of its batches; on failure warn and return False."""
     try:
+        # Runs of equal sizes, because the comment of an archive holds only 64 KiB.
+        runs = [[size, len(list(run))] for size, run in groupby(sizes)]
         with written_whole(path) as partial:
             scores.save(partial)
             with ZipFile(partial, "a") as archive:
-                note = {"key": key, "arrays": sorted(archive.namelist()), "batches": _runs(sizes)}
+                note = {"key": key, "arrays": sorted(archive.namelist()), "batches": runs}
                 archive.comment = _sealed(canonical_json(note))
     except OSError as error:
         warnings.warn(
@@ -207,14 +202,3 @@ def _read(path: Path, key: str) -> tuple[ExitScores, list[int]] | None:
 def _sealed(text: str) -> bytes:
     """Return the sha256 of a str followed by the str: an archive has no checksum of its comment."""
     return hashlib.sha256(text.encode()).hexdigest().encode() + text.encode()
-
-
-def _runs(sizes: Sequence[int]) -> list[list[int]]:
-    """Return [size, count] of each run of equal sizes: the comment of an archive holds only 64 KiB."""
-    runs: list[list[int]] = []
-    for size in sizes:
-        if runs and runs[-1][0] == size:
-            runs[-1][1] += 1
-        else:
-            runs.append([size, 1])
-    return runs

@@ -1,4 +1,4 @@
-"""The scores that exit policies compare, from the logits of one exit, in NumPy; the same as `score_logits`."""
+"""The scores that exit policies compare, in NumPy: for the logits of one exit the same as `score_logits`."""
 
 from __future__ import annotations
 
@@ -7,8 +7,11 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from ranet.errors import UserError
+
 Floats = npt.NDArray[np.float32]
-# As in `in_torch`: keeps a confidence of 1 below the next integer.
+MOST_PATIENT = 31
+# Keeps a confidence of 1 below the next integer, even in float32 after the longest run.
 _BELOW_ONE = 1 - 2**-18
 
 
@@ -85,3 +88,33 @@ def _below_largest(logits: Floats, temperature: float) -> Floats:
     if temperature != 1.0:
         logits = logits / np.float32(temperature)
     return logits - np.maximum.reduce(logits, axis=1, keepdims=True)
+
+
+def patience_scores(prediction: npt.NDArray[np.int64], confidence: Floats) -> Floats:
+    """Return the number of exits in a row that agree plus a fraction that rises with the confidence.
+
+    At an integer threshold t, an image leaves when t consecutive exits agree (Zhou et al., "BERT Loses Patience",
+    NeurIPS 2020, where the patience is t - 1). Integers alone allow only K mean costs; the fraction allows those
+    between: at a threshold of t + c, an image leaves if its run is longer than t, or if its run is t and its confidence
+    is at least about c.
+
+    Args:
+        prediction: (K, N) predicted classes.
+        confidence: (K, N) confidences in [0, 1].
+
+    Returns:
+        (K, N) scores.
+
+    Raises:
+        UserError: if there are more than MOST_PATIENT exits: float32 then cannot hold the fraction.
+
+    Example:
+        >>> patience_scores(np.array([[3], [3], [5]]), np.float32([[0.5], [1.0], [0.25]]))[:, 0].round(3).tolist()
+        [1.5, 3.0, 1.25]
+    """
+    if len(prediction) > MOST_PATIENT:
+        raise UserError(f"Patience works for at most {MOST_PATIENT} exits, not {len(prediction)}.")
+    runs = np.ones(prediction.shape, dtype=np.int64)
+    for k in range(1, len(prediction)):
+        runs[k] += np.where(prediction[k] == prediction[k - 1], runs[k - 1], 0)
+    return (runs + confidence.clip(0, 1).astype(np.float64) * _BELOW_ONE).astype(np.float32)

@@ -13,10 +13,10 @@ import torch
 from scipy.optimize import brentq
 from torch import Tensor
 
+from ranet.calibration.scores.checks import check_logits
 from ranet.errors import UserError
 
 LOWEST, HIGHEST = 0.05, 20.0
-"""The range of a temperature; without it, that of an exit that is always right or worse than chance has no optimum."""
 
 
 def fit_temperatures(logits: Tensor | npt.ArrayLike, labels: Tensor | npt.ArrayLike) -> npt.NDArray[np.float64]:
@@ -56,11 +56,7 @@ def fit_temperatures(logits: Tensor | npt.ArrayLike, labels: Tensor | npt.ArrayL
 
 
 def _check(logits: Tensor, labels: Tensor) -> None:
-    if logits.ndim != 3 or labels.ndim != 1 or logits.shape[1] != labels.shape[0]:
-        raise UserError(
-            f"Logits must be (exits, images, classes) and labels (images,), not {tuple(logits.shape)} and "
-            f"{tuple(labels.shape)}."
-        )
+    check_logits(logits, labels)
     if 0 in logits.shape:
         raise UserError(
             f"There are no images to fit temperatures on: the logits are {tuple(logits.shape)} (exits, images, "
