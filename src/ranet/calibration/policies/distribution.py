@@ -44,14 +44,7 @@ def summarise_scores(compared: npt.NDArray[np.float32]) -> list[dict[str, list[A
 
 
 def bin_counts(compared: npt.NDArray[np.float32], edges: npt.ArrayLike) -> npt.NDArray[np.int64]:
-    """Return how many scores of one exit lie in each bin; the bins are half-open, see `summarise_scores`.
-
-    Args:
-        compared: (N,) scores.
-        edges: (B - 1,) edges, ascending.
-
-    Returns:
-        (B,) counts.
+    """Return (B,) how many scores (N,) of one exit lie in each bin between ascending edges, see `summarise_scores`.
 
     Example:
         >>> bin_counts(np.float32([0.5, 0.5, 0.7, 1.0]), [0.5, 1.0])

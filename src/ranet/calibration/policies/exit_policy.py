@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
+from importlib.metadata import PackageNotFoundError, version
 from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,14 +14,23 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from ranet.calibration.policies.file import software_versions
 from ranet.calibration.policies.promise import Promise
-from ranet.calibration.scores.checks import SCORES, require_exits_first, require_scores, same_temperatures
+from ranet.calibration.scores.checks import (
+    SCORES,
+    check_temperatures,
+    require_exits_first,
+    require_scores,
+    same_temperatures,
+)
 from ranet.errors import UserError
+from ranet.support.strict_json import plain
 
 if TYPE_CHECKING:
     from ranet.calibration.scores.exit_scores import ExitScores  # needs PyTorch; following a policy does not
-from ranet.support.strict_json import plain
+
+#: What the file of one policy is called, and the folder of several, where ranet chooses the name.
+ONE_POLICY, SEVERAL_POLICIES = "policy.json", "policies"
+FORMAT = "ranet exit policy"
 
 
 def first_exits(
@@ -98,10 +109,8 @@ class ExitPolicy:
         if self.score not in SCORES:
             raise UserError(f"An exit policy compares one of {', '.join(SCORES)}, not {self.score!r}.")
         if self.temperatures is not None:
-            given = tuple(float(value) for value in self.temperatures)
-            if len(given) != len(rounded) + 1 or not all(0 < value < inf for value in given):
-                raise UserError(f"There must be one positive temperature for each exit, not {self.temperatures}.")
-            object.__setattr__(self, "temperatures", given)
+            given = check_temperatures(self.temperatures, len(rounded) + 1)
+            object.__setattr__(self, "temperatures", tuple(given.tolist()))
         object.__setattr__(self, "thresholds", tuple(rounded.tolist()))
         object.__setattr__(self, "metadata", plain(self.metadata))
 
@@ -110,8 +119,7 @@ class ExitPolicy:
         """Return the policy under which all images leave at one exit, 0..K-1."""
         if not 0 <= exit < num_exits:
             raise UserError(f"There is no exit {exit + 1} among {num_exits}.")
-        thresholds = (inf,) * exit + (-inf,) * (num_exits - 1 - exit)
-        return cls(thresholds, metadata=metadata)
+        return cls((inf,) * exit + (-inf,) * (num_exits - 1 - exit), metadata=metadata)
 
     @cached_property
     def promise(self) -> Promise:
@@ -160,14 +168,6 @@ class ExitPolicy:
         """Raise a UserError if the policy was solved for a network with another fingerprint.
 
         Policies that name no network pass: those written by hand, and those solved on scores from another program.
-
-        Args:
-            fingerprint: fingerprint of the network that will follow the policy; compared with
-                ``metadata["network"]["fingerprint"]``.
-
-        Example:
-            >>> ExitPolicy((0.5,), metadata={"network": {"fingerprint": "0123"}}).require_network("0123")
-            >>> ExitPolicy((0.5,)).require_network("0123")
         """
         known = self.promise.fingerprint
         if known is not None and known != fingerprint:
@@ -178,8 +178,6 @@ class ExitPolicy:
 
     def save(self, path: str | Path) -> None:
         """Write the policy file (`PolicyFile`), whole or not at all.
-
-        To make a policy by hand: ``ExitPolicy((0.9, 0.8), metadata={...}).save("policy.json")``.
 
         Raises:
             UserError: if a policy file cannot hold the metadata, such as a budget that is not a number.
@@ -208,3 +206,26 @@ def load_policy(path: str | Path) -> ExitPolicy:
 
     record = PolicyFile.read(path)
     return ExitPolicy(record.thresholds, record.score, record.temperatures, record.metadata)
+
+
+GivenPolicies = ExitPolicy | str | Path | Sequence[ExitPolicy | str | Path]
+
+
+def given_policies(given: GivenPolicies) -> list[ExitPolicy]:
+    """Return one or several policies in the given order; read those given as files, as `load_policy` does."""
+    several = [given] if isinstance(given, ExitPolicy | str | Path) else list(given)
+    return [each if isinstance(each, ExitPolicy) else load_policy(each) for each in several]
+
+
+def software_versions() -> dict[str, str]:
+    """Return the versions of what runs."""
+    return {**{name: _version(name) for name in ("ranet", "torch", "numpy")}, "python": platform.python_version()}
+
+
+@cache
+def _version(package: str) -> str:
+    # Not asked of the package itself: to import PyTorch for this would take seconds.
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"

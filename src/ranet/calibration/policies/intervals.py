@@ -25,12 +25,7 @@ Interval = tuple[float, float]
 
 @dataclass(frozen=True)
 class OutcomeIntervals:
-    """Intervals of a policy's accuracy and mean cost on the population of the images.
-
-    Attributes:
-        accuracy: interval of the top-1 accuracy, fractions; None without labels.
-        cost: interval of the mean cost.
-    """
+    """Intervals of a policy's top-1 accuracy (None without labels) and mean cost on the population of the images."""
 
     accuracy: Interval | None
     cost: Interval
@@ -92,8 +87,6 @@ def outcome_intervals(
     correct: npt.NDArray[np.bool_] | None,
     costs: ImageCosts,
     possible: npt.NDArray[np.bool_],
-    *,
-    level: float = LEVEL,
 ) -> OutcomeIntervals:
     """Return intervals of accuracy and mean cost of a fixed policy; see `mean_interval`.
 
@@ -103,7 +96,6 @@ def outcome_intervals(
         costs: what the images cost at each exit.
         possible: (K,) whether images can leave at each exit (`ExitPolicy.possible_exits`). If only one is possible, the
             mean cost is certain.
-        level: see `mean_interval`.
 
     Example:
         >>> exits, correct = np.array([0, 0, 1, 1]).repeat(100), np.array([True, True, True, False]).repeat(100)
@@ -112,13 +104,8 @@ def outcome_intervals(
         ([0.7, 0.79], [1.9, 2.1])
     """
     counts, low, high = cost_levels(exits, costs, possible)
-    return OutcomeIntervals(
-        accuracy=None if correct is None else accuracy_interval(int(correct.sum()), len(correct), level=level),
-        cost=(
-            mean_interval(counts, low, level=level)[0],
-            mean_interval(counts, high, level=level)[1],
-        ),
-    )
+    cost = mean_interval(counts, low)[0], mean_interval(counts, high)[1]
+    return OutcomeIntervals(None if correct is None else accuracy_interval(int(correct.sum()), len(correct)), cost)
 
 
 def cost_levels(
@@ -129,10 +116,7 @@ def cost_levels(
     Where all images cost the same at an exit, the possible costs are those of the exits. Else they are steps of a scale
     from the least to the most that an image can cost: an image counts on the step that its cost lies in.
 
-    Args:
-        exits: (N,) exit at which each image leaves.
-        costs: what the images cost at each exit.
-        possible: (K,) whether images can leave at each exit.
+    The arguments are those of `outcome_intervals`.
 
     Returns:
         (V,) numbers of images, and the lower and upper end of each possible cost, (V,) each; they are equal where all
@@ -152,10 +136,8 @@ def cost_levels(
     return counts, edges[:-1], edges[1:]
 
 
-def accuracy_difference(
-    one: npt.NDArray[np.bool_], other: npt.NDArray[np.bool_], *, level: float = LEVEL
-) -> tuple[float, Interval]:
-    """Return the difference of the accuracies of two policies on the same images, with its interval.
+def accuracy_difference(one: npt.NDArray[np.bool_], other: npt.NDArray[np.bool_]) -> tuple[float, Interval]:
+    """Return the difference of the accuracies of two policies on the same images, and its interval.
 
     An image counts 1 if only the first policy is right, -1 if only the second is, else 0; the interval is that of the
     mean (`mean_interval`). So two policies that agree on most images can be distinguished with far fewer images than
@@ -164,10 +146,6 @@ def accuracy_difference(
     Args:
         one: (N,) whether the first policy's answer is right.
         other: (N,) whether the second policy's answer to the same image is right.
-        level: see `mean_interval`.
-
-    Returns:
-        The difference of the accuracies, and its interval.
 
     Example:
         >>> one, other = np.array([True] * 90 + [False] * 10), np.array([True] * 80 + [False] * 20)
@@ -177,8 +155,7 @@ def accuracy_difference(
     """
     images = len(one)
     better, worse = int((one & ~other).sum()), int((other & ~one).sum())
-    interval = mean_interval([worse, images - better - worse, better], [-1.0, 0.0, 1.0], level=level)
-    return (better - worse) / images, interval
+    return (better - worse) / images, mean_interval([worse, images - better - worse, better], [-1.0, 0.0, 1.0])
 
 
 def few_images(scores: ExitScores, split: str, classes: Sequence[str] | None = None) -> str | None:

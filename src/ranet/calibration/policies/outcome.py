@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import nan
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -36,22 +37,13 @@ class PolicyOutcome:
     accuracy_per_exit: Floats
 
 
-@dataclass(frozen=True, eq=False)
-class Outcomes:
+class Outcomes(NamedTuple):
     """The outcomes of R policies: the attributes of `PolicyOutcome` with a first dimension of R."""
 
     accuracy: Floats
     mean_cost: Floats
     exit_shares: Floats
     accuracy_per_exit: Floats
-
-    def __getitem__(self, index: int) -> PolicyOutcome:
-        return PolicyOutcome(
-            float(self.accuracy[index]),
-            float(self.mean_cost[index]),
-            self.exit_shares[index],
-            self.accuracy_per_exit[index],
-        )
 
 
 def costs_of_images(costs: Costs, scores: ExitScores) -> ImageCosts:
@@ -125,4 +117,6 @@ def evaluate_policy(policy: ExitPolicy, scores: ExitScores, cost_per_exit: Costs
         UserError: if policy, scores and costs have different numbers of exits, and as for `ExitPolicy.exits`.
     """
     policy.compared(scores)
-    return evaluate_thresholds(np.array([policy.thresholds], dtype=np.float32), scores, cost_per_exit, policy.score)[0]
+    thresholds = np.array([policy.thresholds], dtype=np.float32)
+    accuracy, cost, *per_exit = (of[0] for of in evaluate_thresholds(thresholds, scores, cost_per_exit, policy.score))
+    return PolicyOutcome(float(accuracy), float(cost), *per_exit)

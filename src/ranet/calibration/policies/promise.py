@@ -110,10 +110,7 @@ class Promise:
         return counts.astype(np.int64) if counts.sum() == self.images else None
 
     def costs_of_images(self, executed: npt.NDArray[np.bool_] | None) -> ImageCosts:
-        """Return what images cost at each exit, by the costs in the policy.
-
-        Args:
-            executed: (K, N, P) what the images executed, see `ranet.ExitScores`.
+        """Return what images that executed (K, N, P) parts (`ranet.ExitScores`) cost, by the costs in the policy.
 
         Raises:
             UserError: if the policy does not say what its exits cost, or it is not known what was executed.

@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar, Self
 import numpy as np
 from pydantic import AfterValidator, Field, PlainValidator, Strict, model_validator
 
-from ranet.calibration.policies.file import FORMAT
+from ranet.calibration.policies.exit_policy import FORMAT
 from ranet.calibration.scores.checks import Score
 from ranet.support.records import LEFT_OUT, Count, Part, Record, Row, Text, like
 from ranet.support.strict_json import shown

@@ -11,8 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ranet.calibration.policies.distribution import summarise_scores
-from ranet.calibration.policies.exit_policy import ExitPolicy, first_exits, possible_exits
-from ranet.calibration.policies.file import software_versions
+from ranet.calibration.policies.exit_policy import ExitPolicy, first_exits, possible_exits, software_versions
 from ranet.calibration.policies.intervals import LEVEL, Interval, cost_levels, outcome_intervals
 from ranet.calibration.scores.exit_scores import ExitScores
 from ranet.calibration.solvers.cross_fitting import Verdict

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from ranet.calibration.policies.exit_policy import ExitPolicy, load_policy
-from ranet.calibration.policies.given import given_policies
+from ranet.calibration.policies.exit_policy import ExitPolicy, given_policies, load_policy
 from ranet.calibration.scores.in_numpy import Runs
 from ranet.errors import UserError
 from ranet.inference.choosing.open_backend import open_network
