@@ -19,7 +19,7 @@ from ranet.cost.table import CostTable
 from ranet.models.papers.msdnet import MSDNet
 from ranet.models.staged import StagedNetwork, without_data
 from ranet.models.staged_checks import check_attributes, checked_state
-from ranet.support.files import written_whole
+from ranet.support.files import write_text
 from ranet.support.shapes import ImageSize, checked_image_size, image_shape
 
 UNITS = ("macs", "paper_ops")
@@ -116,19 +116,17 @@ class CostProfile:
 
     def tables(self) -> dict[str, dict[str, Any]]:
         """Return the tables of both units as lists of integers, with 0 below the diagonal of the stages."""
-        tables = ((unit, self.table(unit)) for unit in UNITS)
         return {
             unit: {
-                "stages": np.nan_to_num(table.stages).round().astype(np.int64).tolist(),
-                "parts": table.parts.round().astype(np.int64).tolist(),
+                name: np.nan_to_num(getattr(self.table(unit), name)).round().astype(np.int64).tolist()
+                for name in ("stages", "parts")
             }
-            for unit, table in tables
+            for unit in UNITS
         }
 
     def save(self, path: str | Path) -> None:
         """Write ``to_dict()`` as JSON."""
-        with written_whole(path) as partial:
-            partial.write_text(json.dumps(self.to_dict(), indent=1) + "\n")
+        write_text(path, json.dumps(self.to_dict(), indent=1) + "\n")
 
 
 def measure_costs(network: StagedNetwork, image_size: ImageSize | None = None) -> CostProfile:
@@ -139,8 +137,7 @@ def measure_costs(network: StagedNetwork, image_size: ImageSize | None = None) -
 
     Args:
         network: any staged network; it is not changed.
-        image_size: side of the square image in pixels, or its (height, width); None: as the
-            network was built for.
+        image_size: side of the square image in pixels, or its (height, width); None: as the network was built for.
 
     Raises:
         UserError: if the network breaks the contract of `StagedNetwork`, or cannot run on images of that size.

@@ -67,9 +67,6 @@ class CostTable:
     def of_exits(cls, cost_per_exit: npt.ArrayLike, unit: str = "") -> CostTable:
         """Return the table of a network whose exits have these cumulative costs, whichever of them are used.
 
-        Raises:
-            UserError: as `checked_costs`.
-
         Example:
             >>> CostTable.of_exits([1, 3, 4]).stages
             array([[ 1.,  3.,  4.],
@@ -152,7 +149,7 @@ class CostTable:
             used: as for `cumulative`.
 
         Raises:
-            UserError: if the table has costs of optional parts, and it is not known which of them were executed.
+            UserError: as `image_costs`.
 
         Example:
             >>> executed = np.array([[[True, False], [False, False]]])

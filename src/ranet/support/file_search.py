@@ -10,12 +10,7 @@ from typing import NamedTuple
 
 
 class UnreadableFolder(NamedTuple):
-    """A folder that cannot be read.
-
-    Attributes:
-        path: of the folder.
-        reason: message of the system.
-    """
+    """The path of a folder that cannot be read, and the message of the system."""
 
     path: str
     reason: str

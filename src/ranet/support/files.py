@@ -161,18 +161,13 @@ def _write_error(error: BaseException | None, partial: Path) -> OSError | None:
     do: in the meantime something else may have been read.
     """
     while error is not None and not isinstance(error, UserError):
-        if isinstance(error, OSError) and _is_of(error, partial):
-            return error
+        if isinstance(error, OSError):
+            of = Path(os.fsdecode(error.filename)) if isinstance(error.filename, str | bytes) else partial.parent
+            # Or of the folder that it is to be in.
+            if of.is_relative_to(partial) or (is_unwritable(error) and partial.is_relative_to(of)):
+                return error
         error = error.__cause__ or error.__context__
     return None
-
-
-def _is_of(error: OSError, partial: Path) -> bool:
-    if not isinstance(error.filename, str | bytes):
-        return is_unwritable(error)
-    of = Path(os.fsdecode(error.filename))
-    # Or of the folder that it is to be in.
-    return of.is_relative_to(partial) or (is_unwritable(error) and partial.is_relative_to(of))
 
 
 def restore_folder(path: str | Path) -> None:

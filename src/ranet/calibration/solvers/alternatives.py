@@ -8,7 +8,6 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from ranet.calibration.policies.exit_policy import ExitPolicy
 from ranet.calibration.policies.intervals import accuracy_difference
 from ranet.calibration.scores.exit_scores import ExitScores
 from ranet.calibration.solvers.calibration import Calibration, Instead
@@ -20,8 +19,8 @@ CHEAPER = "a cheaper policy"
 
 
 def best_within(
-    budgets: Sequence[float] | Floats,
-    solve: Callable[[Sequence[float]], Sequence[Calibration]],
+    budgets: Sequence[float],
+    solve: Callable[[float], Calibration],
     alone: Sequence[Calibration],
     scores: ExitScores,
     costs: Floats,
@@ -38,16 +37,16 @@ def best_within(
 
     Args:
         budgets: budgets of at least the first exit's cost.
-        solve: function that returns the family's own policies for budgets.
+        solve: function that returns the family's own policy for a budget.
         alone: each exit alone, with its promise.
         scores: labelled validation scores, on which all promises were made.
         costs: (K,) mean costs, from that of the cheapest policy to that of the most expensive.
     """
     smaller = np.linspace(costs[0], costs[-1], GRID)
-    wanted = sorted({*map(float, budgets), *smaller[smaller < max(budgets, default=0)].tolist()})
-    own = dict(zip(wanted, solve(wanted), strict=True))
+    wanted = sorted({*budgets, *smaller[smaller < max(budgets, default=0)].tolist()})
+    own = {budget: solve(budget) for budget in wanted}
     best: list[Calibration] = []
-    for budget in map(float, budgets):
+    for budget in budgets:
         rivals = [one for one in alone if one.predicted_cost <= budget]
         rivals += [own[less] for less in wanted if less < budget]
         rival = max(rivals, key=_worth, default=own[budget])
@@ -56,12 +55,7 @@ def best_within(
 
 
 def alone_name(exit: int) -> str:
-    """Return the name of the policy under which all images leave at this exit, 0..K-1.
-
-    Example:
-        >>> alone_name(0)
-        'exit 1 alone'
-    """
+    """Return the name of the policy under which all images leave at this exit, 0..K-1."""
     return f"exit {exit + 1} alone"
 
 
@@ -73,7 +67,8 @@ def _instead(chosen: Calibration, own: Calibration, scores: ExitScores) -> Calib
     """Return the chosen calibration with the budget of the one that it replaces, and the gain over it."""
     exit = chosen.parameters.get("exit_index")
     name = CHEAPER if exit is None else alone_name(exit)
-    gain, interval = accuracy_difference(*(_right(one.policy, scores) for one in (chosen, own)))
+    exits, images = (one.policy.exits(scores) for one in (chosen, own)), np.arange(scores.num_images)
+    gain, interval = accuracy_difference(*(scores.correct[at, images] for at in exits))
     instead = Instead(name, own.predicted_cost, own.predicted_accuracy, gain, interval)
     told = {"chosen": name, "instead_of": {"cost": instead.cost, "accuracy": instead.accuracy}}
     metadata = {**chosen.policy.metadata, "budget": own.policy.metadata["budget"], **told}
@@ -84,9 +79,3 @@ def _instead(chosen: Calibration, own: Calibration, scores: ExitScores) -> Calib
         notices=own.notices,
         instead=instead,
     )
-
-
-def _right(policy: ExitPolicy, scores: ExitScores) -> npt.NDArray[np.bool_]:
-    right = scores.correct_at(policy.exits(scores))
-    assert right is not None, "the scores are labelled"
-    return right

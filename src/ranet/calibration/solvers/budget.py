@@ -18,8 +18,7 @@ from ranet.calibration.scores.checks import require_scores
 from ranet.calibration.scores.exit_scores import ExitScores
 from ranet.calibration.solvers.alternatives import best_within
 from ranet.calibration.solvers.calibration import Calibration, Promises
-from ranet.calibration.solvers.exit_choice import ExitChoice, parameters_of
-from ranet.calibration.solvers.exit_sets import Exits
+from ranet.calibration.solvers.exit_choice import ExitChoice, Exits
 from ranet.calibration.solvers.families import FOLDS, SMOOTHING, Family
 from ranet.cost.table import CostTable, ImageCosts
 from ranet.errors import UserError
@@ -132,39 +131,32 @@ def calibrate_each(
         return Promises(scores, costs_with(exits), name, unit, metadata)
 
     # Where exits are chosen, images can leave at any exit behind one fused stage.
-    chooses = table is not None and family.score != "patience"
-    reachable = of_all.means
-    if table is not None and chooses:
-        reachable = replace(of_all, fixed=table.alone).means
+    chooses = table if family.score != "patience" else None
+    reachable = of_all.means if chooses is None else replace(of_all, fixed=chooses.alone).means
     check_budgets(budgets, reachable, unit)
-    choice = None if table is None else ExitChoice(scores, table, costs_with, family)
-    solve = family.solver(scores, of_all) if choice is None else None
+    choice = ExitChoice(scores, table, costs_with, family)
 
-    def own(asked: Sequence[float]) -> list[Calibration]:
-        found = []
-        for budget in map(float, asked):
-            if choice is None:
-                assert solve is not None
-                exits, solution, verdict = everything, solve(budget), None
-                parameters = dict(solution.parameters)
-            else:
-                exits, solution, verdict = choice.solve(budget)
-                parameters = parameters_of(exits, solution, verdict)
-            notices = _beyond(budget, costs_with(exits).means, unit)
-            options: dict[str, Any] = {"parameters": parameters, "budget": budget, "notices": notices}
-            promises = promises_for(exits, solution.score)
-            found.append(promises.promise(solution.thresholds, family=policy, verdict=verdict, **options))
-        return found
+    def own(budget: float) -> Calibration:
+        exits, solution, verdict = choice.solve(budget)
+        return promises_for(exits, solution.score).promise(
+            solution.thresholds,
+            family=policy,
+            parameters=solution.parameters,
+            budget=budget,
+            notices=_beyond(budget, costs_with(exits).means, unit),
+            verdict=verdict,
+        )
 
+    wanted = [float(budget) for budget in budgets]
     if not (alternatives and scores.has("correct")):
-        return own(list(budgets))
+        return [own(budget) for budget in wanted]
     alone = []
     for k in everything:
         used = {"exit_index": k} if table is None else {"exit_index": k, "used_exits": [k]}
         exits = everything if table is None else tuple(sorted({k, everything[-1]}))
         thresholds = ExitPolicy.only(k, len(everything)).thresholds
         alone.append(promises_for(exits, "confidence").promise(thresholds, family=policy, parameters=used))
-    return best_within(budgets, own, alone, scores, reachable)
+    return best_within(wanted, own, alone, scores, reachable)
 
 
 def check_budgets(budgets: Budgets, costs: npt.NDArray[np.float64], unit: str) -> None:
@@ -186,13 +178,9 @@ def check_budgets(budgets: Budgets, costs: npt.NDArray[np.float64], unit: str) -
 
 def _beyond(budget: float, costs: npt.NDArray[np.float64], unit: str) -> tuple[str, ...]:
     """Return a notice if the budget is more than can be spent."""
-    if budget <= costs[-1]:
-        return ()
-    last = _number(costs[-1], unit)
-    return (
-        f"The budget ({_number(budget, unit)}) exceeds the cost of the last exit ({last}), so every image runs to the "
-        "last exit.",
-    )
+    given, last = _number(budget, unit), _number(costs[-1], unit)
+    notice = f"The budget ({given}) exceeds the cost of the last exit ({last}), so every image runs to the last exit."
+    return (notice,) if budget > costs[-1] else ()
 
 
 def _reachable(costs: npt.NDArray[np.float64], unit: str) -> str:

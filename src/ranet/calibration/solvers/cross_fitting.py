@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ranet.calibration.policies.exit_policy import first_exits
-from ranet.calibration.solvers.geometric_solver import GeometricSolver
+from ranet.calibration.solvers.geometric import GeometricSolver
 from ranet.calibration.solvers.optimal import Problem, mean_price
 from ranet.cost.table import ImageCosts
 
