@@ -25,11 +25,7 @@ BOUNDS = ("binomial", "hoeffding_bentkus")
 
 
 def score_of(policy: str, score: str | None) -> str:
-    """Return the score that a family compares: the given one, or the family's default for None.
-
-    Raises:
-        UserError: if the family or the score is unknown, or the family cannot compare this score.
-    """
+    """Return the score that a family compares, by default its own; a UserError if the family cannot compare it."""
     if policy not in POLICIES:
         raise unknown_name("policy", policy, POLICIES)
     if score is None or score == POLICIES[policy]:
@@ -49,12 +45,7 @@ SWEEP = 20  # budgets from the first exit's cost to the last's
 
 @dataclass(frozen=True)
 class BudgetAmount:
-    """A budget as it is asked for: a cost, or a share of the last exit's cost, above 0 and at most 1.
-
-    Attributes:
-        value: the cost or the share.
-        is_share: which of them.
-    """
+    """A budget as it is asked for: a cost, or a share of the last exit's cost, above 0 and at most 1."""
 
     value: float
     is_share: bool = False

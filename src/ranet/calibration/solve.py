@@ -20,7 +20,7 @@ Floats = npt.NDArray[np.float64]
 
 
 def check_goal(goal: Goal, alone: Floats, all_exits: Floats, unit: str, images: int) -> None:
-    """Refuse, before images are scored, a goal that no scores can meet.
+    """Refuse, before so many images are scored, a goal that no scores can meet.
 
     Args:
         goal: the goal.
@@ -28,9 +28,6 @@ def check_goal(goal: Goal, alone: Floats, all_exits: Floats, unit: str, images: 
         all_exits: (K,) cumulative cost of each exit where all are used.
         unit: unit of the costs.
         images: number of calibration images.
-
-    Raises:
-        UserError: if no policy can meet it; the message gives the possible range.
     """
     if isinstance(goal, Budget):
         # Patience counts exits, and so uses them all.
@@ -53,9 +50,6 @@ def solve_goal(
         alone: (K,) mean cost of each exit as the only one that is used.
         unit: unit of the costs.
         metadata: further entries for the policy files.
-
-    Raises:
-        UserError: as `calibrate`, `calibrate_risk` and `exit_for_deadline` do.
     """
     if isinstance(goal, Budget):
         options: dict[str, Any] = {"policy": goal.family, "score": goal.score, "alternatives": goal.alternatives}

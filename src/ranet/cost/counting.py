@@ -59,10 +59,8 @@ class Operations:
     Attributes:
         macs: multiply-adds of convolutions and matrix products.
         paper_ops: what the MSDNet and RANet papers call FLOPs: the multiply-adds, plus the biases of linear layers, one
-            for each element that passes a ReLU, and the kernel's area for each pooled element; batch normalisation,
-            concatenation, resizing and biases of convolutions count nothing.
-        uncounted: names of the operators that may multiply and add, and that no formula counts; what they cost is
-            missing.
+            for each element that passes a ReLU, and the kernel's area for each pooled element.
+        uncounted: names of operators that may multiply and add, and that no formula counts; their cost is missing.
     """
 
     macs: int = 0

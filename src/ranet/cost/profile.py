@@ -39,7 +39,7 @@ class CostProfile:
 
     MACs are multiply-adds of convolutions and linear layers; paper ops add what the papers' counter adds
     (`Operations`). A lazy network computes at each exit only what this exit needs, as an MSDNet does in the engine; for
-    all other networks both ways cost the same. `table` gives the two that costs are stated in.
+    all other networks both ways cost the same.
 
     Attributes:
         image_size: side of the square image in pixels, or its (height, width).

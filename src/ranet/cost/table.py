@@ -119,9 +119,6 @@ class CostTable:
         Args:
             used: exits from 0, ascending; the last exit is one of them. None: all exits.
 
-        Raises:
-            UserError: if the exits are others.
-
         Example:
             >>> CostTable("ms", [[2, 3, 4.5], [0, 2.5, 3], [0, 0, 1]]).cumulative([0, 2])
             array([2. , 4.5, 5. ])
@@ -142,14 +139,11 @@ class CostTable:
         return costs
 
     def of_images(self, executed: npt.NDArray[np.bool_] | None, used: Sequence[int] | None = None) -> ImageCosts:
-        """Return what each image costs at each exit.
+        """Return what each image costs at each exit, where these exits are ``used`` (`cumulative`).
 
         Args:
             executed: (K, N, P) whether image n has executed part p when it reaches exit k; None where nothing adapts.
             used: as for `cumulative`.
-
-        Raises:
-            UserError: as `image_costs`.
 
         Example:
             >>> executed = np.array([[[True, False], [False, False]]])

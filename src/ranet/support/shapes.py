@@ -36,12 +36,7 @@ def checked_image_size(value: Any, name: str = "image_size", least: int = 1) -> 
 
 
 def sides(image_size: ImageSize) -> tuple[int, int]:
-    """Return height and width.
-
-    Example:
-        >>> sides(32), sides((28, 40))
-        ((32, 32), (28, 40))
-    """
+    """Return height and width."""
     return (image_size, image_size) if isinstance(image_size, int) else image_size
 
 

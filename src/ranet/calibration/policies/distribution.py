@@ -16,16 +16,12 @@ BINS = 20
 
 
 def summarise_scores(compared: npt.NDArray[np.float32]) -> list[dict[str, list[Any]]]:
-    """Return for each exit the bins between the vigintiles of its scores, and the number of scores in each bin.
+    """Return for each exit the bins between the vigintiles of its scores (K, N), and the number of scores in each bin.
 
-    The edges are the scores of rank floor(i N / 20), i = 1..19, counted from 0 in ascending order. So without ties,
-    floor(i N / 20) scores lie below edge i. Equal edges are merged: where many scores are equal (confidences of exactly
-    1) there are fewer bins. Bin b holds the scores in [edge b, edge b + 1); the first bin is open below and the last
-    above. Equal scores are always in one bin. If the smallest score is an edge, the first bin is empty; it then counts
-    later images that are less sure than all calibration images.
-
-    Args:
-        compared: (K, N) scores that the policy compares, of the images that it was calibrated on.
+    The edges are the scores of rank floor(i N / 20), i = 1..19, counted from 0 in ascending order. Equal edges are
+    merged: where many scores are equal (confidences of exactly 1) there are fewer bins. Bin b holds the scores in
+    [edge b, edge b + 1); the first bin is open below and the last above. If the smallest score is an edge, the first
+    bin is empty; it then counts later images that are less sure than all calibration images.
 
     Returns:
         K JSON objects: "edges", at most 19, ascending; "counts", one more than edges, with sum N.

@@ -36,14 +36,11 @@ FORMAT = "ranet exit policy"
 def first_exits(
     scores: npt.NDArray[np.float32], thresholds: Sequence[float] | npt.NDArray[np.floating]
 ) -> npt.NDArray[np.int64]:
-    """Return the first exit k at which scores[k] >= thresholds[k]; the remaining images leave at the last exit.
+    """Return (N,) the first exit k at which scores[k] >= thresholds[k]; the remaining images leave at the last exit.
 
     Args:
         scores: (K, N) scores, higher is surer.
         thresholds: (K - 1,) thresholds; infinity where no image leaves.
-
-    Returns:
-        (N,) exit indices, 0..K-1.
 
     Example:
         >>> first_exits(np.float32([[0.9, 0.2, 0.2], [0.9, 0.7, 0.6], [1.0, 1.0, 1.0]]), [0.8, 0.7])
@@ -148,8 +145,7 @@ class ExitPolicy:
         """Return (N,) the index of the exit at which each image leaves.
 
         Raises:
-            UserError: if the scores have another number of exits or other temperatures than the policy, or lack the
-                score that it compares.
+            UserError: if the scores have other exits or temperatures than the policy, or lack the score that it needs.
         """
         return first_exits(self.compared(scores), self.thresholds)
 
@@ -165,10 +161,7 @@ class ExitPolicy:
         return scores.score(self.score)
 
     def require_network(self, fingerprint: str) -> None:
-        """Raise a UserError if the policy was solved for a network with another fingerprint.
-
-        Policies that name no network pass: those written by hand, and those solved on scores from another program.
-        """
+        """Raise a UserError if the policy was solved for a network with another fingerprint, if it names one."""
         known = self.promise.fingerprint
         if known is not None and known != fingerprint:
             raise UserError(
@@ -199,8 +192,7 @@ def load_policy(path: str | Path) -> ExitPolicy:
     """Read a policy that `ExitPolicy.save` wrote; an edited policy that is still valid is read with a notice.
 
     Raises:
-        UserError: if the file is missing, is not JSON, is not a policy of this format and version, or holds an invalid
-            policy.
+        UserError: if the file is missing, or not a policy of this format and version.
     """
     from ranet.calibration.policies.schema import PolicyFile
 

@@ -9,9 +9,9 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from ranet.calibration.policies.exit_policy import ExitPolicy
+from ranet.calibration.policies.exit_policy import ExitPolicy, first_exits
 from ranet.calibration.scores.exit_scores import ExitScores
-from ranet.cost.table import CostTable, ImageCosts, checked_costs, mean_cost
+from ranet.cost.table import CostTable, ImageCosts, checked_costs
 from ranet.errors import UserError
 
 Floats = npt.NDArray[np.float64]
@@ -68,7 +68,7 @@ def costs_of_images(costs: Costs, scores: ExitScores) -> ImageCosts:
 def evaluate_thresholds(
     thresholds: npt.NDArray[np.float32], scores: ExitScores, cost_per_exit: Costs, score: str = "confidence"
 ) -> Outcomes:
-    """Return the outcomes of R threshold policies on the same scores, all at once.
+    """Return the outcomes of R threshold policies on the same scores.
 
     An image leaves at the first exit where its score is at least the threshold. The shares are those of these images,
     and mean cost = sum_k share_k cost_k (Huang et al., ICLR 2018, budgeted batch classification).
@@ -79,35 +79,15 @@ def evaluate_thresholds(
         cost_per_exit: (K,) cumulative cost of reaching and running each exit, or other `Costs`.
         score: score to compare, see `ExitPolicy`.
 
-    Returns:
-        The outcomes; accuracies are NaN if the scores have no labels.
-
     Example:
         >>> scores = ExitScores.from_logits(np.float32([[[2, 0], [0, 0]], [[2, 0], [0, 2]]]), np.array([0, 1]))
         >>> outcomes = evaluate_thresholds(np.float32([[0.8], [0.0]]), scores, np.array([1.0, 3.0]))
         >>> outcomes.mean_cost, outcomes.accuracy
         (array([2., 1.]), array([1. , 0.5]))
     """
-    policies, exits = len(thresholds), scores.num_exits
-    costs = costs_of_images(cost_per_exit, scores)
-    added = np.zeros(policies)
-    left, right = np.empty((policies, exits)), np.empty((policies, exits))
-    compared = scores.score(score)
-    correct = scores.correct if scores.has("correct") else None
-    here = np.ones((policies, scores.num_images), dtype=bool)
-    for k in range(exits):
-        leaves = here
-        if k < exits - 1:
-            leaves = here & (compared[k] >= thresholds[:, k, None])
-            here = here & ~leaves
-        left[:, k] = np.count_nonzero(leaves, axis=1)
-        if costs.added is not None:
-            added += leaves @ costs.added[k]
-        right[:, k] = nan if correct is None else np.count_nonzero(leaves & correct[k], axis=1)
-    shares = left / scores.num_images
-    accuracy_per_exit = np.divide(right, left, out=np.full_like(right, np.nan), where=left > 0)
-    mean = mean_cost(left, costs.fixed) + added / scores.num_images
-    return Outcomes(right.sum(axis=1) / scores.num_images, mean, shares, accuracy_per_exit)
+    compared, costs = scores.score(score), costs_of_images(cost_per_exit, scores)
+    found = [_outcome(first_exits(compared, row), scores, costs) for row in thresholds]
+    return Outcomes(*(np.array([getattr(one, name) for one in found]) for name in Outcomes._fields))
 
 
 def evaluate_policy(policy: ExitPolicy, scores: ExitScores, cost_per_exit: Costs) -> PolicyOutcome:
@@ -116,7 +96,13 @@ def evaluate_policy(policy: ExitPolicy, scores: ExitScores, cost_per_exit: Costs
     Raises:
         UserError: if policy, scores and costs have different numbers of exits, and as for `ExitPolicy.exits`.
     """
-    policy.compared(scores)
-    thresholds = np.array([policy.thresholds], dtype=np.float32)
-    accuracy, cost, *per_exit = (of[0] for of in evaluate_thresholds(thresholds, scores, cost_per_exit, policy.score))
-    return PolicyOutcome(float(accuracy), float(cost), *per_exit)
+    return _outcome(policy.exits(scores), scores, costs_of_images(cost_per_exit, scores))
+
+
+def _outcome(exits: npt.NDArray[np.int64], scores: ExitScores, costs: ImageCosts) -> PolicyOutcome:
+    """Return the outcome if images leave at these exits (N,)."""
+    number, images, correct = scores.num_exits, scores.num_images, scores.correct_at(exits)
+    left = np.bincount(exits, minlength=number)
+    right = np.full(number, nan) if correct is None else np.bincount(exits[correct], minlength=number)
+    per_exit = np.divide(right, left, out=np.full(number, nan), where=left > 0)
+    return PolicyOutcome(float(right.sum() / images), costs.mean(exits), left / images, per_exit)

@@ -31,9 +31,9 @@ Batch = tuple[Tensor, Tensor]
 class ScoreCache:
     """A folder of exit scores, one file for each set of inputs that the scores depend on.
 
-    The file name is the hash of a key that holds everything the scores depend on. A file is read only if it holds the
-    same key, so scores of other weights, images or temperatures are never used. A damaged file counts as missing. The
-    file is an ordinary score file, with the key as the comment of the archive.
+    The file name is the hash of a key that holds all these inputs. A file is read only if it holds the same key, so
+    scores of other weights, images or temperatures are never used. A damaged file counts as missing. The file is an
+    ordinary score file, with the key as the comment of the archive.
 
     During a pass, the scores of the latest batches are written every few seconds to a separate file, so a killed pass
     loses little. Processes that compute the same scores at the same time do the work twice, without harm.
@@ -68,23 +68,15 @@ class ScoreCache:
     ) -> ExitScores:
         """Return the same bits as ``ExitScores.collect``, from the cache or by running the missing part of the pass.
 
-        A pass continues after its first batches that have the same sizes as before. A loader with ``load_state_dict``
-        and a ``sampler`` with ``batches`` (``ranet.data.EpochLoader``) skips these batches without reading them. Any
-        other loader reads them, but the network does not run on them.
+        The loader must give the same batches in the same order each time. A pass continues after its first batches that
+        have the same sizes as before. A loader with ``load_state_dict`` and a ``sampler`` with ``batches``
+        (``ranet.data.EpochLoader``) skips these batches without reading them. Any other loader reads them, but the
+        network does not run on them.
 
-        Args:
-            network: as for ``ExitScores.collect``.
-            loader: as the batches of ``ExitScores.collect``; must give the same batches in the same order each time.
-            key: fingerprints of the network (``network_fingerprint``) and of the data with split, part and transform
-                (``ImageData.fingerprint``), and all else that the logits depend on, as JSON values; the last three
-                arguments are added.
-            device: as for ``ExitScores.collect``.
-            temperatures: as for ``ExitScores.collect``.
-            keep_logits: as for ``ExitScores.collect``; files with logits are much larger.
-            labelled: as for ``ExitScores.collect``.
-
-        Raises:
-            UserError: as for ``ExitScores.collect``.
+        The key holds the fingerprints of the network (``network_fingerprint``) and of the data with split, part and
+        transform (``ImageData.fingerprint``), and all else that the logits depend on, as JSON values; the last three
+        arguments are added. The other arguments and the errors are those of ``ExitScores.collect``. Files with logits
+        are much larger.
         """
         options: dict[str, Any] = {
             "temperatures": None if temperatures is None else np.asarray(temperatures, dtype=np.float64),
@@ -97,7 +89,11 @@ class ScoreCache:
         if kept is not None:
             return kept[0]
 
-        scored, sizes = _read_partial(path, text)
+        scored: list[ExitScores] = []
+        sizes: list[int] = []
+        while (found := _read(_partial(path, sum(sizes)), text)) is not None and found[1]:  # what an earlier pass left
+            scored.append(found[0])
+            sizes += found[1]
         done, batches = _after(loader, sizes)
         images, writable = sum(sizes[:done]), True
         parts = [ExitScores.concatenate(scored).subset(slice(0, images))] if done else []
@@ -150,16 +146,6 @@ def _partial(path: Path, first_image: int | str) -> Path:
     # Named by its first image, not numbered: passes with other batches, or two at the same time, end their parts at
     # other images, and a part must be followed by the part of the next image.
     return path.with_name(f"{path.stem}_from_{first_image}.npz")
-
-
-def _read_partial(path: Path, key: str) -> tuple[list[ExitScores], list[int]]:
-    """Return what an earlier pass left: scores, and the sizes of their batches."""
-    parts: list[ExitScores] = []
-    sizes: list[int] = []
-    while (found := _read(_partial(path, sum(sizes)), key)) is not None and found[1]:
-        parts.append(found[0])
-        sizes += found[1]
-    return parts, sizes
 
 
 def _write(path: Path, scores: ExitScores, key: str, sizes: Sequence[int]) -> bool:

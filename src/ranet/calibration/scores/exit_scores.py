@@ -283,10 +283,6 @@ class ExitScores:
     def load(cls, path: str | Path, *, keep_logits: bool = False) -> ExitScores:
         """Load a score file from `save` or from another program; `read_score_arrays` describes its arrays.
 
-        Args:
-            path: the file.
-            keep_logits: whether to keep logits from which the scores are computed.
-
         Raises:
             UserError: if the file is missing, is not a file of exit scores, or its arrays do not match.
         """

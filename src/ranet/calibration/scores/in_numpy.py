@@ -16,12 +16,7 @@ _BELOW_ONE = 1 - 2**-18
 
 
 class Runs(NamedTuple):
-    """The predictions of an exit for n images, and how many exits have agreed on them; for patience.
-
-    Attributes:
-        labels: (n,) class that the exit predicts.
-        lengths: (n,) number of exits in a row, up to this one, that predict this class.
-    """
+    """The class that an exit predicts for each of n images, and how many exits in a row, up to it, predict it; (n,)."""
 
     labels: npt.NDArray[np.intp]
     lengths: npt.NDArray[np.int64]
@@ -42,16 +37,13 @@ def softmax(logits: Floats, temperature: float = 1.0) -> Floats:
 def exit_scores(
     logits: Floats, score: str, temperature: float = 1.0, before: Runs | None = None
 ) -> tuple[Floats, Runs | None]:
-    """Return the scores of one exit for n images; higher is surer.
+    """Return the scores of one exit for n images, (n,), and the runs up to this exit for patience, else None.
 
     Args:
         logits: (n, C) float32.
         score: "confidence", "margin", "entropy" or "patience" (`ranet.ExitPolicy`).
         temperature: temperature of the exit.
         before: runs up to the previous exit, for patience; None at the first exit.
-
-    Returns:
-        The scores (n,), and the runs up to this exit for patience, else None.
 
     Example:
         >>> exit_scores(np.float32([[0, 0], [0, 9]]), "margin")[0].round(4).tolist()
@@ -91,19 +83,12 @@ def _below_largest(logits: Floats, temperature: float) -> Floats:
 
 
 def patience_scores(prediction: npt.NDArray[np.int64], confidence: Floats) -> Floats:
-    """Return the number of exits in a row that agree plus a fraction that rises with the confidence.
+    """Return (K, N) the number of exits in a row that agree plus a fraction that rises with the confidence.
 
     At an integer threshold t, an image leaves when t consecutive exits agree (Zhou et al., "BERT Loses Patience",
     NeurIPS 2020, where the patience is t - 1). Integers alone allow only K mean costs; the fraction allows those
     between: at a threshold of t + c, an image leaves if its run is longer than t, or if its run is t and its confidence
-    is at least about c.
-
-    Args:
-        prediction: (K, N) predicted classes.
-        confidence: (K, N) confidences in [0, 1].
-
-    Returns:
-        (K, N) scores.
+    is at least about c. Predictions and confidences, in [0, 1], are (K, N).
 
     Raises:
         UserError: if there are more than MOST_PATIENT exits: float32 then cannot hold the fraction.

@@ -16,15 +16,10 @@ TOP = 5
 def score_logits(logits: Tensor, labels: Tensor | None = None, temperature: float = 1.0) -> dict[str, Tensor]:
     """Return confidence, margin, entropy, prediction and, with labels, top-5 correctness of one exit, (N,) each.
 
-    All come from the softmax of the logits divided by the temperature, computed in float32 for logits of any precision.
-    The confidence is the largest probability and the prediction its class (Huang et al., "Multi-Scale Dense Networks",
-    ICLR 2018, section 5). The margin is the largest probability minus the second. The entropy (Teerapittayanon et al.,
-    "BranchyNet", ICPR 2016) is negative, in nats, so that higher is surer for all three.
-
-    Args:
-        logits: (N, C) logits.
-        labels: (N,) class indices; None if unknown.
-        temperature: divisor of the logits.
+    All come from the softmax of the logits (N, C) divided by the temperature, computed in float32. The confidence is
+    the largest probability and the prediction its class (Huang et al., "Multi-Scale Dense Networks", ICLR 2018, section
+    5). The margin is the largest probability minus the second. The entropy (Teerapittayanon et al., "BranchyNet", ICPR
+    2016) is negative, in nats, so that higher is surer for all three.
 
     Example:
         >>> scores = score_logits(torch.tensor([[0.0, 0.0], [0.0, 9.0]]), torch.tensor([0, 0]))
@@ -55,10 +50,7 @@ def score_logits(logits: Tensor, labels: Tensor | None = None, temperature: floa
 def score_batch(logits: Tensor, labels: Tensor | None, temperatures: npt.ArrayLike | None) -> dict[str, Tensor]:
     """Return the scores (K, B) of a batch by name, on its device, and the labels (B,) if given.
 
-    Args:
-        logits: (K, B, C) logits.
-        labels: (B,) class indices; None if unknown.
-        temperatures: (K,), divisors of the logits of each exit; None is 1.
+    Logits are (K, B, C), and temperatures (K,); None is 1.
 
     Raises:
         UserError: if the shapes are wrong, or there are no images.

@@ -20,23 +20,20 @@ LOWEST, HIGHEST = 0.05, 20.0
 
 
 def fit_temperatures(logits: Tensor | npt.ArrayLike, labels: Tensor | npt.ArrayLike) -> npt.NDArray[np.float64]:
-    """Fit the temperature of each exit by maximum likelihood.
+    """Fit the temperature of each exit by maximum likelihood, (K,).
 
     The temperature T of an exit minimises the mean negative log-likelihood of the labels under softmax(logits / T). It
     is convex in 1 / T, with the derivative E[z] - z_y: the mean logit under that softmax minus the logit of the label,
     averaged over the images. Its only zero is found by Brent's method in float64, one exit at a time. T is kept within
-    [0.05, 20]. If every label has the largest logit, the likelihood rises without limit as T goes to 0; if the logits
+    [0.05, 20]: if every label has the largest logit, the likelihood rises without limit as T goes to 0; if the logits
     are worse than chance, as T goes to infinity. If all logits of every image are equal, T is 1.
 
     Fit on other images than the thresholds, or the promise of the thresholds is too optimistic. Temperatures do not
-    change predictions. They change how sure exits are relative to each other.
+    change predictions, only how sure exits are relative to each other.
 
     Args:
         logits: (K, N, C), of any floating precision.
         labels: (N,) class indices.
-
-    Returns:
-        (K,) temperatures.
 
     Raises:
         UserError: if shapes are wrong, there are no images, labels are outside 0..C-1, or logits are not finite.

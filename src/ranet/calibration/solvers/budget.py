@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from math import inf
@@ -13,16 +13,17 @@ import numpy as np
 import numpy.typing as npt
 
 from ranet.calibration.policies.exit_policy import ExitPolicy
+from ranet.calibration.policies.intervals import accuracy_difference
 from ranet.calibration.policies.outcome import Costs, costs_of_images
 from ranet.calibration.scores.checks import require_scores
 from ranet.calibration.scores.exit_scores import ExitScores
-from ranet.calibration.solvers.alternatives import best_within
-from ranet.calibration.solvers.calibration import Calibration, Promises
+from ranet.calibration.solvers.calibration import Calibration, Instead, Promises
 from ranet.calibration.solvers.exit_choice import ExitChoice, Exits
 from ranet.calibration.solvers.families import FOLDS, SMOOTHING, Family
 from ranet.cost.table import CostTable, ImageCosts
 from ranet.errors import UserError
 
+GRID = 20  # smaller budgets to try, from the first exit's cost to the last's
 Budgets = Sequence[float] | npt.NDArray[np.float64]
 
 
@@ -50,22 +51,20 @@ def calibrate(
     - "geometric": the papers' rule, by which the shares of the exits follow a geometric series (`GeometricSolver`);
       "margin" and "entropy" are the same rule with that score in place of the confidence;
     - "one_threshold": the same threshold at all exits (`OneThresholdSolver`);
-    - "patience": leave when a number of consecutive exits agree, with the confidence as a fraction of one more exit
-      (`patience_scores`);
+    - "patience": leave when a number of consecutive exits agree (`patience_scores`);
     - "optimal": the geometric rule on the best score (`ScoreChoice`), or a free threshold for each exit
       (`OptimalSolver`), if these win under cross-fitting on images that they were not solved on; else "geometric".
 
     Args:
         scores: scores of validation images, which the network was not trained on; only "optimal" needs labels.
-        cost_per_exit: (K,) cumulative cost of each exit, increasing; or a `CostTable`, by which it depends on the used
-            exits what an exit costs. Then the exits are chosen, too: every used exit costs a cut and a head
-            (`ExitChoice`). "patience" uses all of them.
+        cost_per_exit: (K,) cumulative cost of each exit, increasing; or a `CostTable`, by which the cost depends on the
+            used exits: then these are chosen, too (`ExitChoice`), but "patience" uses all.
         budget: mean cost of an image, in the unit of the costs.
         policy: the family.
         score: score that "geometric", "one_threshold" and "optimal" compare: "confidence", "margin" or "entropy"; None
             is the confidence, and for "optimal" the score that wins.
-        unit: unit of costs and budget, for messages and the policy file ("macs", "paper_ops", "ms"); that of a table is
-            known.
+        unit: unit of costs and budget, for messages and the policy file ("macs", "paper_ops", "ms"); by default that of
+            the table.
         metadata: further entries for the policy file, such as the network's name.
         smoothing: for "optimal", the fraction of the images over which accuracy is averaged along each threshold.
         folds: for "optimal", the number of cross-fitting folds, at least 2; 0 takes the best free thresholds on the
@@ -106,14 +105,11 @@ def calibrate_each(
     folds: int = FOLDS,
     alternatives: bool = True,
 ) -> list[Calibration]:
-    """Find a policy for each of many budgets; see `calibrate`. Shared work is done once.
+    """Find a policy for each of many budgets; see `calibrate`. All budgets are checked before any is solved.
 
     Without ``alternatives`` or labels every budget is spent as far as possible, even without a gain: a larger budget
-    can give less validation accuracy than a smaller one. With both it cannot, because the policies of the smaller
-    budgets are alternatives too.
-
-    Raises:
-        UserError: as for `calibrate`, before any budget is solved.
+    can give less validation accuracy than a smaller one. With both it cannot: the policies of smaller budgets are
+    alternatives.
     """
     require_scores(scores)
     family = Family(policy, score, smoothing, folds)
@@ -157,6 +153,69 @@ def calibrate_each(
         thresholds = ExitPolicy.only(k, len(everything)).thresholds
         alone.append(promises_for(exits, "confidence").promise(thresholds, family=policy, parameters=used))
     return best_within(wanted, own, alone, scores, reachable)
+
+
+def best_within(
+    budgets: Sequence[float],
+    solve: Callable[[float], Calibration],
+    alone: Sequence[Calibration],
+    scores: ExitScores,
+    costs: npt.NDArray[np.float64],
+) -> list[Calibration]:
+    """Return for each budget the candidate with the highest validation accuracy; of equals, the cheapest.
+
+    A family spends its budget even where that does not help: it sends images to exits that are worse than earlier ones.
+    So its policy competes with each exit alone, and with the family's policies for smaller budgets: the other given
+    ones and a grid of GRID more. A larger budget never gets a less accurate policy.
+
+    No candidate is fitted to the images more than the family's own policy, and none costs more. But there are many
+    candidates, so on few images one can win by chance; this may lose some accuracy, at a lower cost.
+    `Calibration.instead` holds the gain and its interval.
+
+    Args:
+        budgets: budgets of at least the first exit's cost.
+        solve: function that returns the family's own policy for a budget.
+        alone: each exit alone, with its promise.
+        scores: labelled validation scores, on which all promises were made.
+        costs: (K,) mean costs, from that of the cheapest policy to that of the most expensive.
+    """
+    smaller = np.linspace(costs[0], costs[-1], GRID)
+    wanted = sorted({*budgets, *smaller[smaller < max(budgets, default=0)].tolist()})
+    own = {budget: solve(budget) for budget in wanted}
+    best: list[Calibration] = []
+    for budget in budgets:
+        rivals = [one for one in alone if one.predicted_cost <= budget]
+        rivals += [own[less] for less in wanted if less < budget]
+        rival = max(rivals, key=_worth, default=own[budget])
+        best.append(_instead(rival, own[budget], scores) if _worth(rival) > _worth(own[budget]) else own[budget])
+    return best
+
+
+def alone_name(exit: int) -> str:
+    """Return the name of the policy under which all images leave at this exit, 0..K-1."""
+    return f"exit {exit + 1} alone"
+
+
+def _worth(one: Calibration) -> tuple[float, float]:
+    return one.predicted_accuracy, -one.predicted_cost
+
+
+def _instead(chosen: Calibration, own: Calibration, scores: ExitScores) -> Calibration:
+    """Return the chosen calibration with the budget of the one that it replaces, and the gain over it."""
+    exit = chosen.parameters.get("exit_index")
+    name = "a cheaper policy" if exit is None else alone_name(exit)
+    exits, images = (one.policy.exits(scores) for one in (chosen, own)), np.arange(scores.num_images)
+    gain, interval = accuracy_difference(*(scores.correct[at, images] for at in exits))
+    instead = Instead(name, own.predicted_cost, own.predicted_accuracy, gain, interval)
+    told = {"chosen": name, "instead_of": {"cost": instead.cost, "accuracy": instead.accuracy}}
+    metadata = {**chosen.policy.metadata, "budget": own.policy.metadata["budget"], **told}
+    return replace(
+        chosen,
+        policy=replace(chosen.policy, metadata=metadata),
+        parameters={**chosen.parameters, **told},
+        notices=own.notices,
+        instead=instead,
+    )
 
 
 def check_budgets(budgets: Budgets, costs: npt.NDArray[np.float64], unit: str) -> None:

@@ -24,8 +24,7 @@ class Instead:
 
     Attributes:
         chosen: name of the policy that replaced it, such as "exit 2 alone".
-        cost: mean cost on validation of the replaced policy.
-        accuracy: top-1 accuracy on validation of the replaced policy, a fraction.
+        cost, accuracy: mean cost and top-1 accuracy on validation of the replaced policy.
         gain: accuracy of the chosen policy minus that of the replaced one, at least 0.
         interval: interval of the gain (95 %), paired by image.
     """
@@ -39,7 +38,7 @@ class Instead:
 
 @dataclass(frozen=True, eq=False)
 class Calibration:
-    """A solved policy; what it promises is ``policy.promise``, and the most asked of it is here, too.
+    """A solved policy; what it promises is ``policy.promise``, of which the properties are parts.
 
     Attributes:
         policy: the policy, ready to save.
@@ -108,14 +107,9 @@ class Calibration:
 
 
 class Promises:
-    """A maker of calibrations: evaluates policies on validation scores and stores the outcome in them.
+    """A maker of calibrations: evaluates policies of one score on validation scores and stores the outcome in them.
 
-    Args:
-        scores: scores on validation; the policies get their temperatures.
-        costs: what the images cost at each exit.
-        score: score to compare.
-        unit: unit of the costs.
-        metadata: further entries for all policies, such as the network's name.
+    The policies get the temperatures of the scores, the unit of the costs and the further entries of the metadata.
     """
 
     def __init__(
@@ -149,10 +143,10 @@ class Promises:
         budget: float | None = None,
         **others: Any,
     ) -> Calibration:
-        """Return the policy of these thresholds with its promise.
+        """Return the policy of these thresholds (K - 1,) with its promise.
 
         Args:
-            thresholds: (K - 1,) thresholds.
+            thresholds: the thresholds.
             family: name of the solver, "policy" in the metadata.
             parameters: results of the solver, for the metadata.
             budget: the budget; None for policies that meet another goal.

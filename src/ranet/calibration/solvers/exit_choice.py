@@ -35,12 +35,9 @@ class ExitChoice:
     (`ExitSetJudge`), under the geometric rule on the family's score. Then the family is solved on these exits. Exits
     that this solution does not use, such as those with a quota of 0 images, are dropped, and the saved cost is spent.
 
-    Args:
-        scores: scores of validation images. Without labels, the exits are chosen by how often the policy gives the
-            answer of the last exit.
-        table: costs of all fused stages; None: all exits are used.
-        costs_with: gives what images cost where some exits are used.
-        family: the family; "patience" counts exits in a row, so it uses all of them.
+    All exits are used without a table, and by "patience", which counts exits in a row. Without labels, the exits are
+    chosen by how often the policy gives the answer of the last exit. ``costs_with`` gives what images cost where some
+    exits are used.
 
     Raises:
         UserError: if the exits are to be chosen, and the scores have neither labels nor predictions.
@@ -110,7 +107,7 @@ class ExitSetJudge:
     (see `cross_fitting`), at the same budget. Many sets are nearly equal, so the best on these images is best partly by
     chance. Hence the value of a set is its gain over all exits minus the standard error of the gain, paired by image
     (after the one-standard-error rule of Breiman, Friedman, Olshen and Stone, "Classification and Regression Trees",
-    1984, section 3.4). All exits are used unless another set wins, and a set with a less certain gain must win by more.
+    1984, section 3.4).
 
     Args:
         scores: (K, N) validation scores, higher is surer.
@@ -143,8 +140,7 @@ class ExitSetJudge:
     def choose(self, budget: float) -> tuple[Exits, Verdict | None]:
         """Return the exits to use within a budget of at least the first exit's cost, and their verdict against all.
 
-        The verdict is None if all exits are used, or nothing was judged: a budget that pays for the whole network as
-        one fused stage gives the last exit alone.
+        It is None if all exits are used, or if the budget pays for the whole network as one fused stage.
         """
         everything = tuple(range(self.num_exits))
         if budget >= self.costs.cheapest[0, -1] + self.mean_added[-1]:
@@ -203,20 +199,17 @@ def all_sets(num_exits: int) -> list[Exits]:
 
 
 def quotas_within(budget: float, used: npt.NDArray[np.bool_], costs: Floats, images: int) -> npt.NDArray[np.int64]:
-    """Return the quotas of the geometric rule on each of many sets of exits, at the ratio that spends the budget.
+    """Return (M, K) the quotas of the geometric rule on each of M sets of exits, at the ratio that spends the budget.
 
-    The shares of the used exits are q_k = r^k / sum_j r^j, where k and j count the used exits. The mean cost rises with
-    r, which is found by bisection for all sets at once. Shares are rounded down to whole images, and the last exit
-    takes the rest. The cost is then within a few images of the budget, near enough to compare sets.
+    As in `geometric_quotas`, but k and j count the used exits, and the last exit takes the images that rounding leaves
+    over. The ratio is found by bisection for all sets at once. The cost is then within a few images of the budget, near
+    enough to compare sets.
 
     Args:
         budget: at least the cost of each set's first exit.
         used: (M, K) whether an exit is in the set; the last always is.
         costs: (M, K) cumulative cost of each exit under each set.
         images: n, the number of images.
-
-    Returns:
-        (M, K) quotas that sum to n; 0 where the exit is not used.
 
     Example:
         >>> quotas_within(2.0, np.array([[True, True, True], [True, False, True]]), np.array([[1.0, 2.0, 3.0]] * 2), 99)

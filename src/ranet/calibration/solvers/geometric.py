@@ -7,7 +7,6 @@ Source: Huang et al., "Multi-Scale Dense Networks for Resource Efficient Image C
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cached_property
 from math import exp, inf, log
 
 import numpy as np
@@ -31,15 +30,9 @@ RESOLUTION = 1e-13  # of the log ratio; quotas that change within this distance 
 def geometric_quotas(
     ratios: Sequence[float] | npt.NDArray[np.float64], num_exits: int, num_images: int
 ) -> npt.NDArray[np.int64]:
-    """Return how many of n validation images are to leave at each exit: floor(n q_k), where q_k = r^k / sum_j r^j.
+    """Return (R, K) how many of n images are to leave at each exit: floor(n q_k), where q_k = r^k / sum_j r^j.
 
-    Args:
-        ratios: (R,) positive ratios; below 1 more images leave early, above 1 late.
-        num_exits: K.
-        num_images: n.
-
-    Returns:
-        (R, K) quotas.
+    The ratios r are positive, (R,); below 1 more images leave early, above 1 late.
 
     Example:
         >>> geometric_quotas([0.5, 1.0, 2.0], num_exits=3, num_images=21)
@@ -63,7 +56,7 @@ def descending(scores: Scores) -> npt.NDArray[np.int64]:
 def quota_thresholds(
     scores: Scores, quotas: npt.NDArray[np.int64], order: npt.NDArray[np.int64] | None = None
 ) -> Thresholds:
-    """Return the thresholds at which each exit's quota of images leaves, for many policies at once.
+    """Return (R, K - 1) the thresholds at which each exit's quota of images leaves, for R policies at once.
 
     The exits are solved in order. The remaining images are sorted by score, and the threshold is the score of image
     n_k, where n_k is the quota of exit k. All images with this score or more leave, ties included. If the quota is 0 or
@@ -74,15 +67,10 @@ def quota_thresholds(
         quotas: (R, K) or (R, K - 1); the quota of the last exit is ignored: the remaining images leave there.
         order: `descending(scores)`, for callers that solve many times on the same scores.
 
-    Returns:
-        (R, K - 1) thresholds.
-
     Example:
         >>> scores = np.float32([[0.9, 0.8, 0.7, 0.6], [0.5, 0.5, 0.8, 0.9]])
-        >>> quota_thresholds(scores, np.array([[1], [2], [0]]))
-        array([[0.9],
-               [0.8],
-               [inf]], dtype=float32)
+        >>> quota_thresholds(scores, np.array([[1], [2], [0]])).ravel().tolist()
+        [0.8999999761581421, 0.800000011920929, inf]
     """
     exits, images = scores.shape
     order = descending(scores) if order is None else order
@@ -147,11 +135,9 @@ class GeometricSolver:
         self.scores = scores
         self.costs = costs
         self.num_exits, self.num_images = scores.shape
-
-    @cached_property
-    def order(self) -> npt.NDArray[np.int64]:
-        """`descending`."""
-        return descending(self.scores)
+        self.order = descending(scores)
+        # Log ratios beyond which nothing changes: at 2n every quota but the last is zero.
+        self.lowest, self.end = log(SMALLEST_RATIO), log(2 * self.num_images)
 
     def solve(self, budget: float) -> tuple[Thresholds, float]:
         """Return the thresholds within a budget of at least the first exit's cost, and their ratio.
@@ -169,11 +155,6 @@ class GeometricSolver:
                 return thresholds, ratio
         return self._search(budget)
 
-    @property
-    def _ends(self) -> tuple[float, float]:
-        """Log ratios beyond which nothing changes: at 2n every quota but the last is zero."""
-        return log(SMALLEST_RATIO), log(2 * self.num_images)
-
     def _quotas(self, log_ratio: float) -> npt.NDArray[np.int64]:
         """Return (K,) quotas that sum to n: the last exit takes the images that rounding leaves over."""
         quotas = geometric_quotas([exp(log_ratio)], self.num_exits, self.num_images)[0]
@@ -182,7 +163,7 @@ class GeometricSolver:
 
     def _solve_quotas(self, budget: float) -> tuple[npt.NDArray[np.int64], float]:
         """Return the quotas of largest cost within the budget, near those of a ratio."""
-        low, high = self._ends
+        low, high = self.lowest, self.end
         # Bisection, because interpolation does not help on a step function.
         while high - low > RESOLUTION:
             middle = (low + high) / 2
@@ -215,8 +196,7 @@ class GeometricSolver:
             return cost <= budget
 
         one_image = (self.costs.means[-1] - self.costs.means[0]) / self.num_images
-        lowest, end = self._ends
-        grid = [lowest, *np.linspace(-end, end, GRID).tolist()]
+        grid = [self.lowest, *np.linspace(-self.end, self.end, GRID).tolist()]
         holds = [within(x) for x in grid]
         for i in range(GRID):
             low, high = (grid[i], grid[i + 1]) if holds[i] else (grid[i + 1], grid[i])
