@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ranet.calibration.scores.checks import SCORES
-from ranet.errors import UserError, unknown_name
+from ranet.errors import UserError, require_known
 
 POLICIES = {
     "geometric": "confidence",
@@ -26,12 +26,10 @@ BOUNDS = ("binomial", "hoeffding_bentkus")
 
 def score_of(policy: str, score: str | None) -> str:
     """Return the score that a family compares, by default its own; a UserError if the family cannot compare it."""
-    if policy not in POLICIES:
-        raise unknown_name("policy", policy, POLICIES)
+    require_known("policy", policy, POLICIES)
     if score is None or score == POLICIES[policy]:
         return POLICIES[policy]
-    if score not in SCORES:
-        raise unknown_name("score", score, SCORES)
+    require_known("score", score, SCORES)
     if policy not in ("geometric", "one_threshold", "optimal") or score not in CANDIDATES:
         raise UserError(
             f"policy={policy} cannot compare score={score}: use confidence, margin or entropy with geometric, "

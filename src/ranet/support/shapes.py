@@ -19,10 +19,7 @@ class TensorSpec(NamedTuple):
 
 
 def checked_image_size(value: Any, name: str = "image_size", least: int = 1) -> ImageSize:
-    """Return an image size, a square as one number.
-
-    Raises:
-        UserError: if it is neither an integer of at least ``least`` nor two of them.
+    """Return an image size, one or two integers of at least ``least``; a square as one number. Else raise a UserError.
 
     Example:
         >>> checked_image_size([28, 40]), checked_image_size((32, 32))

@@ -19,7 +19,7 @@ from ranet.calibration.policies.exit_policy import ExitPolicy
 from ranet.calibration.policies.outcome import Costs, costs_of_images
 from ranet.calibration.scores.exit_scores import ExitScores
 from ranet.calibration.solvers.calibration import Calibration, Promises
-from ranet.errors import UserError, unknown_name
+from ranet.errors import UserError, require_known
 
 MOST_IMAGES = 10**15
 Counts = npt.NDArray[np.int64]
@@ -120,8 +120,7 @@ def observed_risk(policy: ExitPolicy, scores: ExitScores, risk: str) -> float:
     Raises:
         UserError: if the risk is unknown, or the scores lack what it needs.
     """
-    if risk not in RISKS:
-        raise unknown_name("risk", risk, RISKS)
+    require_known("risk", risk, RISKS)
     lost, gained = _losses_and_gains(scores, risk)
     exits, images = policy.exits(scores), np.arange(scores.num_images)
     return float(lost[exits, images].mean() - gained[exits, images].mean())
@@ -154,12 +153,10 @@ def check_guarantee(
     Raises:
         UserError: if an argument is invalid, or there are too few images for this guarantee, even if none has a loss.
     """
-    if bound not in BOUNDS:
-        raise unknown_name("bound", bound, BOUNDS)
+    require_known("bound", bound, BOUNDS)
     if delta is None and bound != BOUNDS[0]:
         raise UserError(f"bound={bound} needs a delta: give one, or remove the bound for a risk in expectation.")
-    if risk not in RISKS:
-        raise unknown_name("risk", risk, RISKS)
+    require_known("risk", risk, RISKS)
     if not 0 < eps < 1:
         raise UserError(f"The bound on the risk eps must lie between 0 and 1, not {eps}.")
     if delta is not None and not 0 < delta < 1:

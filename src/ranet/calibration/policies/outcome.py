@@ -50,8 +50,7 @@ def costs_of_images(costs: Costs, scores: ExitScores) -> ImageCosts:
     """Return what the images of these scores cost at each exit.
 
     Raises:
-        UserError: if the costs have another number of exits than the scores, or count optional parts of the network and
-            the scores do not say which were executed.
+        UserError: if costs and scores have other exits, or it is not known which optional parts were executed.
     """
     if isinstance(costs, ImageCosts):
         return costs

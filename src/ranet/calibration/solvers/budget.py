@@ -143,16 +143,16 @@ def calibrate_each(
             verdict=verdict,
         )
 
-    wanted = [float(budget) for budget in budgets]
+    asked = [float(budget) for budget in budgets]
     if not (alternatives and scores.has("correct")):
-        return [own(budget) for budget in wanted]
+        return [own(budget) for budget in asked]
     alone = []
     for k in everything:
         used = {"exit_index": k} if table is None else {"exit_index": k, "used_exits": [k]}
         exits = everything if table is None else tuple(sorted({k, everything[-1]}))
         thresholds = ExitPolicy.only(k, len(everything)).thresholds
         alone.append(promises_for(exits, "confidence").promise(thresholds, family=policy, parameters=used))
-    return best_within(wanted, own, alone, scores, reachable)
+    return best_within(asked, own, alone, scores, reachable)
 
 
 def best_within(
@@ -204,8 +204,8 @@ def _instead(chosen: Calibration, own: Calibration, scores: ExitScores) -> Calib
     """Return the chosen calibration with the budget of the one that it replaces, and the gain over it."""
     exit = chosen.parameters.get("exit_index")
     name = "a cheaper policy" if exit is None else alone_name(exit)
-    exits, images = (one.policy.exits(scores) for one in (chosen, own)), np.arange(scores.num_images)
-    gain, interval = accuracy_difference(*(scores.correct[at, images] for at in exits))
+    images, (here, there) = np.arange(scores.num_images), (one.policy.exits(scores) for one in (chosen, own))
+    gain, interval = accuracy_difference(scores.correct[here, images], scores.correct[there, images])
     instead = Instead(name, own.predicted_cost, own.predicted_accuracy, gain, interval)
     told = {"chosen": name, "instead_of": {"cost": instead.cost, "accuracy": instead.accuracy}}
     metadata = {**chosen.policy.metadata, "budget": own.policy.metadata["budget"], **told}

@@ -145,12 +145,8 @@ class Promises:
     ) -> Calibration:
         """Return the policy of these thresholds (K - 1,) with its promise.
 
-        Args:
-            thresholds: the thresholds.
-            family: name of the solver, "policy" in the metadata.
-            parameters: results of the solver, for the metadata.
-            budget: the budget; None for policies that meet another goal.
-            others: further attributes of the `Calibration`.
+        The solver's family and parameters, and the budget of a policy that meets one, go into the metadata; others are
+        further attributes of the `Calibration`.
         """
         values = tuple(np.asarray(thresholds, dtype=np.float32).tolist())
         exits, possible = first_exits(self.compared, values), possible_exits(values)

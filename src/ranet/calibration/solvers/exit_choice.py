@@ -188,12 +188,7 @@ class ExitSetJudge:
 
 
 def all_sets(num_exits: int) -> list[Exits]:
-    """Return all sets of exits that include the last exit, the largest set first.
-
-    Example:
-        >>> all_sets(3)
-        [(0, 1, 2), (0, 2), (1, 2), (2,)]
-    """
+    """Return all sets of exits that include the last exit, the largest set first."""
     before, last = range(num_exits - 1), num_exits - 1
     return [(*exits, last) for size in reversed(range(num_exits)) for exits in combinations(before, size)]
 

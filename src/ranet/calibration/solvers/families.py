@@ -25,13 +25,9 @@ FOLDS = 2
 class OneThresholdSolver:
     """A solver for the common threshold whose mean cost is the largest within a budget.
 
-    An image has left by exit k if the largest of its first k scores reaches the threshold t. So the mean cost is
-    c_1 + sum_k (c_{k+1} - c_k) F_k(t), where F_k is the share of the images whose largest score up to exit k is below
-    t. It rises with t, in steps at these scores. (Teerapittayanon et al., "BranchyNet", ICPR 2016, with the entropy.)
-
-    Args:
-        scores: (K, N) validation scores, higher is surer.
-        costs: what the images cost at each exit; an image that leaves later never costs less.
+    An image has left by exit k if the largest of its first k scores reaches the threshold t. So the mean cost is c_1 +
+    sum_k (c_{k+1} - c_k) F_k(t), where F_k is the share of the images whose largest score up to exit k is below t. It
+    rises with t, in steps at these scores. (Teerapittayanon et al., "BranchyNet", ICPR 2016, with the entropy.)
     """
 
     def __init__(self, scores: npt.NDArray[np.float32], costs: ImageCosts) -> None:

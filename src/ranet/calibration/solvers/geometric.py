@@ -125,10 +125,6 @@ class GeometricSolver:
     network adapts inside, images cost different amounts. In both cases the mean cost of the policies is searched: a
     grid over the ratio finds where it crosses the budget, possibly several times, and bisection narrows each crossing
     to two neighbouring steps.
-
-    Args:
-        scores: (K, N) validation scores, higher is surer.
-        costs: what the images cost at each exit.
     """
 
     def __init__(self, scores: Scores, costs: ImageCosts) -> None:

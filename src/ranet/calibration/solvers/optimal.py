@@ -70,11 +70,8 @@ class PathPoint(NamedTuple):
 class Problem:
     """The problem of the thresholds with the highest accuracy within a budget.
 
-    Args:
-        scores: (K, N) scores, higher is surer.
-        correct: (K, N) whether the prediction is right.
-        costs: what the images cost at each exit.
-        smoothing: fraction of the images over which accuracy is averaged along each threshold; 0 is no smoothing.
+    Scores (K, N) are higher where surer, and ``correct`` (K, N) is whether the prediction is right. Accuracy is
+    averaged over a fraction ``smoothing`` of the images along each threshold.
     """
 
     def __init__(self, scores: Scores, correct: npt.NDArray[np.bool_], costs: ImageCosts, smoothing: float) -> None:
