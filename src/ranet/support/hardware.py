@@ -116,18 +116,13 @@ def _cpu_quotas(cgroups: Path, process: Path) -> Iterator[float]:
         # A container may see its own group alone, as the root, and still be told the group's name on the host.
         inner = PurePosixPath(group.lstrip("/"))
         for folder in [mount / inner, *(mount / around for around in inner.parents)]:
-            quota, period = _quota(folder)
-            if quota > 0 and period > 0:
-                yield quota / period
-
-
-def _quota(group: Path) -> tuple[int, int]:
-    """Return the microseconds of CPU time in a period and the period's length; none is (-1, 0)."""
-    words = _read(group / "cpu.max").split() or [
-        *_read(group / "cpu.cfs_quota_us").split(),
-        *_read(group / "cpu.cfs_period_us").split(),
-    ]
-    return (int(words[0]), int(words[1])) if len(words) == 2 and words[0] != "max" else (-1, 0)
+            words = _read(folder / "cpu.max").split() or [
+                *_read(folder / "cpu.cfs_quota_us").split(),
+                *_read(folder / "cpu.cfs_period_us").split(),
+            ]
+            # Microseconds of CPU time in a period, and its length; the quota is "max" or -1 where there is none.
+            if len(words) == 2 and words[0] != "max" and int(words[0]) > 0 and int(words[1]) > 0:
+                yield int(words[0]) / int(words[1])
 
 
 def _read(file: Path) -> str:

@@ -48,10 +48,6 @@ def steps_of_exits(compared: npt.NDArray[np.float32], grid: npt.NDArray[np.float
 
     With a common threshold, an image has left by exit k if the largest of its first k scores reaches the threshold. So
     it leaves at exit k at the steps from `steps[k]` on and before `steps[k - 1]`: one interval for each exit.
-
-    Example:
-        >>> steps_of_exits(np.float32([[0.2], [0.1], [0.8], [0.0]]), np.float32([np.inf, 0.9, 0.5, 0.15]))[:, 0]
-        array([3, 3, 2, 0])
     """
     steps = np.zeros(compared.shape, dtype=np.int64)
     steps[:-1] = np.searchsorted(-grid, -np.maximum.accumulate(compared[:-1], axis=0))

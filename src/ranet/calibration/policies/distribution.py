@@ -40,12 +40,7 @@ def summarise_scores(compared: npt.NDArray[np.float32]) -> list[dict[str, list[A
 
 
 def bin_counts(compared: npt.NDArray[np.float32], edges: npt.ArrayLike) -> npt.NDArray[np.int64]:
-    """Return (B,) how many scores (N,) of one exit lie in each bin between ascending edges, see `summarise_scores`.
-
-    Example:
-        >>> bin_counts(np.float32([0.5, 0.5, 0.7, 1.0]), [0.5, 1.0])
-        array([0, 3, 1])
-    """
+    """Return (B,) how many scores (N,) of one exit lie in each bin between ascending edges, see `summarise_scores`."""
     inner = np.asarray(edges, dtype=np.float64)
     bins = np.searchsorted(inner, compared.astype(np.float64), side="right")
     return np.bincount(bins, minlength=len(inner) + 1)

@@ -72,12 +72,7 @@ def mean_interval(
 
 
 def accuracy_interval(right: int, images: int, *, level: float = LEVEL) -> Interval:
-    """Return the interval of an accuracy of ``right`` out of ``images``; see `mean_interval`.
-
-    Example:
-        >>> [round(end, 3) for end in accuracy_interval(29, 30)]
-        [0.828, 0.999]
-    """
+    """Return the interval of an accuracy of ``right`` out of ``images``; see `mean_interval`."""
     return mean_interval([images - right, right], [0.0, 1.0], level=level)
 
 

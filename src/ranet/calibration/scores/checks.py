@@ -79,10 +79,7 @@ def _transpose(name: str) -> str:
 def require_exits_first(scores: ExitScores, num_exits: int, of: str) -> None:
     """Raise a UserError if the axes are swapped: if there are as many images, and not exits, as there are to be exits.
 
-    Args:
-        scores: the scores to check.
-        num_exits: expected number of exits.
-        of: source of the expected number, to begin "NUM exits" in the message, such as "the policy is for".
+    ``of`` begins "NUM exits" in the message, such as "the policy is for".
     """
     if scores.num_images == num_exits != scores.num_exits:
         raise UserError(

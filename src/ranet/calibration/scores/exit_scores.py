@@ -106,8 +106,7 @@ class ExitScores:
         check_scores(self._arrays)
         if self.has("prediction") and self.has("labels"):
             self._arrays["correct"] = self.prediction == self.labels
-        exits = len(self.confidence)
-        self.temperatures = None if temperatures is None else check_temperatures(temperatures, exits)
+        self.temperatures = None if temperatures is None else check_temperatures(temperatures, self.num_exits)
 
     def __repr__(self) -> str:
         return f"ExitScores({self.num_exits} exits, {self.num_images} images: {', '.join(self._arrays)})"
@@ -141,11 +140,7 @@ class ExitScores:
         return self.correct[exits, np.arange(self.num_images)] if self.has("correct") else None
 
     def score(self, name: str) -> npt.NDArray[np.float32]:
-        """Return (K, N), the score of this name; higher is surer.
-
-        Raises:
-            UserError: if the name is unknown, or these scores do not have it.
-        """
+        """Return (K, N), the score of this name; higher is surer. Unknown and missing ones raise a UserError."""
         if name not in SCORES:
             raise UserError(f"An exit policy compares one of {', '.join(SCORES)}, not {name!r}.")
         scores: npt.NDArray[np.float32] = getattr(self, name)
@@ -281,7 +276,7 @@ class ExitScores:
 
     @classmethod
     def load(cls, path: str | Path, *, keep_logits: bool = False) -> ExitScores:
-        """Load a score file from `save` or from another program; `read_score_arrays` describes its arrays.
+        """Load a score file from `save` or from another program (`read_score_arrays`), whose logits may be kept.
 
         Raises:
             UserError: if the file is missing, is not a file of exit scores, or its arrays do not match.

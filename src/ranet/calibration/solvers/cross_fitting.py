@@ -183,10 +183,6 @@ def deal(about: Sequence[npt.NDArray[Any]], folds: int) -> npt.NDArray[np.int64]
 
     The images are sorted by a fixed weighted sum of all their values ``about`` them, (K, N) arrays, and dealt to the
     folds in turn. Images with equal sums are treated as the same.
-
-    Example:
-        >>> deal([np.float32([[0.4, 0.1, 0.3, 0.2]])], folds=2)
-        array([1, 0, 0, 1])
     """
     rows = [row for array in about for row in array]
     mixture = np.zeros(about[0].shape[1])

@@ -76,12 +76,7 @@ class ExitChoice:
 
 
 def restricted(scores: ExitScores, exits: Exits) -> ExitScores:
-    """Return the scores of some exits, as if the network had no others; without logits.
-
-    Example:
-        >>> restricted(ExitScores([[0.5, 0.5], [0.6, 0.7], [0.8, 0.9]]), (0, 2)).confidence.tolist()
-        [[0.5, 0.5], [0.800000011920929, 0.8999999761581421]]
-    """
+    """Return the scores of some exits, as if the network had no others; without logits."""
     at = list(exits)
     of_exits: Any = {name: getattr(scores, name)[at] for name in OF_EXITS if scores.has(name)}
     temperatures = None if scores.temperatures is None else scores.temperatures[at]

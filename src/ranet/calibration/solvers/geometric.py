@@ -91,14 +91,7 @@ def geometric_thresholds(
     ratios: Sequence[float] | npt.NDArray[np.float64],
     order: npt.NDArray[np.int64] | None = None,
 ) -> Thresholds:
-    """Return (R, K - 1) the `quota_thresholds` of the `geometric_quotas` of R ratios.
-
-    Example:
-        >>> scores = np.float32([[0.9, 0.8, 0.7, 0.6], [0.5, 0.5, 0.8, 0.9]])
-        >>> geometric_thresholds(scores, [0.5, 1.0])  # quotas of exit 1: floor(4 * 2/3) = 2, floor(4 * 1/2) = 2
-        array([[0.8],
-               [0.8]], dtype=float32)
-    """
+    """Return (R, K - 1) the `quota_thresholds` of the `geometric_quotas` of R ratios."""
     return quota_thresholds(scores, geometric_quotas(ratios, *scores.shape), order)
 
 

@@ -37,12 +37,7 @@ ENUMERATED = 200_000  # combinations of thresholds times images: a tenth of a se
 
 
 def running_mean(values: Floats, width: int) -> Floats:
-    """Return the mean of each value and its neighbours, ``width`` in all; near both ends the window is narrower.
-
-    Example:
-        >>> running_mean(np.array([0.0, 0.0, 3.0, 3.0, 0.0]), width=3)
-        array([0., 1., 2., 2., 0.])
-    """
+    """Return the mean of each value and its neighbours, ``width`` in all; near both ends the window is narrower."""
     half, last = width // 2, len(values) - 1
     if half == 0 or last < 2:
         return values
