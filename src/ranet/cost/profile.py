@@ -117,8 +117,7 @@ class CostProfile:
 def measure_costs(network: StagedNetwork, image_size: ImageSize | None = None) -> CostProfile:
     """Count what each exit of a network costs for one image, by running it on tensors without memory.
 
-    Optional parts run in this count; their costs are taken out of the stages. A warning names the operators that may
-    multiply and add, and that no formula counts.
+    Optional parts run in this count; their costs are taken out of the stages. A warning names `CostProfile.uncounted`.
 
     Args:
         network: any staged network; it is not changed.

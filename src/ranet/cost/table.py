@@ -224,11 +224,7 @@ def mean_cost(left: npt.NDArray[np.integer] | Floats, cost_per_exit: Floats) -> 
 
 
 def checked_costs(cost_per_exit: npt.ArrayLike, num_exits: int) -> Floats:
-    """Return the costs as (K,) float64.
-
-    Raises:
-        UserError: unless there is one finite cost of at least 0 for each exit, each larger than the one before.
-    """
+    """Return the costs (K,) as float64: finite, at least 0, increasing, one for each exit; else raise a UserError."""
     try:
         costs = np.asarray(cost_per_exit, dtype=np.float64)
     except (TypeError, ValueError) as error:

@@ -47,11 +47,7 @@ def bin_counts(compared: npt.NDArray[np.float32], edges: npt.ArrayLike) -> npt.N
 
 
 def stored_distribution(policy: ExitPolicy) -> list[dict[str, list[Any]]]:
-    """Return the distribution of the scores that `calibrate` wrote into the policy.
-
-    Raises:
-        UserError: if the policy stores no distribution (hand-written policies), or one for other exits.
-    """
+    """Return the distribution of the scores that `calibrate` wrote into the policy; a UserError if there is none."""
     stored = policy.metadata.get("score_distribution")
     if stored is None:
         raise UserError(

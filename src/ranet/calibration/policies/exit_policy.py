@@ -56,12 +56,7 @@ def first_exits(
 
 
 def possible_exits(thresholds: Sequence[float] | npt.NDArray[np.floating]) -> npt.NDArray[np.bool_]:
-    """Return (K,) whether images can leave at each exit: not at a threshold of infinity or after one of -infinity.
-
-    Example:
-        >>> possible_exits([0.9, inf, -inf, 0.5]).tolist()
-        [True, False, True, False, False]
-    """
+    """Return (K,) whether images can leave at each exit: not at a threshold of infinity or after one of -infinity."""
     at = np.array([*thresholds, -inf])
     possible: npt.NDArray[np.bool_] = at < inf
     possible[int((at == -inf).argmax()) + 1 :] = False
@@ -81,8 +76,7 @@ class ExitPolicy:
             the second largest, "entropy" the negative entropy of the softmax in nats, "patience" the number of exits in
             a row that predict this class, plus a fraction for the confidence (`patience_scores`).
         temperatures: one for each exit, which divides its logits before the softmax; None is 1.
-        metadata: origin and predictions of the policy (JSON values): `calibrate` stores the unit, the budget, the cost
-            of each exit, and the cost, accuracy and exit shares predicted on validation.
+        metadata: origin and predictions of the policy (JSON values); `promise` has those that ranet knows.
 
     Raises:
         UserError: if the thresholds, the score or the temperatures are invalid.

@@ -72,7 +72,7 @@ def mean_interval(
 
 
 def accuracy_interval(right: int, images: int, *, level: float = LEVEL) -> Interval:
-    """Return the interval of an accuracy of ``right`` out of ``images``; see `mean_interval`."""
+    """Return the exact interval of an accuracy of ``right`` out of ``images``; see `mean_interval`."""
     return mean_interval([images - right, right], [0.0, 1.0], level=level)
 
 

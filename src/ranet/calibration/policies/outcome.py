@@ -25,8 +25,7 @@ class PolicyOutcome:
 
     Attributes:
         accuracy: top-1 accuracy, a fraction of all images; NaN without labels.
-        mean_cost: mean cost of an image, in the unit of the costs: where nothing adapts inside the network, the sum
-            over exits of share times cumulative cost.
+        mean_cost: mean cost of an image, in the unit of the costs.
         exit_shares: (K,) fraction of the images that left at each exit.
         accuracy_per_exit: (K,) top-1 accuracy of the images that left at each exit; NaN where none did.
     """

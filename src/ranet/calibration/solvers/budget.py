@@ -219,11 +219,7 @@ def _instead(chosen: Calibration, own: Calibration, scores: ExitScores) -> Calib
 
 
 def check_budgets(budgets: Budgets, costs: npt.NDArray[np.float64], unit: str) -> None:
-    """Refuse budgets that no policy can meet; the message gives the possible range.
-
-    Raises:
-        UserError: if a budget is not a positive number, or is less than the first exit's cost.
-    """
+    """Refuse budgets that are not positive numbers, or less than the first exit's cost; the message gives the range."""
     if isinstance(budgets, str):
         raise UserError(f"Budgets must be a list of positive numbers, not {budgets!r}; {_reachable(costs, unit)}.")
     for budget in budgets:

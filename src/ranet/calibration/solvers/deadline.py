@@ -39,7 +39,7 @@ def exit_for_deadline(
 
     Raises:
         UserError: if not even the first exit meets the deadline (the message gives the smallest possible one), or the
-            latencies are not one finite number of at least 0 for each exit, each larger than the one before.
+            latencies are wrong (`ranet.calibration.checked_costs`).
 
     Example:
         >>> found = exit_for_deadline([1.5, 4.0, 9.0], deadline=5.0)

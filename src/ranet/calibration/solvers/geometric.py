@@ -96,11 +96,7 @@ def geometric_thresholds(
 
 
 def geometric_policy(scores: ExitScores, ratio: float) -> ExitPolicy:
-    """Return the geometric policy of one ratio, solved on validation scores; see `geometric_thresholds`.
-
-    Raises:
-        UserError: unless the ratio is a positive number.
-    """
+    """Return the geometric policy of one positive ratio, solved on validation scores; see `quota_thresholds`."""
     if not 0 < ratio < inf:
         raise UserError(f"The ratio of the geometric policy must be a positive number, not {ratio}.")
     thresholds = geometric_thresholds(scores.confidence, [ratio])[0]
