@@ -67,32 +67,4 @@ __all__ = [
 ]
 #: Of this package; setup.cfg reads it here.
 __version__ = "0.1.0"
-_PARTS = {
-    "ranet.models": [
-        "create_network",
-        "add_exits",
-        "list_networks",
-        "load_public_checkpoint",
-        "load_weights",
-        "StagedNetwork",
-        "InlineCollaboration",
-        "Cascade",
-    ],
-    "ranet.training": ["load_trained", "forward_in_stages", "distillation_loss", "MultiExitClassifier"],
-    "ranet.cost": ["measure_costs", "CostProfile", "CostTable"],
-    "ranet.calibration": [
-        "ExitScores",
-        "ExitPolicy",
-        "geometric_policy",
-        "evaluate_policy",
-        "calibrate",
-        "calibrate_each",
-        "calibrate_risk",
-        "exit_for_deadline",
-        "fit_temperatures",
-        "load_policy",
-    ],
-    "ranet.inference": ["EarlyExitEngine", "Answers", "export_engine", "measure_latency", "LatencyProfile"],
-    "ranet.errors": ["UserError"],
-}
-__getattr__, __dir__ = lazy_exports(__name__, _PARTS)
+__getattr__, __dir__ = lazy_exports(__name__)

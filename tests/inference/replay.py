@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from ranet.calibration import ExitPolicy
-from ranet.calibration.scores.in_torch import patience_scores, score_logits
+from ranet.calibration.scores.in_numpy import patience_scores
+from ranet.calibration.scores.in_torch import score_logits
 from ranet.inference import Answers
 from ranet.models import StagedNetwork
 from tests.inference.networks import FLOAT32
@@ -33,7 +34,7 @@ def replayed(policy: ExitPolicy, logits: Tensor, max_exit: int | None = None) ->
         while k < deepest and not compared[k][i] >= np.float32(policy.thresholds[k]):
             k += 1
         exits.append(k)
-    labels = [int(answers[k].prediction[i]) for i, k in enumerate(exits)]
+    labels = [int(answers[k]["prediction"][i]) for i, k in enumerate(exits)]
     return np.array(exits, dtype=int), np.array(labels, dtype=int), logits.numpy()[exits, np.arange(images)]
 
 
@@ -55,9 +56,10 @@ def compared_scores(policy: ExitPolicy, answers: Any) -> npt.NDArray[np.float32]
     """(K, N) what the policy compares."""
     if policy.score == "patience":
         return patience_scores(
-            torch.stack([a.prediction for a in answers]).numpy(), torch.stack([a.confidence for a in answers]).numpy()
+            torch.stack([a["prediction"] for a in answers]).numpy(),
+            torch.stack([a["confidence"] for a in answers]).numpy(),
         )
-    return torch.stack([getattr(a, policy.score) for a in answers]).numpy()
+    return torch.stack([a[policy.score] for a in answers]).numpy()
 
 
 def between_scores(

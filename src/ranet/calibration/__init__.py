@@ -39,18 +39,4 @@ __all__ = [
     "calibrate_risk",
     "exit_for_deadline",
 ]
-_PARTS = {
-    "ranet.calibration.solvers.deadline": ["exit_for_deadline"],
-    "ranet.cost.table": ["CostTable", "checked_costs"],
-    "ranet.calibration.solvers.geometric": ["PAPER_RATIOS", "geometric_policy", "geometric_thresholds"],
-    "ranet.calibration.goals": ["POLICIES"],
-    "ranet.calibration.policies.outcome": ["PolicyOutcome", "evaluate_policy", "evaluate_thresholds"],
-    "ranet.calibration.policies.exit_policy": ["ExitPolicy", "load_policy"],
-    "ranet.calibration.solvers.calibration": ["Calibration"],
-    "ranet.calibration.guarantees.risk": ["calibrate_risk"],
-    "ranet.calibration.scores.cache": ["ScoreCache"],
-    "ranet.calibration.scores.exit_scores": ["ExitScores"],
-    "ranet.calibration.solvers.budget": ["calibrate", "calibrate_each"],
-    "ranet.calibration.scores.temperature": ["fit_temperatures"],
-}
-__getattr__, __dir__ = lazy_exports(__name__, _PARTS)
+__getattr__, __dir__ = lazy_exports(__name__)

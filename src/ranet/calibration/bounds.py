@@ -1,7 +1,8 @@
 """P-values and confidence bounds for the risk on all images, from counts of errors on n images; valid for every n.
 
-The only assumption is that the images are independent draws from the distribution of interest. The functions are
-elementwise: counts may be arrays whose shapes broadcast.
+The only assumption is that the images are independent draws from the distribution of interest. ``errors``, ``losses``
+and ``gains`` count images, and may be arrays whose shapes broadcast; ``images`` is n; a p-value is of the hypothesis
+that the risk is above ``eps``, in (0, 1), and is at most delta with probability at most delta where that is true.
 """
 
 from __future__ import annotations
@@ -20,15 +21,9 @@ _ROUNDING = 1e-12  # relative error of a product that should be an integer
 
 
 def binomial_p_value(errors: npt.ArrayLike, images: int, eps: float) -> Floats:
-    """Return P(Bin(n, eps) <= errors), the p-value of the hypothesis that the error rate is above eps.
+    """Return the p-value P(Bin(n, eps) <= errors) for an error rate.
 
-    Under this hypothesis the value is at most delta with probability at most delta, for every n and delta. No valid
-    p-value that rises with the number of errors is smaller.
-
-    Args:
-        errors: number of images with an error.
-        images: n, the number of images.
-        eps: error rate to test against, in (0, 1).
+    No valid p-value that rises with the number of errors is smaller.
 
     Example:
         >>> binomial_p_value([0, 1, 10], images=10, eps=0.5) * 1024
@@ -38,7 +33,7 @@ def binomial_p_value(errors: npt.ArrayLike, images: int, eps: float) -> Floats:
 
 
 def hoeffding_bentkus_p_value(mean_loss: npt.ArrayLike, images: int, eps: float) -> Floats:
-    """Return the p-value of the hypothesis that the mean of losses in [0, 1] is above eps.
+    """Return the p-value for the mean of losses in [0, 1].
 
     With h(a, b) = a log(a / b) + (1 - a) log((1 - a) / (1 - b)), it is the smaller of these two bounds:
 
@@ -48,11 +43,6 @@ def hoeffding_bentkus_p_value(mean_loss: npt.ArrayLike, images: int, eps: float)
     (Bates et al., "Distribution-Free, Risk-Controlling Prediction Sets", Journal of the ACM, 2021; Angelopoulos et al.,
     "Learn then Test", Annals of Applied Statistics, 2025). Both bound the probability that the mean of n losses is this
     small, and both rise with the mean. So the smaller one is a valid bound too, without a correction for choosing it.
-
-    Args:
-        mean_loss: mean loss of the n images.
-        images: n, the number of images.
-        eps: mean loss to test against, in (0, 1).
 
     Example:
         >>> hoeffding_bentkus_p_value([0.0, 0.05, 0.1], images=100, eps=0.1).round(4)
@@ -67,15 +57,10 @@ def hoeffding_bentkus_p_value(mean_loss: npt.ArrayLike, images: int, eps: float)
 
 
 def clopper_pearson_upper(errors: npt.ArrayLike, images: int, delta: float) -> Floats:
-    """Return the upper confidence limit: the true rate is above it with probability at most delta.
+    """Return the upper limit that the true rate of errors exceeds with probability at most delta, in (0, 1).
 
     It is the rate at which `binomial_p_value` is delta, and 1 if all images are errors (Clopper and Pearson,
     Biometrika, 1934).
-
-    Args:
-        errors: number of images with an error.
-        images: n, the number of images.
-        delta: probability that the limit fails, in (0, 1).
 
     Example:
         >>> clopper_pearson_upper([0, 100], images=100, delta=0.1).round(4)  # 1 - 0.1 ** (1 / 100)
@@ -87,9 +72,7 @@ def clopper_pearson_upper(errors: npt.ArrayLike, images: int, delta: float) -> F
 
 
 def clopper_pearson_lower(errors: npt.ArrayLike, images: int, delta: float) -> Floats:
-    """Return the lower confidence limit: the true rate is below it with probability at most delta.
-
-    The arguments are those of `clopper_pearson_upper`.
+    """Return the lower limit of the rate of errors; see `clopper_pearson_upper`.
 
     Example:
         >>> clopper_pearson_lower([0, 100], images=100, delta=0.1).round(4)  # 0.1 ** (1 / 100)
@@ -100,7 +83,7 @@ def clopper_pearson_lower(errors: npt.ArrayLike, images: int, delta: float) -> F
 
 
 def net_loss_p_value(losses: npt.ArrayLike, gains: npt.ArrayLike, images: int, eps: float) -> Floats:
-    """Return the p-value of the hypothesis that P(loss) - P(gain) is above eps, where no image has both.
+    """Return the p-value for P(loss) - P(gain), where no image has both.
 
     It is the smallest delta with
 
@@ -116,12 +99,6 @@ def net_loss_p_value(losses: npt.ArrayLike, gains: npt.ArrayLike, images: int, e
 
     The first term falls with x and the second rises, so the minimum is where they cross. This is below gains / n, where
     the second term is at least 1/2. Without gains, x is 0 and so is the second term.
-
-    Args:
-        losses: number of images with a loss.
-        gains: number of images with a gain.
-        images: n, the number of images.
-        eps: difference to test against, in (0, 1).
 
     Example:
         >>> net_loss_p_value([2, 2, 20], [0, 5, 5], images=1000, eps=0.01).round(4)

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ranet.calibration.scores.checks import SCORES
-from ranet.errors import UserError, unknown_name
+from ranet.errors import UserError, require_known
 
 POLICIES = {
     "geometric": "confidence",
@@ -25,17 +25,11 @@ BOUNDS = ("binomial", "hoeffding_bentkus")
 
 
 def score_of(policy: str, score: str | None) -> str:
-    """Return the score that a family compares: the given one, or the family's default for None.
-
-    Raises:
-        UserError: if the family or the score is unknown, or the family cannot compare this score.
-    """
-    if policy not in POLICIES:
-        raise unknown_name("policy", policy, POLICIES)
+    """Return the score that a family compares, by default its own; a UserError if the family cannot compare it."""
+    require_known("policy", policy, POLICIES)
     if score is None or score == POLICIES[policy]:
         return POLICIES[policy]
-    if score not in SCORES:
-        raise unknown_name("score", score, SCORES)
+    require_known("score", score, SCORES)
     if policy not in ("geometric", "one_threshold", "optimal") or score not in CANDIDATES:
         raise UserError(
             f"policy={policy} cannot compare score={score}: use confidence, margin or entropy with geometric, "
@@ -49,12 +43,7 @@ SWEEP = 20  # budgets from the first exit's cost to the last's
 
 @dataclass(frozen=True)
 class BudgetAmount:
-    """A budget as it is asked for: a cost, or a share of the last exit's cost, above 0 and at most 1.
-
-    Attributes:
-        value: the cost or the share.
-        is_share: which of them.
-    """
+    """A budget as it is asked for: a cost, or a share of the last exit's cost, above 0 and at most 1."""
 
     value: float
     is_share: bool = False

@@ -20,17 +20,9 @@ Floats = npt.NDArray[np.float64]
 
 
 def check_goal(goal: Goal, alone: Floats, all_exits: Floats, unit: str, images: int) -> None:
-    """Refuse, before images are scored, a goal that no scores can meet.
+    """Refuse, before so many images are scored, a goal that no scores can meet.
 
-    Args:
-        goal: the goal.
-        alone: (K,) cost of each exit as the only one that is used.
-        all_exits: (K,) cumulative cost of each exit where all are used.
-        unit: unit of the costs.
-        images: number of calibration images.
-
-    Raises:
-        UserError: if no policy can meet it; the message gives the possible range.
+    ``alone`` (K,) is the cost of each exit as the only one that is used, ``all_exits`` (K,) the cumulative one.
     """
     if isinstance(goal, Budget):
         # Patience counts exits, and so uses them all.
@@ -46,16 +38,8 @@ def solve_goal(
 ) -> list[Calibration]:
     """Return the policies that meet a goal: one for each budget, else one.
 
-    Args:
-        goal: the goal.
-        scores: scores of the calibration images.
-        costs: what the exits cost; a `CostTable` lets a budget choose the exits to use.
-        alone: (K,) mean cost of each exit as the only one that is used.
-        unit: unit of the costs.
-        metadata: further entries for the policy files.
-
-    Raises:
-        UserError: as `calibrate`, `calibrate_risk` and `exit_for_deadline` do.
+    ``costs`` are what the exits cost, and a `CostTable` lets a budget choose the exits to use; ``alone`` (K,) is the
+    mean cost of each exit as the only one that is used. The metadata are further entries for the policy files.
     """
     if isinstance(goal, Budget):
         options: dict[str, Any] = {"policy": goal.family, "score": goal.score, "alternatives": goal.alternatives}

@@ -10,9 +10,4 @@ if TYPE_CHECKING:
     from ranet.cost.table import CostTable
 
 __all__ = ["CostProfile", "CostTable", "Operations", "count_operations", "measure_costs"]
-_PARTS = {
-    "ranet.cost.counting": ["Operations", "count_operations"],
-    "ranet.cost.profile": ["CostProfile", "measure_costs"],
-    "ranet.cost.table": ["CostTable"],
-}
-__getattr__, __dir__ = lazy_exports(__name__, _PARTS)
+__getattr__, __dir__ = lazy_exports(__name__)

@@ -10,7 +10,7 @@ from functools import cache
 from typing import Any, TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
@@ -18,30 +18,16 @@ Result = TypeVar("Result")
 aten = torch.ops.aten
 
 
-def _bias_of_linear(arguments: Sequence[Any], out: Tensor) -> int:
-    return out.numel()
-
-
-def _input_elements(arguments: Sequence[Any], out: Any) -> int:
-    return arguments[0].numel()
-
-
-def _kernel_per_pooled_element(arguments: Sequence[Any], out: Sequence[Tensor]) -> int:
-    pooled, _indices = out
-    return pooled.numel() * math.prod(arguments[1])
-
-
-# What the papers' counter adds to the multiply-adds: linear biases, one operation per ReLU element, and the kernel's
-# area per pooled element (for average pooling to one pixel, which PyTorch runs as a mean, the size of its input).
+# What the papers' counter adds to the multiply-adds, by arguments and result of an operator: linear biases, 1 operation
+# per ReLU element, and the kernel's area per pooled element (for average pooling to one pixel, which PyTorch runs as a
+# mean, the size of its input).
 _PAPER_EXTRAS: dict[Any, Callable[[Sequence[Any], Any], int]] = {
-    aten.addmm: _bias_of_linear,
-    aten.relu: _input_elements,
-    aten.relu_: _input_elements,
-    aten.mean: _input_elements,
-    aten.max_pool2d_with_indices: _kernel_per_pooled_element,
+    aten.addmm: lambda _, out: out.numel(),
+    aten.relu: lambda arguments, _: arguments[0].numel(),
+    aten.relu_: lambda arguments, _: arguments[0].numel(),
+    aten.mean: lambda arguments, _: arguments[0].numel(),
+    aten.max_pool2d_with_indices: lambda arguments, out: out[0].numel() * math.prod(arguments[1]),
 }
-
-
 # Operators that only move, compare, normalise or pool numbers. Neither count has them, as the papers do not; nor
 # operators on single elements, sums and views, which PyTorch marks as such.
 _NOT_COUNTED = re.compile(
@@ -73,10 +59,8 @@ class Operations:
     Attributes:
         macs: multiply-adds of convolutions and matrix products.
         paper_ops: what the MSDNet and RANet papers call FLOPs: the multiply-adds, plus the biases of linear layers, one
-            for each element that passes a ReLU, and the kernel's area for each pooled element; batch normalisation,
-            concatenation, resizing and biases of convolutions count nothing.
-        uncounted: names of the operators that may multiply and add, and that no formula counts; what they cost is
-            missing.
+            for each element that passes a ReLU, and the kernel's area for each pooled element.
+        uncounted: names of operators that may multiply and add, and that no formula counts; their cost is missing.
     """
 
     macs: int = 0

@@ -19,7 +19,7 @@ from ranet.cost.table import CostTable
 from ranet.models.papers.msdnet import MSDNet
 from ranet.models.staged import StagedNetwork, without_data
 from ranet.models.staged_checks import check_attributes, checked_state
-from ranet.support.files import written_whole
+from ranet.support.files import write_text
 from ranet.support.shapes import ImageSize, checked_image_size, image_shape
 
 UNITS = ("macs", "paper_ops")
@@ -33,19 +33,31 @@ class Counts(NamedTuple):
     paper_ops: CostTable
 
 
+class PerExit:
+    """An attribute for the costs of each exit in a table of the profile, in whole operations."""
+
+    def __init__(self, way: str, unit: str, *, alone: bool = False) -> None:
+        self.way, self.unit, self.alone = way, unit, alone
+
+    def __get__(self, profile: CostProfile, owner: type) -> list[int]:
+        table: CostTable = getattr(getattr(profile, self.way), self.unit)
+        return [round(cost) for cost in (table.stages[0] if self.alone else table.cumulative()).tolist()]
+
+
 @dataclass(frozen=True, eq=False)
 class CostProfile:
     """What a network costs for one image.
 
     MACs are multiply-adds of convolutions and linear layers; paper ops add what the papers' counter adds
-    (`Operations`). A lazy network computes at each exit only what this exit needs, as an MSDNet does in the engine; for
-    all other networks both ways cost the same. `table` gives the two that costs are stated in.
+    (`Operations`). Each ``per_exit`` is cumulative, earlier heads included; those ``alone`` are of an exit that alone
+    is asked: without earlier heads, unless later exits build on them.
 
     Attributes:
         image_size: side of the square image in pixels, or its (height, width).
         parameters: number of trained numbers in the network.
         whole: the costs of the network as it is trained, where all layers run.
-        lazy: the costs of the network as the engine runs it.
+        lazy: the costs of the network as the engine runs it: an MSDNet computes at each exit only what this
+            exit needs; for all other networks both ways cost the same.
         optional_parts: names of the parts that an image may go without; the tables have the cost of each.
         uncounted: names of operators that may multiply and add and that no formula counts: the costs lack them.
     """
@@ -57,6 +69,14 @@ class CostProfile:
     optional_parts: tuple[str, ...] = ()
     uncounted: tuple[str, ...] = ()
 
+    macs_per_exit = PerExit("whole", "macs")
+    paper_ops_per_exit = PerExit("whole", "paper_ops")
+    lazy_macs_per_exit = PerExit("lazy", "macs")
+    lazy_paper_ops_per_exit = PerExit("lazy", "paper_ops")
+    macs_per_exit_alone = PerExit("whole", "macs", alone=True)
+    paper_ops_per_exit_alone = PerExit("whole", "paper_ops", alone=True)
+    lazy_macs_per_exit_alone = PerExit("lazy", "macs", alone=True)
+
     @property
     def num_exits(self) -> int:
         """Number of exits K."""
@@ -66,41 +86,6 @@ class CostProfile:
         """Return the costs in a unit: "macs" that the engine executes, or "paper_ops" as the papers count."""
         assert unit in UNITS
         return self.lazy.macs if unit == "macs" else self.whole.paper_ops
-
-    @property
-    def macs_per_exit(self) -> list[int]:
-        """Cumulative MACs of each exit where all layers run, earlier heads included."""
-        return _integers(self.whole.macs.cumulative())
-
-    @property
-    def paper_ops_per_exit(self) -> list[int]:
-        """Cumulative paper ops of each exit where all layers run, earlier heads included."""
-        return _integers(self.whole.paper_ops.cumulative())
-
-    @property
-    def lazy_macs_per_exit(self) -> list[int]:
-        """Cumulative MACs of each exit in the engine, earlier heads included."""
-        return _integers(self.lazy.macs.cumulative())
-
-    @property
-    def lazy_paper_ops_per_exit(self) -> list[int]:
-        """Cumulative paper ops of each exit in the engine, earlier heads included."""
-        return _integers(self.lazy.paper_ops.cumulative())
-
-    @property
-    def macs_per_exit_alone(self) -> list[int]:
-        """MACs of each exit if it alone is asked: without earlier heads, unless later exits build on them."""
-        return _integers(self.whole.macs.stages[0])
-
-    @property
-    def paper_ops_per_exit_alone(self) -> list[int]:
-        """Paper ops of each exit if it alone is asked; see ``macs_per_exit_alone``."""
-        return _integers(self.whole.paper_ops.stages[0])
-
-    @property
-    def lazy_macs_per_exit_alone(self) -> list[int]:
-        """MACs of each exit in the engine if it alone is asked; see ``macs_per_exit_alone``."""
-        return _integers(self.lazy.macs.stages[0])
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything, cumulative costs included, as plain numbers and lists."""
@@ -116,31 +101,27 @@ class CostProfile:
 
     def tables(self) -> dict[str, dict[str, Any]]:
         """Return the tables of both units as lists of integers, with 0 below the diagonal of the stages."""
-        tables = ((unit, self.table(unit)) for unit in UNITS)
         return {
             unit: {
-                "stages": np.nan_to_num(table.stages).round().astype(np.int64).tolist(),
-                "parts": table.parts.round().astype(np.int64).tolist(),
+                name: np.nan_to_num(getattr(self.table(unit), name)).round().astype(np.int64).tolist()
+                for name in ("stages", "parts")
             }
-            for unit, table in tables
+            for unit in UNITS
         }
 
     def save(self, path: str | Path) -> None:
         """Write ``to_dict()`` as JSON."""
-        with written_whole(path) as partial:
-            partial.write_text(json.dumps(self.to_dict(), indent=1) + "\n")
+        write_text(path, json.dumps(self.to_dict(), indent=1) + "\n")
 
 
 def measure_costs(network: StagedNetwork, image_size: ImageSize | None = None) -> CostProfile:
     """Count what each exit of a network costs for one image, by running it on tensors without memory.
 
-    Optional parts run in this count; their costs are taken out of the stages. A warning names the operators that may
-    multiply and add, and that no formula counts.
+    Optional parts run in this count; their costs are taken out of the stages. A warning names `CostProfile.uncounted`.
 
     Args:
         network: any staged network; it is not changed.
-        image_size: side of the square image in pixels, or its (height, width); None: as the
-            network was built for.
+        image_size: side of the square image in pixels, or its (height, width); None: as the network was built for.
 
     Raises:
         UserError: if the network breaks the contract of `StagedNetwork`, or cannot run on images of that size.
@@ -223,7 +204,3 @@ def _table(
         asked = last if network.heads_can_be_skipped else start  # the first head that is run
         costs[first, last] = stages[start : last + 1].sum() + answers[asked : last + 1].sum()
     return CostTable(unit, costs, apart)
-
-
-def _integers(costs: Any) -> list[int]:
-    return [round(cost) for cost in costs.tolist()]

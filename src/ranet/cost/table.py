@@ -67,9 +67,6 @@ class CostTable:
     def of_exits(cls, cost_per_exit: npt.ArrayLike, unit: str = "") -> CostTable:
         """Return the table of a network whose exits have these cumulative costs, whichever of them are used.
 
-        Raises:
-            UserError: as `checked_costs`.
-
         Example:
             >>> CostTable.of_exits([1, 3, 4]).stages
             array([[ 1.,  3.,  4.],
@@ -122,9 +119,6 @@ class CostTable:
         Args:
             used: exits from 0, ascending; the last exit is one of them. None: all exits.
 
-        Raises:
-            UserError: if the exits are others.
-
         Example:
             >>> CostTable("ms", [[2, 3, 4.5], [0, 2.5, 3], [0, 0, 1]]).cumulative([0, 2])
             array([2. , 4.5, 5. ])
@@ -145,14 +139,11 @@ class CostTable:
         return costs
 
     def of_images(self, executed: npt.NDArray[np.bool_] | None, used: Sequence[int] | None = None) -> ImageCosts:
-        """Return what each image costs at each exit.
+        """Return what each image costs at each exit, where these exits are ``used`` (`cumulative`).
 
         Args:
             executed: (K, N, P) whether image n has executed part p when it reaches exit k; None where nothing adapts.
             used: as for `cumulative`.
-
-        Raises:
-            UserError: if the table has costs of optional parts, and it is not known which of them were executed.
 
         Example:
             >>> executed = np.array([[[True, False], [False, False]]])
@@ -233,11 +224,7 @@ def mean_cost(left: npt.NDArray[np.integer] | Floats, cost_per_exit: Floats) -> 
 
 
 def checked_costs(cost_per_exit: npt.ArrayLike, num_exits: int) -> Floats:
-    """Return the costs as (K,) float64.
-
-    Raises:
-        UserError: unless there is one finite cost of at least 0 for each exit, each larger than the one before.
-    """
+    """Return the costs (K,) as float64: finite, at least 0, increasing, one for each exit; else raise a UserError."""
     try:
         costs = np.asarray(cost_per_exit, dtype=np.float64)
     except (TypeError, ValueError) as error:

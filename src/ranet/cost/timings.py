@@ -16,7 +16,7 @@ class Timings:
 
     Attributes:
         median: of the runs.
-        iqr: the interquartile range, from the 25th to the 75th percentile: how much the runs spread.
+        iqr: the interquartile range: how much the runs spread.
         p95: the 95th percentile; it means little where there are fewer than about 100 runs.
         runs: how many were timed.
     """

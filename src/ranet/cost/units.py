@@ -19,11 +19,7 @@ PREFIXES = ((1e9, "G"), (1e6, "M"), (1e3, "k"))
 
 @dataclass(frozen=True)
 class CostScale:
-    """How costs are written in tables and figures.
-
-    Attributes:
-        divisor: what costs are divided by.
-        label: what the divided number counts, such as "M multiply-adds (paper ops)".
+    """How costs are written in tables and figures: divided by ``divisor``, which then counts ``label``.
 
     Example:
         >>> scale = CostScale.of([3.0e6, 28.8e6], "paper_ops")

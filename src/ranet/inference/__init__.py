@@ -23,13 +23,4 @@ __all__ = [
     "LatencyProfile",
     "Timings",
 ]
-_PARTS = {
-    "ranet.inference.engine.answers": ["Answers"],
-    "ranet.inference.engine.engine": ["EarlyExitEngine"],
-    "ranet.inference.exported.export": ["Export", "export_engine"],
-    "ranet.inference.exported.folder": ["ExportedFolder"],
-    "ranet.inference.choosing.latency": ["measure_latency"],
-    "ranet.inference.choosing.latency_profile": ["LatencyProfile"],
-    "ranet.cost.timings": ["Timings"],
-}
-__getattr__, __dir__ = lazy_exports(__name__, _PARTS)
+__getattr__, __dir__ = lazy_exports(__name__)

@@ -47,24 +47,4 @@ __all__ = [
     "network_preset",
     "single_exit",
 ]
-_PARTS = {
-    "ranet.models.adapted.cascade": ["Cascade"],
-    "ranet.models.adapted.backbone": ["BackboneWithExits", "add_exits"],
-    "ranet.models.adapted.single_exit": ["SingleExit", "single_exit"],
-    "ranet.models.collaboration": ["InlineCollaboration"],
-    "ranet.models.fingerprint": ["network_fingerprint"],
-    "ranet.models.papers.msdnet": ["MSDNet"],
-    "ranet.models.papers.public_checkpoints": ["load_public_checkpoint"],
-    "ranet.models.papers.ranet": ["RANet"],
-    "ranet.models.registry": [
-        "Preset",
-        "create_network",
-        "is_published",
-        "list_families",
-        "list_networks",
-        "network_preset",
-    ],
-    "ranet.models.staged": ["LinearHeads", "StagedNetwork", "State"],
-    "ranet.models.weights": ["load_weights"],
-}
-__getattr__, __dir__ = lazy_exports(__name__, _PARTS)
+__getattr__, __dir__ = lazy_exports(__name__)

@@ -9,18 +9,7 @@ from ranet.errors import UserError
 
 
 def require(package: str, extra: str, what: str) -> Any:
-    """Import a package that is not always installed.
-
-    Args:
-        package: name of the package.
-        extra: the extra of ranet that installs it.
-        what: what needs the package, as the start of a sentence.
-
-    Returns:
-        The package.
-
-    Raises:
-        UserError: if it cannot be imported.
+    """Import a package that an extra of ranet installs; ``what`` needs it, and begins the error's sentence.
 
     Example:
         >>> require("abacus", "onnx", "Counting")

@@ -10,24 +10,16 @@ from typing import NamedTuple
 
 
 class UnreadableFolder(NamedTuple):
-    """A folder that cannot be read.
-
-    Attributes:
-        path: of the folder.
-        reason: message of the system.
-    """
+    """The path of a folder that cannot be read, and the message of the system."""
 
     path: str
     reason: str
 
 
 class FoundFiles(NamedTuple):
-    """The result of a search.
+    """The files that were found, sorted by the bytes of their names; folders that cannot be read; all other files.
 
-    Attributes:
-        files: relative to the folder, with forward slashes, sorted by the bytes of their names.
-        unreadable: the folders whose files are missing here.
-        skipped: the files with other suffixes, and the skipped files and folders; likewise sorted.
+    ``files`` and ``skipped`` are relative to the folder, with forward slashes; ``skipped`` has skipped folders, too.
     """
 
     files: list[str]
@@ -38,15 +30,11 @@ class FoundFiles(NamedTuple):
 def find_files(
     folder: str | Path, suffixes: tuple[str, ...], passed_over: Callable[[str], bool] = lambda _: False
 ) -> FoundFiles:
-    """Find all files below a folder whose names end in one of the suffixes, in upper or lower case.
+    """Find all files below a folder whose names end in one of the suffixes (in lower case), in upper or lower case.
 
     Symbolic links to folders are followed. A folder with several paths is searched once, so links may form circles; its
-    files are named by the path without links, if there is one, or else by the first path in the order of names.
-
-    Args:
-        folder: where to search.
-        suffixes: in lower case, such as ``.png``.
-        passed_over: whether to skip a file or folder of this name.
+    files are named by the path without links, if there is one, or else by the first path in the order of names. Files
+    and folders whose names are ``passed_over`` are skipped.
 
     Example:
         >>> import tempfile

@@ -67,14 +67,6 @@ def written_whole(path: str | Path) -> Iterator[Path]:
 
     Raises:
         WriteError: if the system does not let us write.
-
-    Example:
-        >>> import tempfile
-        >>> target = Path(tempfile.mkdtemp()) / "note.txt"
-        >>> with written_whole(target) as partial:
-        ...     _ = partial.write_text("whole")
-        >>> target.read_text()
-        'whole'
     """
     path = Path(path)
     partial = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
@@ -89,11 +81,7 @@ def written_whole(path: str | Path) -> Iterator[Path]:
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Write a file in UTF-8, whole or not at all; bytes of file names that are not UTF-8 are written unchanged.
-
-    Raises:
-        WriteError: if the system does not let us write.
-    """
+    """Write a file in UTF-8, as `written_whole`; bytes of file names that are not UTF-8 are written unchanged."""
     with written_whole(path) as partial:
         partial.write_text(text, encoding="utf-8", errors="surrogateescape", newline="")
 
@@ -102,27 +90,19 @@ def write_text(path: str | Path, text: str) -> None:
 def folder_written_whole(path: str | Path) -> Iterator[Path]:
     """Give a new folder beside ``path`` to write to, which takes its place only when the block ends without an error.
 
-    An earlier folder there is replaced by two renamings. A process that is killed leaves ``path`` as it was. If it is
-    killed between the renamings, the earlier folder has another name until `restore_folder`, or the next process that
-    writes there, renames it. Then the remains of killed processes are removed, too.
+    An earlier folder there is replaced by two renamings. A process that is killed leaves ``path`` as it was, or,
+    between the renamings, under another name until `restore_folder`, or the next process that writes there, renames it.
+    Then the remains of killed processes are removed, too.
 
     Raises:
         WriteError: if the system does not let us write.
-
-    Example:
-        >>> import tempfile
-        >>> target = Path(tempfile.mkdtemp()) / "results"
-        >>> with folder_written_whole(target) as partial:
-        ...     _ = (partial / "note.txt").write_text("whole")
-        >>> [each.name for each in target.parent.iterdir()]
-        ['results']
     """
     path = Path(path).resolve()
     partial, earlier = (path.with_name(f".{path.name}.{os.getpid()}.{kind}") for kind in ("partial", "earlier"))
     with _explained(path, partial):
         path.parent.mkdir(parents=True, exist_ok=True)
         restore_folder(path)
-        for left in (*_left_behind(path, "partial"), *_left_behind(path, "earlier")):
+        for left in _left_behind(path, "(partial|earlier)"):
             shutil.rmtree(left, ignore_errors=True)
         partial.mkdir()
         _writing.update((partial, earlier))
@@ -157,45 +137,31 @@ def _explained(path: Path, partial: Path) -> Iterator[None]:
 def _write_error(error: BaseException | None, partial: Path) -> OSError | None:
     """Return the error of writing to ``partial`` or in it that led to an error; None if it has other reasons.
 
-    PyTorch raises another one when the file refuses what it writes. Errors of writing do not say of which file, others
-    do: in the meantime something else may have been read.
+    PyTorch raises another one when the file refuses what it writes. Errors of writing do not say of which file.
     """
     while error is not None and not isinstance(error, UserError):
-        if isinstance(error, OSError) and _is_of(error, partial):
-            return error
+        if isinstance(error, OSError):
+            of = Path(os.fsdecode(error.filename)) if isinstance(error.filename, str | bytes) else partial.parent
+            # Or of the folder that it is to be in.
+            if of.is_relative_to(partial) or (is_unwritable(error) and partial.is_relative_to(of)):
+                return error
         error = error.__cause__ or error.__context__
     return None
 
 
-def _is_of(error: OSError, partial: Path) -> bool:
-    if not isinstance(error.filename, str | bytes):
-        return is_unwritable(error)
-    of = Path(os.fsdecode(error.filename))
-    # Or of the folder that it is to be in.
-    return of.is_relative_to(partial) or (is_unwritable(error) and partial.is_relative_to(of))
-
-
 def restore_folder(path: str | Path) -> None:
-    """Give a folder its name back if a process was killed while it replaced it; see `folder_written_whole`.
-
-    Of several earlier ones it is the last.
-    """
+    """Give a folder (of several the last) its name back if a process was killed while it replaced it."""
     # If writing is not allowed, or links form a circle, the folder stays missing.
     with suppress(OSError, RuntimeError, ValueError):
         path = Path(path).resolve()
-        if path.exists():
-            return
-        if left := _left_behind(path, "earlier"):
+        if not path.exists() and (left := _left_behind(path, "earlier")):
             max(left, key=lambda each: each.stat().st_ctime).rename(path)
 
 
 def _left_behind(path: Path, kind: str) -> list[Path]:
     """Return the folders beside ``path`` that processes which have ended left behind."""
     name = re.compile(rf"\.{re.escape(path.name)}\.(\d+)\.{kind}")
-    try:
-        beside = list(path.parent.iterdir())
-    except OSError:
-        return []
+    beside = path.parent.glob(".*")  # nothing, where it may not be read
     found = [(each, int(match[1])) for each in beside if (match := name.fullmatch(each.name))]
     # In a container every process may have the same number: this one knows what is its own.
     return [each for each, made_by in found if each not in _writing and (made_by == os.getpid() or not _lives(made_by))]

@@ -32,13 +32,7 @@ def processor_name() -> str:
 
 
 def device_name(device: torch.device) -> str:
-    """Return the name of a CUDA device, or of the processor for the CPU.
-
-    Example:
-        >>> import torch
-        >>> device_name(torch.device("cpu")) == processor_name()
-        True
-    """
+    """Return the name of a CUDA device, or of the processor for the CPU."""
     if device.type == "cuda":
         import torch  # here, because processors are named in processes without PyTorch, too
 
@@ -50,10 +44,7 @@ def available_cores(cgroups: Path = Path("/sys/fs/cgroup"), process: Path = Path
     """Return the number of processor cores that this process may use, by its affinity and its CPU quota.
 
     A quota, such as a container's, is rounded up to whole cores. More threads than that would wait for each other.
-
-    Args:
-        cgroups: where Linux shows control groups, of version 1 or 2.
-        process: the file that names the control groups of this process.
+    Linux shows control groups, of version 1 or 2, in ``cgroups``, and names those of this process in ``process``.
     """
     quotas = [math.ceil(quota) for quota in _cpu_quotas(cgroups, process)]
     return max(1, min([len(_affinity()), *quotas]))
@@ -65,11 +56,7 @@ def compute_threads() -> int:
 
 
 def limit_threads(processes: int = 1) -> None:
-    """Give PyTorch a thread for each core that this process may use, unless OMP_NUM_THREADS is set.
-
-    Args:
-        processes: training processes of this machine that share the cores.
-    """
+    """Give PyTorch a thread for each core, shared by the training processes here, unless OMP_NUM_THREADS is set."""
     if "OMP_NUM_THREADS" in os.environ:
         return
     import torch
@@ -81,13 +68,10 @@ def limit_threads(processes: int = 1) -> None:
 
 
 def training_precision(accelerator: str) -> str:
-    """Return the precision that trains fastest, as Lightning names it.
+    """Return the precision that trains fastest on an accelerator, both as Lightning names them.
 
     That is bfloat16 autocast where the device computes in it, and float32 elsewhere. A small MSDNet takes 0.7 times as
     long in bfloat16 on a processor with AVX512-BF16, and without it 1.5 (AVX-512) or 10 times (AVX2) as long.
-
-    Args:
-        accelerator: of Lightning, such as "auto", "gpu" or "cpu".
     """
     import torch
 
@@ -132,18 +116,13 @@ def _cpu_quotas(cgroups: Path, process: Path) -> Iterator[float]:
         # A container may see its own group alone, as the root, and still be told the group's name on the host.
         inner = PurePosixPath(group.lstrip("/"))
         for folder in [mount / inner, *(mount / around for around in inner.parents)]:
-            quota, period = _quota(folder)
-            if quota > 0 and period > 0:
-                yield quota / period
-
-
-def _quota(group: Path) -> tuple[int, int]:
-    """Return the microseconds of CPU time in a period and the period's length; none is (-1, 0)."""
-    words = _read(group / "cpu.max").split() or [
-        *_read(group / "cpu.cfs_quota_us").split(),
-        *_read(group / "cpu.cfs_period_us").split(),
-    ]
-    return (int(words[0]), int(words[1])) if len(words) == 2 and words[0] != "max" else (-1, 0)
+            words = _read(folder / "cpu.max").split() or [
+                *_read(folder / "cpu.cfs_quota_us").split(),
+                *_read(folder / "cpu.cfs_period_us").split(),
+            ]
+            # Microseconds of CPU time in a period, and its length; the quota is "max" or -1 where there is none.
+            if len(words) == 2 and words[0] != "max" and int(words[0]) > 0 and int(words[1]) > 0:
+                yield int(words[0]) / int(words[1])
 
 
 def _read(file: Path) -> str:

@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
 
-def lazy_exports(
-    package: str, modules: Mapping[str, Sequence[str]]
-) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
-    """Return ``__getattr__`` and ``__dir__`` for a package whose names are in other modules (PEP 562).
-
-    Args:
-        package: name of the package.
-        modules: the names that each module has.
+def lazy_exports(package: str) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+    """Return ``__getattr__`` and ``__dir__`` for a package (PEP 562) that import what it imports ``if TYPE_CHECKING``.
 
     Example:
-        >>> get, _ = lazy_exports("ranet", {"ranet.errors": ["UserError"]})
+        >>> get, _ = lazy_exports("ranet")
         >>> get("UserError").__name__
         'UserError'
     """
-    where = {name: module for module, names in modules.items() for name in names}
+    blocks = [node for node in ast.parse(inspect.getsource(sys.modules[package])).body if isinstance(node, ast.If)]
+    imports = [node for block in blocks for node in block.body if isinstance(node, ast.ImportFrom)]
+    where = {alias.name: str(node.module) for node in imports for alias in node.names}
 
     def get(name: str) -> Any:
         if name not in where:

@@ -40,19 +40,8 @@ def require_counts(name: str, values: Any) -> tuple[int, ...]:
     return tuple(sorted({require_count(name, value) for value in given}))
 
 
-def require_milliseconds(name: str, value: Any) -> float:
-    """Return the value if it is a positive finite number; else raise a UserError."""
-    if not _is_positive(value):
-        raise UserError(f"{name}={value} must be a positive number of milliseconds.")
+def require_positive(name: str, value: Any, of: str) -> float:
+    """Return the value if it is a positive finite number; else raise a UserError that says ``of`` what."""
+    if not isinstance(value, Real) or isinstance(value, bool) or not 0 < float(value) < inf:
+        raise UserError(f"{name}={value} must be a positive number{of}.")
     return float(value)
-
-
-def require_budget(value: Any) -> float:
-    """Return the value if it is a positive finite number; else raise a UserError."""
-    if not _is_positive(value):
-        raise UserError(f"budget={value} must be a positive number, the mean cost of an image in the policies' unit.")
-    return float(value)
-
-
-def _is_positive(value: Any) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool) and 0 < float(value) < inf

@@ -67,9 +67,7 @@ class _Seal(Part):
 
 
 class Record(Part):
-    """A JSON file with "format" and "version", the entries of the model, and (SEALED) "checksum".
-
-    The checksum is the SHA-256, in hexadecimal digits, of the canonical JSON of everything else (`canonical_json`).
+    """A JSON file with "format" and "version", the entries of the model, and (SEALED) the `checksum` of all of these.
 
     Attributes:
         FORMAT, VERSION: what "format" and "version" must be.
@@ -90,11 +88,7 @@ class Record(Part):
 
     @classmethod
     def write(cls, path: str | Path, entries: Mapping[str, Any]) -> None:
-        """Write a record, whole or not at all.
-
-        Args:
-            path: where.
-            entries: those of the model, in JSON's types or NumPy's.
+        """Write a record, whole or not at all, with these entries of the model, in JSON's types or NumPy's.
 
         Raises:
             UserError: for entries that `read` would refuse; nothing is written then.
@@ -116,8 +110,8 @@ class Record(Part):
         """Return what a file says, which `write` wrote.
 
         Raises:
-            UserError: if it is missing, no text, no JSON, of another format or version, has a checksum that does not
-                fit (unless it may be edited), or an entry that is missing, unknown or wrong.
+            UserError: if it is missing, no JSON, of another format or version, has a checksum that does not fit (unless
+                it may be edited), or an entry that is missing, unknown or wrong.
         """
         where, content = cls._the(path), cls.content(path)
         version = content.get("version")
@@ -192,7 +186,7 @@ class Record(Part):
 
 
 def checksum(content: Mapping[str, Any]) -> str:
-    """Return what a record with this content, which has no checksum yet, must have as "checksum".
+    """Return the SHA-256, in hexadecimal digits, of the canonical JSON of a record without its "checksum".
 
     Example:
         >>> checksum({"version": 2, "format": "ranet exit policy"})[:16]
@@ -208,8 +202,7 @@ def _fits(content: Mapping[str, Any]) -> bool:
 def _said(error: Exception) -> str:
     """Return what is wrong, as the middle of a sentence: the entry, what is allowed, and what was given.
 
-    Validators of ours raise a ValueError whose message follows the name of the entry; one about a whole record is the
-    message alone.
+    Validators of ours raise a ValueError whose message follows the name of the entry, if it is about one.
     """
     if not isinstance(error, ValidationError):
         return str(error)

@@ -19,10 +19,7 @@ class TensorSpec(NamedTuple):
 
 
 def checked_image_size(value: Any, name: str = "image_size", least: int = 1) -> ImageSize:
-    """Return an image size, a square as one number.
-
-    Raises:
-        UserError: if it is neither an integer of at least ``least`` nor two of them.
+    """Return an image size, one or two integers of at least ``least``; a square as one number. Else raise a UserError.
 
     Example:
         >>> checked_image_size([28, 40]), checked_image_size((32, 32))
@@ -36,12 +33,7 @@ def checked_image_size(value: Any, name: str = "image_size", least: int = 1) -> 
 
 
 def sides(image_size: ImageSize) -> tuple[int, int]:
-    """Return height and width.
-
-    Example:
-        >>> sides(32), sides((28, 40))
-        ((32, 32), (28, 40))
-    """
+    """Return height and width."""
     return (image_size, image_size) if isinstance(image_size, int) else image_size
 
 

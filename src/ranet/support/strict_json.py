@@ -56,9 +56,8 @@ def parse_strict_json(text: str) -> Any:
     """Return the value of a JSON text.
 
     Raises:
-        ValueError: if the text is not JSON, or readers understand it differently: a key occurs twice in an object, NaN
-            and infinities, numbers beyond the range of a double, more than `DEEPEST` levels. The message is the end of
-            a sentence.
+        ValueError: if it is not JSON, or readers understand it differently: a key occurs twice in an object, NaN and
+            infinities, numbers beyond the range of a double, more than `DEEPEST` levels. The message ends a sentence.
 
     Example:
         >>> parse_strict_json('{"a": 1, "a": 2}')

@@ -11,7 +11,7 @@ from torch import nn
 from torchmetrics.functional.classification import multiclass_accuracy
 
 from ranet.calibration import ExitScores
-from ranet.calibration.scores.in_torch import patience_scores, runs_of_agreement
+from ranet.calibration.scores.in_numpy import patience_scores
 from ranet.errors import UserError
 
 
@@ -234,7 +234,7 @@ def test_a_temperature_is_a_division_and_keeps_predictions(logits, labels):
 
 @given(predictions=some_predictions)
 def test_runs_of_agreement_by_looking_back(predictions):
-    runs = runs_of_agreement(predictions)
+    runs = patience_scores(predictions, np.zeros(predictions.shape, np.float32))
     for k, image in np.ndindex(*predictions.shape):
         back = predictions[: k + 1, image][::-1]
         differing = np.flatnonzero(back != back[0])
@@ -246,7 +246,8 @@ def test_patience_of_t_exits_when_t_exits_agree(predictions, data):
     """The confidence orders those of equal runs, and never makes up for an exit, not even where it is 1."""
     elements = st.one_of(st.floats(0, 1, width=32), st.sampled_from([0.0, 1.0]))
     confidence = data.draw(arrays(np.float32, predictions.shape, elements=elements))
-    patience, runs = patience_scores(predictions, confidence), runs_of_agreement(predictions)
+    patience = patience_scores(predictions, confidence)
+    runs = patience_scores(predictions, np.zeros_like(confidence))
     assert patience.dtype == np.float32
     for t in range(1, len(predictions) + 2):
         np.testing.assert_array_equal(patience >= t, runs >= t)

@@ -16,8 +16,7 @@ from ranet.calibration import (
     evaluate_policy,
     load_policy,
 )
-from ranet.calibration.solvers.exit_choice import restricted
-from ranet.calibration.solvers.exit_sets import ExitSetJudge
+from ranet.calibration.solvers.exit_choice import ExitSetJudge, restricted
 from ranet.errors import UserError
 from ranet.inference.stages.fused_stages import used_exits
 from tests.calibration.exit_choices import decided, free_cuts, lifelike, stages_and_heads, tables

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from scipy.optimize import brentq
 
 from ranet.calibration import CostTable, ExitScores, calibrate
-from ranet.calibration.solvers import exit_sets
+from ranet.calibration.solvers import exit_choice
 from ranet.calibration.solvers.cross_fitting import deal
-from ranet.calibration.solvers.exit_sets import ExitSetJudge, all_sets, quotas_within
+from ranet.calibration.solvers.exit_choice import ExitSetJudge, all_sets, quotas_within
 from tests.calibration.exit_choices import lifelike, stages_and_heads, tables
 
 
@@ -103,7 +103,7 @@ def test_where_many_exits_are_one_is_dropped_after_the_other(monkeypatch):
             seen |= {used: verdicts[used].gain - verdicts[used].error for used in fewer}
             left = max(fewer, key=lambda used: verdicts[used].gain)
         enumerated = judge.choose(budget)[0]
-        monkeypatch.setattr(exit_sets, "MOST_ENUMERATED", 5)
+        monkeypatch.setattr(exit_choice, "MOST_ENUMERATED", 5)
         dropped = judge.choose(budget)[0]
         monkeypatch.undo()
         assert dropped == max(seen, key=lambda used: seen[used])

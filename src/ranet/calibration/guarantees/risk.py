@@ -19,9 +19,8 @@ from ranet.calibration.policies.exit_policy import ExitPolicy
 from ranet.calibration.policies.outcome import Costs, costs_of_images
 from ranet.calibration.scores.exit_scores import ExitScores
 from ranet.calibration.solvers.calibration import Calibration, Promises
-from ranet.errors import UserError, unknown_name
+from ranet.errors import UserError, require_known
 
-CONFORMAL = "conformal"
 MOST_IMAGES = 10**15
 Counts = npt.NDArray[np.int64]
 
@@ -51,12 +50,10 @@ def calibrate_risk(
     are tested in a fixed order, from cautious (every image runs to the last exit: the risk is 0) to bold (all images
     leave at the first exit). Each test is of the hypothesis that the risk is above eps, at level delta; the first that
     is not rejected ends the walk. If any rejection is wrong, then so is that of the first true hypothesis, which
-    happens with probability at most delta. So the number of tests needs no correction, and a fine grid costs nothing.
-    The last threshold that passes is returned. It is the cheapest on any images, because with a lower common threshold
-    no image leaves later.
+    happens with probability at most delta. So the number of tests needs no correction. The last threshold that passes
+    is the cheapest on any images, because with a lower common threshold no image leaves later.
 
-    This is valid because the thresholds and their order (`threshold_grid`) are fixed before the images are seen. A
-    family fitted to the same images, such as the optimal thresholds of each budget, would be fitted to their noise. For
+    This is valid because the thresholds and their order (`threshold_grid`) are fixed before the images are seen. For
     the same reason, use other images for training, for the choice of the score and for the temperatures.
 
     With delta=None the risk is at most eps in expectation over the draw of the calibration images (Angelopoulos et al.,
@@ -76,7 +73,7 @@ def calibrate_risk(
             accuracy the loss is moved from [-1, 1] to [0, 1]) and usually needs more images.
         score: score to compare with the threshold, see `ExitPolicy`.
         unit: unit of the costs.
-        metadata: further entries for the policy file, such as the network's name.
+        metadata: further entries for the policy file.
 
     Raises:
         UserError: if eps or delta is outside (0, 1), a name is unknown, the scores lack what the risk needs, or there
@@ -118,18 +115,12 @@ def calibrate_risk(
 
 
 def observed_risk(policy: ExitPolicy, scores: ExitScores, risk: str) -> float:
-    """Return the observed risk of a policy: net loss of top-1 accuracy, or share of answers that differ.
-
-    Args:
-        policy: an exit policy.
-        scores: scores of the images, with the policy's temperatures.
-        risk: "accuracy" or "disagreement", see `calibrate_risk`.
+    """Return the observed risk of a policy (`calibrate_risk`): net loss of accuracy, or share of answers that differ.
 
     Raises:
         UserError: if the risk is unknown, or the scores lack what it needs.
     """
-    if risk not in RISKS:
-        raise unknown_name("risk", risk, RISKS)
+    require_known("risk", risk, RISKS)
     lost, gained = _losses_and_gains(scores, risk)
     exits, images = policy.exits(scores), np.arange(scores.num_images)
     return float(lost[exits, images].mean() - gained[exits, images].mean())
@@ -160,19 +151,21 @@ def check_guarantee(
     """Return the guarantee that `calibrate_risk` would give, before there are scores; it takes the same arguments.
 
     Raises:
-        UserError: if there are too few images for this guarantee, even if none has a loss.
+        UserError: if an argument is invalid, or there are too few images for this guarantee, even if none has a loss.
     """
-    guarantee = Guarantee(risk, eps, delta, _bound_in_use(bound, delta))
-    guarantee.require_enough(images)
-    return guarantee
-
-
-def _bound_in_use(bound: str, delta: float | None) -> str:
-    if bound not in BOUNDS:
-        raise unknown_name("bound", bound, BOUNDS)
+    require_known("bound", bound, BOUNDS)
     if delta is None and bound != BOUNDS[0]:
         raise UserError(f"bound={bound} needs a delta: give one, or remove the bound for a risk in expectation.")
-    return CONFORMAL if delta is None else bound
+    require_known("risk", risk, RISKS)
+    if not 0 < eps < 1:
+        raise UserError(f"The bound on the risk eps must lie between 0 and 1, not {eps}.")
+    if delta is not None and not 0 < delta < 1:
+        raise UserError(
+            f"The probability delta must lie between 0 and 1, not {delta}; use None for a risk in expectation."
+        )
+    guarantee = Guarantee(risk, eps, delta, "conformal" if delta is None else bound)
+    guarantee.require_enough(images)
+    return guarantee
 
 
 @dataclass(frozen=True)
@@ -183,16 +176,6 @@ class Guarantee:
     eps: float
     delta: float | None
     bound: str
-
-    def __post_init__(self) -> None:
-        if self.risk not in RISKS:
-            raise unknown_name("risk", self.risk, RISKS)
-        if not 0 < self.eps < 1:
-            raise UserError(f"The bound on the risk eps must lie between 0 and 1, not {self.eps}.")
-        if self.delta is not None and not 0 < self.delta < 1:
-            raise UserError(
-                f"The probability delta must lie between 0 and 1, not {self.delta}; use None for a risk in expectation."
-            )
 
     def p_values(self, losses: Counts, gains: Counts, images: int) -> npt.NDArray[np.float64]:
         """Return the p-values of the hypotheses that the risk is above eps."""

@@ -1,4 +1,4 @@
-"""A walk of one common threshold from cautious to bold: the exit of every image at every step.
+"""A walk of one common threshold from cautious to bold, down a grid (T,): the exit of every image at every step.
 
 An image leaves at each exit during one interval of steps. So counts are sums over these intervals, and no image is
 compared with every threshold.
@@ -19,18 +19,11 @@ Counts = npt.NDArray[np.int64]
 
 
 def threshold_grid(score: str, num_exits: int) -> npt.NDArray[np.float32]:
-    """Return the thresholds to test, from infinity (no image leaves) down to where all images leave.
+    """Return (T,) thresholds to test, about STEPS, from infinity (no image leaves) down to where all images leave.
 
     They depend only on the score's definition, not on images. Confidence and margin: evenly spaced in the log odds, so
     dense towards 1, where most confidences lie. Entropy: evenly spaced in its logarithm. Patience: between consecutive
     integers as for the confidence.
-
-    Args:
-        score: name of the score, see `ExitPolicy`.
-        num_exits: K.
-
-    Returns:
-        (T,) descending thresholds; T is about `STEPS`.
 
     Example:
         >>> [threshold_grid(score, 4)[[0, 1, -1]].tolist() for score in ("confidence", "patience")]
@@ -51,21 +44,10 @@ def _from_0_to_1(steps: int) -> npt.NDArray[np.float64]:
 
 
 def steps_of_exits(compared: npt.NDArray[np.float32], grid: npt.NDArray[np.float32]) -> Counts:
-    """Return the first step of the grid at which an image leaves at this exit or before.
+    """Return (K, N) the first step, 0..T, at which an image leaves at this exit or before; T is never, 0 the last exit.
 
     With a common threshold, an image has left by exit k if the largest of its first k scores reaches the threshold. So
     it leaves at exit k at the steps from `steps[k]` on and before `steps[k - 1]`: one interval for each exit.
-
-    Args:
-        compared: (K, N) scores.
-        grid: (T,) thresholds, descending.
-
-    Returns:
-        (K, N) steps, 0..T, where T means never; 0 for the last exit.
-
-    Example:
-        >>> steps_of_exits(np.float32([[0.2], [0.1], [0.8], [0.0]]), np.float32([np.inf, 0.9, 0.5, 0.15]))[:, 0]
-        array([3, 3, 2, 0])
     """
     steps = np.zeros(compared.shape, dtype=np.int64)
     steps[:-1] = np.searchsorted(-grid, -np.maximum.accumulate(compared[:-1], axis=0))
@@ -73,23 +55,14 @@ def steps_of_exits(compared: npt.NDArray[np.float32], grid: npt.NDArray[np.float
 
 
 def count_along(steps: Counts, marked: npt.NDArray[np.bool_], num_steps: int) -> Counts:
-    """Return how many images leave at an exit where they are marked, at each step.
-
-    Args:
-        steps: (K, N) result of `steps_of_exits`.
-        marked: (K, N) whether an image is marked at an exit.
-        num_steps: T.
-
-    Returns:
-        (T,) counts.
-    """
+    """Return (T,) how many images leave at an exit where they are marked, (K, N), by their `steps_of_exits`."""
     begun = np.bincount(steps[marked], minlength=num_steps + 1)
     ended = np.bincount(_ends(steps, num_steps)[marked], minlength=num_steps + 1)
     return np.cumsum(begun - ended)[:num_steps]
 
 
 def count_ever(steps: Counts, marked: npt.NDArray[np.bool_], num_steps: int) -> Counts:
-    """Return how many images left at an exit where they are marked, at this step or before; see `count_along`."""
+    """Return (T,) how many images left at an exit where they are marked, at this step or before; see `count_along`."""
     leaves = steps < _ends(steps, num_steps)
     first = np.where(marked & leaves, steps, num_steps).min(axis=0)
     return np.cumsum(np.bincount(first, minlength=num_steps + 1))[:num_steps]

@@ -16,16 +16,12 @@ BINS = 20
 
 
 def summarise_scores(compared: npt.NDArray[np.float32]) -> list[dict[str, list[Any]]]:
-    """Return for each exit the bins between the vigintiles of its scores, and the number of scores in each bin.
+    """Return for each exit the bins between the vigintiles of its scores (K, N), and the number of scores in each bin.
 
-    The edges are the scores of rank floor(i N / 20), i = 1..19, counted from 0 in ascending order. So without ties,
-    floor(i N / 20) scores lie below edge i. Equal edges are merged: where many scores are equal (confidences of exactly
-    1) there are fewer bins. Bin b holds the scores in [edge b, edge b + 1); the first bin is open below and the last
-    above. Equal scores are always in one bin. If the smallest score is an edge, the first bin is empty; it then counts
-    later images that are less sure than all calibration images.
-
-    Args:
-        compared: (K, N) scores that the policy compares, of the images that it was calibrated on.
+    The edges are the scores of rank floor(i N / 20), i = 1..19, counted from 0 in ascending order. Equal edges are
+    merged: where many scores are equal (confidences of exactly 1) there are fewer bins. Bin b holds the scores in
+    [edge b, edge b + 1); the first bin is open below and the last above. If the smallest score is an edge, the first
+    bin is empty; it then counts later images that are less sure than all calibration images.
 
     Returns:
         K JSON objects: "edges", at most 19, ascending; "counts", one more than edges, with sum N.
@@ -44,30 +40,14 @@ def summarise_scores(compared: npt.NDArray[np.float32]) -> list[dict[str, list[A
 
 
 def bin_counts(compared: npt.NDArray[np.float32], edges: npt.ArrayLike) -> npt.NDArray[np.int64]:
-    """Return how many scores of one exit lie in each bin; the bins are half-open, see `summarise_scores`.
-
-    Args:
-        compared: (N,) scores.
-        edges: (B - 1,) edges, ascending.
-
-    Returns:
-        (B,) counts.
-
-    Example:
-        >>> bin_counts(np.float32([0.5, 0.5, 0.7, 1.0]), [0.5, 1.0])
-        array([0, 3, 1])
-    """
+    """Return (B,) how many scores (N,) of one exit lie in each bin between ascending edges, see `summarise_scores`."""
     inner = np.asarray(edges, dtype=np.float64)
     bins = np.searchsorted(inner, compared.astype(np.float64), side="right")
     return np.bincount(bins, minlength=len(inner) + 1)
 
 
 def stored_distribution(policy: ExitPolicy) -> list[dict[str, list[Any]]]:
-    """Return the distribution of the scores that `calibrate` wrote into the policy.
-
-    Raises:
-        UserError: if the policy stores no distribution (hand-written policies), or one for other exits.
-    """
+    """Return the distribution of the scores that `calibrate` wrote into the policy; a UserError if there is none."""
     stored = policy.metadata.get("score_distribution")
     if stored is None:
         raise UserError(

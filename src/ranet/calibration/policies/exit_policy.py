@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
+from importlib.metadata import PackageNotFoundError, version
 from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,27 +14,33 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from ranet.calibration.policies.file import software_versions
 from ranet.calibration.policies.promise import Promise
-from ranet.calibration.scores.checks import SCORES, require_exits_first, require_scores, same_temperatures
+from ranet.calibration.scores.checks import (
+    SCORES,
+    check_temperatures,
+    require_exits_first,
+    require_scores,
+    same_temperatures,
+)
 from ranet.errors import UserError
+from ranet.support.strict_json import plain
 
 if TYPE_CHECKING:
     from ranet.calibration.scores.exit_scores import ExitScores  # needs PyTorch; following a policy does not
-from ranet.support.strict_json import plain
+
+#: What the file of one policy is called, and the folder of several, where ranet chooses the name.
+ONE_POLICY, SEVERAL_POLICIES = "policy.json", "policies"
+FORMAT = "ranet exit policy"
 
 
 def first_exits(
     scores: npt.NDArray[np.float32], thresholds: Sequence[float] | npt.NDArray[np.floating]
 ) -> npt.NDArray[np.int64]:
-    """Return the first exit k at which scores[k] >= thresholds[k]; the remaining images leave at the last exit.
+    """Return (N,) the first exit k at which scores[k] >= thresholds[k]; the remaining images leave at the last exit.
 
     Args:
         scores: (K, N) scores, higher is surer.
         thresholds: (K - 1,) thresholds; infinity where no image leaves.
-
-    Returns:
-        (N,) exit indices, 0..K-1.
 
     Example:
         >>> first_exits(np.float32([[0.9, 0.2, 0.2], [0.9, 0.7, 0.6], [1.0, 1.0, 1.0]]), [0.8, 0.7])
@@ -48,12 +56,7 @@ def first_exits(
 
 
 def possible_exits(thresholds: Sequence[float] | npt.NDArray[np.floating]) -> npt.NDArray[np.bool_]:
-    """Return (K,) whether images can leave at each exit: not at a threshold of infinity or after one of -infinity.
-
-    Example:
-        >>> possible_exits([0.9, inf, -inf, 0.5]).tolist()
-        [True, False, True, False, False]
-    """
+    """Return (K,) whether images can leave at each exit: not at a threshold of infinity or after one of -infinity."""
     at = np.array([*thresholds, -inf])
     possible: npt.NDArray[np.bool_] = at < inf
     possible[int((at == -inf).argmax()) + 1 :] = False
@@ -73,8 +76,7 @@ class ExitPolicy:
             the second largest, "entropy" the negative entropy of the softmax in nats, "patience" the number of exits in
             a row that predict this class, plus a fraction for the confidence (`patience_scores`).
         temperatures: one for each exit, which divides its logits before the softmax; None is 1.
-        metadata: origin and predictions of the policy (JSON values): `calibrate` stores the unit, the budget, the cost
-            of each exit, and the cost, accuracy and exit shares predicted on validation.
+        metadata: origin and predictions of the policy (JSON values); `promise` has those that ranet knows.
 
     Raises:
         UserError: if the thresholds, the score or the temperatures are invalid.
@@ -98,10 +100,8 @@ class ExitPolicy:
         if self.score not in SCORES:
             raise UserError(f"An exit policy compares one of {', '.join(SCORES)}, not {self.score!r}.")
         if self.temperatures is not None:
-            given = tuple(float(value) for value in self.temperatures)
-            if len(given) != len(rounded) + 1 or not all(0 < value < inf for value in given):
-                raise UserError(f"There must be one positive temperature for each exit, not {self.temperatures}.")
-            object.__setattr__(self, "temperatures", given)
+            given = check_temperatures(self.temperatures, len(rounded) + 1)
+            object.__setattr__(self, "temperatures", tuple(given.tolist()))
         object.__setattr__(self, "thresholds", tuple(rounded.tolist()))
         object.__setattr__(self, "metadata", plain(self.metadata))
 
@@ -110,8 +110,7 @@ class ExitPolicy:
         """Return the policy under which all images leave at one exit, 0..K-1."""
         if not 0 <= exit < num_exits:
             raise UserError(f"There is no exit {exit + 1} among {num_exits}.")
-        thresholds = (inf,) * exit + (-inf,) * (num_exits - 1 - exit)
-        return cls(thresholds, metadata=metadata)
+        return cls((inf,) * exit + (-inf,) * (num_exits - 1 - exit), metadata=metadata)
 
     @cached_property
     def promise(self) -> Promise:
@@ -140,8 +139,7 @@ class ExitPolicy:
         """Return (N,) the index of the exit at which each image leaves.
 
         Raises:
-            UserError: if the scores have another number of exits or other temperatures than the policy, or lack the
-                score that it compares.
+            UserError: if the scores have other exits or temperatures than the policy, or lack the score that it needs.
         """
         return first_exits(self.compared(scores), self.thresholds)
 
@@ -157,18 +155,7 @@ class ExitPolicy:
         return scores.score(self.score)
 
     def require_network(self, fingerprint: str) -> None:
-        """Raise a UserError if the policy was solved for a network with another fingerprint.
-
-        Policies that name no network pass: those written by hand, and those solved on scores from another program.
-
-        Args:
-            fingerprint: fingerprint of the network that will follow the policy; compared with
-                ``metadata["network"]["fingerprint"]``.
-
-        Example:
-            >>> ExitPolicy((0.5,), metadata={"network": {"fingerprint": "0123"}}).require_network("0123")
-            >>> ExitPolicy((0.5,)).require_network("0123")
-        """
+        """Raise a UserError if the policy was solved for a network with another fingerprint, if it names one."""
         known = self.promise.fingerprint
         if known is not None and known != fingerprint:
             raise UserError(
@@ -178,8 +165,6 @@ class ExitPolicy:
 
     def save(self, path: str | Path) -> None:
         """Write the policy file (`PolicyFile`), whole or not at all.
-
-        To make a policy by hand: ``ExitPolicy((0.9, 0.8), metadata={...}).save("policy.json")``.
 
         Raises:
             UserError: if a policy file cannot hold the metadata, such as a budget that is not a number.
@@ -201,10 +186,32 @@ def load_policy(path: str | Path) -> ExitPolicy:
     """Read a policy that `ExitPolicy.save` wrote; an edited policy that is still valid is read with a notice.
 
     Raises:
-        UserError: if the file is missing, is not JSON, is not a policy of this format and version, or holds an invalid
-            policy.
+        UserError: if the file is missing, or not a policy of this format and version.
     """
     from ranet.calibration.policies.schema import PolicyFile
 
     record = PolicyFile.read(path)
     return ExitPolicy(record.thresholds, record.score, record.temperatures, record.metadata)
+
+
+GivenPolicies = ExitPolicy | str | Path | Sequence[ExitPolicy | str | Path]
+
+
+def given_policies(given: GivenPolicies) -> list[ExitPolicy]:
+    """Return one or several policies in the given order; read those given as files, as `load_policy` does."""
+    several = [given] if isinstance(given, ExitPolicy | str | Path) else list(given)
+    return [each if isinstance(each, ExitPolicy) else load_policy(each) for each in several]
+
+
+def software_versions() -> dict[str, str]:
+    """Return the versions of what runs."""
+    return {**{name: _version(name) for name in ("ranet", "torch", "numpy")}, "python": platform.python_version()}
+
+
+@cache
+def _version(package: str) -> str:
+    # Not asked of the package itself: to import PyTorch for this would take seconds.
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"

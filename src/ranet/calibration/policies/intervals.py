@@ -25,12 +25,7 @@ Interval = tuple[float, float]
 
 @dataclass(frozen=True)
 class OutcomeIntervals:
-    """Intervals of a policy's accuracy and mean cost on the population of the images.
-
-    Attributes:
-        accuracy: interval of the top-1 accuracy, fractions; None without labels.
-        cost: interval of the mean cost.
-    """
+    """Intervals of a policy's top-1 accuracy (None without labels) and mean cost on the population of the images."""
 
     accuracy: Interval | None
     cost: Interval
@@ -44,9 +39,8 @@ def mean_interval(
     Each end is a quantile of the weighted mean of the observed values and one more value: the smallest possible one for
     the lower end, the largest for the upper. The weights are random, uniform over all that sum to 1 (Learned-Miller and
     Thomas, "A New Confidence Interval for the Mean of a Bounded Random Variable", 2019). So, unlike a bootstrap, it
-    allows for values that a small sample does not show. For two values it is the exact interval of Clopper and Pearson
-    ("The Use of Confidence or Fiducial Limits", Biometrika, 1934), computed exactly. It stays within the range of the
-    values, and is a single point only if there is one value.
+    allows for values that a small sample does not show. For two values it is exactly that of Clopper and Pearson
+    (`clopper_pearson_upper`). It is a single point only if there is one value.
 
     Args:
         counts: (V,) number of images with each value; at least one image in all.
@@ -78,12 +72,7 @@ def mean_interval(
 
 
 def accuracy_interval(right: int, images: int, *, level: float = LEVEL) -> Interval:
-    """Return the exact interval (Clopper and Pearson) of an accuracy of ``right`` out of ``images``.
-
-    Example:
-        >>> [round(end, 3) for end in accuracy_interval(29, 30)]
-        [0.828, 0.999]
-    """
+    """Return the exact interval of an accuracy of ``right`` out of ``images``; see `mean_interval`."""
     return mean_interval([images - right, right], [0.0, 1.0], level=level)
 
 
@@ -92,18 +81,14 @@ def outcome_intervals(
     correct: npt.NDArray[np.bool_] | None,
     costs: ImageCosts,
     possible: npt.NDArray[np.bool_],
-    *,
-    level: float = LEVEL,
 ) -> OutcomeIntervals:
-    """Return intervals of accuracy and mean cost of a fixed policy; see `mean_interval`.
+    """Return the intervals of a fixed policy (`mean_interval`); the mean cost is certain if only one exit is possible.
 
     Args:
         exits: (N,) exit at which each image leaves.
         correct: (N,) whether the answer there is right; None if unknown.
         costs: what the images cost at each exit.
-        possible: (K,) whether images can leave at each exit (`ExitPolicy.possible_exits`). If only one is possible, the
-            mean cost is certain.
-        level: see `mean_interval`.
+        possible: (K,) whether images can leave at each exit (`ExitPolicy.possible_exits`).
 
     Example:
         >>> exits, correct = np.array([0, 0, 1, 1]).repeat(100), np.array([True, True, True, False]).repeat(100)
@@ -112,31 +97,17 @@ def outcome_intervals(
         ([0.7, 0.79], [1.9, 2.1])
     """
     counts, low, high = cost_levels(exits, costs, possible)
-    return OutcomeIntervals(
-        accuracy=None if correct is None else accuracy_interval(int(correct.sum()), len(correct), level=level),
-        cost=(
-            mean_interval(counts, low, level=level)[0],
-            mean_interval(counts, high, level=level)[1],
-        ),
-    )
+    cost = mean_interval(counts, low)[0], mean_interval(counts, high)[1]
+    return OutcomeIntervals(None if correct is None else accuracy_interval(int(correct.sum()), len(correct)), cost)
 
 
 def cost_levels(
     exits: npt.NDArray[np.int64], costs: ImageCosts, possible: npt.NDArray[np.bool_]
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Return how many images have each possible cost.
+    """Return (V,) how many images have each possible cost, and (V,) its lower and upper end; see `outcome_intervals`.
 
-    Where all images cost the same at an exit, the possible costs are those of the exits. Else they are steps of a scale
-    from the least to the most that an image can cost: an image counts on the step that its cost lies in.
-
-    Args:
-        exits: (N,) exit at which each image leaves.
-        costs: what the images cost at each exit.
-        possible: (K,) whether images can leave at each exit.
-
-    Returns:
-        (V,) numbers of images, and the lower and upper end of each possible cost, (V,) each; they are equal where all
-        images cost the same at an exit.
+    Where all images cost the same at an exit, the possible costs are those of the exits, and both ends are the same
+    array. Else they are steps of a scale from the least to the most that an image can cost.
 
     Example:
         >>> costs = ImageCosts(np.array([1.0, 3.0]))
@@ -152,22 +123,12 @@ def cost_levels(
     return counts, edges[:-1], edges[1:]
 
 
-def accuracy_difference(
-    one: npt.NDArray[np.bool_], other: npt.NDArray[np.bool_], *, level: float = LEVEL
-) -> tuple[float, Interval]:
-    """Return the difference of the accuracies of two policies on the same images, with its interval.
+def accuracy_difference(one: npt.NDArray[np.bool_], other: npt.NDArray[np.bool_]) -> tuple[float, Interval]:
+    """Return the accuracy of one policy minus that of another on the same images, and its interval.
 
-    An image counts 1 if only the first policy is right, -1 if only the second is, else 0; the interval is that of the
-    mean (`mean_interval`). So two policies that agree on most images can be distinguished with far fewer images than
-    their separate intervals suggest.
-
-    Args:
-        one: (N,) whether the first policy's answer is right.
-        other: (N,) whether the second policy's answer to the same image is right.
-        level: see `mean_interval`.
-
-    Returns:
-        The difference of the accuracies, and its interval.
+    The policies' answers are right or not, (N,) each. An image counts 1 if only the first is right, -1 if only the
+    second is, else 0; the interval is that of the mean (`mean_interval`). So two policies that agree on most images can
+    be distinguished with far fewer images than their separate intervals suggest.
 
     Example:
         >>> one, other = np.array([True] * 90 + [False] * 10), np.array([True] * 80 + [False] * 20)
@@ -177,23 +138,18 @@ def accuracy_difference(
     """
     images = len(one)
     better, worse = int((one & ~other).sum()), int((other & ~one).sum())
-    interval = mean_interval([worse, images - better - worse, better], [-1.0, 0.0, 1.0], level=level)
-    return (better - worse) / images, interval
+    return (better - worse) / images, mean_interval([worse, images - better - worse, better], [-1.0, 0.0, 1.0])
 
 
 def few_images(scores: ExitScores, split: str, classes: Sequence[str] | None = None) -> str | None:
-    """Return a notice if there are few images, or classes without images; else None.
+    """Return a notice if there are few images of a split, or classes without images; else None.
 
-    Args:
-        scores: scores of the images.
-        split: name of the split, such as "validation".
-        classes: names of the classes; None for numbers up to the largest label or prediction.
+    Without names of the classes, these are the numbers up to the largest label or prediction.
 
     Example:
         >>> from ranet import ExitScores
         >>> few_images(ExitScores([[0.5] * 30], [[0, 2] * 15], labels=[0, 1] * 15), "test", ["a", "b", "c"])
         'There are only 30 test images, and none of 1 of 3 classes (c): intervals are wide, and that class is untried.'
-        >>> few_images(ExitScores([[0.5] * 100]), "test")
     """
     images, missing, number = scores.num_images, [], 0
     if scores.has("labels") and (classes is not None or scores.has("prediction")):

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from math import nan
 
 import numpy as np
 import numpy.typing as npt
 
-from ranet.calibration.policies.exit_policy import ExitPolicy
+from ranet.calibration.policies.exit_policy import ExitPolicy, first_exits
 from ranet.calibration.scores.exit_scores import ExitScores
-from ranet.cost.table import CostTable, ImageCosts, checked_costs, mean_cost
+from ranet.cost.table import CostTable, ImageCosts, checked_costs
 from ranet.errors import UserError
 
 Floats = npt.NDArray[np.float64]
@@ -24,8 +24,7 @@ class PolicyOutcome:
 
     Attributes:
         accuracy: top-1 accuracy, a fraction of all images; NaN without labels.
-        mean_cost: mean cost of an image, in the unit of the costs: where nothing adapts inside the network, the sum
-            over exits of share times cumulative cost.
+        mean_cost: mean cost of an image, in the unit of the costs.
         exit_shares: (K,) fraction of the images that left at each exit.
         accuracy_per_exit: (K,) top-1 accuracy of the images that left at each exit; NaN where none did.
     """
@@ -45,21 +44,12 @@ class Outcomes:
     exit_shares: Floats
     accuracy_per_exit: Floats
 
-    def __getitem__(self, index: int) -> PolicyOutcome:
-        return PolicyOutcome(
-            float(self.accuracy[index]),
-            float(self.mean_cost[index]),
-            self.exit_shares[index],
-            self.accuracy_per_exit[index],
-        )
-
 
 def costs_of_images(costs: Costs, scores: ExitScores) -> ImageCosts:
     """Return what the images of these scores cost at each exit.
 
     Raises:
-        UserError: if the costs have another number of exits than the scores, or count optional parts of the network and
-            the scores do not say which were executed.
+        UserError: if costs and scores have other exits, or it is not known which optional parts were executed.
     """
     if isinstance(costs, ImageCosts):
         return costs
@@ -76,7 +66,7 @@ def costs_of_images(costs: Costs, scores: ExitScores) -> ImageCosts:
 def evaluate_thresholds(
     thresholds: npt.NDArray[np.float32], scores: ExitScores, cost_per_exit: Costs, score: str = "confidence"
 ) -> Outcomes:
-    """Return the outcomes of R threshold policies on the same scores, all at once.
+    """Return the outcomes of R threshold policies on the same scores.
 
     An image leaves at the first exit where its score is at least the threshold. The shares are those of these images,
     and mean cost = sum_k share_k cost_k (Huang et al., ICLR 2018, budgeted batch classification).
@@ -87,35 +77,15 @@ def evaluate_thresholds(
         cost_per_exit: (K,) cumulative cost of reaching and running each exit, or other `Costs`.
         score: score to compare, see `ExitPolicy`.
 
-    Returns:
-        The outcomes; accuracies are NaN if the scores have no labels.
-
     Example:
         >>> scores = ExitScores.from_logits(np.float32([[[2, 0], [0, 0]], [[2, 0], [0, 2]]]), np.array([0, 1]))
         >>> outcomes = evaluate_thresholds(np.float32([[0.8], [0.0]]), scores, np.array([1.0, 3.0]))
         >>> outcomes.mean_cost, outcomes.accuracy
         (array([2., 1.]), array([1. , 0.5]))
     """
-    policies, exits = len(thresholds), scores.num_exits
-    costs = costs_of_images(cost_per_exit, scores)
-    added = np.zeros(policies)
-    left, right = np.empty((policies, exits)), np.empty((policies, exits))
-    compared = scores.score(score)
-    correct = scores.correct if scores.has("correct") else None
-    here = np.ones((policies, scores.num_images), dtype=bool)
-    for k in range(exits):
-        leaves = here
-        if k < exits - 1:
-            leaves = here & (compared[k] >= thresholds[:, k, None])
-            here = here & ~leaves
-        left[:, k] = np.count_nonzero(leaves, axis=1)
-        if costs.added is not None:
-            added += leaves @ costs.added[k]
-        right[:, k] = nan if correct is None else np.count_nonzero(leaves & correct[k], axis=1)
-    shares = left / scores.num_images
-    accuracy_per_exit = np.divide(right, left, out=np.full_like(right, np.nan), where=left > 0)
-    mean = mean_cost(left, costs.fixed) + added / scores.num_images
-    return Outcomes(right.sum(axis=1) / scores.num_images, mean, shares, accuracy_per_exit)
+    compared, costs = scores.score(score), costs_of_images(cost_per_exit, scores)
+    found = [_outcome(first_exits(compared, row), scores, costs) for row in thresholds]
+    return Outcomes(*(np.array([getattr(one, field.name) for one in found]) for field in fields(Outcomes)))
 
 
 def evaluate_policy(policy: ExitPolicy, scores: ExitScores, cost_per_exit: Costs) -> PolicyOutcome:
@@ -124,5 +94,13 @@ def evaluate_policy(policy: ExitPolicy, scores: ExitScores, cost_per_exit: Costs
     Raises:
         UserError: if policy, scores and costs have different numbers of exits, and as for `ExitPolicy.exits`.
     """
-    policy.compared(scores)
-    return evaluate_thresholds(np.array([policy.thresholds], dtype=np.float32), scores, cost_per_exit, policy.score)[0]
+    return _outcome(policy.exits(scores), scores, costs_of_images(cost_per_exit, scores))
+
+
+def _outcome(exits: npt.NDArray[np.int64], scores: ExitScores, costs: ImageCosts) -> PolicyOutcome:
+    """Return the outcome if images leave at these exits (N,)."""
+    number, images, correct = scores.num_exits, scores.num_images, scores.correct_at(exits)
+    left = np.bincount(exits, minlength=number)
+    right = np.full(number, nan) if correct is None else np.bincount(exits[correct], minlength=number)
+    per_exit = np.divide(right, left, out=np.full(number, nan), where=left > 0)
+    return PolicyOutcome(float(right.sum() / images), costs.mean(exits), left / images, per_exit)

@@ -18,14 +18,7 @@ Interval = tuple[float, float]
 
 
 class GivenGuarantee(NamedTuple):
-    """A guarantee on the risk of a policy; see `ranet.calibrate_risk`.
-
-    Attributes:
-        risk: "accuracy" or "disagreement".
-        eps: upper bound on the population risk.
-        delta: probability that the bound fails; None: it holds in expectation.
-        empirical_risk: risk on the calibration images.
-    """
+    """A guarantee on the risk of a policy, and the risk on the calibration images; see `ranet.calibrate_risk`."""
 
     risk: str
     eps: float
@@ -37,39 +30,25 @@ class GivenGuarantee(NamedTuple):
 class Promise:
     """What calibration wrote into a policy; NaN, 0, None and "" for what a policy made by hand lacks.
 
-    Attributes:
-        family: the family of policies, or the goal, by which it was solved.
-        unit: unit of all costs.
-        budget: the budget that the policy was solved for.
-        cost_per_exit: (K,) cumulative cost of each exit, with the exits that the policy uses.
-        part_costs: (P,) cost of each optional part of the network.
-        images: number of calibration images.
-        cost, cost_interval: mean cost on these images, and its interval (95 %).
-        accuracy, accuracy_interval: top-1 accuracy on these images, a fraction, and its interval (95 %).
-        exit_shares: (K,) fraction of these images that left at each exit.
-        cost_counts: how many of these images had which cost (`cost_levels`); None where nothing adapts inside.
-        guarantee: the guarantee.
-        exit_index: the exit at which all images leave, from 0.
-        used_exits: the exits that the policy uses, where they were chosen.
-        fingerprint: of the network.
+    Costs and accuracies are means on the calibration images, and intervals are those of the population (95 %).
     """
 
-    family: str
-    unit: str
+    family: str  # of policies, or the goal, by which it was solved
+    unit: str  # of all costs
     budget: float
-    cost_per_exit: Floats | None
-    part_costs: Floats
-    images: int
+    cost_per_exit: Floats | None  # (K,) cumulative, with the exits that the policy uses
+    part_costs: Floats  # (P,) of each optional part of the network
+    images: int  # number of calibration images
     cost: float
     cost_interval: Interval
-    accuracy: float
+    accuracy: float  # top-1, a fraction
     accuracy_interval: Interval | None
-    exit_shares: Floats
-    cost_counts: npt.NDArray[np.int64] | None
+    exit_shares: Floats  # (K,) fraction of the images that left at each exit
+    cost_counts: npt.NDArray[np.int64] | None  # images by cost (`cost_levels`); None where nothing adapts inside
     guarantee: GivenGuarantee | None
-    exit_index: int | None
-    used_exits: tuple[int, ...] | None
-    fingerprint: str | None
+    exit_index: int | None  # the exit at which all images leave, from 0
+    used_exits: tuple[int, ...] | None  # where they were chosen
+    fingerprint: str | None  # of the network
 
     @classmethod
     def of(cls, metadata: Mapping[str, Any], num_exits: int) -> Promise:
@@ -110,10 +89,7 @@ class Promise:
         return counts.astype(np.int64) if counts.sum() == self.images else None
 
     def costs_of_images(self, executed: npt.NDArray[np.bool_] | None) -> ImageCosts:
-        """Return what images cost at each exit, by the costs in the policy.
-
-        Args:
-            executed: (K, N, P) what the images executed, see `ranet.ExitScores`.
+        """Return what images that executed (K, N, P) parts (`ranet.ExitScores`) cost, by the costs in the policy.
 
         Raises:
             UserError: if the policy does not say what its exits cost, or it is not known what was executed.

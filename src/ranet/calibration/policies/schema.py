@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import pairwise
 from math import inf
 from typing import Annotated, Any, ClassVar, Self
@@ -9,7 +10,7 @@ from typing import Annotated, Any, ClassVar, Self
 import numpy as np
 from pydantic import AfterValidator, Field, PlainValidator, Strict, model_validator
 
-from ranet.calibration.policies.file import FORMAT
+from ranet.calibration.policies.exit_policy import FORMAT
 from ranet.calibration.scores.checks import Score
 from ranet.support.records import LEFT_OUT, Count, Part, Record, Row, Text, like
 from ranet.support.strict_json import shown
@@ -32,30 +33,29 @@ def _threshold(value: Any) -> float:
     raise ValueError('must be a number in the range of float32, "never" or "always"')
 
 
-def _ascending(values: tuple[float, ...]) -> tuple[float, ...]:
-    if not all(one < other for one, other in pairwise(values)):
-        raise ValueError("must ascend, each entry more than the one before")
-    return values
+def _valid(holds: Callable[[Any], bool], message: str) -> AfterValidator:
+    """Return the validator of values of which this must hold."""
+
+    def check(values: Any) -> Any:
+        if not holds(values):
+            raise ValueError(message)
+        return values
+
+    return AfterValidator(check)
 
 
-def _lower_first(values: tuple[float, float]) -> tuple[float, float]:
-    if values[0] > values[1]:
-        raise ValueError("must have the lower end first")
-    return values
-
-
-def _whole(shares: tuple[float, ...]) -> tuple[float, ...]:
-    if abs(sum(shares) - 1) > SHARES_SUM_WITHIN:
-        raise ValueError("must be shares that sum to 1")
-    return shares
-
-
+_ASCENDING = _valid(
+    lambda values: all(one < other for one, other in pairwise(values)),
+    "must ascend, each entry more than the one before",
+)
+_LOWER_FIRST = _valid(lambda ends: ends[0] <= ends[1], "must have the lower end first")
+_WHOLE = _valid(lambda shares: abs(sum(shares) - 1) <= SHARES_SUM_WITHIN, "must be shares that sum to 1")
 Threshold = Annotated[float, PlainValidator(_threshold)]
 Cost = Annotated[float, Field(ge=0)]
 Positive = Annotated[float, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Exit = Annotated[int, Field(ge=0)]
-Interval = Annotated[tuple[Cost, Cost], Strict(False), AfterValidator(_lower_first)]
+Interval = Annotated[tuple[Cost, Cost], Strict(False), _LOWER_FIRST]
 
 
 class Prediction(Part, extra="ignore"):
@@ -65,9 +65,9 @@ class Prediction(Part, extra="ignore"):
     cost: Cost
     cost_interval: Interval
     accuracy: Fraction | None
-    accuracy_interval: Annotated[tuple[Fraction, Fraction], Strict(False), AfterValidator(_lower_first)] | None
+    accuracy_interval: Annotated[tuple[Fraction, Fraction], Strict(False), _LOWER_FIRST] | None
     level: Annotated[float, Field(gt=0, lt=1)]
-    exit_shares: Annotated[Row[Fraction], AfterValidator(_whole)]
+    exit_shares: Annotated[Row[Fraction], _WHOLE]
     cost_counts: Row[Annotated[int, Field(ge=0)]] = LEFT_OUT
 
 
@@ -84,7 +84,7 @@ class Metadata(Part, extra="ignore"):
     ratio: Positive | None = None
     unit: Text = LEFT_OUT
     budget: Positive | None = None
-    cost_per_exit: Annotated[Row[Cost], AfterValidator(_ascending)] = LEFT_OUT
+    cost_per_exit: Annotated[Row[Cost], _ASCENDING] = LEFT_OUT
     part_costs: Row[Cost] = LEFT_OUT
     predicted: Prediction = LEFT_OUT
     network: Network = LEFT_OUT
@@ -94,7 +94,7 @@ class Metadata(Part, extra="ignore"):
     exit_index: Exit = LEFT_OUT
     chosen: Text = LEFT_OUT
     instead_of: dict[Any, Any] = LEFT_OUT
-    used_exits: Annotated[Row[Exit], Field(min_length=1), AfterValidator(_ascending)] = LEFT_OUT
+    used_exits: Annotated[Row[Exit], Field(min_length=1), _ASCENDING] = LEFT_OUT
     score_distribution: Row[dict[Any, Any]] = LEFT_OUT
     solved_with: dict[str, str] = LEFT_OUT
 

@@ -7,7 +7,7 @@ import json
 import time
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import chain
+from itertools import chain, groupby, takewhile
 from pathlib import Path
 from typing import Any
 from zipfile import ZipFile
@@ -31,9 +31,9 @@ Batch = tuple[Tensor, Tensor]
 class ScoreCache:
     """A folder of exit scores, one file for each set of inputs that the scores depend on.
 
-    The file name is the hash of a key that holds everything the scores depend on. A file is read only if it holds the
-    same key, so scores of other weights, images or temperatures are never used. A damaged file counts as missing. The
-    file is an ordinary score file, with the key as the comment of the archive.
+    The file name is the hash of a key that holds all these inputs. A file is read only if it holds the same key, so
+    scores of other weights, images or temperatures are never used. A damaged file counts as missing. The file is an
+    ordinary score file, with the key as the comment of the archive.
 
     During a pass, the scores of the latest batches are written every few seconds to a separate file, so a killed pass
     loses little. Processes that compute the same scores at the same time do the work twice, without harm.
@@ -68,23 +68,15 @@ class ScoreCache:
     ) -> ExitScores:
         """Return the same bits as ``ExitScores.collect``, from the cache or by running the missing part of the pass.
 
-        A pass continues after its first batches that have the same sizes as before. A loader with ``load_state_dict``
-        and a ``sampler`` with ``batches`` (``ranet.data.EpochLoader``) skips these batches without reading them. Any
-        other loader reads them, but the network does not run on them.
+        The loader must give the same batches in the same order each time. A pass continues after its first batches that
+        have the same sizes as before. A loader with ``load_state_dict`` and a ``sampler`` with ``batches``
+        (``ranet.data.EpochLoader``) skips these batches without reading them. Any other loader reads them, but the
+        network does not run on them.
 
-        Args:
-            network: as for ``ExitScores.collect``.
-            loader: as the batches of ``ExitScores.collect``; must give the same batches in the same order each time.
-            key: fingerprints of the network (``network_fingerprint``) and of the data with split, part and transform
-                (``ImageData.fingerprint``), and all else that the logits depend on, as JSON values. The last three
-                arguments are added to the key.
-            device: as for ``ExitScores.collect``.
-            temperatures: as for ``ExitScores.collect``.
-            keep_logits: as for ``ExitScores.collect``; files with logits are much larger.
-            labelled: as for ``ExitScores.collect``.
-
-        Raises:
-            UserError: as for ``ExitScores.collect``.
+        The key holds the fingerprints of the network (``network_fingerprint``) and of the data with split, part and
+        transform (``ImageData.fingerprint``), and all else that the logits depend on, as JSON values; the last three
+        arguments are added. The other arguments and the errors are those of ``ExitScores.collect``. Files with logits
+        are much larger.
         """
         options: dict[str, Any] = {
             "temperatures": None if temperatures is None else np.asarray(temperatures, dtype=np.float64),
@@ -97,7 +89,11 @@ class ScoreCache:
         if kept is not None:
             return kept[0]
 
-        scored, sizes = _read_partial(path, text)
+        scored: list[ExitScores] = []
+        sizes: list[int] = []
+        while (found := _read(_partial(path, sum(sizes)), text)) is not None and found[1]:  # what an earlier pass left
+            scored.append(found[0])
+            sizes += found[1]
         done, batches = _after(loader, sizes)
         images, writable = sum(sizes[:done]), True
         parts = [ExitScores.concatenate(scored).subset(slice(0, images))] if done else []
@@ -131,10 +127,11 @@ def _after(loader: Any, sizes: Sequence[int]) -> tuple[int, Iterator[Batch]]:
     """Return how many of a loader's first batches have these sizes, and the batches after them."""
     if hasattr(loader, "load_state_dict") and hasattr(getattr(loader, "sampler", None), "batches"):
         present = [len(batch) for batch in loader.sampler.batches()]
-        done = _common(sizes, present)
-        if done < len(present):
-            loader.load_state_dict({"given": done})
-        return done, iter(loader) if done < len(present) else iter(())
+        done = len([*takewhile(lambda pair: pair[0] == pair[1], zip(sizes, present, strict=False))])
+        if done == len(present):
+            return done, iter(())
+        loader.load_state_dict({"given": done})
+        return done, iter(loader)
     batches = iter(loader)
     for done, size in enumerate(sizes):
         batch = next(batches, None)
@@ -145,37 +142,21 @@ def _after(loader: Any, sizes: Sequence[int]) -> tuple[int, Iterator[Batch]]:
     return len(sizes), batches
 
 
-def _common(one: Sequence[int], other: Sequence[int]) -> int:
-    """Return the length of the longest common prefix of two sequences."""
-    for i, (a, b) in enumerate(zip(one, other, strict=False)):
-        if a != b:
-            return i
-    return min(len(one), len(other))
-
-
 def _partial(path: Path, first_image: int | str) -> Path:
     # Named by its first image, not numbered: passes with other batches, or two at the same time, end their parts at
     # other images, and a part must be followed by the part of the next image.
     return path.with_name(f"{path.stem}_from_{first_image}.npz")
 
 
-def _read_partial(path: Path, key: str) -> tuple[list[ExitScores], list[int]]:
-    """Return what an earlier pass left: scores, and the sizes of their batches."""
-    parts: list[ExitScores] = []
-    sizes: list[int] = []
-    while (found := _read(_partial(path, sum(sizes)), key)) is not None and found[1]:
-        parts.append(found[0])
-        sizes += found[1]
-    return parts, sizes
-
-
 def _write(path: Path, scores: ExitScores, key: str, sizes: Sequence[int]) -> bool:
     """Write a score file with its key and the sizes of its batches; on failure warn and return False."""
     try:
+        # Runs of equal sizes, because the comment of an archive holds only 64 KiB.
+        runs = [[size, len(list(run))] for size, run in groupby(sizes)]
         with written_whole(path) as partial:
             scores.save(partial)
             with ZipFile(partial, "a") as archive:
-                note = {"key": key, "arrays": sorted(archive.namelist()), "batches": _runs(sizes)}
+                note = {"key": key, "arrays": sorted(archive.namelist()), "batches": runs}
                 archive.comment = _sealed(canonical_json(note))
     except OSError as error:
         warnings.warn(
@@ -207,14 +188,3 @@ def _read(path: Path, key: str) -> tuple[ExitScores, list[int]] | None:
 def _sealed(text: str) -> bytes:
     """Return the sha256 of a str followed by the str: an archive has no checksum of its comment."""
     return hashlib.sha256(text.encode()).hexdigest().encode() + text.encode()
-
-
-def _runs(sizes: Sequence[int]) -> list[list[int]]:
-    """Return [size, count] of each run of equal sizes: the comment of an archive holds only 64 KiB."""
-    runs: list[list[int]] = []
-    for size in sizes:
-        if runs and runs[-1][0] == size:
-            runs[-1][1] += 1
-        else:
-            runs.append([size, 1])
-    return runs

@@ -11,9 +11,9 @@ import numpy.typing as npt
 from ranet.errors import UserError
 
 if TYPE_CHECKING:
-    from ranet.calibration.scores.exit_scores import ExitScores
+    from torch import Tensor
 
-Array = npt.NDArray[Any]
+    from ranet.calibration.scores.exit_scores import ExitScores
 
 Score = Literal["confidence", "margin", "entropy", "patience"]
 SCORES: tuple[Score, ...] = get_args(Score)
@@ -26,11 +26,8 @@ RANGES = {
 }
 
 
-def check_scores(arrays: Mapping[str, Array]) -> None:
-    """Check that arrays are valid scores and have matching shapes.
-
-    Args:
-        arrays: arrays by the names of `ExitScores`; must include "confidence" (K, N).
+def check_scores(arrays: Mapping[str, npt.NDArray[Any]]) -> None:
+    """Check arrays by the names of `ExitScores`, "confidence" (K, N) among them.
 
     Raises:
         UserError: if there are no images, shapes do not match, or a score is not finite or is out of its range.
@@ -44,8 +41,8 @@ def check_scores(arrays: Mapping[str, Array]) -> None:
         if array.shape[: 1 if name == "labels" else 2] != (shape[1:] if name == "labels" else shape):
             told = f"The scores have {name} of shape {array.shape}, which does not match confidence of shape {shape}"
             if name == "labels" and array.shape == shape[:1]:
-                raise UserError(f"{told}; {transpose('confidence')}.")
-            raise UserError(f"{told}; {transpose(name)}." if array.shape[:2] == shape[::-1] else f"{told}.")
+                raise UserError(f"{told}; {_transpose('confidence')}.")
+            raise UserError(f"{told}; {_transpose(name)}." if array.shape[:2] == shape[::-1] else f"{told}.")
         if array.dtype.kind != "f":
             continue
         # A logit of minus infinity excludes a class.
@@ -61,22 +58,28 @@ def check_scores(arrays: Mapping[str, Array]) -> None:
             raise UserError(f"The {name} must be {meaning}; the values are {array.min():.4g}..{array.max():.4g}.")
 
 
-def transpose(name: str) -> str:
+def check_logits(logits: Tensor, labels: Tensor | None) -> None:
+    """Raise a UserError unless the shapes are (exits, images, classes) and (images,)."""
+    if labels is not None and logits.ndim == 3 and labels.shape == logits.shape[:1] != logits.shape[1:2]:
+        shape = f"shape {tuple(logits.shape)} for {len(labels)} labels"
+        raise UserError(f"The array of logits has {shape}; {_transpose('logits')}.")
+    if logits.ndim != 3 or (labels is not None and labels.shape != logits.shape[1:2]):
+        of_labels = "" if labels is None else f" and {tuple(labels.shape)}"
+        raise UserError(
+            f"Logits must be (exits, images, classes) and labels (images,), not {tuple(logits.shape)}{of_labels}."
+        )
+
+
+def _transpose(name: str) -> str:
     """Return advice for an array that has the images before the exits."""
     axes = "(exits, images, classes)" if name == "logits" else "(exits, images)"
     return f"it must be {axes}: transpose it with numpy.swapaxes({name}, 0, 1)"
 
 
 def require_exits_first(scores: ExitScores, num_exits: int, of: str) -> None:
-    """Check that the axes of exits and images are not swapped.
+    """Raise a UserError if the axes are swapped: if there are as many images, and not exits, as there are to be exits.
 
-    Args:
-        scores: the scores to check.
-        num_exits: expected number of exits.
-        of: source of the expected number, to begin "NUM exits" in the message, such as "the policy is for".
-
-    Raises:
-        UserError: if the number of images, and not that of exits, is the expected number of exits.
+    ``of`` begins "NUM exits" in the message, such as "the policy is for".
     """
     if scores.num_images == num_exits != scores.num_exits:
         raise UserError(
@@ -86,12 +89,10 @@ def require_exits_first(scores: ExitScores, num_exits: int, of: str) -> None:
 
 
 def check_temperatures(temperatures: npt.ArrayLike, num_exits: int) -> npt.NDArray[np.float64]:
-    """The temperatures as (K,) float64.
-
-    Raises:
-        UserError: unless there is one positive number for each exit.
-    """
-    wrong = UserError(f"There must be one positive temperature for each of the {num_exits} exits.")
+    """Return the temperatures as (K,) float64; raise a UserError unless there is a positive number for each exit."""
+    wrong = UserError(
+        f"There must be one positive temperature for each of the {num_exits} exits, not {temperatures!r}."
+    )
     try:
         values = np.asarray(temperatures, dtype=np.float64)
     except (TypeError, ValueError) as error:
@@ -102,7 +103,7 @@ def check_temperatures(temperatures: npt.ArrayLike, num_exits: int) -> npt.NDArr
 
 
 def same_temperatures(one: npt.ArrayLike | None, other: npt.ArrayLike | None) -> bool:
-    """Whether two sets of temperatures are the same; None is 1 for every exit."""
+    """Return whether two sets of temperatures are the same; None is 1 for every exit."""
     if one is None or other is None:
         return all(values is None or bool((np.asarray(values) == 1).all()) for values in (one, other))
     return np.array_equal(np.asarray(one), np.asarray(other))

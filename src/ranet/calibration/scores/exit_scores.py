@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -13,21 +13,29 @@ from torch import Tensor, nn
 
 from ranet.calibration.scores.checks import SCORES, check_scores, check_temperatures, same_temperatures
 from ranet.calibration.scores.files import read_score_arrays
-from ranet.calibration.scores.in_torch import patience_scores, score_batch
+from ranet.calibration.scores.in_numpy import patience_scores
+from ranet.calibration.scores.in_torch import score_batch
 from ranet.errors import UserError
 from ranet.support.files import written_whole
 
 Array = npt.NDArray[Any]
 
-MEANINGS = {
-    "margin": "margins (the largest softmax probability minus the second)",
-    "entropy": "entropies of the softmax",
-    "prediction": "predicted classes",
-    "correct_top5": "top-5 correctness",
-    "correct": "top-1 correctness: they are of images without labels",
-    "labels": "labels: they are of images without them",
-    "logits": "logits: they were not kept",
-}
+T = TypeVar("T", bound=np.generic)
+
+
+class Stored(Generic[T]):
+    """An attribute for the array of its name; where there is none, an error says that these scores have no ``what``."""
+
+    def __init__(self, what: str) -> None:
+        self.what = what
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    def __get__(self, scores: ExitScores, owner: type) -> npt.NDArray[T]:
+        if not scores.has(self.name):
+            raise UserError(f"These scores have no {self.what}.")
+        return scores._arrays[self.name]
 
 
 class ExitScores:
@@ -57,6 +65,15 @@ class ExitScores:
         >>> scores.num_exits, scores.num_images, scores.correct.tolist()
         (2, 1, [[False], [True]])
     """
+
+    confidence = Stored[np.float32]("confidences")
+    margin = Stored[np.float32]("margins (the largest softmax probability minus the second)")
+    entropy = Stored[np.float32]("entropies of the softmax")
+    prediction = Stored[np.int64]("predicted classes")
+    correct_top5 = Stored[np.bool_]("top-5 correctness")
+    correct = Stored[np.bool_]("top-1 correctness: they are of images without labels")
+    labels = Stored[np.int64]("labels: they are of images without them")
+    logits = Stored[Any]("logits: they were not kept")
 
     def __init__(
         self,
@@ -89,8 +106,7 @@ class ExitScores:
         check_scores(self._arrays)
         if self.has("prediction") and self.has("labels"):
             self._arrays["correct"] = self.prediction == self.labels
-        exits = len(self.confidence)
-        self.temperatures = None if temperatures is None else check_temperatures(temperatures, exits)
+        self.temperatures = None if temperatures is None else check_temperatures(temperatures, self.num_exits)
 
     def __repr__(self) -> str:
         return f"ExitScores({self.num_exits} exits, {self.num_images} images: {', '.join(self._arrays)})"
@@ -98,11 +114,6 @@ class ExitScores:
     def has(self, name: str) -> bool:
         """Return whether the array of this name, such as "labels", is present."""
         return name in self._arrays
-
-    def _get(self, name: str) -> Array:
-        if name not in self._arrays:
-            raise UserError(f"These scores have no {MEANINGS[name]}.")
-        return self._arrays[name]
 
     @property
     def num_exits(self) -> int:
@@ -113,46 +124,6 @@ class ExitScores:
     def num_images(self) -> int:
         """N, the number of images."""
         return self.confidence.shape[1]
-
-    @property
-    def confidence(self) -> npt.NDArray[np.float32]:
-        """(K, N), the largest softmax probability."""
-        return self._arrays["confidence"]
-
-    @property
-    def margin(self) -> npt.NDArray[np.float32]:
-        """(K, N), the largest softmax probability minus the second."""
-        return self._get("margin")
-
-    @property
-    def entropy(self) -> npt.NDArray[np.float32]:
-        """(K, N), the negative entropy of the softmax in nats: 0 is certainty, -log(C) a uniform softmax."""
-        return self._get("entropy")
-
-    @property
-    def prediction(self) -> npt.NDArray[np.int64]:
-        """(K, N), the most probable class."""
-        return self._get("prediction")
-
-    @property
-    def correct_top5(self) -> npt.NDArray[np.bool_]:
-        """(K, N), whether the label is among the five most probable classes."""
-        return self._get("correct_top5")
-
-    @property
-    def correct(self) -> npt.NDArray[np.bool_]:
-        """(K, N), whether the prediction is the label."""
-        return self._get("correct")
-
-    @property
-    def labels(self) -> npt.NDArray[np.int64]:
-        """(N,), class indices."""
-        return self._get("labels")
-
-    @property
-    def logits(self) -> Array:
-        """(K, N, C), if they were kept."""
-        return self._get("logits")
 
     @property
     def executed(self) -> npt.NDArray[np.bool_] | None:
@@ -169,11 +140,7 @@ class ExitScores:
         return self.correct[exits, np.arange(self.num_images)] if self.has("correct") else None
 
     def score(self, name: str) -> npt.NDArray[np.float32]:
-        """Return (K, N), the score of this name; higher is surer.
-
-        Raises:
-            UserError: if the name is unknown, or these scores do not have it.
-        """
+        """Return (K, N), the score of this name; higher is surer. Unknown and missing ones raise a UserError."""
         if name not in SCORES:
             raise UserError(f"An exit policy compares one of {', '.join(SCORES)}, not {name!r}.")
         scores: npt.NDArray[np.float32] = getattr(self, name)
@@ -201,12 +168,8 @@ class ExitScores:
         """
         logits = torch.as_tensor(logits).detach()
         labels = None if labels is None else torch.as_tensor(labels).to(logits.device, torch.int64)
-        return cls._join(
-            [score_batch(logits, labels, temperatures)],
-            logits.shape[-1],
-            temperatures,
-            [logits] if keep_logits else None,
-        )
+        scored = score_batch(logits, labels, temperatures)
+        return cls._join([{**scored, "logits": logits} if keep_logits else scored], logits.shape[-1], temperatures)
 
     @classmethod
     def collect(
@@ -226,8 +189,8 @@ class ExitScores:
                 every module is restored afterwards.
             batches: (images, labels) pairs, for instance a DataLoader that does not shuffle.
             device: device to run on; by default that of the network's parameters.
-            temperatures: (K,), divisors of the logits of each exit; None is 1.
-            keep_logits: whether to keep the logits in the scores, which takes O(K N C) memory.
+            temperatures: as for `from_logits`.
+            keep_logits: as for `from_logits`; takes O(K N C) memory.
             labelled: False if the labels in the batches have no meaning.
 
         Raises:
@@ -236,7 +199,7 @@ class ExitScores:
         if device is None:
             device = next((p.device for p in network.parameters()), torch.device("cpu"))
         modes = [(module, module.training) for module in network.modules()]
-        scored, kept, num_classes = [], [], 0
+        scored, num_classes = [], 0
         try:
             network.eval()
             with torch.no_grad():
@@ -248,21 +211,17 @@ class ExitScores:
                         scored[-1]["executed"] = executed
                     num_classes = logits.shape[-1]
                     if keep_logits:
-                        kept.append(logits.cpu())
+                        scored[-1]["logits"] = logits.cpu()
         finally:
             for module, training in modes:
                 module.training = training
         if not scored:
             raise UserError("There are no images to score: the loader gave no batch; check the split and drop_last.")
-        return cls._join(scored, num_classes, temperatures, kept if keep_logits else None)
+        return cls._join(scored, num_classes, temperatures)
 
     @classmethod
     def _join(
-        cls,
-        scored: Sequence[Mapping[str, Tensor]],
-        num_classes: int,
-        temperatures: npt.ArrayLike | None,
-        logits: Sequence[Tensor] | None,
+        cls, scored: Sequence[Mapping[str, Tensor]], num_classes: int, temperatures: npt.ArrayLike | None
     ) -> ExitScores:
         """Join scored batches along the images, and check the labels."""
         # Only here are scores moved to the host, so that a GPU does not wait after every batch.
@@ -270,8 +229,6 @@ class ExitScores:
             name: torch.cat([batch[name] for batch in scored], dim=0 if name == "labels" else 1).cpu().numpy()
             for name in scored[0]
         }
-        if logits is not None:
-            joined["logits"] = torch.cat(list(logits), dim=1).cpu().numpy()
         if "labels" in joined:
             low, high = int(joined["labels"].min()), int(joined["labels"].max())
             if low < 0 or high >= num_classes:
@@ -319,11 +276,7 @@ class ExitScores:
 
     @classmethod
     def load(cls, path: str | Path, *, keep_logits: bool = False) -> ExitScores:
-        """Load a score file from `save` or from another program; `read_score_arrays` describes its arrays.
-
-        Args:
-            path: the file.
-            keep_logits: whether to keep logits from which the scores are computed.
+        """Load a score file from `save` or from another program (`read_score_arrays`), whose logits may be kept.
 
         Raises:
             UserError: if the file is missing, is not a file of exit scores, or its arrays do not match.

@@ -32,10 +32,7 @@ def read_score_arrays(path: str | Path) -> dict[str, Array]:
     """Load the arrays of a score file, by name, and check their names, dimensions and types.
 
     The file holds either "confidence" (exits, images) and other arrays of `ExitScores`, or "logits" (exits, images,
-    classes). Both may come with "labels" (images,).
-
-    Raises:
-        UserError: if the file is missing, damaged, or not a score file.
+    classes). Both may come with "labels" (images,). A UserError if it is missing, damaged, or not a score file.
     """
     try:
         with np.load(path, allow_pickle=False) as file:

@@ -1,4 +1,4 @@
-"""The scores that exit policies compare, from the logits of one exit, in NumPy; the same as `score_logits`."""
+"""The scores that exit policies compare, in NumPy: for the logits of one exit the same as `score_logits`."""
 
 from __future__ import annotations
 
@@ -7,18 +7,16 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from ranet.errors import UserError
+
 Floats = npt.NDArray[np.float32]
-# As in `in_torch`: keeps a confidence of 1 below the next integer.
+MOST_PATIENT = 31
+# Keeps a confidence of 1 below the next integer, even in float32 after the longest run.
 _BELOW_ONE = 1 - 2**-18
 
 
 class Runs(NamedTuple):
-    """The predictions of an exit for n images, and how many exits have agreed on them; for patience.
-
-    Attributes:
-        labels: (n,) class that the exit predicts.
-        lengths: (n,) number of exits in a row, up to this one, that predict this class.
-    """
+    """The class that an exit predicts for each of n images, and how many exits in a row, up to it, predict it; (n,)."""
 
     labels: npt.NDArray[np.intp]
     lengths: npt.NDArray[np.int64]
@@ -39,16 +37,13 @@ def softmax(logits: Floats, temperature: float = 1.0) -> Floats:
 def exit_scores(
     logits: Floats, score: str, temperature: float = 1.0, before: Runs | None = None
 ) -> tuple[Floats, Runs | None]:
-    """Return the scores of one exit for n images; higher is surer.
+    """Return the scores of one exit for n images, (n,), and the runs up to this exit for patience, else None.
 
     Args:
         logits: (n, C) float32.
         score: "confidence", "margin", "entropy" or "patience" (`ranet.ExitPolicy`).
         temperature: temperature of the exit.
         before: runs up to the previous exit, for patience; None at the first exit.
-
-    Returns:
-        The scores (n,), and the runs up to this exit for patience, else None.
 
     Example:
         >>> exit_scores(np.float32([[0, 0], [0, 9]]), "margin")[0].round(4).tolist()
@@ -85,3 +80,26 @@ def _below_largest(logits: Floats, temperature: float) -> Floats:
     if temperature != 1.0:
         logits = logits / np.float32(temperature)
     return logits - np.maximum.reduce(logits, axis=1, keepdims=True)
+
+
+def patience_scores(prediction: npt.NDArray[np.int64], confidence: Floats) -> Floats:
+    """Return (K, N) the number of exits in a row that agree plus a fraction that rises with the confidence.
+
+    At an integer threshold t, an image leaves when t consecutive exits agree (Zhou et al., "BERT Loses Patience",
+    NeurIPS 2020, where the patience is t - 1). Integers alone allow only K mean costs; the fraction allows those
+    between: at a threshold of t + c, an image leaves if its run is longer than t, or if its run is t and its confidence
+    is at least about c. Predictions and confidences, in [0, 1], are (K, N).
+
+    Raises:
+        UserError: if there are more than MOST_PATIENT exits: float32 then cannot hold the fraction.
+
+    Example:
+        >>> patience_scores(np.array([[3], [3], [5]]), np.float32([[0.5], [1.0], [0.25]]))[:, 0].round(3).tolist()
+        [1.5, 3.0, 1.25]
+    """
+    if len(prediction) > MOST_PATIENT:
+        raise UserError(f"Patience works for at most {MOST_PATIENT} exits, not {len(prediction)}.")
+    runs = np.ones(prediction.shape, dtype=np.int64)
+    for k in range(1, len(prediction)):
+        runs[k] += np.where(prediction[k] == prediction[k - 1], runs[k - 1], 0)
+    return (runs + confidence.clip(0, 1).astype(np.float64) * _BELOW_ONE).astype(np.float32)

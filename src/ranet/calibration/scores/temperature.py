@@ -13,30 +13,27 @@ import torch
 from scipy.optimize import brentq
 from torch import Tensor
 
+from ranet.calibration.scores.checks import check_logits
 from ranet.errors import UserError
 
 LOWEST, HIGHEST = 0.05, 20.0
-"""The range of a temperature; without it, that of an exit that is always right or worse than chance has no optimum."""
 
 
 def fit_temperatures(logits: Tensor | npt.ArrayLike, labels: Tensor | npt.ArrayLike) -> npt.NDArray[np.float64]:
-    """Fit the temperature of each exit by maximum likelihood.
+    """Fit the temperature of each exit by maximum likelihood, (K,).
 
     The temperature T of an exit minimises the mean negative log-likelihood of the labels under softmax(logits / T). It
     is convex in 1 / T, with the derivative E[z] - z_y: the mean logit under that softmax minus the logit of the label,
     averaged over the images. Its only zero is found by Brent's method in float64, one exit at a time. T is kept within
-    [0.05, 20]. If every label has the largest logit, the likelihood rises without limit as T goes to 0; if the logits
+    [0.05, 20]: if every label has the largest logit, the likelihood rises without limit as T goes to 0; if the logits
     are worse than chance, as T goes to infinity. If all logits of every image are equal, T is 1.
 
     Fit on other images than the thresholds, or the promise of the thresholds is too optimistic. Temperatures do not
-    change predictions. They change how sure exits are relative to each other.
+    change predictions, only how sure exits are relative to each other.
 
     Args:
         logits: (K, N, C), of any floating precision.
         labels: (N,) class indices.
-
-    Returns:
-        (K,) temperatures.
 
     Raises:
         UserError: if shapes are wrong, there are no images, labels are outside 0..C-1, or logits are not finite.
@@ -56,11 +53,7 @@ def fit_temperatures(logits: Tensor | npt.ArrayLike, labels: Tensor | npt.ArrayL
 
 
 def _check(logits: Tensor, labels: Tensor) -> None:
-    if logits.ndim != 3 or labels.ndim != 1 or logits.shape[1] != labels.shape[0]:
-        raise UserError(
-            f"Logits must be (exits, images, classes) and labels (images,), not {tuple(logits.shape)} and "
-            f"{tuple(labels.shape)}."
-        )
+    check_logits(logits, labels)
     if 0 in logits.shape:
         raise UserError(
             f"There are no images to fit temperatures on: the logits are {tuple(logits.shape)} (exits, images, "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from math import inf
@@ -13,17 +13,17 @@ import numpy as np
 import numpy.typing as npt
 
 from ranet.calibration.policies.exit_policy import ExitPolicy
+from ranet.calibration.policies.intervals import accuracy_difference
 from ranet.calibration.policies.outcome import Costs, costs_of_images
 from ranet.calibration.scores.checks import require_scores
 from ranet.calibration.scores.exit_scores import ExitScores
-from ranet.calibration.solvers.alternatives import best_within
-from ranet.calibration.solvers.calibration import Calibration, Promises
-from ranet.calibration.solvers.exit_choice import ExitChoice, parameters_of
-from ranet.calibration.solvers.exit_sets import Exits
+from ranet.calibration.solvers.calibration import Calibration, Instead, Promises
+from ranet.calibration.solvers.exit_choice import ExitChoice, Exits
 from ranet.calibration.solvers.families import FOLDS, SMOOTHING, Family
 from ranet.cost.table import CostTable, ImageCosts
 from ranet.errors import UserError
 
+GRID = 20  # smaller budgets to try, from the first exit's cost to the last's
 Budgets = Sequence[float] | npt.NDArray[np.float64]
 
 
@@ -51,22 +51,20 @@ def calibrate(
     - "geometric": the papers' rule, by which the shares of the exits follow a geometric series (`GeometricSolver`);
       "margin" and "entropy" are the same rule with that score in place of the confidence;
     - "one_threshold": the same threshold at all exits (`OneThresholdSolver`);
-    - "patience": leave when a number of consecutive exits agree, with the confidence as a fraction of one more exit
-      (`patience_scores`);
+    - "patience": leave when a number of consecutive exits agree (`patience_scores`);
     - "optimal": the geometric rule on the best score (`ScoreChoice`), or a free threshold for each exit
       (`OptimalSolver`), if these win under cross-fitting on images that they were not solved on; else "geometric".
 
     Args:
         scores: scores of validation images, which the network was not trained on; only "optimal" needs labels.
-        cost_per_exit: (K,) cumulative cost of each exit, increasing; or a `CostTable`, by which it depends on the used
-            exits what an exit costs. Then the exits are chosen, too: every used exit costs a cut and a head
-            (`ExitChoice`). "patience" uses all of them.
+        cost_per_exit: (K,) cumulative cost of each exit, increasing; or a `CostTable`, by which the cost depends on the
+            used exits: then these are chosen, too (`ExitChoice`), but "patience" uses all.
         budget: mean cost of an image, in the unit of the costs.
         policy: the family.
         score: score that "geometric", "one_threshold" and "optimal" compare: "confidence", "margin" or "entropy"; None
             is the confidence, and for "optimal" the score that wins.
-        unit: unit of costs and budget, for messages and the policy file ("macs", "paper_ops", "ms"); that of a table is
-            known.
+        unit: unit of costs and budget, for messages and the policy file ("macs", "paper_ops", "ms"); by default that of
+            the table.
         metadata: further entries for the policy file, such as the network's name.
         smoothing: for "optimal", the fraction of the images over which accuracy is averaged along each threshold.
         folds: for "optimal", the number of cross-fitting folds, at least 2; 0 takes the best free thresholds on the
@@ -107,14 +105,11 @@ def calibrate_each(
     folds: int = FOLDS,
     alternatives: bool = True,
 ) -> list[Calibration]:
-    """Find a policy for each of many budgets; see `calibrate`. Shared work is done once.
+    """Find a policy for each of many budgets; see `calibrate`. All budgets are checked before any is solved.
 
     Without ``alternatives`` or labels every budget is spent as far as possible, even without a gain: a larger budget
-    can give less validation accuracy than a smaller one. With both it cannot, because the policies of the smaller
-    budgets are alternatives too.
-
-    Raises:
-        UserError: as for `calibrate`, before any budget is solved.
+    can give less validation accuracy than a smaller one. With both it cannot: the policies of smaller budgets are
+    alternatives.
     """
     require_scores(scores)
     family = Family(policy, score, smoothing, folds)
@@ -132,47 +127,99 @@ def calibrate_each(
         return Promises(scores, costs_with(exits), name, unit, metadata)
 
     # Where exits are chosen, images can leave at any exit behind one fused stage.
-    chooses = table is not None and family.score != "patience"
-    reachable = of_all.means
-    if table is not None and chooses:
-        reachable = replace(of_all, fixed=table.alone).means
+    chooses = table if family.score != "patience" else None
+    reachable = of_all.means if chooses is None else replace(of_all, fixed=chooses.alone).means
     check_budgets(budgets, reachable, unit)
-    choice = None if table is None else ExitChoice(scores, table, costs_with, family)
-    solve = family.solver(scores, of_all) if choice is None else None
+    choice = ExitChoice(scores, table, costs_with, family)
 
-    def own(asked: Sequence[float]) -> list[Calibration]:
-        found = []
-        for budget in map(float, asked):
-            if choice is None:
-                assert solve is not None
-                exits, solution, verdict = everything, solve(budget), None
-                parameters = dict(solution.parameters)
-            else:
-                exits, solution, verdict = choice.solve(budget)
-                parameters = parameters_of(exits, solution, verdict)
-            notices = _beyond(budget, costs_with(exits).means, unit)
-            options: dict[str, Any] = {"parameters": parameters, "budget": budget, "notices": notices}
-            promises = promises_for(exits, solution.score)
-            found.append(promises.promise(solution.thresholds, family=policy, verdict=verdict, **options))
-        return found
+    def own(budget: float) -> Calibration:
+        exits, solution, verdict = choice.solve(budget)
+        return promises_for(exits, solution.score).promise(
+            solution.thresholds,
+            family=policy,
+            parameters=solution.parameters,
+            budget=budget,
+            notices=_beyond(budget, costs_with(exits).means, unit),
+            verdict=verdict,
+        )
 
+    asked = [float(budget) for budget in budgets]
     if not (alternatives and scores.has("correct")):
-        return own(list(budgets))
+        return [own(budget) for budget in asked]
     alone = []
     for k in everything:
         used = {"exit_index": k} if table is None else {"exit_index": k, "used_exits": [k]}
         exits = everything if table is None else tuple(sorted({k, everything[-1]}))
         thresholds = ExitPolicy.only(k, len(everything)).thresholds
         alone.append(promises_for(exits, "confidence").promise(thresholds, family=policy, parameters=used))
-    return best_within(budgets, own, alone, scores, reachable)
+    return best_within(asked, own, alone, scores, reachable)
+
+
+def best_within(
+    budgets: Sequence[float],
+    solve: Callable[[float], Calibration],
+    alone: Sequence[Calibration],
+    scores: ExitScores,
+    costs: npt.NDArray[np.float64],
+) -> list[Calibration]:
+    """Return for each budget the candidate with the highest validation accuracy; of equals, the cheapest.
+
+    A family spends its budget even where that does not help: it sends images to exits that are worse than earlier ones.
+    So its policy competes with each exit alone, and with the family's policies for smaller budgets: the other given
+    ones and a grid of GRID more. A larger budget never gets a less accurate policy.
+
+    No candidate is fitted to the images more than the family's own policy, and none costs more. But there are many
+    candidates, so on few images one can win by chance; this may lose some accuracy, at a lower cost.
+    `Calibration.instead` holds the gain and its interval.
+
+    Args:
+        budgets: budgets of at least the first exit's cost.
+        solve: function that returns the family's own policy for a budget.
+        alone: each exit alone, with its promise.
+        scores: labelled validation scores, on which all promises were made.
+        costs: (K,) mean costs, from that of the cheapest policy to that of the most expensive.
+    """
+    smaller = np.linspace(costs[0], costs[-1], GRID)
+    wanted = sorted({*budgets, *smaller[smaller < max(budgets, default=0)].tolist()})
+    own = {budget: solve(budget) for budget in wanted}
+    best: list[Calibration] = []
+    for budget in budgets:
+        rivals = [one for one in alone if one.predicted_cost <= budget]
+        rivals += [own[less] for less in wanted if less < budget]
+        rival = max(rivals, key=_worth, default=own[budget])
+        best.append(_instead(rival, own[budget], scores) if _worth(rival) > _worth(own[budget]) else own[budget])
+    return best
+
+
+def alone_name(exit: int) -> str:
+    """Return the name of the policy under which all images leave at this exit, 0..K-1."""
+    return f"exit {exit + 1} alone"
+
+
+def _worth(one: Calibration) -> tuple[float, float]:
+    return one.predicted_accuracy, -one.predicted_cost
+
+
+def _instead(chosen: Calibration, own: Calibration, scores: ExitScores) -> Calibration:
+    """Return the chosen calibration with the budget of the one that it replaces, and the gain over it."""
+    exit = chosen.parameters.get("exit_index")
+    name = "a cheaper policy" if exit is None else alone_name(exit)
+    images, (here, there) = np.arange(scores.num_images), (one.policy.exits(scores) for one in (chosen, own))
+    gain, interval = accuracy_difference(scores.correct[here, images], scores.correct[there, images])
+    instead = Instead(name, own.predicted_cost, own.predicted_accuracy, gain, interval)
+    told = {"chosen": name, "instead_of": {"cost": instead.cost, "accuracy": instead.accuracy}}
+    metadata = {**chosen.policy.metadata, "budget": own.policy.metadata["budget"], **told}
+    return replace(
+        chosen,
+        policy=replace(chosen.policy, metadata=metadata),
+        parameters={**chosen.parameters, **told},
+        notices=own.notices,
+        instead=instead,
+    )
 
 
 def check_budgets(budgets: Budgets, costs: npt.NDArray[np.float64], unit: str) -> None:
-    """Refuse budgets that no policy can meet; the message gives the possible range.
-
-    Raises:
-        UserError: if a budget is not a positive number, or is less than the first exit's cost.
-    """
+    """Refuse budgets that are not positive numbers, or less than the first exit's cost; the message gives the range."""
     if isinstance(budgets, str):
         raise UserError(f"Budgets must be a list of positive numbers, not {budgets!r}; {_reachable(costs, unit)}.")
     for budget in budgets:
@@ -186,13 +233,9 @@ def check_budgets(budgets: Budgets, costs: npt.NDArray[np.float64], unit: str) -
 
 def _beyond(budget: float, costs: npt.NDArray[np.float64], unit: str) -> tuple[str, ...]:
     """Return a notice if the budget is more than can be spent."""
-    if budget <= costs[-1]:
-        return ()
-    last = _number(costs[-1], unit)
-    return (
-        f"The budget ({_number(budget, unit)}) exceeds the cost of the last exit ({last}), so every image runs to the "
-        "last exit.",
-    )
+    given, last = _number(budget, unit), _number(costs[-1], unit)
+    notice = f"The budget ({given}) exceeds the cost of the last exit ({last}), so every image runs to the last exit."
+    return (notice,) if budget > costs[-1] else ()
 
 
 def _reachable(costs: npt.NDArray[np.float64], unit: str) -> str:

@@ -11,8 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ranet.calibration.policies.distribution import summarise_scores
-from ranet.calibration.policies.exit_policy import ExitPolicy, first_exits, possible_exits
-from ranet.calibration.policies.file import software_versions
+from ranet.calibration.policies.exit_policy import ExitPolicy, first_exits, possible_exits, software_versions
 from ranet.calibration.policies.intervals import LEVEL, Interval, cost_levels, outcome_intervals
 from ranet.calibration.scores.exit_scores import ExitScores
 from ranet.calibration.solvers.cross_fitting import Verdict
@@ -25,8 +24,7 @@ class Instead:
 
     Attributes:
         chosen: name of the policy that replaced it, such as "exit 2 alone".
-        cost: mean cost on validation of the replaced policy.
-        accuracy: top-1 accuracy on validation of the replaced policy, a fraction.
+        cost, accuracy: mean cost and top-1 accuracy on validation of the replaced policy.
         gain: accuracy of the chosen policy minus that of the replaced one, at least 0.
         interval: interval of the gain (95 %), paired by image.
     """
@@ -40,7 +38,7 @@ class Instead:
 
 @dataclass(frozen=True, eq=False)
 class Calibration:
-    """A solved policy; what it promises is ``policy.promise``, and the most asked of it is here, too.
+    """A solved policy; what it promises is ``policy.promise``, of which the properties are parts.
 
     Attributes:
         policy: the policy, ready to save.
@@ -109,14 +107,9 @@ class Calibration:
 
 
 class Promises:
-    """A maker of calibrations: evaluates policies on validation scores and stores the outcome in them.
+    """A maker of calibrations: evaluates policies of one score on validation scores and stores the outcome in them.
 
-    Args:
-        scores: scores on validation; the policies get their temperatures.
-        costs: what the images cost at each exit.
-        score: score to compare.
-        unit: unit of the costs.
-        metadata: further entries for all policies, such as the network's name.
+    The policies get the temperatures of the scores, the unit of the costs and the further entries of the metadata.
     """
 
     def __init__(
@@ -150,14 +143,10 @@ class Promises:
         budget: float | None = None,
         **others: Any,
     ) -> Calibration:
-        """Return the policy of these thresholds with its promise.
+        """Return the policy of these thresholds (K - 1,) with its promise.
 
-        Args:
-            thresholds: (K - 1,) thresholds.
-            family: name of the solver, "policy" in the metadata.
-            parameters: results of the solver, for the metadata.
-            budget: the budget; None for policies that meet another goal.
-            others: further attributes of the `Calibration`.
+        The solver's family and parameters, and the budget of a policy that meets one, go into the metadata; others are
+        further attributes of the `Calibration`.
         """
         values = tuple(np.asarray(thresholds, dtype=np.float32).tolist())
         exits, possible = first_exits(self.compared, values), possible_exits(values)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from math import inf, sqrt
 from typing import Any
 
@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ranet.calibration.policies.exit_policy import first_exits
-from ranet.calibration.solvers.geometric_solver import GeometricSolver
+from ranet.calibration.solvers.geometric import GeometricSolver
 from ranet.calibration.solvers.optimal import Problem, mean_price
 from ranet.cost.table import ImageCosts
 
@@ -76,19 +76,14 @@ class ScoreChoice:
         self.price = mean_price(correct, costs.means)
         self.cheapest, self.dearest = costs.means[[0, -1]].tolist()
         self.budgets = np.linspace(self.cheapest, self.dearest, NEAR + 2)[1:-1]
-        self.gains: dict[tuple[str, int], Floats] = {}
+        self._worth = cache(self._worth_near)
         dealt = deal([*candidates.values(), correct], folds)
-        self.fitted = [
-            (
-                dealt == fold,
-                {
-                    name: GeometricSolver(of[:, dealt != fold], costs.part(dealt != fold))
-                    for name, of in candidates.items()
-                },
-            )
-            for fold in range(folds)
-        ]
         self.candidates = candidates
+        self.fitted = []
+        for fold in range(folds):
+            inside = dealt != fold
+            rules = {name: GeometricSolver(of[:, inside], costs.part(inside)) for name, of in candidates.items()}
+            self.fitted.append((~inside, rules))
 
     def near(self, budget: float) -> tuple[str, Verdict | None]:
         """Return the name of the best score, and its verdict against the first; None if it is the first."""
@@ -108,29 +103,21 @@ class ScoreChoice:
         best = max(winners, key=lambda name: winners[name].gain)
         return best, winners[best]
 
-    def _worth(self, name: str, index: int) -> Floats:
+    def _worth_near(self, name: str, index: int) -> Floats:
         """Return (N,) `what_images_bring` under the rule on this score, solved on the other folds for a budget."""
-        if (name, index) not in self.gains:
-            worth = np.empty(self.correct.shape[1])
-            for held_out, rules in self.fitted:
-                thresholds = rules[name].solve(max(float(self.budgets[index]), rules[name].costs.means[0]))[0]
-                scores, correct = self.candidates[name][:, held_out], self.correct[:, held_out]
-                costs = self.costs.part(held_out)
-                worth[held_out] = what_images_bring(thresholds, scores, correct, costs, self.price)
-            self.gains[name, index] = worth
-        return self.gains[name, index]
+        worth = np.empty(self.correct.shape[1])
+        for held_out, rules in self.fitted:
+            thresholds = rules[name].solve(max(float(self.budgets[index]), rules[name].costs.means[0]))[0]
+            scores, correct = self.candidates[name][:, held_out], self.correct[:, held_out]
+            costs = self.costs.part(held_out)
+            worth[held_out] = what_images_bring(thresholds, scores, correct, costs, self.price)
+        return worth
 
 
 class OptimalSolver:
-    """A solver that uses free thresholds if they win under cross-fitting, else the geometric rule.
+    """A solver that uses free thresholds (`Problem`) if they win under cross-fitting, else the geometric rule.
 
-    Args:
-        scores: (K, N) validation scores, higher is surer.
-        correct: (K, N) whether the prediction is right.
-        costs: what the images cost at each exit.
-        smoothing: see `Problem`.
-        folds: number of cross-fitting folds, each of which judges thresholds solved on the others; 0 accepts the free
-            thresholds without cross-fitting.
+    Each fold judges thresholds solved on the others; 0 folds accept the free thresholds without cross-fitting.
     """
 
     def __init__(
@@ -151,12 +138,9 @@ class OptimalSolver:
         if self.folds == 0:
             return free.thresholds, {"accepted": True}
         verdict = self.judge(budget, free.price)
-        told: dict[str, float | bool] = {
-            "accepted": verdict.accepted,
-            "cross_fitted_gain": verdict.gain,
-            "cross_fitted_error": verdict.error,
-        }
-        return (free.thresholds, told) if verdict.accepted else (rule, {**told, "ratio": ratio})
+        accepted = verdict.accepted
+        told = {"accepted": accepted, "cross_fitted_gain": verdict.gain, "cross_fitted_error": verdict.error}
+        return (free.thresholds, told) if accepted else (rule, {**told, "ratio": ratio})
 
     def judge(self, budget: float, price: float) -> Verdict:
         """Compare free thresholds with the geometric rule on each fold, both solved on the other folds."""
@@ -171,11 +155,10 @@ class OptimalSolver:
     @cached_property
     def _fitted(self) -> list[tuple[Problem, GeometricSolver, npt.NDArray[np.bool_]]]:
         """Both solvers on the other folds, and the mask of the fold's images, for each fold."""
-        whole = self.problem
-        folds = deal([whole.scores, whole.correct], self.folds)
-        fitted = []
+        whole, fitted = self.problem, []
+        dealt = deal([whole.scores, whole.correct], self.folds)
         for fold in range(self.folds):
-            inside = folds != fold
+            inside = dealt != fold
             scores, costs = whole.scores[:, inside], whole.costs.part(inside)
             train = Problem(scores, whole.correct[:, inside], costs, self.smoothing)
             fitted.append((train, GeometricSolver(scores, costs), ~inside))
@@ -196,21 +179,10 @@ def what_images_bring(
 
 
 def deal(about: Sequence[npt.NDArray[Any]], folds: int) -> npt.NDArray[np.int64]:
-    """Divide the images into similar folds that do not depend on the order of the images.
+    """Return (N,) the folds of the images: similar folds that do not depend on the order of the images.
 
-    The images are sorted by a fixed weighted sum of all their values, and dealt to the folds in turn. Images with equal
-    sums are treated as the same.
-
-    Args:
-        about: (K, N) arrays.
-        folds: number of folds.
-
-    Returns:
-        (N,) the fold of each image.
-
-    Example:
-        >>> deal([np.float32([[0.4, 0.1, 0.3, 0.2]])], folds=2)
-        array([1, 0, 0, 1])
+    The images are sorted by a fixed weighted sum of all their values ``about`` them, (K, N) arrays, and dealt to the
+    folds in turn. Images with equal sums are treated as the same.
     """
     rows = [row for array in about for row in array]
     mixture = np.zeros(about[0].shape[1])

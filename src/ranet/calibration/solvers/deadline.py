@@ -17,8 +17,6 @@ from ranet.calibration.solvers.calibration import Calibration, Promises
 from ranet.cost.table import ImageCosts, checked_costs
 from ranet.errors import UserError
 
-FAMILY = "deadline"
-
 
 def exit_for_deadline(
     latency_per_exit: npt.ArrayLike,
@@ -29,8 +27,8 @@ def exit_for_deadline(
 ) -> Calibration:
     """Choose the deepest exit whose latency is at most the deadline: the policy under which all images leave there.
 
-    This is anytime prediction (Huang et al., ICLR 2018) with a time limit that is known in advance. All images leave at
-    the same exit, because a deadline holds for each image, not for the mean.
+    This is anytime prediction (Huang et al., ICLR 2018) with a time limit known in advance, which each image must meet,
+    not the mean.
 
     Args:
         latency_per_exit: (K,) milliseconds until each exit has answered if no image leaves before, such as
@@ -41,7 +39,7 @@ def exit_for_deadline(
 
     Raises:
         UserError: if not even the first exit meets the deadline (the message gives the smallest possible one), or the
-            latencies are not one finite number of at least 0 for each exit, each larger than the one before.
+            latencies are wrong (`ranet.calibration.checked_costs`).
 
     Example:
         >>> found = exit_for_deadline([1.5, 4.0, 9.0], deadline=5.0)
@@ -55,20 +53,17 @@ def exit_for_deadline(
         raise UserError(f"The deadline must be a number of milliseconds, not {deadline}.")
     in_time = int(np.searchsorted(latencies, deadline, side="right"))  # how many exits are
     if not in_time:
+        # Four digits, rounded up so that it can be met.
+        least = float(Context(prec=4, rounding=ROUND_CEILING).create_decimal(float(latencies[0])))
         raise UserError(
-            f"No exit answers within {deadline} ms; the smallest deadline that can be met is {_above(latencies[0])} "
-            "ms, the latency of the first exit."
+            f"No exit answers within {deadline} ms; the smallest deadline that can be met is {least} ms, the latency "
+            "of the first exit."
         )
     exit = in_time - 1
     policy = ExitPolicy.only(exit, len(latencies))
     found = {"deadline": float(deadline), "exit_index": exit}
     if scores is None:
-        content = {"policy": FAMILY, **found, "unit": "ms", "budget": None, "cost_per_exit": latencies}
+        content = {"policy": "deadline", **found, "unit": "ms", "budget": None, "cost_per_exit": latencies}
         return Calibration(replace(policy, metadata={**content, **(metadata or {})}), found)
     promises = Promises(scores, ImageCosts(latencies), unit="ms", metadata=metadata)
-    return promises.promise(policy.thresholds, family=FAMILY, parameters=found)
-
-
-def _above(latency: float) -> float:
-    """Return the latency rounded up to four digits, so that it can be met as a deadline."""
-    return float(Context(prec=4, rounding=ROUND_CEILING).create_decimal(float(latency)))
+    return promises.promise(policy.thresholds, family="deadline", parameters=found)

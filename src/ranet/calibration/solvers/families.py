@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable, Mapping
+from math import inf
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from ranet.calibration.goals import CANDIDATES, score_of
+from ranet.calibration.policies.exit_policy import first_exits
 from ranet.calibration.scores.exit_scores import ExitScores
 from ranet.calibration.solvers.cross_fitting import OptimalSolver, ScoreChoice
-from ranet.calibration.solvers.geometric_solver import GeometricSolver
-from ranet.calibration.solvers.one_threshold import OneThresholdSolver
+from ranet.calibration.solvers.geometric import GeometricSolver
 from ranet.cost.table import ImageCosts
 from ranet.errors import UserError
 
@@ -20,14 +22,35 @@ SMOOTHING = 0.02
 FOLDS = 2
 
 
-class Solution(NamedTuple):
-    """The thresholds for a budget.
+class OneThresholdSolver:
+    """A solver for the common threshold whose mean cost is the largest within a budget.
 
-    Attributes:
-        score: name of the score to compare.
-        thresholds: (K - 1,).
-        parameters: results of the solver, for the metadata of the policy.
+    An image has left by exit k if the largest of its first k scores reaches the threshold t. So the mean cost is c_1 +
+    sum_k (c_{k+1} - c_k) F_k(t), where F_k is the share of the images whose largest score up to exit k is below t. It
+    rises with t, in steps at these scores. (Teerapittayanon et al., "BranchyNet", ICPR 2016, with the entropy.)
     """
+
+    def __init__(self, scores: npt.NDArray[np.float32], costs: ImageCosts) -> None:
+        self.scores = scores
+        self.costs = costs
+        self.candidates = np.unique(np.maximum.accumulate(scores[:-1], axis=0)).tolist()
+
+    def cost(self, threshold: float) -> float:
+        """Return the mean cost under a threshold."""
+        return self.costs.mean(first_exits(self.scores, [threshold] * (len(self.scores) - 1)))
+
+    def solve(self, budget: float) -> tuple[npt.NDArray[np.float32], float]:
+        """Return K - 1 equal thresholds within a budget of at least the first exit's cost, and their value."""
+        assert budget >= self.costs.means[0], "nothing costs less than the first exit"
+        threshold = inf
+        if budget < self.costs.means[-1]:
+            # At the smallest score or below, all images leave at the first exit.
+            threshold = self.candidates[max(bisect_right(self.candidates, budget, key=self.cost) - 1, 0)]
+        return np.full(len(self.scores) - 1, threshold, dtype=np.float32), threshold
+
+
+class Solution(NamedTuple):
+    """The name of the score to compare, (K - 1,) thresholds for a budget, and results for the policy's metadata."""
 
     score: str
     thresholds: npt.NDArray[np.float32]

@@ -1,26 +1,24 @@
 """Thresholds that maximise accuracy within a budget, one free threshold for each exit.
 
-The papers' geometric rule has one parameter. It sends a share of the images even to an exit that is no better than the
-one before. A separate threshold for each exit avoids this, but free thresholds also fit the noise of the images that
-they are solved on. Hence three precautions: the accuracy is smoothed along each threshold, the budget is met along a
-path of few candidates, and the result is accepted only if it beats the geometric rule on images that it was not solved
-on (`cross_fitting`).
+The papers' geometric rule sends a share of the images even to an exit that is no better than the one before. Free
+thresholds do not, but they also fit the noise of the images that they are solved on. Hence three precautions: accuracy
+is smoothed along each threshold, the budget is met along a path of few candidates, and the result is accepted only if
+it beats the geometric rule on images that it was not solved on (`cross_fitting`).
 
 Method: Lagrangian relaxation (Everett, "Generalized Lagrange Multiplier Method for Solving Problems of Optimum
 Allocation of Resources", Operations Research, 1963). At a given price of cost, accuracy minus price times cost is
 raised one threshold at a time, from the last exit to the first. With the other thresholds fixed, an image that reaches
-an exit gains a known amount by leaving there. The best threshold is where the running sum of these gains, in the order
-of the score, is largest. This is an exact line search, and a sweep over all exits takes O(K N). Falling prices give a
-path from all images leaving at the first exit to all at the last. A budget lies between two points of the path, and is
-met between them.
+an exit gains a known amount by leaving there; the best threshold is where the running sum of these gains, in the order
+of the score, is largest. Falling prices give a path from all images leaving at the first exit to all at the last. A
+budget lies between two points of the path, and is met between them.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
 from math import inf
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -39,14 +37,7 @@ ENUMERATED = 200_000  # combinations of thresholds times images: a tenth of a se
 
 
 def running_mean(values: Floats, width: int) -> Floats:
-    """Return the mean of each value and its neighbours, ``width`` values in all.
-
-    The window stays symmetric, so it is narrower near both ends.
-
-    Example:
-        >>> running_mean(np.array([0.0, 0.0, 3.0, 3.0, 0.0]), width=3)
-        array([0., 1., 2., 2., 0.])
-    """
+    """Return the mean of each value and its neighbours, ``width`` in all; near both ends the window is narrower."""
     half, last = width // 2, len(values) - 1
     if half == 0 or last < 2:
         return values
@@ -63,15 +54,8 @@ def mean_price(correct: npt.NDArray[np.bool_], costs: Floats) -> float:
     return max(0.0, gain / float(costs[-1] - costs[0])) if len(costs) > 1 else 0.0
 
 
-@dataclass(frozen=True, eq=False)
-class PathPoint:
-    """A point on the path from cheap to expensive thresholds.
-
-    Attributes:
-        cost: mean cost of the thresholds.
-        price: accuracy that one unit of cost must gain here.
-        thresholds: (K - 1,) thresholds.
-    """
+class PathPoint(NamedTuple):
+    """Thresholds (K - 1,), their mean cost, and the accuracy that one unit of cost must gain there."""
 
     cost: float
     price: float
@@ -81,11 +65,8 @@ class PathPoint:
 class Problem:
     """The problem of the thresholds with the highest accuracy within a budget.
 
-    Args:
-        scores: (K, N) scores, higher is surer.
-        correct: (K, N) whether the prediction is right.
-        costs: what the images cost at each exit.
-        smoothing: fraction of the images over which accuracy is averaged along each threshold; 0 is no smoothing.
+    Scores (K, N) are higher where surer, and ``correct`` (K, N) is whether the prediction is right. Accuracy is
+    averaged over a fraction ``smoothing`` of the images along each threshold.
     """
 
     def __init__(self, scores: Scores, correct: npt.NDArray[np.bool_], costs: ImageCosts, smoothing: float) -> None:
@@ -93,16 +74,9 @@ class Problem:
         self.correct = correct
         self.costs = costs
         self.window = round(smoothing * scores.shape[1])
-
-    @cached_property
-    def order(self) -> npt.NDArray[np.int64]:
-        """(K - 1, N), the images of each exit but the last, surest first."""
-        return descending(self.scores)
-
-    @cached_property
-    def ranked(self) -> Scores:
-        """(K - 1, N), the scores in that order, negated: ascending."""
-        return -np.take_along_axis(self.scores[:-1], self.order, axis=1)
+        self.order = descending(scores)
+        #: (K - 1, N), the scores in that order, negated: ascending.
+        self.ranked: Scores = -np.take_along_axis(scores[:-1], self.order, axis=1)
 
     def outcome(self, thresholds: Thresholds) -> tuple[float, float]:
         """Return accuracy and mean cost."""
@@ -143,12 +117,9 @@ class Problem:
         return thresholds
 
     def _best_cut(self, exit: int, candidates: npt.NDArray[np.int64], gains: Floats) -> float:
-        """Return the threshold of an exit at which the leaving images gain most; infinite if no threshold gains.
+        """Return the threshold at which the leaving images gain most; infinite if no threshold gains.
 
-        Args:
-            exit: index of the exit.
-            candidates: (n,) images that reach the exit, surest first.
-            gains: (n,) gain of each image by leaving.
+        The candidates (n,) are the images that reach the exit, surest first; they gain ``gains`` (n,) by leaving.
         """
         scores = self.scores[exit].take(candidates)
         if not len(scores):

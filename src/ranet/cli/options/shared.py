@@ -7,8 +7,7 @@ from typing import Any, TypeGuard
 
 from omegaconf import DictConfig, OmegaConf
 
-from ranet.calibration.policies.exit_policy import ExitPolicy, load_policy
-from ranet.calibration.policies.file import ONE_POLICY, SEVERAL_POLICIES
+from ranet.calibration.policies.exit_policy import ONE_POLICY, SEVERAL_POLICIES, ExitPolicy, load_policy
 from ranet.errors import UserError
 
 #: Units that are counted, not measured.

@@ -6,8 +6,7 @@ import json
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from ranet.calibration.policies.exit_policy import ExitPolicy
-from ranet.calibration.policies.file import FORMAT, ONE_POLICY, SEVERAL_POLICIES
+from ranet.calibration.policies.exit_policy import FORMAT, ONE_POLICY, SEVERAL_POLICIES, ExitPolicy
 from ranet.cli.outputs.run_folder import has_record
 from ranet.errors import UserError
 

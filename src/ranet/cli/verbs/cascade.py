@@ -9,7 +9,7 @@ import numpy as np
 from omegaconf import DictConfig
 
 from ranet.calibration.goals import BudgetAmount
-from ranet.calibration.policies.file import ONE_POLICY
+from ranet.calibration.policies.exit_policy import ONE_POLICY
 from ranet.calibration.solvers.budget import calibrate
 from ranet.calibration.solvers.calibration import Calibration
 from ranet.calibration.solvers.cascades import CascadeSearch, Members, cascade_costs, cascade_scores

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from ranet.calibration.policies.intervals import Interval, OutcomeIntervals, outcome_intervals
 from ranet.calibration.policies.outcome import PolicyOutcome, evaluate_policy
 from ranet.calibration.scores.exit_scores import ExitScores
-from ranet.calibration.solvers.alternatives import alone_name
+from ranet.calibration.solvers.budget import alone_name
 from ranet.calibration.solvers.calibration import Calibration
 from ranet.cost.units import CostScale
 from ranet.evaluation.cells import interval_of, percent

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from ranet.calibration.policies.exit_policy import ExitPolicy, load_policy
-from ranet.calibration.policies.given import given_policies
+from ranet.calibration.policies.exit_policy import ExitPolicy, given_policies, load_policy
 from ranet.calibration.scores.in_numpy import Runs
 from ranet.errors import UserError
 from ranet.inference.choosing.open_backend import open_network
@@ -33,7 +32,7 @@ from ranet.inference.runtimes.backend import (
 )
 from ranet.inference.runtimes.stage_times import StageTimes, measure_stages
 from ranet.inference.stages.fused_stages import FusedStage
-from ranet.support.numbers import require_budget, require_count, require_counts, require_milliseconds
+from ranet.support.numbers import require_count, require_counts, require_positive
 
 if TYPE_CHECKING:
     import torch
@@ -148,7 +147,7 @@ class EarlyExitEngine:
         """
         given = checked_images(images, self.backend.facts.input_shape, self.backend.device)
         if deadline is not None:
-            deadline = require_milliseconds("deadline", deadline)
+            deadline = require_positive("deadline", deadline, " of milliseconds")
         with self._lock:
             plan = self.plan(policy, budget, max_exit)
             if deadline is not None:
@@ -199,7 +198,8 @@ class EarlyExitEngine:
         if policy is not None and budget is not None:
             raise UserError("Say the policy or the budget, not both.")
         if budget is not None:
-            policy = policy_for_budget(self.policies, require_budget(budget), self.unit)
+            budget = require_positive("budget", budget, ", the mean cost of an image in the policies' unit")
+            policy = policy_for_budget(self.policies, budget, self.unit)
         if isinstance(policy, str | Path):
             policy = load_policy(policy)
         if not isinstance(policy, ExitPolicy | None):

@@ -13,9 +13,14 @@ from typing import Any, NamedTuple
 
 import torch
 
-from ranet.calibration.policies.exit_policy import ExitPolicy
-from ranet.calibration.policies.file import ONE_POLICY, SEVERAL_POLICIES, software_versions
-from ranet.calibration.policies.given import GivenPolicies, given_policies
+from ranet.calibration.policies.exit_policy import (
+    ONE_POLICY,
+    SEVERAL_POLICIES,
+    ExitPolicy,
+    GivenPolicies,
+    given_policies,
+    software_versions,
+)
 from ranet.cost.profile import CostProfile, measure_costs
 from ranet.errors import UserError
 from ranet.images.canvas import prepares_from_dict
