@@ -17,10 +17,9 @@ from hypothesis import strategies as st
 from ranet import StagedNetwork, UserError
 from ranet.inference.graphs.of_network import NetworkGraphs
 from ranet.inference.runtimes.backend import Backend, NetworkFacts, Precision, State, sized
-from ranet.inference.runtimes.numpy_states import copy_rows
 from ranet.inference.runtimes.onnxruntime_backend import OnnxRuntimeBackend
 from ranet.inference.runtimes.openvino_backend import OpenVinoBackend, openvino_core
-from ranet.inference.runtimes.stage_graph import StageGraph
+from ranet.inference.runtimes.stage_graph import StageGraph, copy_rows
 from ranet.inference.runtimes.torch_backend import TorchBackend
 from ranet.inference.stages.fused_stages import FusedStage, fused_stages
 from ranet.support.shapes import TensorSpec
@@ -291,11 +290,6 @@ class TestOpenVino:
     def test_the_ladder_of_sizes_is_in_order(self) -> None:
         assert OpenVinoBackend(graphs("msdnet_tiny"), batch_sizes=[8, 1, 8]).fixed_sizes == (1, 8)
         assert OpenVinoBackend(graphs("msdnet_tiny")).fixed_sizes == (1, 2, 4, 8, 16, 32, 64)
-
-    @pytest.mark.parametrize("sizes", [[], [0, 2]])
-    def test_sizes_that_are_none_are_refused(self, sizes: list[int]) -> None:
-        with pytest.raises(UserError, match=r"batch_sizes=\[.*\] must be one or more whole numbers of at least 1"):
-            OpenVinoBackend(graphs("msdnet_tiny"), batch_sizes=sizes)
 
     def test_bfloat16_is_refused_where_the_cpu_has_none(self, monkeypatch: pytest.MonkeyPatch) -> None:
         class Old:

@@ -33,9 +33,8 @@ class NetworkFacts(NamedTuple):
         cuts: the exits (from 0) that can end a fused stage, ascending; all of them for a network that is here.
         fingerprint: of the network and its weights (`ranet.models.network_fingerprint`).
         in_channels: of the images.
-        optional_parts: names of the parts that an image may go without (`ranet.StagedNetwork.optional_parts`). Where
-            there are some, the first tensor of every state, after the last exit as well, is the record (B, P) of what
-            each image has executed.
+        optional_parts: as in `ranet.StagedNetwork`. Where there are some, the first tensor of every state, after the
+            last exit as well, is the record (B, P) of what each image has executed.
     """
 
     num_exits: int
@@ -54,10 +53,7 @@ class NetworkFacts(NamedTuple):
 
 
 class Backend(Protocol):
-    """A runtime that computes fused stages.
-
-    It is used by one thread at a time. A state that it returned is valid until the same fused stage runs again, because
-    runtimes reuse their memory; copy rows of it into a buffer to keep them longer.
+    """A runtime that computes fused stages, for one thread at a time.
 
     Attributes:
         name: "torch", "onnxruntime" or "openvino".
@@ -83,11 +79,10 @@ class Backend(Protocol):
     def run(self, stage: FusedStage, state: State, rows: int) -> tuple[npt.NDArray[np.float32], State]:
         """Run a stage and return the logits (rows, C) of its exit and the state after it.
 
-        After the last exit the state is (), or of a network with optional parts their record alone.
-
         The arrays have ``sized(self, rows)`` rows, or another of the fixed sizes that is no smaller, of which the first
-        ``rows`` count. It is fastest where a
-        stage gets the same arrays again and again. Both results are valid until the stage runs again.
+        ``rows`` count. After the last exit the state is (), or of a network with optional parts their record alone.
+        Both results are valid until the same stage runs again: copy rows of them into a buffer to keep them longer. It
+        is fastest where a stage gets the same arrays again and again.
         """
 
     def buffer(self, stage: FusedStage, size: int) -> State:
@@ -101,13 +96,7 @@ class Backend(Protocol):
 
 
 def executed_parts(facts: NetworkFacts, after: State, rows: int) -> npt.NDArray[np.bool_]:
-    """Return (rows, P) which optional parts the images of a batch have executed; P is 0 for most networks.
-
-    Args:
-        facts: of the network.
-        after: the state after a stage.
-        rows: the number of images.
-    """
+    """Return (rows, P) which optional parts the images of a batch have executed, by the state after a stage."""
     if not facts.optional_parts:
         return np.empty((rows, 0), dtype=np.bool_)
     record = after[0][:rows]

@@ -9,9 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ranet.errors import UserError
-from ranet.inference.runtimes.backend import Precision, Rows, State
-from ranet.inference.runtimes.numpy_states import Wiring, copy_rows, wiring, zeros
-from ranet.inference.runtimes.stage_graph import GraphSource, for_runtime
+from ranet.inference.runtimes.backend import Precision, State
+from ranet.inference.runtimes.stage_graph import GraphSource, copy_rows, for_runtime, zeros
 from ranet.inference.stages.fused_stages import FusedStage
 from ranet.support.extras import require
 from ranet.support.hardware import compute_threads
@@ -20,8 +19,10 @@ from ranet.support.shapes import TensorSpec
 
 class _Loaded(NamedTuple):
     session: Any
-    wires: Wiring
     before: tuple[TensorSpec, ...]
+    inputs: tuple[str, ...]
+    outputs: list[str]
+    after: list[str]
 
 
 class OnnxRuntimeBackend:
@@ -39,9 +40,10 @@ class OnnxRuntimeBackend:
     name = "onnxruntime"
     device = "cpu"
     fixed_sizes: tuple[int, ...] | None = None
+    copy_rows = staticmethod(copy_rows)
 
     def __init__(self, source: GraphSource, threads: int | None = None, precision: Precision = "float32") -> None:
-        onnxruntime = require("onnxruntime", "onnx", "The onnxruntime backend")
+        self._runtime = require("onnxruntime", "onnx", "The onnxruntime backend")
         if precision != "float32":
             raise UserError(
                 f"ONNX Runtime does not compute in {precision} on CPUs; use precision=float32, or the openvino or "
@@ -50,7 +52,6 @@ class OnnxRuntimeBackend:
         self.facts = source.facts
         self.precision: Precision = precision
         self._source = source
-        self._runtime = onnxruntime
         self._options = session_options(threads)
         self._stages: dict[FusedStage, _Loaded] = {}
 
@@ -64,19 +65,16 @@ class OnnxRuntimeBackend:
 
     def run(self, stage: FusedStage, state: State, rows: int) -> tuple[npt.NDArray[np.float32], State]:
         """Run a stage; see `Backend.run`. What it returns is new each time, but for what passes the stage by."""
-        session, wires, _ = self._stages.get(stage) or self._load(stage)
-        made = session.run(wires.outputs, {name: state[place] for name, place in wires.inputs})
-        tensors = (*state, *made)
-        return made[0][:rows], tuple(tensors[place] for place in wires.after)
+        session, before, inputs, outputs, after = self._stages.get(stage) or self._load(stage)
+        tensors = {spec.name: array for spec, array in zip(before, state, strict=True)}
+        made = session.run(outputs, {name: tensors[name] for name in inputs})
+        tensors.update(zip(outputs, made, strict=True))
+        return made[0][:rows], tuple(tensors[name] for name in after)
 
     def buffer(self, stage: FusedStage, size: int) -> State:
         """Return new arrays of zeros for the state that a stage starts from."""
         loaded = self._stages.get(stage) or self._load(stage)
         return tuple(zeros((size, *spec.shape), np.float32) for spec in loaded.before)
-
-    def copy_rows(self, source: State, rows: Rows | None, target: State, at: int) -> None:
-        """Copy rows of a state into a buffer; see `Backend.copy_rows`."""
-        copy_rows(source, rows, target, at)
 
     def _load(self, stage: FusedStage) -> _Loaded:
         graph = self._source.graph(stage)
@@ -87,7 +85,8 @@ class OnnxRuntimeBackend:
             if isinstance(graph.model, Path):
                 raise UserError(f"{graph.model} is not an ONNX graph that can be read; export it again.") from error
             raise
-        self._stages[stage] = _Loaded(session, wiring(graph), graph.before)
+        after = [spec.name for spec in graph.after]
+        self._stages[stage] = _Loaded(session, graph.before, graph.inputs, graph.outputs, after)
         return self._stages[stage]
 
 

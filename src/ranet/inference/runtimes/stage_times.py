@@ -29,8 +29,8 @@ class StepSeconds(NamedTuple):
     """Seconds of a fused stage as one step of the engine.
 
     Attributes:
-        copy: of the state before the stage into the buffer that it starts from; nearly 0 where it is handed on as it
-            is, as the engine does with the state of a single image.
+        copy: of the state into the buffer that the stage starts from; nearly 0 where it is handed on as it is, as the
+            engine does with the state of a single image.
         run: of the stage, state in, logits and state out.
         step: of both and the scores at the exit, by which images leave.
     """
@@ -41,13 +41,9 @@ class StepSeconds(NamedTuple):
 
 
 class Curves(NamedTuple):
-    """Milliseconds of a fused stage for a whole batch, by batch size: medians as in `StepSeconds`, and a percentile.
+    """Milliseconds of a fused stage for a whole batch, by batch size.
 
-    Attributes:
-        copy: median of the copies.
-        run: median of the runs.
-        step: median of the steps.
-        slow: 95th percentile of the steps.
+    These are the medians of `StepSeconds`, and ``slow``, the 95th percentile of the steps.
     """
 
     copy: Floats
@@ -87,11 +83,7 @@ class StageTimes:
     def compaction_pays(self, stage: FusedStage, before: int, after: int, backend: Backend) -> bool:
         """Return whether copying the rows that go on into a smaller batch is faster than going on with the whole batch.
 
-        Args:
-            stage: the one that comes next; behind it the question is asked again.
-            before: rows of the batch as it is.
-            after: rows that go on.
-            backend: that runs the stage.
+        The stage is the one that comes next; behind it the question is asked again.
         """
         copy, run, *_ = self.curves[stage]
         compact = self._at(after, copy) + self._at(sized(backend, after), run)
@@ -107,13 +99,7 @@ class StageTimes:
 
 
 def measure_stages(backend: Backend, chains: Sequence[Chain], sizes: Sequence[int] | None = None) -> StageTimes:
-    """Measure all stages of some chains, quickly.
-
-    Args:
-        backend: that runs them.
-        chains: as in `time_chains`.
-        sizes: batch sizes; by default all of the backend's, or `SIZES`.
-    """
+    """Measure all stages of some chains (`time_chains`), quickly, by default at all sizes of the backend or `SIZES`."""
     chosen = tuple(sizes if sizes is not None else backend.fixed_sizes or SIZES)
     found: dict[FusedStage, list[tuple[float, ...]]] = {stage: [] for chain in chains for stage in chain}
     for size in chosen:
@@ -138,12 +124,11 @@ def time_chains(
     when it ran alone, over and over) nor less (as when all took turns, whose weights together are several networks').
 
     Args:
-        chains: each a backend and stages of it, of which the first starts from images, and each later one where the one
-            before it ends.
+        chains: each a backend and stages of it, from the images on.
         size: of the batch.
         seconds: about how long all runs take together; each chain runs at least `ROUNDS` times. By default `QUICK` for
             each stage.
-        progress: called again and again with how much is measured, and of how much.
+        progress: called with how much is measured, and of how much.
 
     Returns:
         For each chain the seconds of each run of its stages.
