@@ -86,12 +86,7 @@ def take_turns(
     """Call each contestant once a round, in another random order each round.
 
     A contestant finds the caches as the one before it left them. In random orders each follows each of the others. The
-    orders are the same whenever this is called.
-
-    Args:
-        contestants: by name.
-        rounds: number of rounds.
-        tick: called after each call, for a progress bar.
+    orders are the same whenever this is called. ``tick`` is called after each call.
 
     Returns:
         For each name the results, round by round.
@@ -106,8 +101,7 @@ def take_turns(
     results: dict[Name, list[Result]] = {name: [] for name in names}
     random = np.random.default_rng(0)
     for _ in range(rounds):
-        for place in random.permutation(len(names)):
-            name = names[place]
+        for name in (names[place] for place in random.permutation(len(names))):
             results[name].append(contestants[name]())
             if tick is not None:
                 tick()
@@ -141,17 +135,11 @@ class Amount(NamedTuple):
 def affordable(
     turns: Mapping[Any, Turn], slowest: Hashable, stage_turn: Callable[[], object], batches: int, amount: Amount
 ) -> tuple[int, int]:
-    """Return how many batches a round can answer in the given time, and how many of them the slowest contestant.
+    """Return the number of batches that a round can answer in the given time, and the number for the slowest turn.
 
-    It goes on with warm-ups for a part of the time: where other work runs on the machine, a few slow batches take most
-    of it, and a single warm-up would miss them.
-
-    Args:
-        turns: the contestants, each with a turn of `WARM_UP` batches.
-        slowest: the name of the network as trained.
-        stage_turn: the turn in which stages are timed.
-        batches: number of all batches.
-        amount: the rounds and the time.
+    The turns have `WARM_UP` batches each, the stages have a turn of their own, and ``batches`` is the number of all. It
+    goes on with warm-ups for a part of the time: where other work runs on the machine, a few slow batches take most of
+    it, and a single warm-up would miss them.
     """
     began = perf_counter()
     spent = [_seconds_a_batch(turns)]

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
 from math import prod
-from pathlib import Path
+from typing import Any
 
 from ranet.errors import UserError
-from ranet.inference.runtimes.backend import Backend, largest_size, sized
+from ranet.inference.runtimes.backend import Backend, Runtime, largest_size, sized
 from ranet.inference.runtimes.stage_times import measure_stages
 from ranet.inference.stages.fused_stages import fused_stages
 from ranet.support.files import written_whole
@@ -23,43 +24,38 @@ COMPARED = (1, 32)
 log = logging.getLogger(__name__)
 
 
-def fastest(
-    names: Sequence[str],
-    make: Callable[[str], Backend],
-    fingerprint: str,
-    precision: str,
-    threads: int | None,
-    batch_sizes: Sequence[int] | None,
-    cache: Path,
-) -> Backend:
-    """Return the backend that takes the least time for an image, over batches of 1 and of 32, through all exits.
+def fastest(names: Sequence[str], make: Callable[[str], Backend], fingerprint: str, runtime: Runtime) -> Backend:
+    """Return the chosen backend; for "auto", the one with the least time for an image through all exits.
+
+    That is measured over batches of 1 and of 32, and remembered in the cache for this network, processor and software.
+    If the cache cannot be written, it is measured again the next time.
 
     Args:
-        names: of the candidates, at least one; one alone is not measured.
+        names: of the candidates for "auto", at least one; one alone is not measured.
         make: the backend of a name; a UserError where it cannot run the network.
         fingerprint: of the network.
-        precision: of all of them.
-        threads: of all of them.
-        batch_sizes: that those have which do not take any.
-        cache: folder in which the measurement is remembered, for this network, processor and software. If it cannot be
-            written, the measurement is made again the next time.
+        runtime: the choice.
 
     Raises:
         UserError: if no candidate can run the network.
     """
+    if runtime.backend != "auto":
+        return make(runtime.backend)
     if len(names) == 1:
         return make(names[0])
     key = {
         "network": fingerprint,
         "candidates": {name: runtime_version(name) for name in names},
-        "precision": precision,
-        "threads": threads or available_cores(),
-        "batch_sizes": None if batch_sizes is None else list(batch_sizes),
+        "precision": runtime.precision,
+        "threads": runtime.threads or available_cores(),
+        "batch_sizes": None if runtime.batch_sizes is None else list(runtime.batch_sizes),
         "hardware": processor_name(),
     }
-    path = cache / "backends" / f"{sha256(canonical_json(key).encode()).hexdigest()[:16]}.json"
-    remembered = _remembered(path, names)
-    if remembered is not None:
+    path = runtime.cache_folder / "backends" / f"{sha256(canonical_json(key).encode()).hexdigest()[:16]}.json"
+    remembered: Any = None
+    with suppress(OSError, ValueError, TypeError, KeyError):  # there is no file, or a damaged one
+        remembered = parse_strict_json(path.read_text(encoding="utf-8"))["fastest"]
+    if remembered in names:
         return make(remembered)
     log.info("Measuring which of %s is the fastest here; this happens once.", ", ".join(names))
     opened: dict[str, Backend] = {}
@@ -89,15 +85,6 @@ def _time(backend: Backend) -> float:
     batches = [min(size, largest_size(backend.fixed_sizes, size)) for size in COMPARED]
     times = measure_stages(backend, [stages], sorted({sized(backend, rows) for rows in batches}))
     return prod(sum(times.step(stage, sized(backend, rows)) for stage in stages) / rows for rows in batches)
-
-
-def _remembered(path: Path, names: Sequence[str]) -> str | None:
-    try:
-        content = parse_strict_json(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    chosen = content.get("fastest") if isinstance(content, dict) else None
-    return chosen if chosen in names else None
 
 
 def runtime_version(backend: str) -> str:

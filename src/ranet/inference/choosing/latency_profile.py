@@ -1,8 +1,7 @@
-"""The record of a latency measurement: what every fused stage takes in milliseconds, and of what that holds."""
+"""The record of a latency measurement: the milliseconds of every fused stage, and the conditions."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self
@@ -15,7 +14,6 @@ from ranet.cost.table import CostTable
 from ranet.cost.timings import Timings
 from ranet.inference.choosing.open_backend import BACKENDS
 from ranet.inference.runtimes.backend import Precision
-from ranet.support.files import written_whole
 from ranet.support.records import Count, Name, Part, Record, Row
 from ranet.support.shapes import ImageSize, checked_image_size
 from ranet.support.strict_json import plain
@@ -61,11 +59,11 @@ FusedStageTimings = Row[Annotated[Timings, BeforeValidator(_timings)]]
 class LatencyProfile(Record):
     """How long every fused stage of a network takes for a batch in the early-exit engine.
 
-    What was measured on what stands beside it. It holds for this backend, precision, batch size, hardware and software
-    alone: measure again where one of them changes.
+    It holds for this backend, precision, batch size, hardware and software alone: measure again where one of them
+    changes.
 
     Attributes:
-        network: fingerprint of the network that was measured, without its weights (`ranet.models.network_fingerprint`).
+        network: fingerprint of the network without its weights (`ranet.models.network_fingerprint`).
         backend: the runtime, "torch", "onnxruntime" or "openvino".
         runtime_version: of the runtime.
         precision: in which it computed, "float32" or "bfloat16".
@@ -149,12 +147,11 @@ class LatencyProfile(Record):
 
     def save(self, path: str | Path) -> None:
         """Write ``to_dict()`` as JSON, whole or not at all."""
-        with written_whole(path) as partial:
-            partial.write_text(json.dumps(self.to_dict(), indent=1, allow_nan=False) + "\n", encoding="utf-8")
+        self.write(path, self.to_dict())
 
     @classmethod
     def load(cls, path: str | Path) -> LatencyProfile:
-        """Read what `save` wrote; raises as `Record.read`, and where figures do not follow from the timings."""
+        """Read what `save` wrote; raise as `Record.read`, and where figures do not follow from the timings."""
         return cls.read(path)
 
     @classmethod
@@ -162,7 +159,7 @@ class LatencyProfile(Record):
         profile = cls.model_validate({name: value for name, value in entries.items() if name in cls.model_fields})
         expected = profile.to_dict()
         del expected["format"], expected["version"]
-        # The figures that follow from the timings are in the file, too, so most edits contradict something.
+        # Most edits contradict a figure that follows from the timings.
         for name in {**expected, **entries}:
             if name not in expected or name not in entries or expected[name] != entries[name]:
                 raise ValueError(f'"{name}" does not follow from the timings')

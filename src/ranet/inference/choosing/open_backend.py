@@ -1,25 +1,23 @@
-"""From what the user has, a network or an exported folder, to a backend that runs it."""
+"""Open a network or an exported folder in a backend that runs it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from ranet.calibration.policies.exit_policy import ExitPolicy
 from ranet.cost.table import CostTable
-from ranet.errors import UserError, unknown_name
+from ranet.errors import UserError, require_known
 from ranet.inference.choosing.fastest import fastest
-from ranet.inference.runtimes.backend import PRECISIONS, Backend, Precision
+from ranet.inference.runtimes.backend import PRECISIONS, Backend, Precision, Runtime
 from ranet.inference.runtimes.stage_graph import GraphSource
 from ranet.inference.stages.fused_stages import FusedStage, fused_stages
-from ranet.support.files import default_cache
 from ranet.support.numbers import require_count, require_counts
 
 if TYPE_CHECKING:
-    import torch
-
     from ranet.images.preprocessing import Preprocessing
     from ranet.models.staged import StagedNetwork
 
@@ -27,15 +25,13 @@ BACKENDS = ("torch", "onnxruntime", "openvino")
 
 
 class Opened(NamedTuple):
-    """A network that can run, and what is known of it.
+    """A network that can run.
 
     Attributes:
         backend: that runs it.
         stages_for: the fused stages that end at given exits.
         costs: gives the MACs of the network as the engine computes it.
-        policies: of an exported folder.
-        classes: names of the classes, or None.
-        preprocessing: of the images for an exported folder, or None.
+        policies, classes, preprocessing: as in `ExportedFolder`; none for a network.
     """
 
     backend: Backend
@@ -46,37 +42,15 @@ class Opened(NamedTuple):
     preprocessing: Preprocessing | None = None
 
 
-class _Choice(NamedTuple):
-    """What the user has chosen, checked; see `EarlyExitEngine`."""
-
-    backend: str
-    device: torch.device | str | None
-    precision: Precision
-    threads: int | None
-    batch_sizes: tuple[int, ...] | None
-    cache: Path
-
-    def fastest(self, names: Sequence[str], make: Callable[[str], Backend], fingerprint: str) -> Backend:
-        """Return the backend that was chosen, or the fastest of these."""
-        candidates = names if self.backend == "auto" else [self.backend]
-        return fastest(candidates, make, fingerprint, self.precision, self.threads, self.batch_sizes, self.cache)
-
-    def runtime(self, name: str, source: GraphSource) -> Backend:
-        """Return ONNX Runtime or OpenVINO for the graphs of a source."""
-        return graph_backend(name, source, self.precision, self.threads, self.batch_sizes)
-
-
-def graph_backend(
-    name: str, source: GraphSource, precision: Precision, threads: int | None, batch_sizes: Sequence[int] | None
-) -> Backend:
+def graph_backend(name: str, source: GraphSource, runtime: Runtime) -> Backend:
     """Return ONNX Runtime or OpenVINO for the graphs of a source; the batch sizes are for OpenVINO."""
     if name == "onnxruntime":
         from ranet.inference.runtimes.onnxruntime_backend import OnnxRuntimeBackend
 
-        return OnnxRuntimeBackend(source, threads=threads, precision=precision)
+        return OnnxRuntimeBackend(source, runtime.threads, runtime.precision)
     from ranet.inference.runtimes.openvino_backend import BATCH_SIZES, OpenVinoBackend
 
-    return OpenVinoBackend(source, threads=threads, precision=precision, batch_sizes=batch_sizes or BATCH_SIZES)
+    return OpenVinoBackend(source, runtime.threads, runtime.precision, runtime.batch_sizes or BATCH_SIZES)
 
 
 def installed_backends(precision: Precision, *, exported: bool, on_gpu: bool) -> list[str]:
@@ -92,37 +66,24 @@ def installed_backends(precision: Precision, *, exported: bool, on_gpu: bool) ->
     return found
 
 
-def open_network(
-    network: StagedNetwork | str | Path,
-    backend: str,
-    device: torch.device | str | None,
-    precision: str,
-    threads: int | None,
-    batch_sizes: Sequence[int] | None,
-    cache: str | Path | None,
-) -> Opened:
-    """Open a network in a backend; the arguments are those of `EarlyExitEngine`."""
-    if backend not in (*BACKENDS, "auto"):
-        raise unknown_name("backend", backend, (*BACKENDS, "auto"))
-    if precision not in PRECISIONS:
-        raise unknown_name("precision", str(precision), PRECISIONS)
-    if threads is not None:
-        require_count("threads", threads)
-    if batch_sizes is not None:
-        batch_sizes = require_counts("batch_sizes", batch_sizes)
-        if backend in ("torch", "onnxruntime"):
-            raise UserError(f"The backend {backend} computes batches of any size; leave out batch_sizes.")
-    choice = _Choice(
-        backend, device, precision, threads, batch_sizes, default_cache() if cache is None else Path(cache)
-    )
+def open_network(network: StagedNetwork | str | Path, runtime: Runtime) -> Opened:
+    """Open a network in a backend; raises as `EarlyExitEngine`."""
+    require_known("backend", runtime.backend, (*BACKENDS, "auto"))
+    require_known("precision", runtime.precision, PRECISIONS)
+    if runtime.threads is not None:
+        require_count("threads", runtime.threads)
+    if runtime.batch_sizes is not None:
+        runtime = runtime._replace(batch_sizes=require_counts("batch_sizes", runtime.batch_sizes))
+        if runtime.backend in ("torch", "onnxruntime"):
+            raise UserError(f"The backend {runtime.backend} computes batches of any size; leave out batch_sizes.")
     if isinstance(network, str | Path):
-        return _open_folder(Path(network), choice)
+        return _open_folder(Path(network), runtime)
     if not hasattr(network, "named_modules"):
         raise UserError(f"An engine runs a network or an exported folder, not {type(network).__name__}.")
-    return _open_network(network, choice)
+    return _open_network(network, runtime)
 
 
-def _open_network(network: StagedNetwork, choice: _Choice) -> Opened:
+def _open_network(network: StagedNetwork, runtime: Runtime) -> Opened:
     import torch
 
     from ranet.cost.profile import measure_costs
@@ -132,54 +93,55 @@ def _open_network(network: StagedNetwork, choice: _Choice) -> Opened:
 
     check_network(network)
     try:
-        place = torch.device(next(network.parameters()).device if choice.device is None else choice.device)
+        place = torch.device(next(network.parameters()).device if runtime.device is None else runtime.device)
     except RuntimeError as error:  # whose message lists twenty kinds of devices
-        raise UserError(f"There is no device {str(choice.device)!r}; say cpu, cuda or cuda:1.") from error
+        raise UserError(f"There is no device {str(runtime.device)!r}; say cpu, cuda or cuda:1.") from error
     on_gpu = place.type != "cpu"
-    if on_gpu and choice.backend not in ("auto", "torch"):
+    if on_gpu and runtime.backend not in ("auto", "torch"):
         raise UserError(
-            f"The backend {choice.backend} runs on the processor here; leave out device={choice.device} or use torch."
+            f"The backend {runtime.backend} runs on the processor here; leave out device={runtime.device} or use torch."
         )
-    graphs: list[GraphSource] = []
+
+    @cache
+    def graphs() -> GraphSource:
+        from ranet.inference.graphs.of_network import NetworkGraphs
+
+        return NetworkGraphs(network, runtime.cache_folder / "graphs")
 
     def make(name: str) -> Backend:
-        if name == "torch":
-            if choice.threads is not None:
-                torch.set_num_threads(choice.threads)
-            return TorchBackend(network, place, choice.precision)
-        if not graphs:
-            from ranet.inference.graphs.of_network import NetworkGraphs
+        if name != "torch":
+            return graph_backend(name, graphs(), runtime)
+        if runtime.threads is not None:
+            torch.set_num_threads(runtime.threads)
+        return TorchBackend(network, place, runtime.precision)
 
-            graphs.append(NetworkGraphs(network, choice.cache / "graphs"))
-        return choice.runtime(name, graphs[0])
-
-    names = installed_backends(choice.precision, exported=False, on_gpu=on_gpu)
+    names = installed_backends(runtime.precision, exported=False, on_gpu=on_gpu)
     return Opened(
-        choice.fastest(names, make, network_fingerprint(network)),
+        fastest(names, make, network_fingerprint(network), runtime),
         fused_stages,
         lambda: measure_costs(network).table("macs"),
     )
 
 
-def _open_folder(path: Path, choice: _Choice) -> Opened:
+def _open_folder(path: Path, runtime: Runtime) -> Opened:
     from ranet.inference.exported.folder import ExportedFolder
     from ranet.inference.exported.golden import check_golden
 
     folder = ExportedFolder(path)
-    if choice.backend == "torch":
+    if runtime.backend == "torch":
         raise UserError("An exported folder holds ONNX graphs; run it with backend=onnxruntime or backend=openvino.")
-    if choice.device is not None and str(choice.device) != "cpu":
-        raise UserError(f"An exported folder runs on the processor; leave out device={choice.device}.")
-    names = installed_backends(choice.precision, exported=True, on_gpu=False)
-    if not names and choice.backend == "auto":
-        extras = 'pip install "ranet[openvino]"' + (' or "ranet[onnx]"' if choice.precision == "float32" else "")
+    if runtime.device is not None and str(runtime.device) != "cpu":
+        raise UserError(f"An exported folder runs on the processor; leave out device={runtime.device}.")
+    names = installed_backends(runtime.precision, exported=True, on_gpu=False)
+    if not names and runtime.backend == "auto":
+        extras = 'pip install "ranet[openvino]"' + (' or "ranet[onnx]"' if runtime.precision == "float32" else "")
         raise UserError(f"No runtime for an exported folder is installed: {extras}.")
     if folder.manifest.golden is not None and folder.preprocessing is not None:
         check_golden(path, folder.manifest.golden, folder.preprocessing)
     return Opened(
-        choice.fastest(names, lambda name: choice.runtime(name, folder), folder.facts.fingerprint),
+        fastest(names, lambda name: graph_backend(name, folder, runtime), folder.facts.fingerprint, runtime),
         folder.stages_for,
-        lambda: folder.costs("macs"),
+        folder.costs,
         tuple(folder.policies),
         folder.classes,
         folder.preprocessing,

@@ -26,6 +26,7 @@ from ranet.inference.runtimes.backend import (
     LARGEST_BATCH,
     Backend,
     Precision,
+    Runtime,
     State,
     executed_parts,
     largest_size,
@@ -103,7 +104,7 @@ class EarlyExitEngine:
     ) -> None:
         if policy is None and not isinstance(network, str | Path):
             raise UserError(_NO_POLICY)
-        opened = open_network(network, backend, device, precision, threads, batch_sizes, cache)
+        opened = open_network(network, Runtime(backend, device, precision, threads, batch_sizes, cache))
         self.backend: Backend = opened.backend
         self.classes = opened.classes
         self.preprocessing = opened.preprocessing

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple, Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from ranet.inference.stages.fused_stages import FusedStage
+from ranet.support.files import default_cache
 from ranet.support.shapes import ImageSize, image_shape
+
+if TYPE_CHECKING:
+    import torch
 
 Precision = Literal["float32", "bfloat16"]
 PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16")
@@ -20,6 +25,22 @@ Array = Any
 #: What travels from one stage to the next, as in `ranet.StagedNetwork`; before the first stage: the images alone.
 State = tuple[Array, ...]
 Rows = npt.NDArray[np.intp]
+
+
+class Runtime(NamedTuple):
+    """How a network is to run; the entries are those of `EarlyExitEngine`."""
+
+    backend: str = "auto"
+    device: torch.device | str | None = None
+    precision: Precision = "float32"
+    threads: int | None = None
+    batch_sizes: Sequence[int] | None = None
+    cache: str | Path | None = None
+
+    @property
+    def cache_folder(self) -> Path:
+        """The folder of the cache."""
+        return default_cache() if self.cache is None else Path(self.cache)
 
 
 class NetworkFacts(NamedTuple):
