@@ -1,19 +1,26 @@
-"""A policy as the engine follows it: which fused stages run, and which images leave behind each."""
+"""A policy as the engine follows it: which fused stages run, and which images leave behind each.
+
+Batches, single images, deadlines and streams all decide by `leaving`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import inf, isnan
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from ranet.calibration.policies.exit_policy import ExitPolicy
+from ranet.calibration.scores.in_numpy import Floats, Runs, exit_scores
 from ranet.cost.table import CostTable
 from ranet.errors import UserError
 from ranet.inference.runtimes.backend import NetworkFacts
 from ranet.inference.stages.fused_stages import FusedStage, used_exits
+
+Indices = npt.NDArray[np.intp]
 
 
 @dataclass(frozen=True)
@@ -59,6 +66,37 @@ class Plan:
         return [step.stage for step in self.steps]
 
 
+class Leaving(NamedTuple):
+    """Which images of a batch leave and which go on.
+
+    Attributes:
+        out: the rows of the images that leave.
+        stay: the rows of those that go on.
+        runs: of those that go on, for patience; else None.
+    """
+
+    out: Indices
+    stay: Indices
+    runs: Runs | None
+
+
+def leaving(step: Step, score: str, logits: Floats, before: Runs | None) -> Leaving:
+    """Decide about a batch behind a step that looks at its exit, with logits (B, C).
+
+    An image leaves if its score reaches the threshold; an image without a finite score goes on. ``before`` is for
+    patience: the runs up to the exit before, None at the first.
+
+    Example:
+        >>> step = Step(FusedStage(0, 0), True, np.float32(0.9), 1.0)
+        >>> leaving(step, "confidence", np.float32([[9, 0], [0, 0]]), None)
+        Leaving(out=array([0]), stay=array([1]), runs=None)
+    """
+    scores, runs = exit_scores(logits, score, step.temperature, before)
+    leaves = scores >= step.threshold
+    (out,), (stay,) = leaves.nonzero(), (~leaves).nonzero()
+    return Leaving(out, stay, None if runs is None else Runs(runs.labels[stay], runs.lengths[stay]))
+
+
 def make_plan(
     policy: ExitPolicy,
     max_exit: int | None,
@@ -66,7 +104,7 @@ def make_plan(
     stages_for: Callable[[Sequence[int]], list[FusedStage]],
     costs: Callable[[], CostTable],
 ) -> Plan:
-    """The plan by which a network follows a policy.
+    """Return the plan by which a network follows a policy.
 
     Args:
         policy: for this network.
@@ -74,7 +112,7 @@ def make_plan(
             before it.
         facts: of the network.
         stages_for: the fused stages that end at given exits, and perhaps at others.
-        costs: gives the costs of the network, for policies that do not say what exits cost.
+        costs: gives the costs of the network, for policies that hold no costs.
 
     Raises:
         UserError: if the policy is for another network, or there is no such exit.
@@ -113,15 +151,10 @@ def make_plan(
 
 
 def policy_for_budget(policies: Sequence[ExitPolicy], budget: float, unit: str) -> ExitPolicy:
-    """Of several policies the one with the largest predicted mean cost within a budget.
-
-    Args:
-        policies: each with a prediction (`ranet.calibrate` gives it).
-        budget: mean cost of an image, in their unit.
-        unit: its name.
+    """Return the policy with the largest predicted mean cost of an image within a budget, in their unit.
 
     Raises:
-        UserError: if none keeps within the budget, or one does not say what it costs.
+        UserError: if none keeps within the budget, or one has no prediction (`ranet.calibrate` gives it).
 
     Example:
         >>> cheap, dear = (ExitPolicy((0.5,), metadata={"predicted": {"cost": cost}}) for cost in (3.0, 5.0))

@@ -12,8 +12,7 @@ import numpy.typing as npt
 from ranet.calibration.scores.in_numpy import Runs
 from ranet.cost.timings import MILLISECONDS
 from ranet.inference.engine.answers import Answers, AnswerSheet
-from ranet.inference.engine.leaving import leaving
-from ranet.inference.engine.plan import Plan
+from ranet.inference.engine.plan import Plan, leaving
 from ranet.inference.runtimes.backend import LARGEST_BATCH, Backend, State, executed_parts, largest_size, sized
 from ranet.inference.runtimes.stage_times import StageTimes
 from ranet.inference.stages.fused_stages import FusedStage
@@ -27,15 +26,9 @@ def answer_within(
     times: StageTimes,
     buffer_of: Callable[[FusedStage, int], State],
 ) -> Answers:
-    """Answer images exit by exit, all of them at one before any goes on to the next, while there is time.
+    """Answer images exit by exit, all of them at one before any goes on to the next, until a deadline in milliseconds.
 
-    Args:
-        deadline: milliseconds from now.
-        plan: the steps.
-        images: as `checked_images` gives them.
-        backend: that runs the stages.
-        times: of the stages of the plan; a stage runs if its 95th percentile still fits.
-        buffer_of: the buffer from which a stage starts on a batch of this size.
+    A stage runs if the 95th percentile of its time still fits. ``buffer_of`` gives the buffer of a stage and a size.
     """
     count = len(images)
     end = perf_counter() + deadline / MILLISECONDS

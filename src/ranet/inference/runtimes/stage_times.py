@@ -98,17 +98,16 @@ class StageTimes:
         return float(np.interp(rows, self.sizes, curve))
 
 
-def measure_stages(backend: Backend, chains: Sequence[Chain], sizes: Sequence[int] | None = None) -> StageTimes:
-    """Measure all stages of some chains (`time_chains`), quickly, by default at all sizes of the backend or `SIZES`."""
-    chosen = tuple(sizes if sizes is not None else backend.fixed_sizes or SIZES)
+def measure_stages(backend: Backend, chains: Sequence[Chain], sizes: Sequence[int]) -> StageTimes:
+    """Measure all stages of some chains (`time_chains`) at these batch sizes, quickly."""
     found: dict[FusedStage, list[tuple[float, ...]]] = {stage: [] for chain in chains for stage in chain}
-    for size in chosen:
+    for size in sizes:
         passes = time_chains([(backend, chain) for chain in chains], size)
         for stage, by_size in found.items():
             steps = MILLISECONDS * np.array([step for timed in passes for step in timed.get(stage, ())])
             by_size.append((*np.median(steps, axis=0), np.quantile(steps[:, -1], 0.95)))
     # A larger batch never takes less: where it seems so, something else ran.
-    return StageTimes(chosen, {stage: Curves(*np.maximum.accumulate(each).T) for stage, each in found.items()})
+    return StageTimes(tuple(sizes), {stage: Curves(*np.maximum.accumulate(each).T) for stage, each in found.items()})
 
 
 def time_chains(
