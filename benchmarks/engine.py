@@ -71,7 +71,6 @@ def in_turns(work: dict[Any, Callable[[Images], Any]], parts: list[Images], seed
 def chain(backend: Backend, size: int, stages: list[FusedStage]) -> Callable[[Images], npt.NDArray[np.float64]]:
     """Return a function that times each stage on a part, in batches that go whole through all stages."""
     buffer = backend.buffer(stages[0], size)
-    backend.prepare(stages[0], buffer)
 
     def run(part: Images) -> npt.NDArray[np.float64]:
         seconds = np.zeros(len(stages))

@@ -104,7 +104,7 @@ class SettingTimes:
     """Everything that was measured in one setting.
 
     Attributes:
-        setting: the backend, precision and batch size.
+        setting: the setting.
         images: number of images that each round answers; the network as trained may answer fewer.
         whole_macs: multiply-adds to the last exit without the heads before it, over those with them.
         trained_macs: the same for the network as trained, which also computes what no exit reads unless it is lazy.

@@ -8,6 +8,7 @@ from math import isfinite, nan
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -135,7 +136,7 @@ def all_exits(network: StagedNetwork) -> SingleExit:
 
 
 def open_rivals(rivals: Sequence[Rival], runtime: Runtime, sizes: Sequence[int]) -> dict[str, Backend]:
-    """Return the backends of rivals by their names, prepared for these batch sizes; an ONNX file has none in PyTorch.
+    """Return the backends of rivals by their names, run once for each batch size; an ONNX file has none in PyTorch.
 
     Raises:
         UserError: if one of them cannot run there.
@@ -150,7 +151,8 @@ def open_rivals(rivals: Sequence[Rival], runtime: Runtime, sizes: Sequence[int])
             else:
                 continue
             for size in sizes:
-                run_whole(found[rival.name], size)
+                images = np.zeros((size, *found[rival.name].facts.input_shape), dtype=np.float32)
+                run_whole(found[rival.name], size)(images)
         except UserError as error:
             raise UserError(f"The rival {rival.name} cannot be measured: {error}") from error
         except Exception as error:  # runtimes raise errors of their own kinds, and of none in particular
@@ -164,7 +166,6 @@ def run_whole(backend: Backend, size: int) -> Run:
     """Return a function from a batch to its classes that runs all stages of a backend as one."""
     stage = FusedStage(0, backend.facts.num_exits - 1)
     buffer = backend.buffer(stage, size)
-    backend.prepare(stage, buffer)
 
     def run(images: Images) -> Any:
         backend.copy_rows((images,), None, buffer, 0)

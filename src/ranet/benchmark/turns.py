@@ -28,15 +28,14 @@ Turn = Callable[[], list[float]]
 
 @dataclass(frozen=True, eq=False)
 class Pace:
-    """The time of images that were answered in several rounds.
+    """The time of images that were answered in several rounds, each with the same batches in the same steps.
 
-    Every round answers the same batches in the same steps. The median of each step over the rounds leaves out what else
-    ran on the machine for a moment; a mean of all steps, or a median of whole rounds, would not.
+    The median of each step over the rounds leaves out what else ran on the machine for a moment; a mean of all steps,
+    or a median of whole rounds, would not.
 
     Attributes:
         ms: milliseconds an image: the sum of the medians of all steps over the number of images.
-        low: the same with lower quartiles.
-        high: the same with upper quartiles.
+        low, high: the same with lower and with upper quartiles.
         latency: (3,) the 50th, 95th and 99th percentile of the milliseconds of the steps of all rounds. The last two
             are NaN for fewer steps than `ENOUGH`.
         steps: number of steps in all rounds together.
@@ -66,7 +65,7 @@ class Pace:
 
     @property
     def images_per_second(self) -> float:
-        """The images that are answered in a second, by `ms`."""
+        """The number of images answered in a second."""
         return MILLISECONDS / self.ms
 
     def to_dict(self) -> dict[str, Any]:

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from ranet.errors import UserError
-from ranet.inference.choosing import fastest as module
-from ranet.inference.choosing.fastest import fastest
+from ranet.inference.choosing import open_backend as module
+from ranet.inference.choosing.open_backend import fastest
 from ranet.inference.runtimes.backend import NetworkFacts, Runtime, sized
 from ranet.inference.runtimes.stage_times import StageTimes
 from ranet.inference.stages.fused_stages import FusedStage

@@ -165,13 +165,6 @@ class TestStages:
             answers.append(np.stack(logits))
         np.testing.assert_array_equal(*answers)
 
-    def test_a_stage_may_be_prepared_first(self, runtime: tuple[str, Precision]) -> None:
-        backend = opened("msdnet_tiny", *runtime)
-        buffer = backend.buffer(FusedStage(0, 1), 3)
-        backend.prepare(FusedStage(0, 1), buffer)
-        backend.copy_rows((IMAGES[:3],), None, buffer, 0)
-        assert_close(backend.run(FusedStage(0, 1), buffer, 3)[0], expected("msdnet_tiny")[1, :3], runtime[1])
-
     def test_the_same_stage_reads_any_state_it_is_given(self, runtime: tuple[str, Precision]) -> None:
         """Now what the stage before has written, now a buffer, now another."""
         backend, wanted = opened("ranet_tiny", *runtime), expected("ranet_tiny")[1]
@@ -384,7 +377,7 @@ facts, graph = pickle.load(open(sys.argv[1], "rb"))
 stage, backends = FusedStage(0, 1), []
 for _ in range(2):
     backend = OpenVinoBackend(SimpleNamespace(facts=facts, graph=lambda stage: graph), batch_sizes=[2])
-    backend.prepare(stage, backend.buffer(stage, 2))
+    backend.run(stage, backend.buffer(stage, 2), 2)
     backends.append(backend)
     del backend
 while backends:

@@ -45,7 +45,6 @@ def logits_of(network: StagedNetwork) -> np.ndarray:
 def answered(backend: Backend, images: np.ndarray) -> np.ndarray:
     stage = FusedStage(0, 0)
     buffer = backend.buffer(stage, len(images))
-    backend.prepare(stage, buffer)
     backend.copy_rows((images,), None, buffer, 0)
     logits, after = backend.run(stage, buffer, len(images))
     assert after == ()

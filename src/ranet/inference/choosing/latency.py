@@ -11,9 +11,8 @@ import torch
 
 from ranet.cost.timings import Timings
 from ranet.errors import UserError, first_line
-from ranet.inference.choosing.fastest import runtime_version
 from ranet.inference.choosing.latency_profile import LatencyProfile
-from ranet.inference.choosing.open_backend import open_network
+from ranet.inference.choosing.open_backend import open_network, runtime_version
 from ranet.inference.runtimes.backend import Backend, Precision, Runtime
 from ranet.inference.runtimes.stage_times import time_chains
 from ranet.inference.stages.fused_stages import FusedStage

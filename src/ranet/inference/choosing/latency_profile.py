@@ -105,8 +105,8 @@ class LatencyProfile(Record):
     def table_ms(self) -> npt.NDArray[np.float64]:
         """(K, K) milliseconds of an image: ``table_ms[a, b]`` is the median of the stages a..b; NaN below the diagonal.
 
-        These are the batch's divided by its size: an image that leaves early saves this much where the batch is filled
-        up again behind it, as `ranet.EarlyExitEngine.stream` does.
+        These are the batch's divided by its size. An image that leaves early saves this much where another one takes
+        its place in the batch, as in `ranet.EarlyExitEngine.stream`.
         """
         return self._table(lambda timings: timings.median / self.batch_size)
 
@@ -119,19 +119,19 @@ class LatencyProfile(Record):
     def batch_ms_alone_p95(self) -> list[float]:
         """(K,) cautious milliseconds until each exit has answered a batch that no image leaves before it; increasing.
 
-        For deadlines: the 95th percentile of the stages up to the exit as one fused stage. It is no guarantee: one run
-        of twenty takes longer, on this machine as it was when it was measured.
+        For deadlines: the 95th percentile of the stages up to the exit as one fused stage, which one run of twenty
+        exceeds on this machine.
         """
         alone: list[float] = CostTable("ms", self._table(lambda timings: timings.p95)).alone.tolist()
         return alone
 
     @property
     def steady(self) -> bool:
-        """Whether the runs agree: no fused stage spreads by more than UNSTEADY."""
+        """Whether the timings of no fused stage spread by more than UNSTEADY."""
         return all(timings.iqr <= UNSTEADY * timings.median for row in self.stages for timings in row)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return everything, with the figures that follow from the timings, as plain numbers and lists."""
+        """Return everything as JSON's types, with the figures that follow from the timings."""
         content: dict[str, Any] = plain(
             {
                 "format": self.FORMAT,

@@ -1,27 +1,41 @@
-"""Open a network or an exported folder in a backend that runs it."""
+"""Open a network or an exported folder in the backend of the user's choice, or in the fastest one."""
 
 from __future__ import annotations
 
+import json
+import logging
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import cache
+from hashlib import sha256
+from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
+from math import prod
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ranet.calibration.policies.exit_policy import ExitPolicy
 from ranet.cost.table import CostTable
 from ranet.errors import UserError, require_known
-from ranet.inference.choosing.fastest import fastest
-from ranet.inference.runtimes.backend import PRECISIONS, Backend, Precision, Runtime
+from ranet.inference.runtimes.backend import PRECISIONS, Backend, Precision, Runtime, largest_size, sized
+from ranet.inference.runtimes.onnxruntime_backend import OnnxRuntimeBackend
+from ranet.inference.runtimes.openvino_backend import BATCH_SIZES, OpenVinoBackend
 from ranet.inference.runtimes.stage_graph import GraphSource
+from ranet.inference.runtimes.stage_times import measure_stages
 from ranet.inference.stages.fused_stages import FusedStage, fused_stages
+from ranet.support.files import written_whole
+from ranet.support.hardware import available_cores, processor_name
 from ranet.support.numbers import require_count, require_counts
+from ranet.support.strict_json import canonical_json, parse_strict_json
 
 if TYPE_CHECKING:
     from ranet.images.preprocessing import Preprocessing
     from ranet.models.staged import StagedNetwork
 
 BACKENDS = ("torch", "onnxruntime", "openvino")
+#: Batch sizes that count alike in the choice of the fastest: a single image, and a data set.
+COMPARED = (1, 32)
+log = logging.getLogger(__name__)
 
 
 class Opened(NamedTuple):
@@ -45,11 +59,7 @@ class Opened(NamedTuple):
 def graph_backend(name: str, source: GraphSource, runtime: Runtime) -> Backend:
     """Return ONNX Runtime or OpenVINO for the graphs of a source; the batch sizes are for OpenVINO."""
     if name == "onnxruntime":
-        from ranet.inference.runtimes.onnxruntime_backend import OnnxRuntimeBackend
-
         return OnnxRuntimeBackend(source, runtime.threads, runtime.precision)
-    from ranet.inference.runtimes.openvino_backend import BATCH_SIZES, OpenVinoBackend
-
     return OpenVinoBackend(source, runtime.threads, runtime.precision, runtime.batch_sizes or BATCH_SIZES)
 
 
@@ -146,3 +156,66 @@ def _open_folder(path: Path, runtime: Runtime) -> Opened:
         folder.classes,
         folder.preprocessing,
     )
+
+
+def fastest(names: Sequence[str], make: Callable[[str], Backend], fingerprint: str, runtime: Runtime) -> Backend:
+    """Return the chosen backend; for "auto", the one of these with the least time for an image through all exits.
+
+    That is measured over batches of 1 and of 32, and remembered in the cache for this network (its fingerprint),
+    processor and software. If the cache cannot be written, it is measured again the next time. ``make`` raises a
+    UserError where a backend cannot run the network; one that can is enough.
+    """
+    if runtime.backend != "auto":
+        return make(runtime.backend)
+    if len(names) == 1:
+        return make(names[0])
+    key = {
+        "network": fingerprint,
+        "candidates": {name: runtime_version(name) for name in names},
+        "precision": runtime.precision,
+        "threads": runtime.threads or available_cores(),
+        "batch_sizes": None if runtime.batch_sizes is None else list(runtime.batch_sizes),
+        "hardware": processor_name(),
+    }
+    path = runtime.cache_folder / "backends" / f"{sha256(canonical_json(key).encode()).hexdigest()[:16]}.json"
+    remembered: Any = None
+    with suppress(OSError, ValueError, TypeError, KeyError):  # there is no file, or a damaged one
+        remembered = parse_strict_json(path.read_text(encoding="utf-8"))["fastest"]
+    if remembered in names:
+        return make(remembered)
+    log.info("Measuring which of %s is the fastest here; this happens once.", ", ".join(names))
+    opened: dict[str, Backend] = {}
+    times: dict[str, float] = {}
+    refused: list[UserError] = []
+    for name in names:
+        # One that cannot run this network, or not in this precision, is no candidate, as long as another can.
+        try:
+            opened[name] = make(name)
+            times[name] = _time(opened[name])
+        except UserError as error:
+            refused.append(error)
+    if not times:
+        raise refused[0]
+    chosen = min(times, key=lambda name: times[name])
+    try:
+        with written_whole(path) as partial:
+            partial.write_text(json.dumps({"fastest": chosen, "times": times, "key": key}, indent=1) + "\n")
+    except OSError as error:
+        log.warning("The fastest backend cannot be remembered in %s: %s.", path.parent, error.strerror)
+    return opened[chosen]
+
+
+def _time(backend: Backend) -> float:
+    """Return the product of the times of an image in batches of the compared sizes: their ratios count alike."""
+    stages = fused_stages(backend.facts.cuts)
+    batches = [min(size, largest_size(backend.fixed_sizes, size)) for size in COMPARED]
+    times = measure_stages(backend, [stages], sorted({sized(backend, rows) for rows in batches}))
+    return prod(sum(times.step(stage, sized(backend, rows)) for stage in stages) / rows for rows in batches)
+
+
+def runtime_version(backend: str) -> str:
+    """Return the version of the package that a backend needs; "unknown" where it is not installed by that name."""
+    try:
+        return version(backend)
+    except PackageNotFoundError:
+        return "unknown"

@@ -42,7 +42,6 @@ if TYPE_CHECKING:
 
 #: Batch size of a stream before stages are measured: it fills the vector units, and its states fit the cache.
 STREAM_SIZE = 32
-_NO_POLICY = "An engine needs a policy, which decides where images leave; ranet calibrate solves one."
 
 
 class EarlyExitEngine:
@@ -101,25 +100,25 @@ class EarlyExitEngine:
         batch_sizes: Sequence[int] | None = None,
         cache: str | Path | None = None,
     ) -> None:
-        if policy is None and not isinstance(network, str | Path):
-            raise UserError(_NO_POLICY)
+        given = None if policy is None else given_policies(policy)
+        if given == [] or (given is None and not isinstance(network, str | Path)):
+            raise UserError("An engine needs a policy, which decides where images leave; ranet calibrate solves one.")
         opened = open_network(network, Runtime(backend, device, precision, threads, batch_sizes, cache))
         self.backend: Backend = opened.backend
         self.classes = opened.classes
         self.preprocessing = opened.preprocessing
         self._stages_for = opened.stages_for
         self._costs = opened.costs
-        self.policies = given_policies(policy) if policy is not None else list(opened.policies)
-        if not self.policies:
-            raise UserError(_NO_POLICY)
+        self.policies = list(opened.policies) if given is None else given
         self._lock = threading.RLock()
         self._buffers: dict[tuple[FusedStage, int], State] = {}
         self._times: StageTimes | None = None
         self._plans: dict[tuple[int, int | None], Plan] = {}
-        self.unit = self.plan().unit
-        other = next((unit for unit in (self.plan(each).unit for each in self.policies) if unit != self.unit), None)
-        if other is not None:
-            raise UserError(f"The policies of an engine must be in one unit, and these are in {self.unit} and {other}.")
+        self.unit, *others = dict.fromkeys(self.plan(each).unit for each in self.policies)
+        if others:
+            raise UserError(
+                f"The policies of an engine must be in one unit, and these are in {self.unit} and {others[0]}."
+            )
 
     def __call__(
         self,
@@ -281,7 +280,6 @@ class EarlyExitEngine:
                 buffer = tuple(array[:size] for array in largest)
             else:
                 buffer = self.backend.buffer(stage, size)
-                self.backend.prepare(stage, buffer)
             self._buffers[stage, size] = buffer
         return buffer
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import inf, isnan
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -31,7 +30,7 @@ class Step:
         stage: what runs.
         looks: whether the policy uses its exit; it does not at a cut that only an exported folder has.
         threshold: images whose score reaches it leave; minus infinity at the last step.
-        temperature: what the logits are divided by.
+        temperature: of the exit.
     """
 
     stage: FusedStage
@@ -48,8 +47,8 @@ class Plan:
         policy: the policy.
         steps: in order; all images that are left leave behind the last.
         temperatures: (K,) float32, of all exits; None where the policy has none.
-        cost_per_exit: (K,) what the answers say an image cost, without optional parts.
-        part_costs: (P,) what each optional part of the network adds where an image has executed it.
+        cost_per_exit: (K,) cost of an image by its exit, without optional parts.
+        part_costs: (P,) additional cost of each optional part that an image has executed.
         unit: of the costs.
     """
 
@@ -66,35 +65,24 @@ class Plan:
         return [step.stage for step in self.steps]
 
 
-class Leaving(NamedTuple):
-    """Which images of a batch leave and which go on.
+def leaving(step: Step, score: str, logits: Floats, before: Runs | None) -> tuple[Indices, Indices, Runs | None]:
+    """Decide which images of a batch with logits (B, C) leave behind a step that looks at its exit.
 
-    Attributes:
-        out: the rows of the images that leave.
-        stay: the rows of those that go on.
-        runs: of those that go on, for patience; else None.
-    """
+    An image leaves if its score reaches the threshold; an image without a finite score goes on. ``before`` are the runs
+    up to the exit before, for patience.
 
-    out: Indices
-    stay: Indices
-    runs: Runs | None
-
-
-def leaving(step: Step, score: str, logits: Floats, before: Runs | None) -> Leaving:
-    """Decide about a batch behind a step that looks at its exit, with logits (B, C).
-
-    An image leaves if its score reaches the threshold; an image without a finite score goes on. ``before`` is for
-    patience: the runs up to the exit before, None at the first.
+    Returns:
+        The rows of the images that leave, the rows of those that go on, and the runs of these.
 
     Example:
         >>> step = Step(FusedStage(0, 0), True, np.float32(0.9), 1.0)
         >>> leaving(step, "confidence", np.float32([[9, 0], [0, 0]]), None)
-        Leaving(out=array([0]), stay=array([1]), runs=None)
+        (array([0]), array([1]), None)
     """
     scores, runs = exit_scores(logits, score, step.temperature, before)
     leaves = scores >= step.threshold
     (out,), (stay,) = leaves.nonzero(), (~leaves).nonzero()
-    return Leaving(out, stay, None if runs is None else Runs(runs.labels[stay], runs.lengths[stay]))
+    return (out, stay, None if runs is None else Runs(runs.labels[stay], runs.lengths[stay]))
 
 
 def make_plan(

@@ -74,9 +74,7 @@ class _Queue:
     """The images that wait for a stage: a buffer of its input, and the number of each image in it."""
 
     def __init__(self, backend: Backend, plan: Plan, step: int, size: int) -> None:
-        stage = plan.steps[step].stage
-        self.buffer: State = backend.buffer(stage, size)
-        backend.prepare(stage, self.buffer)
+        self.buffer: State = backend.buffer(plan.steps[step].stage, size)
         self.images: Indices = np.zeros(size, dtype=np.intp)
         self.filled = 0
         # For patience: what the exit before has said.

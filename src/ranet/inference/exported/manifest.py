@@ -20,7 +20,7 @@ MANIFEST = "manifest.json"
 
 
 def _distinct(values: tuple[Any, ...]) -> tuple[Any, ...]:
-    if len(set(values)) < len(values):
+    if len({getattr(value, "name", value) for value in values}) < len(values):
         raise ValueError("must have each name once")
     return values
 
@@ -38,16 +38,10 @@ class Tensor(Part):
     shape: Row[Count]
 
 
-def _distinct_names(state: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    _distinct(tuple(tensor.name for tensor in state))
-    return state
-
-
 File = Annotated[str, AfterValidator(_file)]
-Exit = Annotated[int, Field(ge=0)]
+Natural = Annotated[int, Field(ge=0)]
 Names = Annotated[Row[Name], Field(min_length=1), AfterValidator(_distinct)]
-State = Annotated[Row[Tensor], AfterValidator(_distinct_names)]
-Operations = Row[Annotated[int, Field(ge=0)]]
+State = Annotated[Row[Tensor], AfterValidator(_distinct)]
 
 
 class Network(Part):
@@ -65,8 +59,8 @@ class Network(Part):
 class StageFile(Part):
     """The file of a `FusedStage` in the folder, its length and its checksum, and its `StageGraph`."""
 
-    first: Exit
-    last: Exit
+    first: Natural
+    last: Natural
     file: File
     bytes: Count
     sha256: Sha256
@@ -104,8 +98,8 @@ class Data(Part):
 class Table(Part):
     """A `ranet.cost.CostTable`; below the diagonal the stages have 0."""
 
-    stages: Annotated[Row[Operations], Field(min_length=1)]
-    parts: Operations
+    stages: Annotated[Row[Row[Natural]], Field(min_length=1)]
+    parts: Row[Natural]
 
 
 class Costs(Part):

@@ -44,14 +44,14 @@ class Runtime(NamedTuple):
 
 
 class NetworkFacts(NamedTuple):
-    """What the engine knows of a network without looking inside.
+    """The properties of a network that the engine knows.
 
     Attributes:
         num_exits: K.
         num_classes: C.
         image_size: side of the square images in pixels, or their (height, width).
         heads_can_be_skipped: as in `ranet.StagedNetwork`.
-        cuts: the exits (from 0) that can end a fused stage, ascending; all of them for a network that is here.
+        cuts: the exits (from 0) that can end a fused stage, ascending; all of them unless the network is exported.
         fingerprint: of the network and its weights (`ranet.models.network_fingerprint`).
         in_channels: of the images.
         optional_parts: as in `ranet.StagedNetwork`. Where there are some, the first tensor of every state, after the
@@ -90,12 +90,6 @@ class Backend(Protocol):
     device: str
     facts: NetworkFacts
     fixed_sizes: tuple[int, ...] | None
-
-    def prepare(self, stage: FusedStage, buffer: State) -> None:
-        """Do now what the first run of a stage on a buffer of this size would do, such as compiling it; else nothing.
-
-        The content of the buffer may be lost.
-        """
 
     def run(self, stage: FusedStage, state: State, rows: int) -> tuple[npt.NDArray[np.float32], State]:
         """Run a stage and return the logits (rows, C) of its exit and the state after it.

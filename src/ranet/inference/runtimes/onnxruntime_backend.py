@@ -28,13 +28,8 @@ class _Loaded(NamedTuple):
 class OnnxRuntimeBackend:
     """Fused stages in ONNX Runtime (a `Backend`). States are float32 NumPy arrays, maps (B, C, H, W).
 
-    Args:
-        source: of the graphs; each is loaded when its stage is first used.
-        threads: how many compute; by default one for each core that this process may use.
-        precision: "float32".
-
-    Raises:
-        UserError: if ONNX Runtime is not installed, or the precision is "bfloat16".
+    A graph is loaded when its stage is first used. A UserError says if ONNX Runtime is not installed, or the precision
+    is not "float32".
     """
 
     name = "onnxruntime"
@@ -54,14 +49,6 @@ class OnnxRuntimeBackend:
         self._source = source
         self._options = session_options(threads)
         self._stages: dict[FusedStage, _Loaded] = {}
-
-    def prepare(self, stage: FusedStage, buffer: State) -> None:
-        """Load the stage and run it once, so that its memory is there, unless that was done before."""
-        if stage in self._stages:
-            return
-        for array in buffer:
-            array.fill(0)
-        self.run(stage, buffer, len(buffer[0]))
 
     def run(self, stage: FusedStage, state: State, rows: int) -> tuple[npt.NDArray[np.float32], State]:
         """Run a stage; see `Backend.run`. What it returns is new each time, but for what passes the stage by."""
@@ -91,11 +78,7 @@ class OnnxRuntimeBackend:
 
 
 def session_options(threads: int | None = None) -> Any:
-    """Return the options of sessions (onnxruntime.SessionOptions) that compute beside each other in a process.
-
-    Args:
-        threads: for one operator; None: one for each core that this process may use.
-    """
+    """Return the options of sessions (onnxruntime.SessionOptions) that compute beside each other in a process."""
     onnxruntime = require("onnxruntime", "onnx", "The onnxruntime backend")
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors; they are raised, too

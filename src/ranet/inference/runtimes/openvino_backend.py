@@ -31,16 +31,8 @@ class OpenVinoBackend:
     so those maps are uint16 arrays of the same bits. Images (B, 3, H, W), vectors and logits are float32.
 
     A graph of one batch size takes a tenth of a second to compile and runs up to a third faster than one of any size,
-    so each fused stage is compiled for each size when it is first used or prepared.
-
-    Args:
-        source: of the graphs.
-        threads: how many compute; by default one for each core that this process may use.
-        precision: "float32" or "bfloat16".
-        batch_sizes: that are compiled; a batch is padded to the next of them.
-
-    Raises:
-        UserError: if OpenVINO is not installed, or the CPU does not compute in bfloat16.
+    so each fused stage is compiled for each of the batch sizes when it is first used. A UserError says if
+    OpenVINO is not installed, or the CPU does not compute in bfloat16.
     """
 
     name = "openvino"
@@ -66,14 +58,6 @@ class OpenVinoBackend:
         self._options = compile_options(precision, threads)
         self._read: dict[FusedStage, tuple[StageGraph, Any]] = {}
         self._compiled: dict[tuple[FusedStage, int], _CompiledStage] = {}
-
-    def prepare(self, stage: FusedStage, buffer: State) -> None:
-        """Compile the stage for the size of this buffer, and run it once, unless that was done before."""
-        if (stage, len(buffer[0])) in self._compiled:
-            return
-        for array in buffer:
-            array.fill(0)
-        self.run(stage, buffer, len(buffer[0]))
 
     def run(self, stage: FusedStage, state: State, rows: int) -> tuple[npt.NDArray[np.float32], State]:
         """Run a stage; see `Backend.run`. It returns the same arrays each time."""
@@ -184,9 +168,6 @@ def openvino_core() -> Any:
     The plugin for CPUs gives the thread that loads it another stack for signals, and takes it back with its Core. Of
     two Cores that end in the order in which they were made, the last brings back the stack of the first, which is gone:
     the next signal (a child that ends, Ctrl-C) then kills the process with a segmentation fault (OpenVINO 2026.4).
-
-    Raises:
-        UserError: if OpenVINO is not installed.
     """
     with _one_at_a_time:
         return _core()

@@ -138,7 +138,6 @@ def time_chains(
             # The engine copies images, and the rows that go on behind an exit, unless it is a single one.
             if (backend, stage) not in buffers and (stage.first == 0 or size > 1):
                 buffers[backend, stage] = backend.buffer(stage, size)
-                backend.prepare(stage, buffers[backend, stage])
     images = [
         np.random.default_rng(0).standard_normal((size, *backend.facts.input_shape), dtype=np.float32)
         for backend, _ in chains

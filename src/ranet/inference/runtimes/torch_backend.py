@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -28,13 +29,7 @@ class TorchBackend:
     Batch normalisation is folded (`prepared`), maps lie channels last, and a GPU replays CUDA graphs, one for each
     fused stage and batch size, so that small batches do not wait for the launching of operators.
 
-    Args:
-        network: trained; it is copied.
-        device: such as "cpu" or "cuda"; by default where the network's parameters are.
-        precision: "float32" or "bfloat16".
-
-    Raises:
-        UserError: if the device is not there.
+    The network is copied to the device, by default its own; a UserError says if that cannot be done.
     """
 
     name = "torch"
@@ -56,15 +51,8 @@ class TorchBackend:
         self._network = ready
         self._device = next(ready.parameters()).device
         self.device = str(self._device)
-        self._shapes: dict[int, list[torch.Size]] = {}
         self._graphs = _GraphedStages(self._compute) if self._device.type == "cuda" else None
         self.fixed_sizes: tuple[int, ...] | None = GRAPH_SIZES if self._graphs else None
-
-    @torch.inference_mode()
-    def prepare(self, stage: FusedStage, buffer: State) -> None:
-        """Record the stage for the size of this buffer, on a GPU; a processor has nothing to prepare."""
-        if self._graphs:
-            self._graphs.record(stage, buffer)
 
     @torch.inference_mode()
     def run(self, stage: FusedStage, state: State, rows: int) -> tuple[npt.NDArray[np.float32], State]:
@@ -82,7 +70,7 @@ class TorchBackend:
                 device=self._device,
                 memory_format=torch.channels_last if len(shape) == 3 else torch.contiguous_format,
             )
-            for shape in self._shapes_before(stage.first)
+            for shape in self._shapes[stage.first]
         )
 
     @torch.inference_mode()
@@ -106,15 +94,15 @@ class TorchBackend:
             return logits, after[: min(1, len(self.facts.optional_parts))]
         return logits, self._network.carry(stage.last, after, logits)
 
-    def _shapes_before(self, k: int) -> list[torch.Size]:
-        """Return the shapes, without the batch, of the state that stage k starts from."""
-        if not self._shapes:
-            shape = self.facts.input_shape
-            state: State = (torch.zeros(1, *shape, dtype=self._dtype, device=self._device),)
-            for stage in range(self.facts.num_exits):
-                self._shapes[stage] = [tensor.shape[1:] for tensor in state]
-                _, state = self._compute(FusedStage(stage, stage), state)
-        return self._shapes[k]
+    @cached_property
+    def _shapes(self) -> list[list[torch.Size]]:
+        """The shapes, without the batch, of the state that each stage starts from."""
+        state: State = (torch.zeros(1, *self.facts.input_shape, dtype=self._dtype, device=self._device),)
+        shapes = []
+        for k in range(self.facts.num_exits):
+            shapes.append([tensor.shape[1:] for tensor in state])
+            _, state = self._compute(FusedStage(k, k), state)
+        return shapes
 
 
 class _Recording(NamedTuple):
