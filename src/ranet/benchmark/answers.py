@@ -24,13 +24,9 @@ Labels = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """A network, its policies, and the images to answer.
+    """A network as trained, on the device where PyTorch runs it, its policies, and images (N, C, H, W) to answer.
 
-    Attributes:
-        network: as trained, on the device where PyTorch runs it.
-        policies: the policies to measure.
-        images: (N, C, H, W) float32.
-        labels: (N,); None if they are not known.
+    The labels (N,) are None if they are not known.
     """
 
     network: StagedNetwork
@@ -75,13 +71,7 @@ def reference_answers(task: Task, batch_size: int = 100) -> Reference:
 
 
 class EngineAnswers(NamedTuple):
-    """The answers of the engine to all images by one policy.
-
-    Attributes:
-        exits: (N,) where the images leave.
-        executed: (N, P) which optional parts of the network ran.
-        worth: the quality of the answers.
-    """
+    """The exits (N,) and executed optional parts (N, P) of all images in the engine by one policy, and their worth."""
 
     exits: Labels
     executed: npt.NDArray[np.bool_]

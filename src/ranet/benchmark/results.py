@@ -61,11 +61,9 @@ class PolicyTimes:
     """One policy in one setting.
 
     Attributes:
-        name: `policy_name`.
-        predicted: `predicted_share`.
+        name, predicted, ideal: of `policy_name`, `predicted_share` and `ideal_time`.
         macs: mean multiply-adds of the timed images, as the engine computes them, over those of the network with all
             exits.
-        ideal: milliseconds an image; see `ideal_time`.
         measured: time of each way of answering: `CALL` and, for batches of more than one image, `STREAM`.
         answered: quality of the answers to all images.
         exit_shares: (K,) shares of the timed images that leave at each exit.
@@ -164,10 +162,9 @@ class SettingTimes:
 
 @dataclass(frozen=True, eq=False)
 class Benchmark:
-    """All settings of one network.
+    """All settings of one network, in the order of measuring.
 
     Attributes:
-        settings: in the order of measuring.
         images: number of all images; a round may answer fewer.
         rounds: number of turns that everything had.
         exit_accuracies: (K,) top-1 of each exit of the network as trained; NaN without labels.

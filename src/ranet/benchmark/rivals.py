@@ -42,13 +42,10 @@ class Rival:
 
 
 def find_rivals(given: Sequence[str], num_classes: int, shape: tuple[int, int, int]) -> list[Rival]:
-    """Return the rivals of these descriptions.
+    """Return the rivals of these descriptions, for images (C, H, W), unless an ONNX file names another shape.
 
-    Args:
-        given: each the name of a classification model of torchvision or timm, or the path of a file that ends in
-            ".onnx". A colon and the top-1 accuracy in percent may follow.
-        num_classes: number of classes of the networks that are made.
-        shape: (C, H, W) of the images; an ONNX file may name another.
+    A description is the name of a classification model of torchvision or timm, or the path of a file that ends in
+    ".onnx". A colon and the top-1 accuracy in percent may follow.
 
     Raises:
         UserError: for an unknown name, an invalid accuracy, a network that cannot read images of this shape, or a file

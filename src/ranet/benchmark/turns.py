@@ -134,11 +134,10 @@ class Amount(NamedTuple):
 def affordable(
     turns: Mapping[Any, Turn], slowest: Hashable, stage_turn: Callable[[], object], batches: int, amount: Amount
 ) -> tuple[int, int]:
-    """Return the number of batches that a round can answer in the given time, and the number for the slowest turn.
+    """Return the number of batches (of all) that a round can answer in the given time, and that for the slowest turn.
 
-    The turns have `WARM_UP` batches each, the stages have a turn of their own, and ``batches`` is the number of all. It
-    goes on with warm-ups for a part of the time: where other work runs on the machine, a few slow batches take most of
-    it, and a single warm-up would miss them.
+    The turns have `WARM_UP` batches each. Warm-ups go on for a part of the time: where other work runs on the machine,
+    a few slow batches take most of it, and a single warm-up would miss them.
     """
     began = perf_counter()
     spent = [_seconds_a_batch(turns)]

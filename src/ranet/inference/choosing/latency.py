@@ -115,9 +115,7 @@ def time_fused_stages(
 
 
 def covering_chains(num_exits: int) -> list[list[FusedStage]]:
-    """Return chains of stages, each from the images to the last exit, that together hold every fused stage.
-
-    Each is the one with the most fused stages that none before it holds.
+    """Return chains from the images to the last exit that hold every fused stage, each the most that are missing.
 
     Example:
         >>> for chain in covering_chains(3):

@@ -7,30 +7,17 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import numpy.typing as npt
-
 from ranet.calibration.policies.exit_policy import ExitPolicy, load_policy
 from ranet.calibration.policies.given import given_policies
-from ranet.calibration.scores.in_numpy import Runs
 from ranet.errors import UserError
 from ranet.inference.choosing.open_backend import open_network
-from ranet.inference.engine.answers import Answers, AnswerSheet
+from ranet.inference.engine.answers import Answers
+from ranet.inference.engine.batches import answer_batch, answer_within
 from ranet.inference.engine.one_image import answer_one
-from ranet.inference.engine.plan import Plan, leaving, make_plan, policy_for_budget
+from ranet.inference.engine.plan import Plan, make_plan, policy_for_budget
 from ranet.inference.engine.stream import stream
-from ranet.inference.engine.within_deadline import answer_within
 from ranet.inference.images.checked import checked_images
-from ranet.inference.runtimes.backend import (
-    LARGEST_BATCH,
-    Backend,
-    Precision,
-    Runtime,
-    State,
-    executed_parts,
-    largest_size,
-    sized,
-)
+from ranet.inference.runtimes.backend import LARGEST_BATCH, Backend, Precision, Runtime, State, largest_size, sized
 from ranet.inference.runtimes.stage_times import SIZES, StageTimes, measure_stages
 from ranet.inference.stages.fused_stages import FusedStage
 from ranet.support.numbers import require_budget, require_count, require_counts, require_milliseconds
@@ -80,6 +67,7 @@ class EarlyExitEngine:
         UserError: if network, policy, backend, device and precision do not go together, or a package is missing.
 
     Example:
+        >>> import numpy as np
         >>> from ranet import create_network
         >>> network = create_network("msdnet_tiny").eval()
         >>> engine = EarlyExitEngine(network, ExitPolicy((0.11,) * 4), backend="torch")
@@ -158,7 +146,7 @@ class EarlyExitEngine:
                 return answers
             if len(given) == 1:
                 return answer_one(plan, given, self.backend, self._buffer(plan.steps[0].stage, sized(self.backend, 1)))
-            return self._answer(plan, given)
+            return answer_batch(plan, given, self.backend, self._buffer, self._compaction_pays)
 
     def stream(
         self,
@@ -287,43 +275,3 @@ class EarlyExitEngine:
         if self._times is not None and stage in self._times.curves:
             return self._times.compaction_pays(stage, before, after, self.backend)
         return sized(self.backend, after) < sized(self.backend, before)
-
-    def _answer(self, plan: Plan, images: Any) -> Answers:
-        """Answer a batch of at most the largest size, stage by stage."""
-        backend, count = self.backend, len(images)
-        sheet = AnswerSheet(count, backend.facts)
-        if count == 0:
-            return sheet.answers(plan)
-        state = self._buffer(plan.steps[0].stage, sized(backend, count))
-        backend.copy_rows((images,), None, state, 0)
-        batch = count  # rows of the state that hold images, finished ones among them
-        rows: Any = slice(None)  # of the state: the images that are still here
-        places: Any = slice(None)  # which images these are
-        left = count
-        runs: Runs | None = None
-        for number, step in enumerate(plan.steps, 1):
-            logits, state = backend.run(step.stage, state, batch)
-            if step.looks:
-                here, executed = logits[rows], executed_parts(backend.facts, state, batch)[rows]
-                if number == len(plan.steps):
-                    sheet.write(places, step.stage.last, here, executed)
-                    break
-                out, stay, runs = leaving(step, plan.policy.score, here, runs)
-                if len(stay) == 0:
-                    sheet.write(places, step.stage.last, here, executed)
-                    break
-                if len(out):
-                    sheet.write(_of(places, out), step.stage.last, here[out], executed[out])
-                    places, rows, left = _of(places, stay), _of(rows, stay), len(stay)
-            if left < batch:
-                following = plan.steps[number].stage
-                if self._compaction_pays(following, batch, left):
-                    buffer = self._buffer(following, sized(backend, left))
-                    backend.copy_rows(state, rows, buffer, 0)
-                    state, rows, batch = buffer, slice(None), left
-        return sheet.answers(plan)
-
-
-def _of(chosen: Any, rows: npt.NDArray[np.intp]) -> Any:
-    """Return some of the rows that were chosen before; a slice has chosen all."""
-    return rows if isinstance(chosen, slice) else chosen[rows]

@@ -92,15 +92,9 @@ def make_plan(
     stages_for: Callable[[Sequence[int]], list[FusedStage]],
     costs: Callable[[], CostTable],
 ) -> Plan:
-    """Return the plan by which a network follows a policy.
+    """Return the plan by which a network follows a policy, with the network's costs where the policy holds none.
 
-    Args:
-        policy: for this network.
-        max_exit: the deepest exit that may answer, from 0; None: the last. Where no fused stage ends there, the deepest
-            before it.
-        facts: of the network.
-        stages_for: the fused stages that end at given exits, and perhaps at others.
-        costs: gives the costs of the network, for policies that hold no costs.
+    No image goes behind ``max_exit`` (from 0), or where no fused stage ends there, behind the deepest exit before it.
 
     Raises:
         UserError: if the policy is for another network, or there is no such exit.

@@ -24,7 +24,7 @@ from ranet.inference.exported.folder import ExportedFolder, stage_name
 from ranet.inference.exported.golden import write_golden
 from ranet.inference.exported.manifest import MANIFEST, Manifest, exported_files
 from ranet.inference.graphs.of_network import NetworkGraphs
-from ranet.inference.runtimes.backend import State
+from ranet.inference.runtimes.backend import NetworkFacts, State
 from ranet.inference.runtimes.onnxruntime_backend import OnnxRuntimeBackend
 from ranet.inference.runtimes.stage_graph import StageGraph
 from ranet.inference.stages.fused_stages import FusedStage, fused_stages, used_exits
@@ -90,15 +90,13 @@ def export_engine(
     target = Path(folder).resolve()
     restore_folder(target)
     _check_target(target)
-    chosen = _policies(policies, network)
     if classes is not None and len(classes) != network.num_classes:
         raise UserError(f"{len(classes)} class names were given for a network with {network.num_classes} classes.")
     prepares = None if preprocessing is None else Preprocessing.from_dict(preprocessing)
     if prepares is not None:
         prepares.require_shape(network.image_shape, "The preprocessing", "give that of the network's training data")
     graphs = NetworkGraphs(network, None if cache is None else Path(cache) / "graphs")
-    for policy in chosen:
-        policy.require_network(graphs.facts.fingerprint)
+    chosen = _policies(policies, graphs.facts)
     stages = needed_stages(chosen, all_exits)
     with folder_written_whole(target) as partial:
         files = []
@@ -143,16 +141,17 @@ def needed_stages(policies: Sequence[ExitPolicy], all_exits: bool = False) -> li
     return sorted(stages.union(fused_stages(cuts)))
 
 
-def _policies(given: GivenPolicies, network: StagedNetwork) -> list[ExitPolicy]:
+def _policies(given: GivenPolicies, facts: NetworkFacts) -> list[ExitPolicy]:
     policies = given_policies(given)
     if not policies:
         raise UserError("An export needs a policy, which decides where images leave; ranet calibrate solves one.")
     for policy in policies:
-        if policy.num_exits != network.num_exits:
+        if policy.num_exits != facts.num_exits:
             raise UserError(
-                f"The policy is for {policy.num_exits} exits and the network has {network.num_exits}: calibrate a "
-                "policy for this one."
+                f"The policy is for {policy.num_exits} exits and the network has {facts.num_exits}: calibrate a policy "
+                "for this one."
             )
+        policy.require_network(facts.fingerprint)
     return policies
 
 

@@ -24,9 +24,6 @@ class ExportedFolder:
     Opening the folder checks the manifest, the policies, and the length of every stage file; asking for a stage checks
     the content of its file. The policy files may be replaced by others of the same network whose stages are there.
 
-    Args:
-        path: the folder.
-
     Attributes:
         path: the folder.
         manifest: the content of its manifest.

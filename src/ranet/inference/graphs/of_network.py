@@ -38,10 +38,8 @@ class NetworkGraphs:
     all K (K + 1) / 2 fused stages are cut out of that graph. It is kept in a folder, where the next process finds it. A
     tensor that passes a stage by has the same name on both sides of it and is not in the stage's graph.
 
-    Args:
-        network: trained; it is copied.
-        cache: the folder; by default ``graphs`` in $RANET_CACHE, or else in ~/.cache/ranet. If it cannot be written, a
-            warning says so.
+    The network is copied. The folder is by default ``graphs`` in `default_cache`; a warning says if it cannot be
+    written.
 
     Raises:
         UserError: when a graph is asked for, if onnx or onnxscript is missing, or PyTorch cannot export the network.
@@ -80,9 +78,7 @@ class NetworkGraphs:
 class _WholeGraph:
     """An exported network, every tensor of every cut among its outputs.
 
-    Attributes:
-        cuts: the names of the state's tensors before stage 0, 1, ..., K - 1, and after the last: none, or
-            the record of optional parts.
+    ``cuts`` are the names of the state's tensors before each of the K stages, and after the last.
     """
 
     def __init__(self, onnx: Any, model: bytes) -> None:

@@ -28,12 +28,8 @@ class PredictionTable:
     The columns are image (its path or index), class_name (empty, or null in JSON, where names are not known),
     class_index (from 0), probability (of the class, at the exit), exit (from 1) and cost_UNIT, such as cost_macs.
 
-    Args:
-        file: where the rows go.
-        unit: of the costs.
-        classes: names in the order of the labels, or None.
-        json_lines: one JSON object for each image; else CSV with a head line.
-        resumable: the file, if another process can go on with it.
+    They are CSV with a head line, or JSON lines. The classes are names in the order of the labels. Without a resumable
+    file no other process can go on.
 
     Attributes:
         done: number of images, from the first on, that an earlier run answered.
@@ -111,20 +107,13 @@ def open_table(
 ) -> Iterator[PredictionTable]:
     """Open a table that is written to a file, which is there only when the block ends without an error.
 
-    On standard output nothing is seen before the first rows, so that a block that fails before leaves it empty.
-
-    Args:
-        output: a .csv or .jsonl file, or "-": CSV on standard output, row by row.
-        unit: of the costs.
-        classes: names in the order of the labels, or None.
-        origin: see `resumable_file`; None: the rows depend on the arguments above alone.
-        resume: see `resumable_file`.
+    The output is a .csv or .jsonl file, or "-": CSV on standard output, row by row. There nothing is seen before the
+    first rows, so that a block that fails before leaves it empty. Origin and resume are those of `resumable_file`.
 
     Raises:
-        UserError: if the file's name has another suffix; see also `resumable_file`.
+        UserError: as `resumable_file`.
         WriteError: if the system does not let us write.
     """
-    check_output(output)
     try:
         if output == STANDARD_OUTPUT:
             accept_any_text(sys.stdout)

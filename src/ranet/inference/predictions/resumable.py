@@ -69,14 +69,8 @@ def resumable_file(path: str | Path, origin: Origin, resume: bool, items: str) -
     """Write a file that appears at ``path`` when the block ends without an error; an earlier one stays until then.
 
     Until then its text is in ``PATH.partial`` and its marks are in ``PATH.progress``. Both stay if the process is
-    killed, and if the block ends with an error after the first mark. A later process cuts off what was written after
-    the last mark, and goes on there.
-
-    Args:
-        path: of the file.
-        origin: of its content.
-        resume: go on with an unfinished file of the same origin, if there is one.
-        items: name of what is counted, in the plural.
+    killed, and if the block ends with an error after the first mark. With ``resume`` a later process of the same origin
+    cuts off what was written after the last mark, and goes on there. Messages count ``items``.
 
     Raises:
         UserError: if another process is writing the file, if there is an unfinished one and ``resume`` is false, or if

@@ -104,9 +104,9 @@ class Backend(Protocol):
         """Return new arrays, of any content, with room for ``size`` rows of the state that a stage starts from."""
 
     def copy_rows(self, source: State, rows: Rows | None, target: State, at: int) -> None:
-        """Copy rows of a state (None: all of the source's) into rows ``at``, at + 1, ... of a buffer.
+        """Copy rows of a state (None: all) into rows ``at``, at + 1, ... of a buffer, in its precision and place.
 
-        Images are copied in the same way, from (array,), and take on the precision and place of the buffer.
+        Images are copied in the same way, from (array,).
         """
 
 

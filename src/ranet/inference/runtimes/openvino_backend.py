@@ -129,13 +129,9 @@ class OpenVinoBackend:
 
 
 class _CompiledStage:
-    """A fused stage compiled for one batch size, with the arrays that it reads and writes.
+    """A fused stage compiled for one batch size, with the arrays that it reads (``state``) and writes.
 
-    Attributes:
-        state: that it reads.
-        logits: (size, C), written by each run.
-        after: the state after the stage: arrays that each run writes, and arrays of ``state`` that pass it by.
-        infer: runs the stage.
+    Each run (``infer``) writes the logits (size, C) and the state after the stage, but for arrays that pass it by.
     """
 
     def __init__(self, request: Any, graph: StageGraph, outputs: dict[str, Array], tensor: Any) -> None:

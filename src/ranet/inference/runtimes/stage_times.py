@@ -54,12 +54,7 @@ class Curves(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class StageTimes:
-    """How long fused stages take, and what the engine decides by that.
-
-    Attributes:
-        sizes: the batch sizes that were measured, ascending.
-        curves: for each stage its milliseconds at these sizes.
-    """
+    """The milliseconds of fused stages at the measured batch sizes, which ascend, and decisions by them."""
 
     sizes: tuple[int, ...]
     curves: Mapping[FusedStage, Curves]
@@ -122,12 +117,7 @@ def time_chains(
     it handed on, and finds in the cache what it would find there when an engine answers many images, neither more (as
     when it ran alone, over and over) nor less (as when all took turns, whose weights together are several networks').
 
-    Args:
-        chains: each a backend and stages of it, from the images on.
-        size: of the batch.
-        seconds: about how long all runs take together; each chain runs at least `ROUNDS` times. By default `QUICK` for
-            each stage.
-        progress: called with how much is measured, and of how much.
+    All runs take about ``seconds`` together, by default `QUICK` for each stage. Each chain has at least `ROUNDS` runs.
 
     Returns:
         For each chain the seconds of each run of its stages.
