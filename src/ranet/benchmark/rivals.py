@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import isfinite, nan
+from math import nan
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +67,7 @@ def _name_and_accuracy(text: str) -> tuple[str, float]:
         accuracy = float(percent)
     except ValueError:
         accuracy = nan
-    if not (isfinite(accuracy) and 0 <= accuracy <= 100):
+    if not 0 <= accuracy <= 100:  # nor NaN
         raise UserError(
             f"rivals={text} must be a name, or a name and its top-1 accuracy in percent, such as resnet18:69.76."
         )

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -31,43 +31,24 @@ def stream(
     lock: AbstractContextManager[Any] = nullcontext(),  # noqa: B008, it has no state
 ) -> Iterator[Answers]:
     """Answer batches in order; see `EarlyExitEngine.stream`. The lock is held while the backend works."""
+    shape = backend.facts.input_shape
     with lock:
         queues = _Queues(backend, plan, batch_size)
-    waiting: deque[_Request] = deque()
     for batch in batches:
-        images, error = _checked(batch, backend)
+        error = None
+        try:
+            images = checked_images(batch, shape, backend.device)
+        except UserError as mistake:
+            images, error = empty_images(shape), mistake
         with lock:
-            waiting.append(_Request(queues.put(images), len(images), error))
+            queues.put(images, error)
             if queues.waiting > MOST_WAITING:
                 queues.flush()
-        yield from _finished(waiting, queues)
+        yield from queues.finished()
     with lock:
         queues.flush()
-    yield from _finished(waiting, queues)
-    assert not waiting
-
-
-class _Request(NamedTuple):
-    """A batch that came: the number of its first image, its size, and what is wrong with it."""
-
-    start: int
-    size: int
-    error: UserError | None
-
-
-def _checked(batch: Any, backend: Backend) -> tuple[Any, UserError | None]:
-    shape = backend.facts.input_shape
-    try:
-        return checked_images(batch, shape, backend.device), None
-    except UserError as error:
-        return empty_images(shape), error
-
-
-def _finished(waiting: deque[_Request], queues: _Queues) -> Iterator[Answers]:
-    """Yield the answers of the requests, from the oldest on, whose images have all been answered."""
-    while waiting and queues.answered(waiting[0].start, waiting[0].size):
-        request = waiting.popleft()
-        yield replace(queues.release(request.start, request.size), error=request.error)
+    yield from queues.finished()
+    assert not queues.waiting
 
 
 class _Queue:
@@ -84,8 +65,8 @@ class _Queue:
 class _Queues:
     """One queue before each step of a plan, and the answers of the images that are on their way.
 
-    Every image has a number, counted on as they come. Its answer stands in a row of a sheet until it is released. A
-    queue gathers ``size`` images before its stage runs.
+    Every image has a number, counted on as they come. Its answer stands in a row of a sheet until its batch is
+    finished. A queue gathers ``size`` images before its stage runs.
     """
 
     def __init__(self, backend: Backend, plan: Plan, size: int) -> None:
@@ -96,24 +77,25 @@ class _Queues:
         self._queues = [_Queue(backend, plan, step, size) for step in range(len(plan.steps))]
         self._sheet = AnswerSheet(0, backend.facts)
         self._first = 0  # the number of the image in the sheet's first row
-        self._oldest = 0  # of the oldest image that is not released
+        self._oldest = 0  # of the first image of the oldest batch
         self._next = 0  # of the next image
+        self._batches: deque[tuple[int, UserError | None]] = deque()  # sizes and errors of those that are not finished
 
     @property
     def waiting(self) -> int:
-        """How many images have come and are not released."""
+        """The number of images in batches that are not finished."""
         return self._next - self._oldest
 
-    def put(self, images: Any) -> int:
-        """Let images into the first queue and run every queue that becomes full; return the first image's number."""
+    def put(self, images: Any, error: UserError | None) -> None:
+        """Let the images of a batch into the first queue, and run every queue that becomes full."""
+        self._batches.append((len(images), error))
         start = self._next
         self._next += len(images)
         if self._next - self._first > len(self._sheet.exits):
-            # Twice the room that is needed now, so that answers are seldom moved.
-            self._sheet = self._sheet.moved(self._oldest - self._first, 2 * self.waiting)
+            # More room than is needed now, so that answers are seldom moved.
+            self._sheet = self._sheet.moved(self._oldest - self._first, 4 * self.waiting)
             self._first = self._oldest
         self._push(0, (images,), None, np.arange(start, self._next), None)
-        return start
 
     def flush(self) -> None:
         """Run what waits in all queues, so that every image that has come is answered."""
@@ -121,14 +103,17 @@ class _Queues:
             if self._queues[step].filled:
                 self._run(step)
 
-    def answered(self, start: int, count: int) -> bool:
-        """Return whether these images have all been answered."""
-        return bool((self._sheet.exits[start - self._first :][:count] >= 0).all())
-
-    def release(self, start: int, count: int) -> Answers:
-        """Return the answers of images that have all been answered, the oldest that are not released."""
-        self._oldest += count
-        return self._sheet.answers(self._plan, slice(start - self._first, start - self._first + count))
+    def finished(self) -> Iterator[Answers]:
+        """Yield the answers of the batches, from the oldest on, whose images have all been answered."""
+        while self._batches:
+            count, error = self._batches[0]
+            rows = slice(self._oldest - self._first, self._oldest - self._first + count)
+            if (self._sheet.exits[rows] < 0).any():
+                return
+            self._batches.popleft()
+            self._oldest += count
+            answers = self._sheet.answers(self._plan, rows)
+            yield answers if error is None else replace(answers, error=error)
 
     def _push(self, step: int, state: State, rows: Indices | None, numbers: Indices, before: Runs | None) -> None:
         """Copy rows of a state (None: all) into a queue, and run its stage whenever it is full.

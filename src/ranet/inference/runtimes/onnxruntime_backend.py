@@ -20,9 +20,9 @@ from ranet.support.shapes import TensorSpec
 class _Loaded(NamedTuple):
     session: Any
     before: tuple[TensorSpec, ...]
-    inputs: tuple[str, ...]
+    inputs: list[tuple[str, int]]  # with their places among the tensors before the stage
     outputs: list[str]
-    after: list[str]
+    after: list[int]  # places among the tensors before the stage with the outputs behind them
 
 
 class OnnxRuntimeBackend:
@@ -52,11 +52,10 @@ class OnnxRuntimeBackend:
 
     def run(self, stage: FusedStage, state: State, rows: int) -> tuple[npt.NDArray[np.float32], State]:
         """Run a stage; see `Backend.run`. What it returns is new each time, but for what passes the stage by."""
-        session, before, inputs, outputs, after = self._stages.get(stage) or self._load(stage)
-        tensors = {spec.name: array for spec, array in zip(before, state, strict=True)}
-        made = session.run(outputs, {name: tensors[name] for name in inputs})
-        tensors.update(zip(outputs, made, strict=True))
-        return made[0][:rows], tuple(tensors[name] for name in after)
+        session, _, inputs, outputs, after = self._stages.get(stage) or self._load(stage)
+        made = session.run(outputs, {name: state[place] for name, place in inputs})
+        tensors = (*state, *made)
+        return made[0][:rows], tuple(tensors[place] for place in after)
 
     def buffer(self, stage: FusedStage, size: int) -> State:
         """Return new arrays of zeros for the state that a stage starts from."""
@@ -72,8 +71,10 @@ class OnnxRuntimeBackend:
             if isinstance(graph.model, Path):
                 raise UserError(f"{graph.model} is not an ONNX graph that can be read; export it again.") from error
             raise
-        after = [spec.name for spec in graph.after]
-        self._stages[stage] = _Loaded(session, graph.before, graph.inputs, graph.outputs, after)
+        outputs = graph.outputs
+        places = {name: place for place, name in enumerate([*(spec.name for spec in graph.before), *outputs])}
+        inputs, after = [(name, places[name]) for name in graph.inputs], [places[spec.name] for spec in graph.after]
+        self._stages[stage] = _Loaded(session, graph.before, inputs, outputs, after)
         return self._stages[stage]
 
 
