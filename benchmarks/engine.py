@@ -27,9 +27,10 @@ import torch
 from rich.console import Console
 
 from ranet import EarlyExitEngine, ExitPolicy, ExitScores, StagedNetwork, calibrate_each, create_network, measure_costs
-from ranet.benchmark.opponents import Run, Runtime, all_exits, run_as_trained
+from ranet.benchmark.rivals import Run, all_exits, run_as_trained
 from ranet.cli.outputs.run_folder import environment
-from ranet.inference.runtimes.backend import Backend
+from ranet.inference.choosing.open_backend import open_network
+from ranet.inference.runtimes.backend import Backend, Runtime
 from ranet.inference.stages.fused_stages import FusedStage
 
 NETWORKS = ("msdnet_cifar_budgeted_5", "ranet_cifar_budgeted_1")
@@ -70,7 +71,6 @@ def in_turns(work: dict[Any, Callable[[Images], Any]], parts: list[Images], seed
 def chain(backend: Backend, size: int, stages: list[FusedStage]) -> Callable[[Images], npt.NDArray[np.float64]]:
     """Return a function that times each stage on a part, in batches that go whole through all stages."""
     buffer = backend.buffer(stages[0], size)
-    backend.prepare(stages[0], buffer)
 
     def run(part: Images) -> npt.NDArray[np.float64]:
         seconds = np.zeros(len(stages))
@@ -150,7 +150,7 @@ def compare(console: Console, network: StagedNetwork, images: Images, backend: s
     exits = engine.backend.facts.num_exits
     single, whole = [FusedStage(k, k) for k in range(exits)], [FusedStage(0, exits - 1)]
     plans = [engine.plan(policy) for policy in policies]
-    uncut = Runtime(backend, precision).open(all_exits(network), [size])
+    uncut = open_network(all_exits(network), Runtime(backend, precision=precision, batch_sizes=sizes)).backend
     work: dict[Any, Callable[[Images], Any]] = {
         "whole": chain(engine.backend, size, whole),
         "cut": chain(engine.backend, size, single),

@@ -69,9 +69,6 @@ class SleepingBackend:
         yield
         self.for_row, self.for_cut = slept
 
-    def prepare(self, stage: FusedStage, buffer: State) -> None:
-        pass
-
     def run(self, stage: FusedStage, state: State, rows: int) -> tuple[npt.NDArray[np.float32], State]:
         images = state[0][:rows]
         if self.counts:

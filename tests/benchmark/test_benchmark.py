@@ -23,8 +23,7 @@ from ranet.benchmark import turns as turns_module
 from ranet.benchmark.answers import Reference, Task, answer_all, reference_answers
 from ranet.benchmark.figure import benchmark_figure
 from ranet.benchmark.measure import ALL_EXITS, benchmark_setting, benchmark_settings
-from ranet.benchmark.opponents import all_exits
-from ranet.benchmark.report import policy_rows, setting_sheet, write_benchmark
+from ranet.benchmark.report import policy_rows, sentences, setting_sheet, write_benchmark
 from ranet.benchmark.results import (
     CALL,
     STREAM,
@@ -35,8 +34,7 @@ from ranet.benchmark.results import (
     ideal_time,
     worth,
 )
-from ranet.benchmark.rivals import Rival
-from ranet.benchmark.sentences import sentences
+from ranet.benchmark.rivals import Rival, all_exits
 from ranet.benchmark.turns import TRAINED_SHARE, WARM_UP, Amount, Pace, take_turns
 from ranet.inference.runtimes import stage_times as stage_times_module
 from ranet.inference.runtimes.stage_times import time_chains
@@ -476,10 +474,10 @@ def test_all_images_are_answered_whatever_their_number(exits: list[int], seed: i
         truth = np.random.default_rng(seed).integers(CLASSES, size=len(exits))
         task = Task(COUNTED, [LEAVING], images_that_leave_at(exits), truth)
         answers = answer_all(engine, task, Reference([truth], np.full(len(exits), 2), NEVER))
-    assert answers.exits[0].tolist() == exits
-    assert answers.worth[0].accuracy == pytest.approx(np.mean(np.array(exits) == truth))
-    assert answers.worth[0].change == pytest.approx(answers.worth[0].accuracy - 1)
-    assert answers.last_exit.agreement == 1.0
+    assert answers[0].exits.tolist() == exits
+    assert answers[0].worth.accuracy == pytest.approx(np.mean(np.array(exits) == truth))
+    assert answers[0].worth.change == pytest.approx(answers[0].worth.accuracy - 1)
+    assert answers[-1].worth.agreement == 1.0
 
 
 def test_the_table_of_a_setting_is_read_on_a_narrow_terminal(require_readable: Callable[[Sheet], str]) -> None:

@@ -13,9 +13,10 @@ import torch
 from torch import nn
 
 from ranet import UserError
-from ranet.benchmark.opponents import Runtime, all_exits, open_rivals, run_as_trained, run_whole
-from ranet.benchmark.rivals import check_rivals, find_rivals
+from ranet.benchmark.rivals import all_exits, check_rivals, find_rivals, open_rivals, run_as_trained, run_whole
+from ranet.inference.choosing.open_backend import open_network
 from ranet.inference.graphs.of_file import FileGraph
+from ranet.inference.runtimes.backend import Runtime
 from ranet.models import SingleExit, network_fingerprint
 from ranet.models.adapted import named as named_module
 from tests.inference.graphs.files import write_onnx
@@ -134,7 +135,7 @@ def test_files_have_no_turn_where_they_cannot_run(tmp_path: Path, monkeypatch: p
 def test_opponents(backend: str, tmp_path: Path) -> None:
     network = make("msdnet_tiny")
     path = write_onnx(tmp_path / "any.onnx", ("N", 3, 48, 48))
-    runtime = Runtime(backend, threads=1)
+    runtime = Runtime(backend, threads=1, batch_sizes=[3] if backend == "openvino" else None)
     opened = open_rivals(find_rivals([str(path), "squeezenet1_1"], 10, (3, 32, 32)), runtime, [3])
     assert set(opened) == {"squeezenet1_1", *([] if backend == "torch" else [str(path)])}
     assert run_whole(opened["squeezenet1_1"], 3)(some_images(3)).shape == (3,)
@@ -145,7 +146,7 @@ def test_opponents(backend: str, tmp_path: Path) -> None:
     expected = all_logits(network, images).numpy()
     np.testing.assert_allclose(run_as_trained(network)(images), expected[-1], atol=1e-5)
     together = np.concatenate([*expected], axis=1)
-    whole = run_whole(runtime.open(all_exits(network), [3]), 3)
+    whole = run_whole(open_network(all_exits(network), runtime).backend, 3)
     np.testing.assert_array_equal(whole(images), together.argmax(axis=1))
 
 

@@ -1,4 +1,4 @@
-"""How good the answers in a benchmark are: compared with the truth, and with the network as trained."""
+"""The quality of the answers in a benchmark: compared with the truth, and with the network as trained."""
 
 from __future__ import annotations
 
@@ -24,13 +24,9 @@ Labels = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """A network, its policies, and the images to answer.
+    """A network as trained, on the device where PyTorch runs it, its policies, and images (N, C, H, W) to answer.
 
-    Attributes:
-        network: as trained, on the device where PyTorch runs it.
-        policies: the policies to measure.
-        images: (N, C, H, W) float32.
-        labels: (N,); None if they are not known.
+    The labels (N,) are None if they are not known.
     """
 
     network: StagedNetwork
@@ -57,7 +53,6 @@ def reference_answers(task: Task, batch_size: int = 100) -> Reference:
     """Replay the policies on the logits of all exits of the plain network."""
     labels = np.zeros(len(task.images), dtype=np.int64) if task.labels is None else task.labels
     scored: dict[tuple[float, ...] | None, ExitScores] = {}
-    answers = []
     for temperatures in dict.fromkeys([None, *(policy.temperatures for policy in task.policies)]):
         batches = [
             (torch.from_numpy(task.images[at : at + batch_size]), torch.from_numpy(labels[at : at + batch_size]))
@@ -66,6 +61,7 @@ def reference_answers(task: Task, batch_size: int = 100) -> Reference:
         scored[temperatures] = ExitScores.collect(
             task.network, batches, temperatures=temperatures, labelled=task.labels is not None
         )
+    answers = []
     for policy in task.policies:
         scores = scored[policy.temperatures]
         answers.append(scores.prediction[policy.exits(scores), np.arange(len(labels))])
@@ -75,29 +71,22 @@ def reference_answers(task: Task, batch_size: int = 100) -> Reference:
 
 
 class EngineAnswers(NamedTuple):
-    """The answers of the engine to all images.
+    """The exits (N,) and executed optional parts (N, P) of all images in the engine by one policy, and their worth."""
 
-    Attributes:
-        exits: (N,) where the images leave, by each policy.
-        worth: how good the answers are, by each policy.
-        last_exit: how good the answers of the last exit are.
-        executed: (N, P) which optional parts of the network ran, by each policy; None if it has no such parts.
-    """
-
-    exits: Sequence[Labels]
-    worth: Sequence[Answered]
-    last_exit: Answered
-    executed: Sequence[npt.NDArray[np.bool_]]
+    exits: Labels
+    executed: npt.NDArray[np.bool_]
+    worth: Answered
 
 
-def answer_all(engine: EarlyExitEngine, task: Task, reference: Reference) -> EngineAnswers:
-    """Let the engine answer all images by each policy."""
-    exits, values, executed = [], [], []
+def answer_all(engine: EarlyExitEngine, task: Task, reference: Reference) -> list[EngineAnswers]:
+    """Return the answers of the engine by each policy, and then those of the last exit alone."""
+    found = []
     last = ExitPolicy.only(task.network.num_exits - 1, task.network.num_exits)
     for policy, expected in zip([*task.policies, last], [*reference.policies, reference.last], strict=True):
         batches = [task.images[at : at + 256] for at in range(0, len(task.images), 256)]
         answers = list(engine.stream(batches, policy=policy))
-        exits.append(np.concatenate([each.exits for each in answers]))
-        executed.append(np.concatenate([each.executed for each in answers]))
-        values.append(worth(np.concatenate([each.labels for each in answers]), expected, task.labels))
-    return EngineAnswers(exits[:-1], values[:-1], values[-1], executed[:-1])
+        exits, executed, labels = (
+            np.concatenate([getattr(each, name) for each in answers]) for name in ("exits", "executed", "labels")
+        )
+        found.append(EngineAnswers(exits, executed, worth(labels, expected, task.labels)))
+    return found

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from functools import partial
 from math import isnan
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -26,7 +28,10 @@ from ranet.evaluation.figures.style import (
     styled,
 )
 
-_LOOKS = {CALL: ("o", OURS, "-"), STREAM: ("o", "white", "--")}
+_LOOKS: dict[str, dict[str, Any]] = {
+    CALL: {"markerfacecolor": OURS, "linestyle": "-"},
+    STREAM: {"markerfacecolor": "white", "linestyle": "--"},
+}
 
 
 @styled
@@ -63,39 +68,23 @@ def _draw(axes: Axes, result: SettingTimes, exit_accuracies: Floats) -> None:
         shown = [policy for policy in policies if way in policy.measured]
         if not shown:
             continue
-        marker, face, line = _LOOKS[way]
-        axes.plot(
-            [policy.measured[way].ms for policy in shown],
-            [100 * policy.answered.accuracy for policy in shown],
-            color=OURS,
-            marker=marker,
-            markerfacecolor=face,
-            linestyle=line,
-            zorder=3,
-            label=f"early exit, {way}",
-        )
-    points = {"whole network": (result.whole, RANET, "s"), "as trained (PyTorch float32)": (result.trained, INK, "X")}
-    accuracies = {"whole network": result.last_exit.accuracy, "as trained (PyTorch float32)": exit_accuracies[-1]}
-    for name, (timing, color, marker) in points.items():
-        axes.plot([timing.ms], [100 * accuracies[name]], color=color, marker=marker, linestyle="none", label=name)
+        times = [policy.measured[way].ms for policy in shown]
+        top1 = [100 * policy.answered.accuracy for policy in shown]
+        axes.plot(times, top1, color=OURS, marker="o", zorder=3, label=f"early exit, {way}", **_LOOKS[way])
+    for name, timing, accuracy, color, marker in (
+        ("whole network", result.whole, result.last_exit.accuracy, RANET, "s"),
+        ("as trained (PyTorch float32)", result.trained, exit_accuracies[-1], INK, "X"),
+    ):
+        axes.plot([timing.ms], [100 * accuracy], color=color, marker=marker, linestyle="none", label=name)
     for rival in result.rivals:
-        if isnan(rival.accuracy):
-            axes.axvline(rival.timing.ms, color=MSDNET, linewidth=0.8, linestyle="-.", label="rivals")
-            axes.annotate(
-                rival.name,
-                (rival.timing.ms, 0.02),
-                xycoords=axes.get_xaxis_transform(),
-                xytext=(2, 0),
-                textcoords="offset points",
-                rotation=90,
-                fontsize=6,
-                color=MSDNET,
-                va="bottom",
-            )
+        note = partial(axes.annotate, rival.name, textcoords="offset points", fontsize=6, color=MSDNET)
+        ms, accuracy = rival.timing.ms, 100 * rival.accuracy
+        if isnan(accuracy):
+            axes.axvline(ms, color=MSDNET, linewidth=0.8, linestyle="-.", label="rivals")
+            note((ms, 0.02), xycoords=axes.get_xaxis_transform(), xytext=(2, 0), rotation=90, va="bottom")
         else:
-            at = (rival.timing.ms, 100 * rival.accuracy)
-            axes.plot(*at, color=MSDNET, marker="^", linestyle="none", label="rivals")
-            axes.annotate(rival.name, at, xytext=(3, 3), textcoords="offset points", fontsize=6, color=MSDNET)
+            axes.plot(ms, accuracy, color=MSDNET, marker="^", linestyle="none", label="rivals")
+            note((ms, accuracy), xytext=(3, 3))
     axes.set_xscale("log")
     axes.margins(x=0.1)
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))

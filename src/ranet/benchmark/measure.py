@@ -11,7 +11,6 @@ import numpy as np
 import torch
 
 from ranet.benchmark.answers import EngineAnswers, Images, Reference, Task, answer_all
-from ranet.benchmark.opponents import Runtime, all_exits, open_rivals, run_as_trained, run_whole
 from ranet.benchmark.results import (
     CALL,
     STREAM,
@@ -23,14 +22,15 @@ from ranet.benchmark.results import (
     policy_name,
     predicted_share,
 )
-from ranet.benchmark.rivals import Rival
+from ranet.benchmark.rivals import Rival, all_exits, open_rivals, run_as_trained, run_whole
 from ranet.benchmark.turns import WARM_UP, Amount, Pace, Turn, affordable, seconds_of_calls, take_turns
 from ranet.calibration.policies.exit_policy import ExitPolicy
 from ranet.cost.profile import measure_costs
 from ranet.cost.timings import MILLISECONDS
 from ranet.errors import UserError
+from ranet.inference.choosing.open_backend import open_network
 from ranet.inference.engine.engine import EarlyExitEngine
-from ranet.inference.runtimes.backend import Backend, Precision
+from ranet.inference.runtimes.backend import Backend, Precision, Runtime
 from ranet.inference.runtimes.stage_times import StepSeconds, time_chains
 from ranet.inference.stages.fused_stages import FusedStage
 
@@ -49,18 +49,10 @@ def benchmark_settings(
     threads: int | None = None,
     amount: Amount = Amount(),  # noqa: B008, it cannot change
 ) -> Iterator[SettingTimes]:
-    """Measure setting by setting.
+    """Yield the times of each setting: by backend and precision as they first appear, then by batch size.
 
-    Args:
-        task: network, policies and images.
-        settings: what to measure in.
-        reference: of `reference_answers`.
-        rivals: networks without early exit, checked by `check_rivals`; an ONNX file has no turn in PyTorch.
-        threads: processor threads for one operator; None: one for each core that this process may use.
-        amount: how much.
-
-    Yields:
-        The times of each setting: by backend and precision as they first appear, then by batch size.
+    The reference is that of `reference_answers`, and the rivals are checked by `check_rivals`. The threads are as in
+    `EarlyExitEngine`.
 
     Raises:
         UserError: before anything is measured, if a backend cannot run the network, there are fewer images than in a
@@ -73,57 +65,45 @@ def benchmark_settings(
     compiled = compiled_sizes(sizes)
     engines: dict[Runtime, EarlyExitEngine] = {}
     for setting in settings:
-        runtime = Runtime(setting.backend, cast(Precision, setting.precision), threads, device)
+        own_sizes = compiled if setting.backend == "openvino" else None
+        runtime = Runtime(setting.backend, device, cast(Precision, setting.precision), threads, own_sizes)
         if runtime not in engines:
-            engines[runtime] = EarlyExitEngine(
-                task.network,
-                list(task.policies),
-                runtime.backend,
-                precision=runtime.precision,
-                threads=threads,
-                batch_sizes=compiled if runtime.backend == "openvino" else None,
-            )
+            engines[runtime] = EarlyExitEngine(task.network, list(task.policies), **runtime._asdict())
         _check_size(engines[runtime], setting, len(task.images))
     # Only now, when all that can be wrong with the settings has been said, does it take time.
     for runtime, engine in engines.items():
         engine.prepare(compiled)
         answers = answer_all(engine, task, reference)
-        opponents = {ALL_EXITS: runtime.open(all_exits(task.network), sizes), **open_rivals(rivals, runtime, sizes)}
+        whole = open_network(all_exits(task.network), runtime).backend
+        opponents = {ALL_EXITS: whole, **open_rivals(rivals, runtime, sizes)}
         for setting in settings:
-            if (setting.backend, setting.precision) == runtime[:2]:
+            if (setting.backend, setting.precision) == (runtime.backend, runtime.precision):
                 yield benchmark_setting(engine, setting, task, answers, opponents, rivals, amount)
 
 
-def compiled_sizes(sizes: Sequence[int]) -> list[int]:
+def compiled_sizes(sizes: Sequence[int]) -> tuple[int, ...]:
     """Return the batch sizes that are measured, and powers of two below the largest for what is left of a batch.
 
     Example:
         >>> compiled_sizes([1, 48])
-        [1, 2, 4, 8, 16, 32, 48]
+        (1, 2, 4, 8, 16, 32, 48)
     """
-    powers = [2**i for i in range(max(sizes).bit_length()) if 2**i < max(sizes)]
-    return sorted({*powers, *sizes})
+    return tuple(sorted({*(2**i for i in range((max(sizes) - 1).bit_length())), *sizes}))
 
 
 def benchmark_setting(
     engine: EarlyExitEngine,
     setting: Setting,
     task: Task,
-    answers: EngineAnswers,
+    answers: Sequence[EngineAnswers],
     opponents: Mapping[str, Backend],
     rivals: Sequence[Rival] = (),
     amount: Amount = Amount(),  # noqa: B008, it cannot change
 ) -> SettingTimes:
     """Let engine, whole network, stages and opponents take turns on batches of one size.
 
-    Args:
-        engine: of the setting's backend and precision, prepared.
-        setting: which.
-        task: network, policies and images.
-        answers: of the engine to all images.
-        opponents: `ALL_EXITS`, and rivals by name.
-        rivals: for their accuracies; those that are not among the opponents have no turn.
-        amount: how much.
+    The engine is of the setting's backend and precision, prepared, and its answers are those of `answer_all`. The
+    opponents are `ALL_EXITS`, and rivals by name; a rival that is not among them has no turn.
     """
     size = setting.batch_size
     batches = [task.images[at : at + size] for at in range(0, len(task.images) - size + 1, size)]
@@ -157,15 +137,15 @@ def benchmark_setting(
     whole_macs = costs.lazy_macs_per_exit_alone[-1]
     policies = []
     for number, (policy, chain) in enumerate(zip(task.policies, plans, strict=True)):
-        exits = answers.exits[number][:images]
+        exits, executed = answers[number].exits[:images], answers[number].executed[:images]
         policies.append(
             PolicyTimes(
                 name=policy_name(policy, number + 1),
                 predicted=predicted_share(policy),
-                macs=float((macs[exits] + answers.executed[number][:images] @ table.parts).mean() / macs[-1]),
+                macs=float((macs[exits] + executed @ table.parts).mean() / macs[-1]),
                 ideal=ideal_time(times[chain], chain, exits),
                 measured={way: paces[number, way] for way in (CALL, STREAM) if (number, way) in paces},
-                answered=answers.worth[number],
+                answered=answers[number].worth,
                 exit_shares=np.bincount(exits, minlength=len(single)) / images,
             )
         )
@@ -185,14 +165,14 @@ def benchmark_setting(
             for rival in rivals
             if rival.name in opponents
         ],
-        last_exit=answers.last_exit,
+        last_exit=answers[-1].worth,
     )
 
 
 def _contestants(
     engine: EarlyExitEngine, task: Task, opponents: Mapping[str, Backend], size: int
 ) -> dict[Any, Callable[[Sequence[Images]], list[float]]]:
-    """Return what answers batches and times each of them: by name, policies by their number and the way of answering.
+    """Return functions that time the answers to batches, by name; those of policies by number and way of answering.
 
     Opponents that read images of another shape get random ones.
     """
@@ -230,15 +210,12 @@ def _stage_times(
     rounds: Sequence[Sequence[Mapping[FusedStage, Sequence[StepSeconds]]]], size: int
 ) -> list[dict[FusedStage, float]]:
     """Return, for each chain, the milliseconds an image of each stage alone: the median over the rounds' medians."""
-    return [
-        {
-            stage: MILLISECONDS
-            / size
-            * float(np.median([np.median([s.run for s in chain[stage]]) for chain in chains]))
-            for stage in chains[0]
-        }
-        for chains in zip(*rounds, strict=True)
-    ]
+
+    def of(stage: FusedStage, chains: Sequence[Mapping[FusedStage, Sequence[StepSeconds]]]) -> float:
+        seconds = np.median([np.median([step.run for step in chain[stage]]) for chain in chains])
+        return MILLISECONDS / size * float(seconds)
+
+    return [{stage: of(stage, chains) for stage in chains[0]} for chains in zip(*rounds, strict=True)]
 
 
 def _seconds_of_stream(

@@ -43,7 +43,7 @@ def all_settings(backends: Sequence[str], precisions: Sequence[str], batch_sizes
 
 @dataclass(frozen=True)
 class Answered:
-    """How good the answers of a policy are.
+    """The quality of the answers of a policy.
 
     Attributes:
         accuracy: top-1 as a fraction; NaN without labels.
@@ -61,13 +61,11 @@ class PolicyTimes:
     """One policy in one setting.
 
     Attributes:
-        name: such as "50 %", the budget of the policy as a share of the last exit's cost.
-        predicted: mean cost that the policy predicts over the cost of the last exit; NaN if it predicts none.
+        name, predicted, ideal: of `policy_name`, `predicted_share` and `ideal_time`.
         macs: mean multiply-adds of the timed images, as the engine computes them, over those of the network with all
             exits.
-        ideal: milliseconds an image; see `ideal_time`.
         measured: time of each way of answering: `CALL` and, for batches of more than one image, `STREAM`.
-        answered: how good the answers to all images are.
+        answered: quality of the answers to all images.
         exit_shares: (K,) shares of the timed images that leave at each exit.
     """
 
@@ -104,7 +102,7 @@ class SettingTimes:
     """Everything that was measured in one setting.
 
     Attributes:
-        setting: the backend, precision and batch size.
+        setting: the setting.
         images: number of images that each round answers; the network as trained may answer fewer.
         whole_macs: multiply-adds to the last exit without the heads before it, over those with them.
         trained_macs: the same for the network as trained, which also computes what no exit reads unless it is lazy.
@@ -113,9 +111,8 @@ class SettingTimes:
         all_exits: time of the same graph with the logits of all exits.
         stages: (K,) milliseconds an image of each stage, one run after another.
         stages_uncut: milliseconds an image of the graph with the logits of all exits, in turns with the stages.
-        policies: in the order in which they were given.
-        rivals: in the order in which they were given.
-        last_exit: how good the answers of the last exit are in this precision.
+        policies, rivals: in the order in which they were given.
+        last_exit: quality of the answers of the last exit in this precision.
     """
 
     setting: Setting
@@ -138,7 +135,7 @@ class SettingTimes:
 
     @property
     def speedup(self) -> float:
-        """How many times as fast as the network as trained the whole network is."""
+        """The time of the network as trained over that of the whole network."""
         return self.trained.ms / self.whole.ms
 
     def to_dict(self) -> dict[str, Any]:
@@ -165,10 +162,9 @@ class SettingTimes:
 
 @dataclass(frozen=True, eq=False)
 class Benchmark:
-    """All settings of one network.
+    """All settings of one network, in the order of measuring.
 
     Attributes:
-        settings: in the order of measuring.
         images: number of all images; a round may answer fewer.
         rounds: number of turns that everything had.
         exit_accuracies: (K,) top-1 of each exit of the network as trained; NaN without labels.
@@ -198,11 +194,7 @@ def _policy(times: PolicyTimes, whole: Pace) -> dict[str, Any]:
         "ideal_ms_per_image": times.ideal,
         **vars(times.answered),
         **{
-            way: {
-                **timing.to_dict(),
-                "over_ideal": times.of_ideal(way),
-                "over_whole": timing.ms / whole.ms,
-            }
+            way: {**timing.to_dict(), "over_ideal": times.of_ideal(way), "over_whole": timing.ms / whole.ms}
             for way, timing in times.measured.items()
         },
     }
@@ -213,12 +205,8 @@ def ideal_time(
 ) -> float:
     """Return the milliseconds an image that a policy would take if leaving, compacting and queueing took no time.
 
-    It is the sum over the fused stages of the policy: the time of the stage times the share of images that reach it.
-
-    Args:
-        stage_times: milliseconds an image of each fused stage.
-        stages: the fused stages of the policy.
-        exits: (N,) the exit at which each image leaves.
+    It is the sum over the fused stages of the policy: the milliseconds an image of the stage times the share of images
+    that reach it, by the exits (N,) at which they leave.
 
     Example:
         >>> first, second = FusedStage(0, 0), FusedStage(1, 2)
@@ -231,7 +219,7 @@ def ideal_time(
 def worth(
     labels: npt.NDArray[np.int64], reference: npt.NDArray[np.int64], truth: npt.NDArray[np.int64] | None
 ) -> Answered:
-    """Return how good answers (N,) are beside those of the network as trained, and beside the truth if it is known.
+    """Return the quality of answers (N,), by those of the network as trained, and by the truth if it is known.
 
     Example:
         >>> worth(np.array([1, 2, 3, 4]), np.array([1, 2, 0, 4]), np.array([1, 2, 3, 0]))

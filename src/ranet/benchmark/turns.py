@@ -28,15 +28,14 @@ Turn = Callable[[], list[float]]
 
 @dataclass(frozen=True, eq=False)
 class Pace:
-    """The time of images that were answered in several rounds.
+    """The time of images that were answered in several rounds, each with the same batches in the same steps.
 
-    Every round answers the same batches in the same steps. The median of each step over the rounds leaves out what else
-    ran on the machine for a moment; a mean of all steps, or a median of whole rounds, would not.
+    The median of each step over the rounds leaves out what else ran on the machine for a moment; a mean of all steps,
+    or a median of whole rounds, would not.
 
     Attributes:
         ms: milliseconds an image: the sum of the medians of all steps over the number of images.
-        low: the same with lower quartiles.
-        high: the same with upper quartiles.
+        low, high: the same with lower and with upper quartiles.
         latency: (3,) the 50th, 95th and 99th percentile of the milliseconds of the steps of all rounds. The last two
             are NaN for fewer steps than `ENOUGH`.
         steps: number of steps in all rounds together.
@@ -66,7 +65,7 @@ class Pace:
 
     @property
     def images_per_second(self) -> float:
-        """The images that are answered in a second, by `ms`."""
+        """The number of images answered in a second."""
         return MILLISECONDS / self.ms
 
     def to_dict(self) -> dict[str, Any]:
@@ -86,12 +85,7 @@ def take_turns(
     """Call each contestant once a round, in another random order each round.
 
     A contestant finds the caches as the one before it left them. In random orders each follows each of the others. The
-    orders are the same whenever this is called.
-
-    Args:
-        contestants: by name.
-        rounds: number of rounds.
-        tick: called after each call, for a progress bar.
+    orders are the same whenever this is called. ``tick`` is called after each call.
 
     Returns:
         For each name the results, round by round.
@@ -106,8 +100,7 @@ def take_turns(
     results: dict[Name, list[Result]] = {name: [] for name in names}
     random = np.random.default_rng(0)
     for _ in range(rounds):
-        for place in random.permutation(len(names)):
-            name = names[place]
+        for name in (names[place] for place in random.permutation(len(names))):
             results[name].append(contestants[name]())
             if tick is not None:
                 tick()
@@ -141,17 +134,10 @@ class Amount(NamedTuple):
 def affordable(
     turns: Mapping[Any, Turn], slowest: Hashable, stage_turn: Callable[[], object], batches: int, amount: Amount
 ) -> tuple[int, int]:
-    """Return how many batches a round can answer in the given time, and how many of them the slowest contestant.
+    """Return the number of batches (of all) that a round can answer in the given time, and that for the slowest turn.
 
-    It goes on with warm-ups for a part of the time: where other work runs on the machine, a few slow batches take most
-    of it, and a single warm-up would miss them.
-
-    Args:
-        turns: the contestants, each with a turn of `WARM_UP` batches.
-        slowest: the name of the network as trained.
-        stage_turn: the turn in which stages are timed.
-        batches: number of all batches.
-        amount: the rounds and the time.
+    The turns have `WARM_UP` batches each. Warm-ups go on for a part of the time: where other work runs on the machine,
+    a few slow batches take most of it, and a single warm-up would miss them.
     """
     began = perf_counter()
     spent = [_seconds_a_batch(turns)]

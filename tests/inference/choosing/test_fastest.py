@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from ranet.errors import UserError
-from ranet.inference.choosing import fastest as module
-from ranet.inference.choosing.fastest import fastest
-from ranet.inference.runtimes.backend import NetworkFacts, sized
+from ranet.inference.choosing import open_backend as module
+from ranet.inference.choosing.open_backend import fastest
+from ranet.inference.runtimes.backend import NetworkFacts, Runtime, sized
 from ranet.inference.runtimes.stage_times import StageTimes
 from ranet.inference.stages.fused_stages import FusedStage
 from tests.inference.times import stage_times
@@ -42,16 +42,8 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def choose(backends: list[Pretended], cache: Path, **options: Any) -> str:
     made = {backend.name: backend for backend in backends}
-    arguments = {
-        "fingerprint": "0123456789abcdef",
-        "precision": "float32",
-        "threads": None,
-        "batch_sizes": None,
-        "cache": cache,
-        **options,
-    }
-    chosen = fastest(list(made), made.__getitem__, **arguments)  # type: ignore[arg-type]
-    return chosen.name
+    runtime = Runtime(**{"cache": cache, **options})
+    return fastest(list(made), made.__getitem__, "0123456789abcdef", runtime).name  # type: ignore[arg-type]
 
 
 def test_one_image_and_a_batch_count_alike(measured: list[str], tmp_path: Path) -> None:
@@ -90,7 +82,7 @@ def test_one_that_cannot_run_the_network_is_no_candidate(measured: list[str], tm
         return made[name]
 
     def run() -> str:
-        return fastest(["torch", "onnxruntime"], make, "0123", "float32", None, None, tmp_path / "-".join(refused)).name
+        return fastest(["torch", "onnxruntime"], make, "0123", Runtime(cache=tmp_path / "-".join(refused))).name
 
     refused = {"onnxruntime"}
     assert run() == "torch"

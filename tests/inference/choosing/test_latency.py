@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from ranet import UserError, create_network, measure_latency
 from ranet.inference import Timings
-from ranet.inference.choosing.fastest import runtime_version
 from ranet.inference.choosing.latency import covering_chains, time_fused_stages
+from ranet.inference.choosing.open_backend import runtime_version
 from ranet.inference.runtimes import stage_times
 from ranet.inference.runtimes.backend import NetworkFacts, State
 from ranet.inference.runtimes.stage_times import measure_stages
@@ -44,9 +44,6 @@ class KnownTimes:
         self.clock = 0.0
         self.warm: set[FusedStage] = set()
         self.passes: list[list[FusedStage]] = [[]]
-
-    def prepare(self, stage: FusedStage, buffer: State) -> None:
-        self.clock += 100
 
     def buffer(self, stage: FusedStage, size: int) -> State:
         return (np.full((size, 1), float(stage.first), dtype=np.float32),)
@@ -101,7 +98,6 @@ def test_the_table_is_that_of_the_times(batch_size: int, run_time: float, monkey
 def test_the_time_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     backend = KnownTimes(dict.fromkeys(STAGES, 0.001))
     monkeypatch.setattr(stage_times, "perf_counter", lambda: backend.clock)
-    monkeypatch.setattr(KnownTimes, "prepare", lambda *_: None)
     time_fused_stages(backend, 1, min_run_time=20.0)
     assert backend.clock == pytest.approx(20.0 * len(STAGES), rel=0.1)
 

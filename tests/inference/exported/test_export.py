@@ -25,8 +25,7 @@ from ranet.images.preprocessing import Preprocessing
 from ranet.inference.exported.export import export_engine, needed_stages
 from ranet.inference.exported.folder import ExportedFolder
 from ranet.inference.graphs.of_network import NetworkGraphs
-from ranet.inference.stages.chains import chain_through, reachable_cuts
-from ranet.inference.stages.fused_stages import FusedStage, fused_stages, used_exits
+from ranet.inference.stages.fused_stages import FusedStage, chain_through, fused_stages, reachable_cuts, used_exits
 from ranet.models import network_fingerprint
 from ranet.support.records import checksum
 from tests.inference.networks import FLOAT32
@@ -338,9 +337,9 @@ class TestTheTarget:
 import os, signal, sys, torch
 import ranet.inference.exported.export as export
 from ranet import ExitPolicy
-write, die = export.write_manifest, lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+die = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
 network = torch.load("network.pt", weights_only=False)
-export.write_manifest = die
+export.Manifest.write = die
 export.export_engine(network, ExitPolicy.only(2, 4), sys.argv[2], cache=sys.argv[1])
 """
         export_engine(network, ExitPolicy.only(1, 4), tmp_path / "engine", cache=cache)
@@ -370,7 +369,7 @@ export.export_engine(network, ExitPolicy.only(2, 4), sys.argv[2], cache=sys.argv
             assert list(tmp_path.glob(".engine.*.partial/*.onnx")), "it is halfway"
             raise OSError(28, "No space left on device")
 
-        monkeypatch.setattr(export_module, "write_manifest", full)
+        monkeypatch.setattr(export_module.Manifest, "write", full)
         with pytest.raises(OSError, match="No space left"):
             export_engine(network, ExitPolicy.only(1, 4), tmp_path / "engine", cache=cache)
         assert not list(tmp_path.iterdir())

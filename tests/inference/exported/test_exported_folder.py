@@ -22,10 +22,9 @@ from ranet.calibration import ExitPolicy
 from ranet.errors import UserError
 from ranet.images.preprocessing import Preprocessing
 from ranet.inference.exported.folder import ExportedFolder
-from ranet.inference.exported.manifest import read_manifest, write_manifest
+from ranet.inference.exported.manifest import MANIFEST, Manifest
 from ranet.inference.runtimes.backend import NetworkFacts
-from ranet.inference.stages.chains import chain_through, reachable_cuts
-from ranet.inference.stages.fused_stages import FusedStage, fused_stages, used_exits
+from ranet.inference.stages.fused_stages import FusedStage, chain_through, fused_stages, reachable_cuts, used_exits
 from ranet.support.shapes import TensorSpec
 from ranet.support.strict_json import plain
 
@@ -87,7 +86,7 @@ def write_export(folder: Path) -> dict[str, Any]:
         "costs": dict.fromkeys(("macs", "paper_ops"), counts),
         "software": {"ranet": "0.1.0", "opset": "20"},
     }
-    write_manifest(folder, manifest)
+    Manifest.write(folder / MANIFEST, manifest)
     return manifest
 
 
@@ -139,7 +138,7 @@ def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
 class TestReading:
     def test_everything_comes_back(self, tmp_path: Path) -> None:
         entries = write_export(tmp_path / "export")
-        assert plain(read_manifest(tmp_path / "export").model_dump()) == plain(entries)
+        assert plain(Manifest.read(tmp_path / "export" / MANIFEST).model_dump()) == plain(entries)
         export = ExportedFolder(tmp_path / "export")
         assert export.facts == NetworkFacts(EXITS, 3, 32, True, (0, 2, 4), FINGERPRINT)
         assert export.manifest.data == entries["data"]
@@ -381,7 +380,7 @@ class TestDamage:
         before = (tmp_path / "export" / "manifest.json").read_bytes()
         broken = {**manifest, "classes": ["one"]}
         with pytest.raises(UserError, match="could not be read again: classes must be a name for each of the 3"):
-            write_manifest(tmp_path / "export", broken)
+            Manifest.write(tmp_path / "export" / MANIFEST, broken)
         assert (tmp_path / "export" / "manifest.json").read_bytes() == before
         shutil.rmtree(tmp_path / "export")
 

@@ -17,10 +17,9 @@ from hypothesis import strategies as st
 from ranet import StagedNetwork, UserError
 from ranet.inference.graphs.of_network import NetworkGraphs
 from ranet.inference.runtimes.backend import Backend, NetworkFacts, Precision, State, sized
-from ranet.inference.runtimes.numpy_states import copy_rows
 from ranet.inference.runtimes.onnxruntime_backend import OnnxRuntimeBackend
 from ranet.inference.runtimes.openvino_backend import OpenVinoBackend, openvino_core
-from ranet.inference.runtimes.stage_graph import StageGraph
+from ranet.inference.runtimes.stage_graph import StageGraph, copy_rows
 from ranet.inference.runtimes.torch_backend import TorchBackend
 from ranet.inference.stages.fused_stages import FusedStage, fused_stages
 from ranet.support.shapes import TensorSpec
@@ -166,13 +165,6 @@ class TestStages:
             answers.append(np.stack(logits))
         np.testing.assert_array_equal(*answers)
 
-    def test_a_stage_may_be_prepared_first(self, runtime: tuple[str, Precision]) -> None:
-        backend = opened("msdnet_tiny", *runtime)
-        buffer = backend.buffer(FusedStage(0, 1), 3)
-        backend.prepare(FusedStage(0, 1), buffer)
-        backend.copy_rows((IMAGES[:3],), None, buffer, 0)
-        assert_close(backend.run(FusedStage(0, 1), buffer, 3)[0], expected("msdnet_tiny")[1, :3], runtime[1])
-
     def test_the_same_stage_reads_any_state_it_is_given(self, runtime: tuple[str, Precision]) -> None:
         """Now what the stage before has written, now a buffer, now another."""
         backend, wanted = opened("ranet_tiny", *runtime), expected("ranet_tiny")[1]
@@ -292,11 +284,6 @@ class TestOpenVino:
         assert OpenVinoBackend(graphs("msdnet_tiny"), batch_sizes=[8, 1, 8]).fixed_sizes == (1, 8)
         assert OpenVinoBackend(graphs("msdnet_tiny")).fixed_sizes == (1, 2, 4, 8, 16, 32, 64)
 
-    @pytest.mark.parametrize("sizes", [[], [0, 2]])
-    def test_sizes_that_are_none_are_refused(self, sizes: list[int]) -> None:
-        with pytest.raises(UserError, match=r"batch_sizes=\[.*\] must be one or more whole numbers of at least 1"):
-            OpenVinoBackend(graphs("msdnet_tiny"), batch_sizes=sizes)
-
     def test_bfloat16_is_refused_where_the_cpu_has_none(self, monkeypatch: pytest.MonkeyPatch) -> None:
         class Old:
             def get_property(self, *_: str) -> list[str]:
@@ -390,7 +377,7 @@ facts, graph = pickle.load(open(sys.argv[1], "rb"))
 stage, backends = FusedStage(0, 1), []
 for _ in range(2):
     backend = OpenVinoBackend(SimpleNamespace(facts=facts, graph=lambda stage: graph), batch_sizes=[2])
-    backend.prepare(stage, backend.buffer(stage, 2))
+    backend.run(stage, backend.buffer(stage, 2), 2)
     backends.append(backend)
     del backend
 while backends:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ranet import EarlyExitEngine, ExitPolicy, UserError, export_engine
 from ranet.inference.choosing.open_backend import graph_backend, open_network
 from ranet.inference.graphs.of_file import FileGraph
-from ranet.inference.runtimes.backend import Backend, Precision
+from ranet.inference.runtimes.backend import Backend, Precision, Runtime
 from ranet.inference.stages.fused_stages import FusedStage
 from ranet.inference.stages.prepared import prepared
 from ranet.models import SingleExit, StagedNetwork
@@ -45,7 +45,6 @@ def logits_of(network: StagedNetwork) -> np.ndarray:
 def answered(backend: Backend, images: np.ndarray) -> np.ndarray:
     stage = FusedStage(0, 0)
     buffer = backend.buffer(stage, len(images))
-    backend.prepare(stage, buffer)
     backend.copy_rows((images,), None, buffer, 0)
     logits, after = backend.run(stage, buffer, len(images))
     assert after == ()
@@ -57,7 +56,7 @@ def answered(backend: Backend, images: np.ndarray) -> np.ndarray:
 def test_a_resnet_answers_as_itself(runtime: str) -> None:
     network = classifier("resnet18")
     sizes = [len(IMAGES)] if runtime == "openvino" else None
-    backend = open_network(network, runtime, None, "float32", 1 if sizes else None, sizes, None).backend
+    backend = open_network(network, Runtime(runtime, threads=1 if sizes else None, batch_sizes=sizes)).backend
     expected = logits_of(network)
     np.testing.assert_allclose(answered(backend, IMAGES), expected, rtol=0, atol=1e-4 * abs(expected).max())
     assert backend.facts.num_exits == 1
@@ -66,7 +65,7 @@ def test_a_resnet_answers_as_itself(runtime: str) -> None:
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_pytorch_runs_in_a_precision(precision: Precision) -> None:
     network = classifier("mobilenet_v3_small")
-    found = answered(open_network(network, "torch", None, precision, None, None, None).backend, IMAGES)
+    found = answered(open_network(network, Runtime("torch", precision=precision)).backend, IMAGES)
     expected, within = logits_of(network), 1e-4 if precision == "float32" else 0.1
     assert found.dtype == np.float32
     assert 0 < abs(found - expected).max() < within * abs(expected).max()
@@ -135,7 +134,7 @@ def test_runtimes_run_a_file(runtime: str, size: int, tmp_path: Path) -> None:
     graph = FileGraph(write_onnx(tmp_path / "any.onnx", ("N", 3, "H", "H")), (3, 24, 32))
     assert graph.facts.input_shape == (3, 24, 32)
     assert (graph.facts.num_exits, graph.facts.num_classes, graph.batch_size) == (1, 5, None)
-    backend = graph_backend(runtime, graph, "float32", 1, [size])
+    backend = graph_backend(runtime, graph, Runtime(threads=1, batch_sizes=[size]))
     images = np.random.default_rng(1).standard_normal((size, 3, 24, 32), dtype=np.float32)
     for given in (images, 2 * images):
         np.testing.assert_allclose(answered(backend, given), given.mean(axis=(2, 3)) @ WEIGHTS, atol=1e-4)

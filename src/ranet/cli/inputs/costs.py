@@ -15,9 +15,9 @@ from ranet.cli.options.calibrate import CostOptions
 from ranet.cost.profile import measure_costs
 from ranet.cost.table import CostTable
 from ranet.errors import UserError
-from ranet.inference.choosing.fastest import runtime_version
 from ranet.inference.choosing.latency import measure_latency
 from ranet.inference.choosing.latency_profile import LatencyProfile
+from ranet.inference.choosing.open_backend import runtime_version
 from ranet.models.fingerprint import network_fingerprint
 from ranet.models.staged import StagedNetwork
 from ranet.support.hardware import processor_name

@@ -1,4 +1,4 @@
-"""Measuring how long every fused stage of a network takes in the early-exit engine on this machine."""
+"""Measure the latency of every fused stage of a network in the early-exit engine on this machine."""
 
 from __future__ import annotations
 
@@ -11,10 +11,9 @@ import torch
 
 from ranet.cost.timings import Timings
 from ranet.errors import UserError, first_line
-from ranet.inference.choosing.fastest import runtime_version
 from ranet.inference.choosing.latency_profile import LatencyProfile
-from ranet.inference.choosing.open_backend import open_network
-from ranet.inference.runtimes.backend import Backend
+from ranet.inference.choosing.open_backend import open_network, runtime_version
+from ranet.inference.runtimes.backend import Backend, Precision, Runtime
 from ranet.inference.runtimes.stage_times import time_chains
 from ranet.inference.stages.fused_stages import FusedStage
 from ranet.models.fingerprint import network_fingerprint
@@ -29,7 +28,7 @@ def measure_latency(
     *,
     backend: str = "auto",
     device: torch.device | str | None = None,
-    precision: str = "float32",
+    precision: Precision = "float32",
     threads: int | None = None,
     min_run_time: float = 0.2,
     cache: str | Path | None = None,
@@ -37,25 +36,24 @@ def measure_latency(
 ) -> LatencyProfile:
     """Time every fused stage of a network as the early-exit engine runs it: the stages a..b in one, for every a <= b.
 
-    A fused stage takes in what the one before it hands on, computes, and ends when its exit's logits and scores are
-    there, by which images leave; so cuts and decisions are counted in. The fused stages run in chains, one after
-    another as those of a whole network.
+    A fused stage takes in the state that the one before it hands on, computes, and ends with the logits and scores of
+    its exit, by which images leave. So cuts and decisions are included. The stages run in chains, one after another as
+    those of a whole network.
 
     Args:
-        network: any staged network; a copy of it is run, and itself not changed.
-        batch_size: images in a batch; one of the sizes that the backend computes, where it does not compute any.
-        backend: as for `ranet.EarlyExitEngine`: "torch", "onnxruntime", "openvino", or "auto".
-        device: for PyTorch; by default where the network's parameters are.
+        network: any staged network; a copy of it is run.
+        batch_size: images in a batch; one of the sizes that the backend computes, where these are fixed.
+        backend: this and the next three as for `ranet.EarlyExitEngine`.
+        device: for PyTorch.
         precision: "float32" or "bfloat16".
-        threads: processor threads for one operator; None: one for each core that this process may use.
+        threads: processor threads for one operator.
         min_run_time: seconds, for each of the K (K + 1) / 2 fused stages, that all runs together take; each runs at
             least five times.
-        cache: where graphs and the choice of "auto" are kept; None: $RANET_CACHE, or else ~/.cache/ranet.
-        progress: called again and again with how much is measured, and of how much.
+        cache: folder of graphs and of the choice of "auto".
+        progress: called with how much is measured, and of how much.
 
     Raises:
-        UserError: for a size or time that cannot be, a batch that the backend cannot run on, or if network, backend,
-            device and precision do not go together, or a package is missing.
+        UserError: for an invalid size or time, a batch that the backend cannot run on, or as `ranet.EarlyExitEngine`.
 
     Example:
         >>> from ranet.models import create_network
@@ -68,7 +66,7 @@ def measure_latency(
         raise UserError(f"min_run_time={min_run_time} must be a positive number of seconds.")
     threads_before = torch.get_num_threads()
     try:
-        runtime = open_network(network, backend, device, precision, threads, None, cache).backend
+        runtime = open_network(network, Runtime(backend, device, precision, threads, cache=cache)).backend
         if runtime.device == "meta":
             raise UserError("device=meta cannot be timed; choose cpu or cuda.")
         timed = time_fused_stages(runtime, batch_size, min_run_time, progress)
@@ -117,9 +115,7 @@ def time_fused_stages(
 
 
 def covering_chains(num_exits: int) -> list[list[FusedStage]]:
-    """Return chains of stages, each from the images to the last exit, that together hold every fused stage.
-
-    Each is the one with the most fused stages that none before it holds.
+    """Return chains from the images to the last exit that hold every fused stage, each the most that are missing.
 
     Example:
         >>> for chain in covering_chains(3):

@@ -1,8 +1,7 @@
-"""The record of a latency measurement: what every fused stage takes in milliseconds, and of what that holds."""
+"""The record of a latency measurement: the milliseconds of every fused stage, and the conditions."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self
@@ -15,7 +14,6 @@ from ranet.cost.table import CostTable
 from ranet.cost.timings import Timings
 from ranet.inference.choosing.open_backend import BACKENDS
 from ranet.inference.runtimes.backend import Precision
-from ranet.support.files import written_whole
 from ranet.support.records import Count, Name, Part, Record, Row
 from ranet.support.shapes import ImageSize, checked_image_size
 from ranet.support.strict_json import plain
@@ -61,11 +59,11 @@ FusedStageTimings = Row[Annotated[Timings, BeforeValidator(_timings)]]
 class LatencyProfile(Record):
     """How long every fused stage of a network takes for a batch in the early-exit engine.
 
-    What was measured on what stands beside it. It holds for this backend, precision, batch size, hardware and software
-    alone: measure again where one of them changes.
+    It holds for this backend, precision, batch size, hardware and software alone: measure again where one of them
+    changes.
 
     Attributes:
-        network: fingerprint of the network that was measured, without its weights (`ranet.models.network_fingerprint`).
+        network: fingerprint of the network without its weights (`ranet.models.network_fingerprint`).
         backend: the runtime, "torch", "onnxruntime" or "openvino".
         runtime_version: of the runtime.
         precision: in which it computed, "float32" or "bfloat16".
@@ -107,8 +105,8 @@ class LatencyProfile(Record):
     def table_ms(self) -> npt.NDArray[np.float64]:
         """(K, K) milliseconds of an image: ``table_ms[a, b]`` is the median of the stages a..b; NaN below the diagonal.
 
-        These are the batch's divided by its size: an image that leaves early saves this much where the batch is filled
-        up again behind it, as `ranet.EarlyExitEngine.stream` does.
+        These are the batch's divided by its size. An image that leaves early saves this much where another one takes
+        its place in the batch, as in `ranet.EarlyExitEngine.stream`.
         """
         return self._table(lambda timings: timings.median / self.batch_size)
 
@@ -121,19 +119,19 @@ class LatencyProfile(Record):
     def batch_ms_alone_p95(self) -> list[float]:
         """(K,) cautious milliseconds until each exit has answered a batch that no image leaves before it; increasing.
 
-        For deadlines: the 95th percentile of the stages up to the exit as one fused stage. It is no guarantee: one run
-        of twenty takes longer, on this machine as it was when it was measured.
+        For deadlines: the 95th percentile of the stages up to the exit as one fused stage, which one run of twenty
+        exceeds on this machine.
         """
         alone: list[float] = CostTable("ms", self._table(lambda timings: timings.p95)).alone.tolist()
         return alone
 
     @property
     def steady(self) -> bool:
-        """Whether the runs agree: no fused stage spreads by more than UNSTEADY."""
+        """Whether the timings of no fused stage spread by more than UNSTEADY."""
         return all(timings.iqr <= UNSTEADY * timings.median for row in self.stages for timings in row)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return everything, with the figures that follow from the timings, as plain numbers and lists."""
+        """Return everything as JSON's types, with the figures that follow from the timings."""
         content: dict[str, Any] = plain(
             {
                 "format": self.FORMAT,
@@ -149,12 +147,11 @@ class LatencyProfile(Record):
 
     def save(self, path: str | Path) -> None:
         """Write ``to_dict()`` as JSON, whole or not at all."""
-        with written_whole(path) as partial:
-            partial.write_text(json.dumps(self.to_dict(), indent=1, allow_nan=False) + "\n", encoding="utf-8")
+        self.write(path, self.to_dict())
 
     @classmethod
     def load(cls, path: str | Path) -> LatencyProfile:
-        """Read what `save` wrote; raises as `Record.read`, and where figures do not follow from the timings."""
+        """Read what `save` wrote; raise as `Record.read`, and where figures do not follow from the timings."""
         return cls.read(path)
 
     @classmethod
@@ -162,7 +159,7 @@ class LatencyProfile(Record):
         profile = cls.model_validate({name: value for name, value in entries.items() if name in cls.model_fields})
         expected = profile.to_dict()
         del expected["format"], expected["version"]
-        # The figures that follow from the timings are in the file, too, so most edits contradict something.
+        # Most edits contradict a figure that follows from the timings.
         for name in {**expected, **entries}:
             if name not in expected or name not in entries or expected[name] != entries[name]:
                 raise ValueError(f'"{name}" does not follow from the timings')

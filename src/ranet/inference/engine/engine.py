@@ -1,4 +1,4 @@
-"""The early-exit engine: images that are sure of their answer leave the batch, and the clock shows it."""
+"""The early-exit engine: images whose answer is sure enough leave the batch, which saves time."""
 
 from __future__ import annotations
 
@@ -7,30 +7,17 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import numpy.typing as npt
-
 from ranet.calibration.policies.exit_policy import ExitPolicy, given_policies, load_policy
-from ranet.calibration.scores.in_numpy import Runs
 from ranet.errors import UserError
 from ranet.inference.choosing.open_backend import open_network
-from ranet.inference.engine.answers import Answers, AnswerSheet
-from ranet.inference.engine.leaving import leaving
+from ranet.inference.engine.answers import Answers
+from ranet.inference.engine.batches import answer_batch, answer_within
 from ranet.inference.engine.one_image import answer_one
 from ranet.inference.engine.plan import Plan, make_plan, policy_for_budget
 from ranet.inference.engine.stream import stream
-from ranet.inference.engine.within_deadline import answer_within
 from ranet.inference.images.checked import checked_images
-from ranet.inference.runtimes.backend import (
-    LARGEST_BATCH,
-    Backend,
-    Precision,
-    State,
-    executed_parts,
-    largest_size,
-    sized,
-)
-from ranet.inference.runtimes.stage_times import StageTimes, measure_stages
+from ranet.inference.runtimes.backend import LARGEST_BATCH, Backend, Precision, Runtime, State, largest_size, sized
+from ranet.inference.runtimes.stage_times import SIZES, StageTimes, measure_stages
 from ranet.inference.stages.fused_stages import FusedStage
 from ranet.support.numbers import require_count, require_counts, require_positive
 
@@ -41,11 +28,10 @@ if TYPE_CHECKING:
 
 #: Batch size of a stream before stages are measured: it fills the vector units, and its states fit the cache.
 STREAM_SIZE = 32
-_NO_POLICY = "An engine needs a policy, which decides where images leave; ranet calibrate solves one."
 
 
 class EarlyExitEngine:
-    """Answers images with a multi-exit network, and stops early for real.
+    """Answer images with a multi-exit network, and stop early for real.
 
     Behind every exit that the policy uses, the images that are sure enough leave the batch; the state of the others is
     compacted where that pays, and they go on. Stages between exits that the policy does not use run as one graph,
@@ -55,31 +41,32 @@ class EarlyExitEngine:
 
     Args:
         network: a network, or the folder of an exported one (`ranet.export_engine`), which needs no PyTorch.
-        policy: decides where images leave: a policy, its file, or several of either, among which a budget chooses;
-            None for an exported folder's own.
+        policy: a policy, its file, or several of either, among which a budget chooses; None for an exported folder's
+            own.
         backend: "torch", "onnxruntime", "openvino", or "auto": the fastest that is installed and can run the
             network, over single images and batches of 32, measured once for each network and machine, and remembered.
         device: for PyTorch, such as "cpu" or "cuda"; by default where the network is.
-        precision: "float32" or "bfloat16", in which the network computes and states travel. Bfloat16 changes some
-            answers: `ranet bench` says how many.
+        precision: "float32" or "bfloat16", of the computation and the states. Bfloat16 changes some answers: `ranet
+            bench` says how many.
         threads: processor threads for one operator; None: one for each core that this process may use. For PyTorch
             it holds for the whole process, and None leaves it as it is.
         batch_sizes: the batch sizes that OpenVINO compiles, each when it is first needed; a batch of another size is
             padded to the next. The other backends compute batches of any size.
-        cache: where graphs and measurements are kept; None: $RANET_CACHE, or else ~/.cache/ranet.
+        cache: folder of graphs and measurements; None: $RANET_CACHE, or else ~/.cache/ranet.
 
     Attributes:
         backend: the runtime.
         policies: all policies.
         unit: of the costs in the answers: that of the policies, else "macs".
-        classes: names of the classes, from an exported folder; else None.
-        preprocessing: from an exported folder, if it says so: makes of an image (`PIL.Image`) what the network reads,
-            (3, H, W); else None.
+        classes: as in `ranet.inference.ExportedFolder`; None for a network.
+        preprocessing: as in `ranet.inference.ExportedFolder`, a function from an image (`PIL.Image`) to the network's
+            input (C, H, W); None for a network.
 
     Raises:
         UserError: if network, policy, backend, device and precision do not go together, or a package is missing.
 
     Example:
+        >>> import numpy as np
         >>> from ranet import create_network
         >>> network = create_network("msdnet_tiny").eval()
         >>> engine = EarlyExitEngine(network, ExitPolicy((0.11,) * 4), backend="torch")
@@ -100,25 +87,25 @@ class EarlyExitEngine:
         batch_sizes: Sequence[int] | None = None,
         cache: str | Path | None = None,
     ) -> None:
-        if policy is None and not isinstance(network, str | Path):
-            raise UserError(_NO_POLICY)
-        opened = open_network(network, backend, device, precision, threads, batch_sizes, cache)
+        given = None if policy is None else given_policies(policy)
+        if given == [] or (given is None and not isinstance(network, str | Path)):
+            raise UserError("An engine needs a policy, which decides where images leave; ranet calibrate solves one.")
+        opened = open_network(network, Runtime(backend, device, precision, threads, batch_sizes, cache))
         self.backend: Backend = opened.backend
         self.classes = opened.classes
         self.preprocessing = opened.preprocessing
         self._stages_for = opened.stages_for
         self._costs = opened.costs
-        self.policies = given_policies(policy) if policy is not None else list(opened.policies)
-        if not self.policies:
-            raise UserError(_NO_POLICY)
+        self.policies = list(opened.policies) if given is None else given
         self._lock = threading.RLock()
         self._buffers: dict[tuple[FusedStage, int], State] = {}
         self._times: StageTimes | None = None
         self._plans: dict[tuple[int, int | None], Plan] = {}
-        self.unit = self.plan().unit
-        other = next((unit for unit in (self.plan(each).unit for each in self.policies) if unit != self.unit), None)
-        if other is not None:
-            raise UserError(f"The policies of an engine must be in one unit, and these are in {self.unit} and {other}.")
+        self.unit, *others = dict.fromkeys(self.plan(each).unit for each in self.policies)
+        if others:
+            raise UserError(
+                f"The policies of an engine must be in one unit, and these are in {self.unit} and {others[0]}."
+            )
 
     def __call__(
         self,
@@ -138,7 +125,7 @@ class EarlyExitEngine:
             max_exit: the deepest exit that may answer, from 0: no image, however hostile, costs more than that exit.
             deadline: milliseconds from now within which to answer. All images are answered at the first exit; then
                 they go on, exit by exit, while the next fused stage is expected to be done in time (by its 95th
-                percentile), and images leave where the policy lets them. What has not been measured yet is measured
+                percentile), and images leave where the policy lets them. Stages that are not measured yet are measured
                 first, which takes seconds and does not count: call `prepare` beforehand.
 
         Raises:
@@ -158,7 +145,7 @@ class EarlyExitEngine:
                 return answers
             if len(given) == 1:
                 return answer_one(plan, given, self.backend, self._buffer(plan.steps[0].stage, sized(self.backend, 1)))
-            return self._answer(plan, given)
+            return answer_batch(plan, given, self.backend, self._buffer, self._compaction_pays)
 
     def stream(
         self,
@@ -178,13 +165,12 @@ class EarlyExitEngine:
         Args:
             batches: of images as for a call, of any sizes; read as they are needed.
             batch_size: of every stage; by default `stream_size`.
-            policy: as for a call.
-            budget: as for a call.
-            max_exit: as for a call.
+            policy: as for a call, like budget and max_exit.
+            budget: see policy.
+            max_exit: see policy.
 
         Yields:
-            The answers of each batch, in order. Those of a batch that is no batch of images have ``error`` set and
-            no rows; the others are answered.
+            The answers to each batch, in order. Those to an invalid batch have ``error`` set and no rows.
         """
         with self._lock:
             plan = self.plan(policy, budget, max_exit)
@@ -194,7 +180,7 @@ class EarlyExitEngine:
     def plan(
         self, policy: ExitPolicy | str | Path | None = None, budget: float | None = None, max_exit: int | None = None
     ) -> Plan:
-        """The steps that a call with these arguments takes."""
+        """Return the steps that a call with these arguments takes."""
         if policy is not None and budget is not None:
             raise UserError("Say the policy or the budget, not both.")
         if budget is not None:
@@ -234,7 +220,7 @@ class EarlyExitEngine:
             return self._measured([plan.stages for plan in plans], sizes)
 
     def stream_size(self, plan: Plan | None = None) -> int:
-        """The batch size of a stream: that at which an image takes the least time, once `prepare` has measured it.
+        """Return the batch size of a stream: the one with the least time for an image, once `prepare` has measured it.
 
         Before that it is `STREAM_SIZE`, or the largest size of the backend that is no larger.
         """
@@ -257,23 +243,21 @@ class EarlyExitEngine:
     def _measured(self, chains: Sequence[Sequence[FusedStage]], sizes: Sequence[int] | None = None) -> StageTimes:
         """Return the times of the stages of these chains; other sizes than before measure everything again."""
         known = self._times
-        if known is not None and sizes is not None and tuple(sizes) != known.sizes:
-            known = None
+        if known is None or (sizes is not None and tuple(sizes) != known.sizes):
+            known = StageTimes(tuple(sizes or self.backend.fixed_sizes or SIZES), {})
         new: list[Sequence[FusedStage]] = []
-        have = set() if known is None else set(known.curves)
+        have = set(known.curves)
         for chain in chains:
             if not have.issuperset(chain):
                 new.append(chain)
                 have.update(chain)
         if new:
-            measured = measure_stages(self.backend, new, known.sizes if known else sizes)
-            known = known.including(measured) if known else measured
-        assert known is not None
+            known = known.including(measure_stages(self.backend, new, known.sizes))
         self._times = known
         return known
 
     def _buffer(self, stage: FusedStage, size: int) -> State:
-        """The engine's own buffer for a stage and a batch size."""
+        """Return the engine's own buffer for a stage and a batch size."""
         buffer = self._buffers.get((stage, size))
         if buffer is None:
             if self.backend.fixed_sizes is None:
@@ -284,7 +268,6 @@ class EarlyExitEngine:
                 buffer = tuple(array[:size] for array in largest)
             else:
                 buffer = self.backend.buffer(stage, size)
-                self.backend.prepare(stage, buffer)
             self._buffers[stage, size] = buffer
         return buffer
 
@@ -292,43 +275,3 @@ class EarlyExitEngine:
         if self._times is not None and stage in self._times.curves:
             return self._times.compaction_pays(stage, before, after, self.backend)
         return sized(self.backend, after) < sized(self.backend, before)
-
-    def _answer(self, plan: Plan, images: Any) -> Answers:
-        """Answer a batch that no runtime finds too large, stage by stage."""
-        backend, count = self.backend, len(images)
-        sheet = AnswerSheet(count, backend.facts)
-        if count == 0:
-            return sheet.answers(plan)
-        state = self._buffer(plan.steps[0].stage, sized(backend, count))
-        backend.copy_rows((images,), None, state, 0)
-        batch = count  # rows of the state that hold images, finished ones among them
-        rows: Any = slice(None)  # of the state: the images that are still here
-        places: Any = slice(None)  # which images these are
-        left = count
-        runs: Runs | None = None
-        for number, step in enumerate(plan.steps, 1):
-            logits, state = backend.run(step.stage, state, batch)
-            if step.looks:
-                here, executed = logits[rows], executed_parts(backend.facts, state, batch)[rows]
-                if number == len(plan.steps):
-                    sheet.write(places, step.stage.last, here, executed)
-                    break
-                out, stay, runs = leaving(step, plan.policy.score, here, runs)
-                if len(stay) == 0:
-                    sheet.write(places, step.stage.last, here, executed)
-                    break
-                if len(out):
-                    sheet.write(_of(places, out), step.stage.last, here[out], executed[out])
-                    places, rows, left = _of(places, stay), _of(rows, stay), len(stay)
-            if left < batch:
-                following = plan.steps[number].stage
-                if self._compaction_pays(following, batch, left):
-                    buffer = self._buffer(following, sized(backend, left))
-                    backend.copy_rows(state, rows, buffer, 0)
-                    state, rows, batch = buffer, slice(None), left
-        return sheet.answers(plan)
-
-
-def _of(chosen: Any, rows: npt.NDArray[np.intp]) -> Any:
-    """Some of the rows that were chosen before; a slice has chosen all."""
-    return rows if isinstance(chosen, slice) else chosen[rows]

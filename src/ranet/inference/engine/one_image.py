@@ -1,4 +1,4 @@
-"""The answer about a single image, as soon as possible."""
+"""The answer to a single image, as soon as possible."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ import numpy as np
 
 from ranet.calibration.scores.in_numpy import Floats, Runs, softmax
 from ranet.inference.engine.answers import Answers
-from ranet.inference.engine.leaving import leaving
-from ranet.inference.engine.plan import Plan
+from ranet.inference.engine.plan import Plan, leaving
 from ranet.inference.runtimes.backend import Backend, State, executed_parts
 
 # Behind a stage NumPy's code has left the caches: three of its calls then take as long as a fifth of a small stage, and
@@ -22,13 +21,9 @@ _LARGE = 100.0
 
 
 def answer_one(plan: Plan, image: Any, backend: Backend, buffer: State) -> Answers:
-    """Answer a single image as a batch of one is answered, without what only batches need.
+    """Answer a single image (1, C, H, W), from the buffer of the first stage for a batch of one.
 
-    Args:
-        plan: the steps.
-        image: (1, 3, H, W), as `checked_images` gives it.
-        backend: that runs the stages.
-        buffer: from which the first stage starts on a batch of one.
+    The answer is that of a batch of one, without the steps that only batches need.
     """
     backend.copy_rows((image,), None, buffer, 0)
     state, score, last = buffer, plan.policy.score, plan.steps[-1]
@@ -61,15 +56,9 @@ def answer_one(plan: Plan, image: Any, backend: Backend, buffer: State) -> Answe
 
 
 def reaches(logits: Floats, score: str, temperature: float, threshold: np.float32) -> bool | None:
-    """Return whether an image's score reaches a threshold, where Python's numbers can tell; else None.
+    """Return whether the score of an image with logits (1, C) reaches a threshold; None where NumPy is to decide.
 
-    They cannot where float32 might decide (`exit_scores`), nor for other scores than the confidence and the margin.
-
-    Args:
-        logits: (1, C).
-        score: of the policy.
-        temperature: of the exit.
-        threshold: that is to be reached.
+    That is where the rounding of float32 might decide (`exit_scores`), and for other scores than confidence and margin.
 
     Example:
         >>> reaches(np.float32([[0, 0]]), "confidence", 1.0, np.float32(0.4))
@@ -77,16 +66,12 @@ def reaches(logits: Floats, score: str, temperature: float, threshold: np.float3
         >>> reaches(np.float32([[0, 0]]), "confidence", 1.0, np.float32(0.5)) is None
         True
     """
-    if logits.shape[1] > _FEW_CLASSES or score not in ("confidence", "margin"):
+    exponentials = _exponentials(logits, temperature) if score in ("confidence", "margin") else None
+    if exponentials is None:
         return None
-    row = _scaled(logits, temperature)
-    largest = max(row)
-    if not abs(largest) < _LARGE:
-        return None
-    exponentials = [exp(logit - largest) for logit in row]
     total = sum(exponentials)
     ahead = 1.0
-    if score == "margin" and len(row) > 1:
+    if score == "margin" and len(exponentials) > 1:
         exponentials.sort()
         ahead -= exponentials[-2]
     over = ahead / total - float(threshold)
@@ -100,20 +85,22 @@ def softmax_of_one(logits: Floats, temperature: float) -> Floats:
         >>> softmax_of_one(np.float32([[0, 0]]), 1.0).tolist()
         [[0.5, 0.5]]
     """
-    if logits.shape[1] > _FEW_CLASSES:
-        return softmax(logits, temperature)
-    row = _scaled(logits, temperature)
-    largest = max(row)
-    exponentials = [exp(logit - largest) for logit in row]
-    if len(row) > 1 and sorted(exponentials)[-2] > 1 - _CLOSE:  # float32 may see a tie
-        return softmax(logits, temperature)
+    exponentials = _exponentials(logits, temperature)
+    if exponentials is None or (len(exponentials) > 1 and sorted(exponentials)[-2] > 1 - _CLOSE):
+        return softmax(logits, temperature)  # float32 may see a tie
     total = sum(exponentials)
     return np.array([[each / total for each in exponentials]], dtype=np.float32)
 
 
-def _scaled(logits: Floats, temperature: float) -> list[float]:
-    """Return the logits of one image over the temperature, divided in float32 as those of a batch."""
+def _exponentials(logits: Floats, temperature: float) -> list[float] | None:
+    """Return the exponentials of one image's logits over the temperature, 1 for the largest, in Python's numbers.
+
+    None where NumPy is faster, and where float32 is too coarse for them.
+    """
+    if logits.shape[1] > _FEW_CLASSES:
+        return None
     if temperature != 1.0:
-        logits = logits / np.float32(temperature)
+        logits = logits / np.float32(temperature)  # as those of a batch
     row: list[float] = logits[0].tolist()
-    return row
+    largest = max(row)
+    return [exp(logit - largest) for logit in row] if abs(largest) < _LARGE else None

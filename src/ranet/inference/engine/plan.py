@@ -1,4 +1,7 @@
-"""A policy as the engine follows it: which fused stages run, and which images leave behind each."""
+"""A policy as the engine follows it: which fused stages run, and which images leave behind each.
+
+Batches, single images, deadlines and streams all decide by `leaving`.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +13,13 @@ import numpy as np
 import numpy.typing as npt
 
 from ranet.calibration.policies.exit_policy import ExitPolicy
+from ranet.calibration.scores.in_numpy import Floats, Runs, exit_scores
 from ranet.cost.table import CostTable
 from ranet.errors import UserError
 from ranet.inference.runtimes.backend import NetworkFacts
 from ranet.inference.stages.fused_stages import FusedStage, used_exits
+
+Indices = npt.NDArray[np.intp]
 
 
 @dataclass(frozen=True)
@@ -24,7 +30,7 @@ class Step:
         stage: what runs.
         looks: whether the policy uses its exit; it does not at a cut that only an exported folder has.
         threshold: images whose score reaches it leave; minus infinity at the last step.
-        temperature: what the logits are divided by.
+        temperature: of the exit.
     """
 
     stage: FusedStage
@@ -41,8 +47,8 @@ class Plan:
         policy: the policy.
         steps: in order; all images that are left leave behind the last.
         temperatures: (K,) float32, of all exits; None where the policy has none.
-        cost_per_exit: (K,) what the answers say an image cost, without optional parts.
-        part_costs: (P,) what each optional part of the network adds where an image has executed it.
+        cost_per_exit: (K,) cost of an image by its exit, without optional parts.
+        part_costs: (P,) additional cost of each optional part that an image has executed.
         unit: of the costs.
     """
 
@@ -59,6 +65,26 @@ class Plan:
         return [step.stage for step in self.steps]
 
 
+def leaving(step: Step, score: str, logits: Floats, before: Runs | None) -> tuple[Indices, Indices, Runs | None]:
+    """Decide which images of a batch with logits (B, C) leave behind a step that looks at its exit.
+
+    An image leaves if its score reaches the threshold; an image without a finite score goes on. ``before`` are the runs
+    up to the exit before, for patience.
+
+    Returns:
+        The rows of the images that leave, the rows of those that go on, and the runs of these.
+
+    Example:
+        >>> step = Step(FusedStage(0, 0), True, np.float32(0.9), 1.0)
+        >>> leaving(step, "confidence", np.float32([[9, 0], [0, 0]]), None)
+        (array([0]), array([1]), None)
+    """
+    scores, runs = exit_scores(logits, score, step.temperature, before)
+    leaves = scores >= step.threshold
+    (out,), (stay,) = leaves.nonzero(), (~leaves).nonzero()
+    return (out, stay, None if runs is None else Runs(runs.labels[stay], runs.lengths[stay]))
+
+
 def make_plan(
     policy: ExitPolicy,
     max_exit: int | None,
@@ -66,15 +92,9 @@ def make_plan(
     stages_for: Callable[[Sequence[int]], list[FusedStage]],
     costs: Callable[[], CostTable],
 ) -> Plan:
-    """The plan by which a network follows a policy.
+    """Return the plan by which a network follows a policy, with the network's costs where the policy holds none.
 
-    Args:
-        policy: for this network.
-        max_exit: the deepest exit that may answer, from 0; None: the last. Where no fused stage ends there, the deepest
-            before it.
-        facts: of the network.
-        stages_for: the fused stages that end at given exits, and perhaps at others.
-        costs: gives the costs of the network, for policies that do not say what exits cost.
+    No image goes behind ``max_exit`` (from 0), or where no fused stage ends there, behind the deepest exit before it.
 
     Raises:
         UserError: if the policy is for another network, or there is no such exit.
@@ -113,15 +133,10 @@ def make_plan(
 
 
 def policy_for_budget(policies: Sequence[ExitPolicy], budget: float, unit: str) -> ExitPolicy:
-    """Of several policies the one with the largest predicted mean cost within a budget.
-
-    Args:
-        policies: each with a prediction (`ranet.calibrate` gives it).
-        budget: mean cost of an image, in their unit.
-        unit: its name.
+    """Return the policy with the largest predicted mean cost of an image within a budget, in their unit.
 
     Raises:
-        UserError: if none keeps within the budget, or one does not say what it costs.
+        UserError: if none keeps within the budget, or one has no prediction (`ranet.calibrate` gives it).
 
     Example:
         >>> cheap, dear = (ExitPolicy((0.5,), metadata={"predicted": {"cost": cost}}) for cost in (3.0, 5.0))

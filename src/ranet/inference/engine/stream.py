@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,7 @@ import numpy.typing as npt
 from ranet.calibration.scores.in_numpy import Runs
 from ranet.errors import UserError
 from ranet.inference.engine.answers import Answers, AnswerSheet
-from ranet.inference.engine.leaving import leaving
-from ranet.inference.engine.plan import Plan
+from ranet.inference.engine.plan import Plan, leaving
 from ranet.inference.images.checked import checked_images, empty_images
 from ranet.inference.runtimes.backend import Backend, State, executed_parts
 
@@ -28,90 +28,45 @@ def stream(
     plan: Plan,
     batches: Iterable[Any],
     batch_size: int,
-    lock: AbstractContextManager[Any] | None = None,
+    lock: AbstractContextManager[Any] = nullcontext(),  # noqa: B008, it has no state
 ) -> Iterator[Answers]:
-    """Answer batches in order; see `EarlyExitEngine.stream`.
-
-    Args:
-        backend: that runs the stages.
-        plan: the steps.
-        batches: of images, as `checked_images` wants them; a batch that is none is answered by its error.
-        batch_size: of every stage.
-        lock: held while the backend works.
-    """
-    held = nullcontext() if lock is None else lock
-    with held:
-        queues = Queues(backend, plan, batch_size)
-    waiting: deque[_Request] = deque()
+    """Answer batches in order; see `EarlyExitEngine.stream`. The lock is held while the backend works."""
+    shape = backend.facts.input_shape
+    with lock:
+        queues = _Queues(backend, plan, batch_size)
     for batch in batches:
-        request = _Request(*_checked(batch, backend))
-        waiting.append(request)
-        with held:
-            request.start = queues.admit(len(request.images))
-            queues.put(request.images, request.start)
+        error = None
+        try:
+            images = checked_images(batch, shape, backend.device)
+        except UserError as mistake:
+            images, error = empty_images(shape), mistake
+        with lock:
+            queues.put(images, error)
             if queues.waiting > MOST_WAITING:
                 queues.flush()
-        request.images = request.images[:0]
-        yield from _finished(waiting, queues)
-    with held:
+        yield from queues.finished()
+    with lock:
         queues.flush()
-    yield from _finished(waiting, queues)
-    assert not waiting
-
-
-class _Request:
-    """A batch that came, and where its answers will stand."""
-
-    def __init__(self, images: Any, error: UserError | None) -> None:
-        self.images = images
-        self.error = error
-        self.size = len(images)
-        self.start = 0
-
-
-def _checked(batch: Any, backend: Backend) -> tuple[Any, UserError | None]:
-    shape = backend.facts.input_shape
-    try:
-        return checked_images(batch, shape, backend.device), None
-    except UserError as error:
-        return empty_images(shape), error
-
-
-def _finished(waiting: deque[_Request], queues: Queues) -> Iterator[Answers]:
-    """Yield the answers of the requests, from the oldest on, whose images have all been answered."""
-    while waiting and queues.answered(waiting[0].start, waiting[0].size):
-        request = waiting.popleft()
-        answers = queues.release(request.start, request.size)
-        yield answers if request.error is None else _with_error(answers, request.error)
-
-
-def _with_error(answers: Answers, error: UserError) -> Answers:
-    return Answers(**{**vars(answers), "error": error})
+    yield from queues.finished()
+    assert not queues.waiting
 
 
 class _Queue:
     """The images that wait for a stage: a buffer of its input, and the number of each image in it."""
 
     def __init__(self, backend: Backend, plan: Plan, step: int, size: int) -> None:
-        stage = plan.steps[step].stage
-        self.buffer: State = backend.buffer(stage, size)
-        backend.prepare(stage, self.buffer)
+        self.buffer: State = backend.buffer(plan.steps[step].stage, size)
         self.images: Indices = np.zeros(size, dtype=np.intp)
         self.filled = 0
         # For patience: what the exit before has said.
         self.runs = Runs(np.zeros(size, dtype=np.intp), np.zeros(size, dtype=np.int64))
 
 
-class Queues:
+class _Queues:
     """One queue before each step of a plan, and the answers of the images that are on their way.
 
-    Every image has a number, counted on as they come. Its answer stands in a ring of rows, at the number modulo the
-    size of the ring, until it is released.
-
-    Args:
-        backend: that runs the stages.
-        plan: the steps.
-        size: how many images a queue gathers before its stage runs.
+    Every image has a number, counted on as they come. Its answer stands in a row of a sheet until its batch is
+    finished. A queue gathers ``size`` images before its stage runs.
     """
 
     def __init__(self, backend: Backend, plan: Plan, size: int) -> None:
@@ -121,26 +76,26 @@ class Queues:
         self._patient = plan.policy.score == "patience"
         self._queues = [_Queue(backend, plan, step, size) for step in range(len(plan.steps))]
         self._sheet = AnswerSheet(0, backend.facts)
-        self._next = 0  # the number of the next image
-        self._oldest = 0  # that is not released
+        self._first = 0  # the number of the image in the sheet's first row
+        self._oldest = 0  # of the first image of the oldest batch
+        self._next = 0  # of the next image
+        self._batches: deque[tuple[int, UserError | None]] = deque()  # sizes and errors of those that are not finished
 
     @property
     def waiting(self) -> int:
-        """How many images have come and are not released."""
+        """The number of images in batches that are not finished."""
         return self._next - self._oldest
 
-    def admit(self, count: int) -> int:
-        """Number this many images, and make room for their answers; returns the number of the first."""
+    def put(self, images: Any, error: UserError | None) -> None:
+        """Let the images of a batch into the first queue, and run every queue that becomes full."""
+        self._batches.append((len(images), error))
         start = self._next
-        self._next += count
-        if self.waiting > len(self._sheet.exits):
-            self._grow(max(self.waiting, 2 * len(self._sheet.exits)))
-        return start
-
-    def put(self, images: Any, start: int) -> None:
-        """Let images, numbered from ``start``, into the first queue; every queue that becomes full runs."""
-        numbers = np.arange(start, start + len(images))
-        self._push(0, (images,), None, numbers, None)
+        self._next += len(images)
+        if self._next - self._first > len(self._sheet.exits):
+            # More room than is needed now, so that answers are seldom moved.
+            self._sheet = self._sheet.moved(self._oldest - self._first, 4 * self.waiting)
+            self._first = self._oldest
+        self._push(0, (images,), None, np.arange(start, self._next), None)
 
     def flush(self) -> None:
         """Run what waits in all queues, so that every image that has come is answered."""
@@ -148,42 +103,19 @@ class Queues:
             if self._queues[step].filled:
                 self._run(step)
 
-    def answered(self, start: int, count: int) -> bool:
-        """Return whether these images have all been answered."""
-        return count == 0 or bool(self._sheet.exits[self._places(start, count)].min() >= 0)
+    def finished(self) -> Iterator[Answers]:
+        """Yield the answers of the batches, from the oldest on, whose images have all been answered."""
+        while self._batches:
+            count, error = self._batches[0]
+            rows = slice(self._oldest - self._first, self._oldest - self._first + count)
+            if (self._sheet.exits[rows] < 0).any():
+                return
+            self._batches.popleft()
+            self._oldest += count
+            answers = self._sheet.answers(self._plan, rows)
+            yield answers if error is None else replace(answers, error=error)
 
-    def release(self, start: int, count: int) -> Answers:
-        """Return the answers of images that have all been answered, the oldest that are not released."""
-        places = self._places(start, count)
-        answers = self._sheet.answers(self._plan, places)
-        self._sheet.exits[places] = -1
-        self._oldest += count
-        return answers
-
-    def _places(self, start: int, count: int) -> Any:
-        """Return where the answers of images with numbers from ``start`` on stand."""
-        size = len(self._sheet.exits)
-        first = start % size if count else 0
-        return slice(first, first + count) if first + count <= size else np.arange(start, start + count) % size
-
-    def _grow(self, size: int) -> None:
-        """Move what is in the ring to a larger one."""
-        old, new = self._sheet, AnswerSheet(size, self._backend.facts)
-        if len(old.exits):
-            kept = np.arange(self._oldest, min(self._next, self._oldest + len(old.exits)))
-            places = kept % len(old.exits)
-            for name in ("exits", "logits", "executed"):
-                getattr(new, name)[kept % size] = getattr(old, name)[places]
-        self._sheet = new
-
-    def _push(
-        self,
-        step: int,
-        state: State,
-        rows: Indices | None,
-        numbers: Indices,
-        before: Runs | None,
-    ) -> None:
+    def _push(self, step: int, state: State, rows: Indices | None, numbers: Indices, before: Runs | None) -> None:
         """Copy rows of a state (None: all) into a queue, and run its stage whenever it is full.
 
         The state stays valid: only this and later stages run meanwhile.
@@ -222,15 +154,14 @@ class Queues:
         logits, after = self._backend.run(here.stage, state, len(numbers))
         executed = executed_parts(self._backend.facts, after, len(numbers))
         if step == len(self._queues) - 1:
-            self._sheet.write(numbers % len(self._sheet.exits), here.stage.last, logits, executed)
+            self._sheet.write(numbers - self._first, here.stage.last, logits, executed)
             return
         rows: Indices | None = None
         following = None
         if here.looks:
             out, rows, following = leaving(here, self._plan.policy.score, logits, before)
             if len(out):
-                places = numbers[out] % len(self._sheet.exits)
-                self._sheet.write(places, here.stage.last, logits[out], executed[out])
+                self._sheet.write(numbers[out] - self._first, here.stage.last, logits[out], executed[out])
             if len(rows) == 0:
                 return
             numbers = numbers[rows]

@@ -1,4 +1,4 @@
-"""A network and its policies as a folder that an engine runs without PyTorch: one ONNX graph for each fused stage."""
+"""Export of a network and its policies to a folder, which an engine runs without PyTorch."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 
 from ranet.calibration.policies.exit_policy import (
@@ -27,8 +28,10 @@ from ranet.images.canvas import prepares_from_dict
 from ranet.images.preprocessing import Floats
 from ranet.inference.exported.folder import ExportedFolder, stage_name
 from ranet.inference.exported.golden import write_golden
-from ranet.inference.exported.manifest import exported_files, write_manifest
+from ranet.inference.exported.manifest import MANIFEST, Manifest, exported_files
 from ranet.inference.graphs.of_network import NetworkGraphs
+from ranet.inference.runtimes.backend import NetworkFacts, State
+from ranet.inference.runtimes.onnxruntime_backend import OnnxRuntimeBackend
 from ranet.inference.runtimes.stage_graph import StageGraph
 from ranet.inference.stages.fused_stages import FusedStage, fused_stages, used_exits
 from ranet.models.staged import StagedNetwork
@@ -37,6 +40,7 @@ from ranet.support.files import folder_written_whole, restore_folder
 
 #: Largest difference between the logits in ONNX Runtime and in PyTorch, relative to the largest logit of the exit.
 TOLERANCE = 1e-3
+_CHECKED = 3  # images
 
 
 class Export(NamedTuple):
@@ -44,8 +48,8 @@ class Export(NamedTuple):
 
     Attributes:
         folder: the folder, opened.
-        difference: the largest relative difference of its logits, in ONNX Runtime, from the network's
-            (`ranet.inference.exported.check`); None where ONNX Runtime is not installed, and nothing was compared.
+        difference: the largest difference of a logit, in ONNX Runtime, from the network's, at the end of any stage,
+            divided by the largest logit of that exit; None where ONNX Runtime is not installed.
     """
 
     folder: ExportedFolder
@@ -67,41 +71,38 @@ def export_engine(
 ) -> Export:
     """Write a folder from which `EarlyExitEngine` answers with ONNX Runtime or OpenVINO, without PyTorch.
 
-    In it are an ONNX file for each fused stage that the policies need (`needed_stages`), the policy files, and
-    ``manifest.json``, which says what they are (`write_manifest`). Where ONNX Runtime is installed every stage is run
-    and compared with the network. The folder is there when all is well, and then whole; an earlier export at its place
-    is replaced.
+    It holds an ONNX file for each fused stage that the policies need (`needed_stages`), the policy files, and
+    ``manifest.json``, which describes them (`Manifest`). Where ONNX Runtime is installed, every stage is run and
+    compared with the network. The folder appears whole or not at all, and replaces an earlier export.
 
     Args:
         network: trained.
-        policies: one or several, or their files; the first is the one that an engine follows unless told otherwise.
-        folder: where. What is there must be an export, or empty.
-        all_exits: also every single stage, so that the folder can follow any later policy of the network.
-        preprocessing: how images become the network's input, as `Preprocessing.to_dict` gives it. With it the folder
-            has a golden picture (`ranet.inference.exported.golden`).
+        policies: one or several, or their files; an engine follows the first by default.
+        folder: a new or empty folder, or an earlier export.
+        all_exits: export every single stage as well, so that the folder can follow any later policy of the network.
+        preprocessing: steps from an image to the network's input, as `Preprocessing.to_dict` gives them. With them the
+            folder has a golden picture (`ranet.inference.exported.golden`).
         classes: the name of each class in the order of the labels.
-        data: what the network was trained on, as `ranet.data.record.DataRecord.summary` says it.
-        costs: what the exits cost; by default they are counted.
-        cache: where the network's graph is kept; None: $RANET_CACHE, or else ~/.cache/ranet.
-        progress: called after each stage that is written, with how many are, and of how many.
+        data: the training data, as `ranet.data.record.DataRecord.summary` describes it.
+        costs: costs of the exits; by default they are counted.
+        cache: folder for the network's graph; None: $RANET_CACHE, or else ~/.cache/ranet.
+        progress: called after each stage with the number of written stages and the number of all.
 
     Raises:
-        UserError: for policies of another network, a folder with other things, class names of another number, if a
-            package is missing, or if the graphs do not say what the network says.
+        UserError: for policies of another network, a folder with other files, a wrong number of class names, a missing
+            package, or graphs whose answers differ from the network's.
     """
     check_network(network)
     target = Path(folder).resolve()
     restore_folder(target)
     _check_target(target)
-    chosen = _policies(policies, network)
     if classes is not None and len(classes) != network.num_classes:
         raise UserError(f"{len(classes)} class names were given for a network with {network.num_classes} classes.")
     prepares = None if preprocessing is None else prepares_from_dict(preprocessing)
     if prepares is not None:
         prepares.require_shape(network.image_shape, "The preprocessing", "give that of the network's training data")
     graphs = NetworkGraphs(network, None if cache is None else Path(cache) / "graphs")
-    for policy in chosen:
-        policy.require_network(graphs.facts.fingerprint)
+    chosen = _policies(policies, graphs.facts)
     stages = needed_stages(chosen, all_exits)
     with folder_written_whole(target) as partial:
         files = []
@@ -109,34 +110,30 @@ def export_engine(
             files.append(_write_stage(partial, stage, graphs.graph(stage)))
             if progress is not None:
                 progress(len(files), len(stages))
-        network_facts = graphs.facts._asdict()
-        del network_facts["cuts"]  # they follow from the stages
+        logits_of = _logits_of(network)
         entries = {
-            "network": network_facts,
+            # Without the cuts, which follow from the stages.
+            "network": {name: value for name, value in graphs.facts._asdict().items() if name != "cuts"},
             "stages": files,
             "policies": _write_policies(partial, chosen),
             "preprocessing": None if prepares is None else prepares.to_dict(),
-            "golden": None if prepares is None else write_golden(partial, prepares, _logits(network)),
+            "golden": None if prepares is None else write_golden(partial, prepares, logits_of),
             "classes": None if classes is None else [*classes],
             "data": data,
             "costs": (costs or measure_costs(network)).tables(),
             "software": {**software_versions(), **_onnx_versions(partial / files[0]["file"])},
         }
-        write_manifest(partial, entries)
-        difference = _compared(network, ExportedFolder(partial), stages)
+        Manifest.write(partial / MANIFEST, entries)
+        difference = _difference(logits_of, ExportedFolder(partial))
         _check_target(target)  # again, because an export takes its time
     return Export(ExportedFolder(folder), difference)
 
 
 def needed_stages(policies: Sequence[ExitPolicy], all_exits: bool = False) -> list[FusedStage]:
-    """Return the fused stages of some policies, and those between all exits that any of them uses.
+    """Return the fused stages of some policies, and those between all exits that any policy uses.
 
-    So a chain of them answers at any of these exits: under a cap (``max_exit``) at an exit that another policy uses, or
-    for a later policy that uses no others.
-
-    Args:
-        policies: for K exits.
-        all_exits: as if one of them used all exits.
+    With these a folder can answer at any of these exits, also for a later policy, or under a cap (``max_exit``). With
+    ``all_exits`` that holds for every exit of the network.
 
     Example:
         >>> inf = float("inf")
@@ -150,16 +147,17 @@ def needed_stages(policies: Sequence[ExitPolicy], all_exits: bool = False) -> li
     return sorted(stages.union(fused_stages(cuts)))
 
 
-def _policies(given: GivenPolicies, network: StagedNetwork) -> list[ExitPolicy]:
+def _policies(given: GivenPolicies, facts: NetworkFacts) -> list[ExitPolicy]:
     policies = given_policies(given)
     if not policies:
         raise UserError("An export needs a policy, which decides where images leave; ranet calibrate solves one.")
     for policy in policies:
-        if policy.num_exits != network.num_exits:
+        if policy.num_exits != facts.num_exits:
             raise UserError(
-                f"The policy is for {policy.num_exits} exits and the network has {network.num_exits}: calibrate a "
-                "policy for this one."
+                f"The policy is for {policy.num_exits} exits and the network has {facts.num_exits}: calibrate a policy "
+                "for this one."
             )
+        policy.require_network(facts.fingerprint)
     return policies
 
 
@@ -191,13 +189,13 @@ def _write_policies(folder: Path, policies: Sequence[ExitPolicy]) -> list[str]:
     return names
 
 
-def _logits(network: StagedNetwork) -> Callable[[Floats], Floats]:
-    """Return a function from an input (C, H, W) to the logits (K, C) of all exits, in PyTorch on the CPU."""
+def _logits_of(network: StagedNetwork) -> Callable[[Floats], Floats]:
+    """Return a function from images (B, C, H, W) to the logits (K, B, C) of all exits, in PyTorch on the CPU."""
     reference = copy.deepcopy(network).to("cpu", torch.float32).eval()
 
-    def logits(seen: Floats) -> Floats:
-        with torch.inference_mode():
-            found: Floats = reference(torch.from_numpy(seen)[None])[:, 0].numpy()
+    @torch.inference_mode()
+    def logits(images: Floats) -> Floats:
+        found: Floats = reference(torch.from_numpy(images)).numpy()
         return found
 
     return logits
@@ -209,12 +207,21 @@ def _onnx_versions(file: Path) -> dict[str, str]:
     return {"onnx": version("onnx"), "opset": str(operators.get("", operators.get("ai.onnx")))}
 
 
-def _compared(network: StagedNetwork, exported: ExportedFolder, stages: Sequence[FusedStage]) -> float | None:
+def _difference(logits_of: Callable[[Floats], Floats], exported: ExportedFolder) -> float | None:
+    """Return `Export.difference`, with every stage run once on what other stages have computed from random images."""
     if find_spec("onnxruntime") is None:
         return None
-    from ranet.inference.exported.check import largest_difference
-
-    difference = largest_difference(network, exported, stages)
+    images = np.random.default_rng(0).standard_normal((_CHECKED, *exported.facts.input_shape), dtype=np.float32)
+    expected = logits_of(images)
+    backend = OnnxRuntimeBackend(exported)
+    states: dict[int, State] = {-1: (images,)}  # behind each exit
+    differences = []
+    for stage in exported.stages:  # by where they start: what leads there has run
+        logits, after = backend.run(stage, states[stage.first - 1], len(images))
+        states.setdefault(stage.last, after)
+        largest = np.abs(expected[stage.last]).max()
+        differences.append(np.abs(logits - expected[stage.last]).max() / (largest if largest > 0 else 1.0))
+    difference = float(np.max(differences))
     if not difference <= TOLERANCE:  # nor NaN
         raise UserError(
             f"The exported graphs differ from the network by {difference:.2g} of the largest logit, which is more than "
@@ -224,7 +231,7 @@ def _compared(network: StagedNetwork, exported: ExportedFolder, stages: Sequence
 
 
 def _check_target(target: Path) -> None:
-    """Refuse to replace what is no export, or to lose what others have put into one."""
+    """Refuse to replace a folder that is not an export, or that holds other files as well."""
     if target.is_file():
         raise UserError(f"{str(target)!r} is a file; choose another folder for the export.")
     if Path.cwd().is_relative_to(target):

@@ -1,61 +1,53 @@
-"""A folder that `ranet export` wrote, read without PyTorch and ONNX: all that an engine far from the training needs."""
+"""A folder that `ranet export` wrote, read without PyTorch and ONNX."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from hashlib import sha256
+from hashlib import file_digest
 from pathlib import Path
 
 import numpy as np
 
 from ranet.calibration.policies.exit_policy import ExitPolicy, load_policy
 from ranet.cost.table import CostTable
-from ranet.errors import UserError, unknown_name
+from ranet.errors import UserError, require_known
 from ranet.images.canvas import prepares_from_dict
 from ranet.images.preprocessing import Prepares
-from ranet.inference.exported.manifest import UNITS, StageFile, read_manifest
+from ranet.inference.exported.manifest import UNITS, Manifest, StageFile, manifest_file
 from ranet.inference.runtimes.stage_graph import StageGraph
-from ranet.inference.stages.chains import chain_through
-from ranet.inference.stages.fused_stages import FusedStage, used_exits
+from ranet.inference.stages.fused_stages import FusedStage, chain_through, used_exits
 from ranet.support.files import restore_folder
 
 
 class ExportedFolder:
-    """The fused stages of an exported network (a `GraphSource`), its policies, and what else its manifest says.
+    """The fused stages of an exported network (a `GraphSource`), its policies, and the other entries of its manifest.
 
-    What is there is looked at when the folder is opened: the manifest, the policies, and that every stage has its file
-    of the right length. The content of a file is compared with the manifest's checksum when its stage is asked for.
-
-    The policy files may be replaced by others of the same network, as long as the stages that they need are there.
-
-    Args:
-        path: the folder.
+    Opening the folder checks the manifest, the policies, and the length of every stage file; asking for a stage checks
+    the content of its file. The policy files may be replaced by others of the same network whose stages are there.
 
     Attributes:
         path: the folder.
-        manifest: what its manifest says.
+        manifest: the content of its manifest.
         facts: of the network; ``cuts`` are the exits at which a chain of the exported stages can end.
         policies: at least one; the first is the one to follow unless another is asked for.
-        preprocessing: how an image becomes what the network reads; None if the export was not told.
-        classes: the names of the classes in the order of the labels; None if the export was not told.
+        preprocessing: steps from an image to the network's input; None if they are not known.
+        classes: the names of the classes in the order of the labels; None if they are not known.
 
     Raises:
-        UserError: if it is no such folder, or something in it is missing, damaged, or of another network.
+        UserError: if it is not an exported folder, or a part of it is missing, damaged, or of another network.
     """
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         restore_folder(self.path)
-        self.manifest = read_manifest(self.path)
+        self.manifest = Manifest.read(manifest_file(self.path))
         self.facts = self.manifest.facts
         self.classes = self.manifest.classes
         self._stages = {file.stage: file for file in self.manifest.stages}
-        # When the content of a file was last written whose checksum is known to fit: backends ask for graphs often.
-        self._checked: dict[FusedStage, int] = {}
         for file in self.manifest.stages:
-            self._check_length(file)
-        self.preprocessing = self._checked_preprocessing()
-        self.policies = [self._policy(name) for name in self.manifest.policies]
+            self._checked_path(file)
+        self.preprocessing = self._preprocessing()
+        self.policies = [self._policy(self.path / name) for name in self.manifest.policies]
 
     @property
     def stages(self) -> list[FusedStage]:
@@ -63,53 +55,47 @@ class ExportedFolder:
         return sorted(self._stages)
 
     def graph(self, stage: FusedStage) -> StageGraph:
-        """The graph of a fused stage that was exported, as the path of its file.
+        """Return the graph of a fused stage, as the path of its file.
 
         Raises:
-            UserError: if it was not exported, or its file is missing, damaged or of another stage.
+            UserError: if the stage was not exported, or its file is missing, damaged or of another stage.
         """
         if stage not in self._stages:
             raise UserError(
                 f"The export {str(self.path)!r} has no graph of {stage_name(stage)}: {self._what_is_there}."
             )
         file = self._stages[stage]
-        self._check_length(file)
-        path = self.path / file.file
-        if self._checked.get(stage) != path.stat().st_mtime_ns:
-            self._check_content(path, file)
-            self._checked[stage] = path.stat().st_mtime_ns
+        path = self._checked_path(file)
+        with path.open("rb") as content:
+            if file_digest(content, "sha256").hexdigest() != file.sha256:
+                raise UserError(
+                    f"The stage file {str(path)!r} is not the one that was exported (its checksum does not fit): "
+                    "export the network again with ranet export."
+                )
         return file.graph(path)
 
     def stages_for(self, exits: Sequence[int]) -> list[FusedStage]:
-        """The fewest exported stages that, one after the other, answer at each of these exits.
+        """Return the fewest exported stages that, one after the other, answer at each of these exits (from 0).
 
-        Where no exported stage runs from one of the exits to the next, a chain of shorter ones does. The chain then
-        also answers at exits between, which the policy does not use.
-
-        Args:
-            exits: from 0, ascending, as `used_exits` gives them for a policy.
+        Where no exported stage runs from one of the exits to the next, several shorter stages do. They also answer at
+        exits between these, which a policy does not use.
 
         Raises:
             UserError: if no chain of exported stages ends at each of the exits.
         """
         chain = chain_through(exits, self._stages)
         if chain is None:
-            numbers = _listed([k + 1 for k in exits])
-            raise UserError(f"The export {str(self.path)!r} cannot answer at {numbers}: {self._what_is_there}.")
+            raise UserError(f"The export {str(self.path)!r} cannot answer at {_listed(exits)}: {self._what_is_there}.")
         return chain
 
     def costs(self, unit: str = "macs") -> CostTable:
-        """Return the counted operations in a unit of `ranet.cost.CostProfile.table`.
-
-        Raises:
-            UserError: if the unit is not known.
-        """
-        if unit not in UNITS:
-            raise unknown_name("unit", unit, UNITS)
+        """Return the counted operations in a unit of `ranet.cost.CostProfile.table`."""
+        require_known("unit", unit, UNITS)
         counted = getattr(self.manifest.costs, unit)
         return CostTable(unit, np.array(counted.stages, dtype=np.float64), np.array(counted.parts, dtype=np.float64))
 
-    def _check_length(self, file: StageFile) -> None:
+    def _checked_path(self, file: StageFile) -> Path:
+        """Return the path of a stage file, which is there and has the right length."""
         path = self.path / file.file
         if not path.is_file():
             raise UserError(
@@ -122,19 +108,9 @@ class ExportedFolder:
                 f"The stage file {str(path)!r} has {length} bytes and was exported with {file.bytes}, perhaps it was "
                 "cut off: copy the whole folder, or export the network again with ranet export."
             )
+        return path
 
-    def _check_content(self, path: Path, file: StageFile) -> None:
-        with path.open("rb") as content:
-            digest = sha256()
-            while part := content.read(2**20):
-                digest.update(part)
-        if digest.hexdigest() != file.sha256:
-            raise UserError(
-                f"The stage file {str(path)!r} is not the one that was exported (its checksum does not fit): export "
-                "the network again with ranet export."
-            )
-
-    def _checked_preprocessing(self) -> Prepares | None:
+    def _preprocessing(self) -> Prepares | None:
         if self.manifest.preprocessing is None:
             return None
         preprocessing = prepares_from_dict(self.manifest.preprocessing)
@@ -142,9 +118,8 @@ class ExportedFolder:
         preprocessing.require_shape(self.facts.input_shape, owner, "export the network again with ranet export")
         return preprocessing
 
-    def _policy(self, name: str) -> ExitPolicy:
-        """A policy of the folder, which its stages can follow."""
-        path = self.path / name
+    def _policy(self, path: Path) -> ExitPolicy:
+        """Return a policy of the folder, which its stages can follow."""
         policy = load_policy(path)
         if policy.num_exits != self.facts.num_exits:
             raise UserError(
@@ -157,16 +132,16 @@ class ExportedFolder:
 
     @property
     def _what_is_there(self) -> str:
-        """The end of the sentence about what was not exported."""
+        """The end of the sentence about a missing stage."""
         stages = ", ".join(stage_name(stage).split()[1] for stage in self.stages)
         return (
-            f"its stages are {stages}, which end at {_listed([cut + 1 for cut in self.facts.cuts])}; export the "
-            "network again with this policy, or with all_exits=true"
+            f"its stages are {stages}, which end at {_listed(self.facts.cuts)}; export the network again with this "
+            "policy, or with all_exits=true"
         )
 
 
 def stage_name(stage: FusedStage) -> str:
-    """A fused stage as people count.
+    """Return the name of a fused stage, counted from 1.
 
     Example:
         >>> stage_name(FusedStage(0, 0)), stage_name(FusedStage(1, 3))
@@ -177,5 +152,5 @@ def stage_name(stage: FusedStage) -> str:
 
 
 def _listed(exits: Sequence[int]) -> str:
-    numbers = ", ".join(map(str, exits))
+    numbers = ", ".join(str(k + 1) for k in exits)
     return f"exit {numbers}" if len(exits) == 1 else f"exits {numbers}"

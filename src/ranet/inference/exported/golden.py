@@ -1,6 +1,6 @@
-"""A golden picture in an exported folder: what the network reads of it, and what every exit answers.
+"""A golden picture in an exported folder, with the network's input for it and the answers of all exits.
 
-Code of your own that serves the folder is checked against it.
+Use it to check your own code that serves the folder.
 """
 
 from __future__ import annotations
@@ -26,12 +26,7 @@ PICTURE, ARRAYS = "golden.png", "golden.npz"
 
 
 def write_golden(folder: Path, preprocessing: Prepares, logits_of: Callable[[Floats], Floats]) -> dict[str, str]:
-    """Write a picture and the arrays that belong to it.
-
-    Args:
-        folder: where.
-        preprocessing: how the picture becomes the network's input.
-        logits_of: gives the logits (K, C) of all exits for an input (C, H, W).
+    """Write the picture and its arrays; ``logits_of`` maps images (B, C, H, W) to logits (K, B, C).
 
     Returns:
         The names of the files: "picture", an 8-bit PNG in RGB or grey, and "arrays", a NumPy archive with
@@ -41,19 +36,12 @@ def write_golden(folder: Path, preprocessing: Prepares, logits_of: Callable[[Flo
     picture = Image.fromarray(pixels if preprocessing.mode == "RGB" else pixels[..., 0])
     picture.save(folder / PICTURE, optimize=True)
     seen = preprocessing(picture)
-    np.savez(folder / ARRAYS, input=seen, logits=logits_of(seen))
+    np.savez(folder / ARRAYS, input=seen, logits=logits_of(seen[None])[:, 0])
     return {"picture": PICTURE, "arrays": ARRAYS}
 
 
 def golden_pixels(resize: ImageSize) -> Bytes:
-    """Pixels of a picture that is resized and cropped on its way to the network: gradients, and noise of integers.
-
-    Args:
-        resize: what is covered before the crop; the height of the picture is a third larger.
-
-    Returns:
-        uint8 (H, W, 3), relatively wider than what is covered.
-    """
+    """Return the picture, uint8 (H, W, 3), with gradients and noise, a third larger than ``resize`` and wider."""
     height, width = (side + side // 3 + 1 for side in sides(resize))
     width += width // 4 + 1
     y, x = np.mgrid[:height, :width]
@@ -63,10 +51,7 @@ def golden_pixels(resize: ImageSize) -> Bytes:
 
 
 def check_golden(folder: Path, golden: Mapping[str, str], preprocessing: Prepares) -> float:
-    """Log a warning if the picture becomes another input here than where it was exported.
-
-    Returns:
-        The largest difference between the two inputs.
+    """Log a warning if the picture gives another input here than in the export; return the largest difference.
 
     Raises:
         UserError: if a file is missing or damaged.

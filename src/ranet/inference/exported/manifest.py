@@ -1,9 +1,8 @@
-"""The manifest of an exported folder: a record of what each file is (pydantic models)."""
+"""The manifest of an exported folder, which describes its files (pydantic models)."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self
 
@@ -12,8 +11,7 @@ from pydantic import AfterValidator, Field, PlainValidator, model_validator
 from ranet.errors import UserError
 from ranet.inference.runtimes.backend import NetworkFacts
 from ranet.inference.runtimes.stage_graph import StageGraph
-from ranet.inference.stages.chains import reachable_cuts
-from ranet.inference.stages.fused_stages import FusedStage
+from ranet.inference.stages.fused_stages import FusedStage, reachable_cuts
 from ranet.support.records import Count, Name, Part, Record, Row, Sha256, Text, like
 from ranet.support.shapes import ImageSize, TensorSpec, checked_image_size
 from ranet.support.strict_json import shown
@@ -22,7 +20,7 @@ MANIFEST = "manifest.json"
 
 
 def _distinct(values: tuple[Any, ...]) -> tuple[Any, ...]:
-    if len(set(values)) < len(values):
+    if len({getattr(value, "name", value) for value in values}) < len(values):
         raise ValueError("must have each name once")
     return values
 
@@ -40,16 +38,10 @@ class Tensor(Part):
     shape: Row[Count]
 
 
-def _distinct_names(state: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    _distinct(tuple(tensor.name for tensor in state))
-    return state
-
-
 File = Annotated[str, AfterValidator(_file)]
-Exit = Annotated[int, Field(ge=0)]
+Natural = Annotated[int, Field(ge=0)]
 Names = Annotated[Row[Name], Field(min_length=1), AfterValidator(_distinct)]
-State = Annotated[Row[Tensor], AfterValidator(_distinct_names)]
-Operations = Row[Annotated[int, Field(ge=0)]]
+State = Annotated[Row[Tensor], AfterValidator(_distinct)]
 
 
 class Network(Part):
@@ -65,18 +57,10 @@ class Network(Part):
 
 
 class StageFile(Part):
-    """The file of a fused stage: what `StageGraph` says, and by what the file is known.
+    """The file of a `FusedStage` in the folder, its length and its checksum, and its `StageGraph`."""
 
-    Attributes:
-        first, last: from exit to exit, from 0.
-        file: its name in the folder.
-        bytes: its length.
-        sha256: of its content, in hexadecimal digits.
-        before, inputs, logits, after: as in `StageGraph`.
-    """
-
-    first: Exit
-    last: Exit
+    first: Natural
+    last: Natural
     file: File
     bytes: Count
     sha256: Sha256
@@ -91,15 +75,13 @@ class StageFile(Part):
         return FusedStage(self.first, self.last)
 
     def graph(self, path: Path) -> StageGraph:
-        """The graph, which lies at this path."""
-        before, after = (
-            tuple(TensorSpec(tensor.name, tensor.shape) for tensor in state) for state in (self.before, self.after)
-        )
+        """Return the graph, whose file has this path."""
+        before, after = (tuple(TensorSpec(one.name, one.shape) for one in state) for state in (self.before, self.after))
         return StageGraph(path, before, self.inputs, self.logits, after)
 
 
 class Golden(Part):
-    """The files of a picture and of what becomes of it."""
+    """The files of `write_golden`."""
 
     picture: File
     arrays: File
@@ -116,8 +98,8 @@ class Data(Part):
 class Table(Part):
     """A `ranet.cost.CostTable`; below the diagonal the stages have 0."""
 
-    stages: Annotated[Row[Operations], Field(min_length=1)]
-    parts: Operations
+    stages: Annotated[Row[Row[Natural]], Field(min_length=1)]
+    parts: Row[Natural]
 
 
 class Costs(Part):
@@ -131,18 +113,19 @@ UNITS = tuple(Costs.model_fields)
 
 
 class Manifest(Record):
-    """What a manifest says.
+    """The content of a manifest.
 
     Attributes:
-        network: see `facts`.
-        stages: the files of the fused stages.
-        policies: the policy files, in the folder.
-        preprocessing: what makes the network's input of an image; None if the export was not told.
-        golden: the names of the `Golden` files; None without preprocessing.
-        classes: the names of the C classes in the order of the labels; None if the export was not told.
-        data: what `Data` has; None if not told.
-        costs: see `Costs`.
-        software: the versions that wrote the folder.
+        network: the `facts`, without the cuts.
+        stages: files of the fused stages.
+        policies: names of the policy files.
+        preprocessing: steps from an image to the network's input, as `Preprocessing.to_dict` gives them; None if they
+            are not known.
+        golden: entries of `Golden`; None without preprocessing.
+        classes: names of the C classes in the order of the labels; None if they are not known.
+        data: entries of `Data`; None if they are not known.
+        costs: counted operations.
+        software: versions of the packages that wrote the folder.
     """
 
     FORMAT: ClassVar[str] = "ranet exported engine"
@@ -163,12 +146,12 @@ class Manifest(Record):
 
     @property
     def facts(self) -> NetworkFacts:
-        """The facts of the network; its cuts are the exits at which a chain of the stages can end."""
+        """The facts of the network, whose cuts are the exits at which a chain of the stages can end."""
         return NetworkFacts(**self.network.model_dump(), cuts=reachable_cuts([each.stage for each in self.stages]))
 
     @model_validator(mode="after")
     def _goes_together(self) -> Self:
-        """Check that the stages go together, that some chain of them begins at the images, and what is counted."""
+        """Check the entries against each other."""
         exits, classes, image = self.network.num_exits, self.network.num_classes, self.facts.input_shape
         parts = len(self.network.optional_parts)
         states: dict[int, tuple[Tensor, ...]] = {}
@@ -203,27 +186,9 @@ class Manifest(Record):
         return self
 
 
-def write_manifest(folder: Path, entries: Mapping[str, Any]) -> None:
-    """Write the manifest with the entries of `Manifest` into a folder; raises as `Record.write`."""
-    Manifest.write(folder / MANIFEST, entries)
-
-
-def read_manifest(folder: Path) -> Manifest:
-    """Read what `write_manifest` wrote.
-
-    Raises:
-        UserError: if there is no folder or no manifest in it, or as `Record.read` does.
-    """
-    return Manifest.read(_manifest(folder))
-
-
 def exported_files(folder: Path) -> set[str]:
-    """The names of the files that an export of any version consists of, as its manifest has them.
-
-    Raises:
-        UserError: if the folder has no manifest that an export wrote.
-    """
-    path = _manifest(folder)
+    """Return the names of the files of an export of any version; raise a UserError if the folder is not an export."""
+    path = manifest_file(folder)
     content = Manifest.content(path)
     Manifest.require_seal(path, content)
     try:
@@ -233,7 +198,8 @@ def exported_files(folder: Path) -> set[str]:
         raise UserError(f"The manifest {str(path)!r} names no files: {Manifest.AGAIN}.") from error
 
 
-def _manifest(folder: Path) -> Path:
+def manifest_file(folder: Path) -> Path:
+    """Return the path of the manifest of an exported folder; raise a UserError if there is no folder or no manifest."""
     if not folder.is_dir():
         what = "is a file" if folder.exists() else "does not exist"
         raise UserError(f"The exported folder {str(folder)!r} {what}; ranet export writes one.")

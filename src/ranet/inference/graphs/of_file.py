@@ -14,15 +14,10 @@ from ranet.support.shapes import TensorSpec
 
 
 class FileGraph:
-    """A classifier in an ONNX file from any program (a `GraphSource`).
+    """A classifier in an ONNX file from any program (a `GraphSource`), as a network of one exit.
 
-    Args:
-        path: of a graph with one input, float32 images (N, C, H, W), whose first output is the logits (N, classes).
-        shape: (C, H, W) of the images; H and W hold where the graph leaves them open.
-
-    Attributes:
-        facts: of a network with one exit.
-        batch_size: that the graph has fixed; None: any.
+    Its graph has one input, float32 images (N, C, H, W), and the first output is the logits (N, classes). Where it
+    leaves H and W open, those of ``shape`` hold. It may fix a ``batch_size``, else that is None.
 
     Raises:
         UserError: if the file does not exist, or holds another kind of graph, or onnx is not installed.
@@ -41,16 +36,14 @@ class FileGraph:
         inputs = [value for value in graph.input if value.name not in weights]
         tensors = [value.type.tensor_type for value in (*inputs, *graph.output[:1])]
         sizes = [[size.dim_value or None for size in tensor.shape.dim] for tensor in tensors]  # None: any
-        if len(inputs) != 1 or tensors[0].elem_type != onnx.TensorProto.FLOAT or len(sizes[0]) != 4:
-            found = None
-        else:
-            found = [own or other for own, other in zip(sizes[0][1:], shape, strict=True)]
-        if found is None or found[0] != shape[0]:
-            raise UserError(f"{path} must have one input, float32 images (N, {shape[0]}, H, W).")
+        channels = shape[0]
+        images = len(inputs) == 1 and tensors[0].elem_type == onnx.TensorProto.FLOAT and len(sizes[0]) == 4
+        if not images or sizes[0][1] not in (None, channels):
+            raise UserError(f"{path} must have one input, float32 images (N, {channels}, H, W).")
         if len(sizes) != 2 or len(sizes[1]) != 2 or sizes[1][1] is None:
             raise UserError(f"{path} must have logits (N, classes) as its first output, with the number of classes.")
         self.batch_size = sizes[0][0]
-        channels, height, width = found
+        height, width = sizes[0][2] or shape[1], sizes[0][3] or shape[2]
         self._images = TensorSpec(inputs[0].name, (channels, height, width))
         self._logits = graph.output[0].name
         fingerprint = sha256(path.read_bytes()).hexdigest()[:16]

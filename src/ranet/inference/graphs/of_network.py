@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import inspect
 import json
+import logging
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ranet.inference.graphs.exporter import exported
+from ranet.errors import UserError, first_line
 from ranet.inference.runtimes.stage_graph import IMAGES, StageGraph
 from ranet.inference.runtimes.torch_backend import network_facts
 from ranet.inference.stages.fused_stages import FusedStage
@@ -26,6 +28,7 @@ from ranet.support.shapes import TensorSpec
 
 # A new one whenever the graphs of a network change, so that none of the old ones is read again.
 _FORMAT = 2
+log = logging.getLogger(__name__)
 
 
 class NetworkGraphs:
@@ -35,10 +38,8 @@ class NetworkGraphs:
     all K (K + 1) / 2 fused stages are cut out of that graph. It is kept in a folder, where the next process finds it. A
     tensor that passes a stage by has the same name on both sides of it and is not in the stage's graph.
 
-    Args:
-        network: trained; it is copied, and what becomes of it later changes nothing here.
-        cache: the folder; by default ``graphs`` in $RANET_CACHE, or else in ~/.cache/ranet. If it cannot be written, a
-            warning says so.
+    The network is copied. The folder is by default ``graphs`` in `default_cache`; a warning says if it cannot be
+    written.
 
     Raises:
         UserError: when a graph is asked for, if onnx or onnxscript is missing, or PyTorch cannot export the network.
@@ -51,14 +52,12 @@ class NetworkGraphs:
         self._graph: _WholeGraph | None = None
 
     def graph(self, stage: FusedStage) -> StageGraph:
-        """The graph of a fused stage, as bytes."""
+        """Return the graph of a fused stage, as bytes."""
         whole = self._whole()
-        before, after = whole.cuts[stage.first], whole.cuts[stage.last + 1]
-        logits = f"logits_{stage.last}"
-        # The logits come first, whether or not they are a part of the state as well.
-        outputs = dict.fromkeys([logits, *(name for name in after if name not in before)])
-        model, inputs = whole.cut(before, list(outputs))
-        return StageGraph(model, whole.specs(before), inputs, logits, whole.specs(after))
+        before, after = (whole.specs(whole.cuts[k]) for k in (stage.first, stage.last + 1))
+        graph = StageGraph(b"", before, (), f"logits_{stage.last}", after)
+        model, inputs = whole.cut(whole.cuts[stage.first], graph.outputs)
+        return graph._replace(model=model, inputs=inputs)
 
     def _whole(self) -> _WholeGraph:
         if self._graph is None:
@@ -79,9 +78,7 @@ class NetworkGraphs:
 class _WholeGraph:
     """An exported network, every tensor of every cut among its outputs.
 
-    Attributes:
-        cuts: the names of the state's tensors before stage 0, 1, ..., K - 1, and after the last: none, or
-            the record of optional parts.
+    ``cuts`` are the names of the state's tensors before each of the K stages, and after the last.
     """
 
     def __init__(self, onnx: Any, model: bytes) -> None:
@@ -99,7 +96,7 @@ class _WholeGraph:
         )
 
     def cut(self, inputs: Sequence[str], outputs: Sequence[str]) -> tuple[bytes, tuple[str, ...]]:
-        """The part of the graph from some tensors to others, and which of the inputs it reads."""
+        """Return the part of the graph from some tensors to others, and those of the inputs that it reads."""
         graph = self._model.graph
         weights = {weight.name: weight for weight in graph.initializer}
         needed: set[int] = set()
@@ -127,7 +124,7 @@ class _WholeGraph:
         return model.SerializeToString(), used
 
     def _node(self, name: str, inputs: Sequence[str]) -> Any:
-        """The node that makes a tensor; behind a cut it counts the batch by the state, as the images are not there."""
+        """Return the node that makes a tensor; behind a cut it takes the batch size from the state, not the images."""
         node = self._model.graph.node[self._makers[name]]
         if node.op_type != "Shape" or node.input[0] != IMAGES or IMAGES in inputs:
             return node
@@ -172,35 +169,48 @@ class _AllCuts(nn.Module):
 
 
 def _source(network: nn.Module) -> str | None:
-    """A hash of the files in which the classes of a network's modules stand; None where there is no such file.
+    """Return a hash of the source files of a network's classes, without PyTorch's; None where there is no such file.
 
-    The same weights in other code compute something else. PyTorch's own classes have its version.
+    The same weights in other code compute something else.
     """
-    files = set()
-    for module in network.modules():
-        for kind in type(module).__mro__:
-            if kind is not object and kind.__module__.partition(".")[0] not in ("torch", "abc", "typing"):
-                try:
-                    files.add(inspect.getfile(kind))
-                except (TypeError, OSError):  # it was typed into a console
-                    return None
+    kinds = {kind for module in network.modules() for kind in type(module).__mro__ if kind is not object}
     digest = hashlib.sha256()
-    for file in sorted(files):
-        try:
+    try:
+        own = (kind for kind in kinds if kind.__module__.partition(".")[0] not in ("torch", "abc", "typing"))
+        for file in sorted({inspect.getfile(kind) for kind in own}):
             digest.update(Path(file).read_bytes())
-        except OSError:
-            return None
+    except (TypeError, OSError):  # a class was typed into a console
+        return None
     return digest.hexdigest()
 
 
 def _export(network: StagedNetwork) -> bytes:
-    """The whole network as an ONNX model, with the names at its cuts as JSON in its metadata."""
-    onnx = require("onnx", "onnx", "The export of a network")
+    """Return the whole network as an ONNX model, with the names at its cuts as JSON in its metadata."""
+    for package in ("onnx", "onnxscript"):
+        require(package, "onnx", "The export of a network")
     wrapped = _AllCuts(network).eval()
     with torch.no_grad():
         wrapped(torch.zeros(1, *network.image_shape))  # for the names
-    names = ([IMAGES], wrapped.names)
-    model = exported(wrapped, network.image_shape, type(network).__name__, names)
+    name = type(network).__name__
+    log.info("Exporting the %s as an ONNX graph; this takes some seconds.", name)
+    try:
+        with _quietly():
+            program = torch.onnx.export(
+                wrapped,
+                (torch.zeros(2, *network.image_shape),),  # two, because PyTorch takes a size of one for a constant
+                input_names=[IMAGES],
+                output_names=wrapped.names,
+                dynamic_shapes=({0: torch.export.Dim("batch")},),
+                dynamo=True,
+                verbose=False,
+            )
+    except (torch.onnx.OnnxExporterError, RuntimeError) as error:
+        raise UserError(
+            f"PyTorch cannot export this {name} as an ONNX graph, so use the torch backend "
+            f"({first_line(error.__cause__ or error)})."
+        ) from error
+    assert program is not None
+    model = program.model_proto
     # Where in which source file each operator comes from: several times the size of a small network.
     for node in model.graph.node:
         del node.metadata_props[:]
@@ -208,12 +218,25 @@ def _export(network: StagedNetwork) -> bytes:
     for value in [*model.graph.input, *model.graph.output, *model.graph.initializer]:
         del value.metadata_props[:]
     del model.graph.value_info[:], model.graph.metadata_props[:], model.metadata_props[:]
-    onnx.helper.set_model_props(model, {"cuts": json.dumps(wrapped.cuts)})
+    model.metadata_props.add(key="cuts", value=json.dumps(wrapped.cuts))
     return bytes(model.SerializeToString())
 
 
+@contextlib.contextmanager
+def _quietly() -> Iterator[None]:
+    """Hide the exporter's remarks about itself; errors are raised."""
+    level = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(level)
+
+
 def _read(path: Path, key: bytes) -> bytes | None:
-    """The model in a file; None if it is missing, damaged or of something else."""
+    """Return the model in a file; None if it is missing, damaged or of another network."""
     try:
         content = path.read_bytes()
     except OSError:

@@ -23,17 +23,17 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class PredictionTable:
-    """Rows of predictions on their way into a text.
+    """Rows of predictions on their way into a text file.
 
-    A row says: image (its path or index), class_name (empty, or null in JSON, where names are not known), class_index
-    (from 0), probability (of the class, at the exit), exit (from 1) and cost_UNIT, such as cost_macs.
+    The columns are image (its path or index), class_name (empty, or null in JSON, where names are not known),
+    class_index (from 0), probability (of the class, at the exit), exit (from 1) and cost_UNIT, such as cost_macs.
 
-    Args:
-        file: where the rows go.
-        unit: of the costs.
-        classes: names in the order of the labels, or None.
-        json_lines: one JSON object for each image; else CSV with a head line.
-        resumable: the file, if another process can go on with it.
+    They are CSV with a head line, or JSON lines. The classes are names in the order of the labels. Without a resumable
+    file no other process can go on.
+
+    Attributes:
+        done: number of images, from the first on, that an earlier run answered.
+        states: what that run has given to `mark`.
     """
 
     def __init__(
@@ -48,27 +48,13 @@ class PredictionTable:
         self._resumable = resumable
         self._classes = classes
         self._json_lines = json_lines
-        self._columns = [
-            "image",
-            "class_name",
-            "class_index",
-            "probability",
-            "exit",
-            f"cost_{unit}" if unit else "cost",
-        ]
-        # A whole batch goes out as one text: what was written before stays whole rows, whatever happens.
+        self._columns = ["image", "class_name", "class_index", "probability", "exit", "cost"]
+        if unit:
+            self._columns[-1] = f"cost_{unit}"
+        # A whole batch goes out at once: what was written before stays whole rows, whatever happens.
         self._csv = csv.writer(file, lineterminator="\n")
         self._begun = json_lines or (resumable is not None and file.tell() > 0)
-
-    @property
-    def done(self) -> int:
-        """How many images, from the first on, were done by a run before this one."""
-        return self._resumable.done if self._resumable else 0
-
-    @property
-    def states(self) -> list[Any]:
-        """What that run has given to `mark`."""
-        return self._resumable.states if self._resumable else []
+        self.done, self.states = (resumable.done, [*resumable.states]) if resumable else (0, [])
 
     def mark(self, done: int, state: Any) -> None:
         """Let a later run go on behind this many images, if it can; see `ResumableFile.mark`."""
@@ -76,18 +62,13 @@ class PredictionTable:
             self._resumable.mark(done, state)
 
     def begin(self) -> None:
-        """Write the head line, if there is one and it is not written: it comes with the first rows, or without any."""
+        """Write the head line, unless it is written, or JSON has none."""
         if not self._begun:
             self._csv.writerow(self._columns)
             self._begun = True
 
     def write(self, names: Sequence[str], answers: Answers) -> None:
-        """Add the rows of some images.
-
-        Args:
-            names: of the images, as many as there are answers.
-            answers: what the engine says about them, with finite probabilities.
-        """
+        """Add the rows of images with these names and answers, whose probabilities are finite."""
         self.begin()
         labels = answers.labels.tolist()
         rows = zip(
@@ -97,25 +78,19 @@ class PredictionTable:
             # The shortest decimals that are these float32 numbers.
             map(float, map(str, answers.confidences)),
             (answers.exits + 1).tolist(),
-            map(_whole, answers.costs.tolist()),
+            (int(cost) if cost.is_integer() else cost for cost in answers.costs.tolist()),  # counts without a point
             strict=True,
         )
         if self._json_lines:
-            self._file.writelines(self._json(row) for row in rows)
+            objects = (dict(zip(self._columns, row, strict=True)) for row in rows)
+            self._file.writelines(json.dumps(one, allow_nan=False) + "\n" for one in objects)
         else:
             self._csv.writerows(rows)
         self._file.flush()
 
-    def _json(self, row: tuple[Any, ...]) -> str:
-        return json.dumps(dict(zip(self._columns, row, strict=True)), allow_nan=False) + "\n"
-
 
 def check_output(output: str) -> None:
-    """Refuse, before anything is computed, where predictions cannot be written.
-
-    Raises:
-        UserError: unless it is "-", or the name of a .csv or .jsonl file.
-    """
+    """Raise a UserError unless the output is "-", or the name of a .csv or .jsonl file."""
     if output != STANDARD_OUTPUT and Path(output).suffix not in SUFFIXES:
         raise UserError(f"output={output} must end in .csv or .jsonl, or be - for standard output.")
     if Path(output).is_dir():
@@ -132,20 +107,13 @@ def open_table(
 ) -> Iterator[PredictionTable]:
     """Open a table that is written to a file, which is there only when the block ends without an error.
 
-    On standard output nothing is seen before the first rows, so that a block that fails before leaves it empty.
-
-    Args:
-        output: a .csv or .jsonl file, or "-": CSV on standard output, row by row.
-        unit: of the costs.
-        classes: names in the order of the labels, or None.
-        origin: what decides the rows of a file; None: nothing but the arguments above.
-        resume: go on with the rows of a run that did not end.
+    The output is a .csv or .jsonl file, or "-": CSV on standard output, row by row. There nothing is seen before the
+    first rows, so that a block that fails before leaves it empty. Origin and resume are those of `resumable_file`.
 
     Raises:
-        UserError: if the file's name has another suffix; see also `resumable_file`.
+        UserError: as `resumable_file`.
         WriteError: if the system does not let us write.
     """
-    check_output(output)
     try:
         if output == STANDARD_OUTPUT:
             accept_any_text(sys.stdout)
@@ -163,8 +131,3 @@ def open_table(
             where = "Standard output" if output == STANDARD_OUTPUT else output
             raise WriteError(error.errno, error.strerror, where) from error
         raise
-
-
-def _whole(cost: float) -> Any:
-    """Return a count without a decimal point."""
-    return int(cost) if cost.is_integer() else cost

@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 
 class Origin(NamedTuple):
-    """What decides the content of a file; a later process goes on with it only where all of this is the same.
+    """Everything that decides the content of a file; a later process goes on with it only if all of it is the same.
 
     Attributes:
         things: JSON values, by a phrase for one that differs, such as "another network".
@@ -37,7 +37,7 @@ class ResumableFile:
 
     Attributes:
         text: where to write.
-        done: how many items were done when the last mark was made; 0 at the start.
+        done: number of items that were done when the last mark was made; 0 at the start.
         states: what was given with each mark, in order.
     """
 
@@ -49,12 +49,7 @@ class ResumableFile:
         self._marks = marks
 
     def mark(self, done: int, state: Any) -> None:
-        """Make what has been written so far the point from which a later process goes on.
-
-        Args:
-            done: how many items, from the first on, need no more work.
-            state: a JSON value that the later process finds in `states`.
-        """
+        """Let a later process go on behind what is written: ``done`` items, and a JSON value for its `states`."""
         self.text.flush()
         size = os.fstat(self.text.fileno()).st_size
         self._marks.write(_line({"done": done, "size": size, "state": state}))
@@ -74,14 +69,8 @@ def resumable_file(path: str | Path, origin: Origin, resume: bool, items: str) -
     """Write a file that appears at ``path`` when the block ends without an error; an earlier one stays until then.
 
     Until then its text is in ``PATH.partial`` and its marks are in ``PATH.progress``. Both stay if the process is
-    killed, and if the block ends with an error after the first mark. A later process cuts off what was written after
-    the last mark, and goes on there.
-
-    Args:
-        path: of the file.
-        origin: what decides its content.
-        resume: go on with an unfinished file of the same origin, if there is one.
-        items: what is counted, in the plural.
+    killed, and if the block ends with an error after the first mark. With ``resume`` a later process of the same origin
+    cuts off what was written after the last mark, and goes on there. Messages count ``items``.
 
     Raises:
         UserError: if another process is writing the file, if there is an unfinished one and ``resume`` is false, or if

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple, Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from ranet.inference.stages.fused_stages import FusedStage
+from ranet.support.files import default_cache
 from ranet.support.shapes import ImageSize, image_shape
+
+if TYPE_CHECKING:
+    import torch
 
 Precision = Literal["float32", "bfloat16"]
 PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16")
@@ -22,20 +27,35 @@ State = tuple[Array, ...]
 Rows = npt.NDArray[np.intp]
 
 
+class Runtime(NamedTuple):
+    """How a network is to run; the entries are those of `EarlyExitEngine`."""
+
+    backend: str = "auto"
+    device: torch.device | str | None = None
+    precision: Precision = "float32"
+    threads: int | None = None
+    batch_sizes: Sequence[int] | None = None
+    cache: str | Path | None = None
+
+    @property
+    def cache_folder(self) -> Path:
+        """The folder of the cache."""
+        return default_cache() if self.cache is None else Path(self.cache)
+
+
 class NetworkFacts(NamedTuple):
-    """What the engine knows of a network without looking inside.
+    """The properties of a network that the engine knows.
 
     Attributes:
         num_exits: K.
         num_classes: C.
         image_size: side of the square images in pixels, or their (height, width).
         heads_can_be_skipped: as in `ranet.StagedNetwork`.
-        cuts: the exits (from 0) that can end a fused stage, ascending; all of them for a network that is here.
+        cuts: the exits (from 0) that can end a fused stage, ascending; all of them unless the network is exported.
         fingerprint: of the network and its weights (`ranet.models.network_fingerprint`).
         in_channels: of the images.
-        optional_parts: names of the parts that an image may go without (`ranet.StagedNetwork.optional_parts`). Where
-            there are some, the first tensor of every state, after the last exit as well, is the record (B, P) of what
-            each image has executed.
+        optional_parts: as in `ranet.StagedNetwork`. Where there are some, the first tensor of every state, after the
+            last exit as well, is the record (B, P) of what each image has executed.
     """
 
     num_exits: int
@@ -54,10 +74,7 @@ class NetworkFacts(NamedTuple):
 
 
 class Backend(Protocol):
-    """A runtime that computes fused stages.
-
-    It is used by one thread at a time. A state that it returned is valid until the same fused stage runs again, because
-    runtimes reuse their memory; copy rows of it into a buffer to keep them longer.
+    """A runtime that computes fused stages, for one thread at a time.
 
     Attributes:
         name: "torch", "onnxruntime" or "openvino".
@@ -74,40 +91,27 @@ class Backend(Protocol):
     facts: NetworkFacts
     fixed_sizes: tuple[int, ...] | None
 
-    def prepare(self, stage: FusedStage, buffer: State) -> None:
-        """Do now what the first run of a stage on a buffer of this size would do, such as compiling it; else nothing.
-
-        The content of the buffer may be lost.
-        """
-
     def run(self, stage: FusedStage, state: State, rows: int) -> tuple[npt.NDArray[np.float32], State]:
         """Run a stage and return the logits (rows, C) of its exit and the state after it.
 
-        After the last exit the state is (), or of a network with optional parts their record alone.
-
         The arrays have ``sized(self, rows)`` rows, or another of the fixed sizes that is no smaller, of which the first
-        ``rows`` count. It is fastest where a
-        stage gets the same arrays again and again. Both results are valid until the stage runs again.
+        ``rows`` count. After the last exit the state is (), or of a network with optional parts their record alone.
+        Both results are valid until the same stage runs again: copy rows of them into a buffer to keep them longer. It
+        is fastest where a stage gets the same arrays again and again.
         """
 
     def buffer(self, stage: FusedStage, size: int) -> State:
         """Return new arrays, of any content, with room for ``size`` rows of the state that a stage starts from."""
 
     def copy_rows(self, source: State, rows: Rows | None, target: State, at: int) -> None:
-        """Copy rows of a state (None: all of the source's) into rows ``at``, at + 1, ... of a buffer.
+        """Copy rows of a state (None: all) into rows ``at``, at + 1, ... of a buffer, in its precision and place.
 
-        Images are copied in the same way, from (array,), and take on the precision and place of the buffer.
+        Images are copied in the same way, from (array,).
         """
 
 
 def executed_parts(facts: NetworkFacts, after: State, rows: int) -> npt.NDArray[np.bool_]:
-    """Return (rows, P) which optional parts the images of a batch have executed; P is 0 for most networks.
-
-    Args:
-        facts: of the network.
-        after: the state after a stage.
-        rows: the number of images.
-    """
+    """Return (rows, P) which optional parts the images of a batch have executed, by the state after a stage."""
     if not facts.optional_parts:
         return np.empty((rows, 0), dtype=np.bool_)
     record = after[0][:rows]

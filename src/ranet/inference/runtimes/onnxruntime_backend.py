@@ -9,9 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ranet.errors import UserError
-from ranet.inference.runtimes.backend import Precision, Rows, State
-from ranet.inference.runtimes.numpy_states import Wiring, copy_rows, wiring, zeros
-from ranet.inference.runtimes.stage_graph import GraphSource, for_runtime
+from ranet.inference.runtimes.backend import Precision, State
+from ranet.inference.runtimes.stage_graph import GraphSource, copy_rows, for_runtime, zeros
 from ranet.inference.stages.fused_stages import FusedStage
 from ranet.support.extras import require
 from ranet.support.hardware import compute_threads
@@ -20,28 +19,26 @@ from ranet.support.shapes import TensorSpec
 
 class _Loaded(NamedTuple):
     session: Any
-    wires: Wiring
     before: tuple[TensorSpec, ...]
+    inputs: list[tuple[str, int]]  # with their places among the tensors before the stage
+    outputs: list[str]
+    after: list[int]  # places among the tensors before the stage with the outputs behind them
 
 
 class OnnxRuntimeBackend:
     """Fused stages in ONNX Runtime (a `Backend`). States are float32 NumPy arrays, maps (B, C, H, W).
 
-    Args:
-        source: of the graphs; each is loaded when its stage is first used.
-        threads: how many compute; by default one for each core that this process may use.
-        precision: "float32".
-
-    Raises:
-        UserError: if ONNX Runtime is not installed, or the precision is "bfloat16".
+    A graph is loaded when its stage is first used. A UserError says if ONNX Runtime is not installed, or the precision
+    is not "float32".
     """
 
     name = "onnxruntime"
     device = "cpu"
     fixed_sizes: tuple[int, ...] | None = None
+    copy_rows = staticmethod(copy_rows)
 
     def __init__(self, source: GraphSource, threads: int | None = None, precision: Precision = "float32") -> None:
-        onnxruntime = require("onnxruntime", "onnx", "The onnxruntime backend")
+        self._runtime = require("onnxruntime", "onnx", "The onnxruntime backend")
         if precision != "float32":
             raise UserError(
                 f"ONNX Runtime does not compute in {precision} on CPUs; use precision=float32, or the openvino or "
@@ -50,33 +47,20 @@ class OnnxRuntimeBackend:
         self.facts = source.facts
         self.precision: Precision = precision
         self._source = source
-        self._runtime = onnxruntime
         self._options = session_options(threads)
         self._stages: dict[FusedStage, _Loaded] = {}
 
-    def prepare(self, stage: FusedStage, buffer: State) -> None:
-        """Load the stage and run it once, so that its memory is there, unless that was done before."""
-        if stage in self._stages:
-            return
-        for array in buffer:
-            array.fill(0)
-        self.run(stage, buffer, len(buffer[0]))
-
     def run(self, stage: FusedStage, state: State, rows: int) -> tuple[npt.NDArray[np.float32], State]:
         """Run a stage; see `Backend.run`. What it returns is new each time, but for what passes the stage by."""
-        session, wires, _ = self._stages.get(stage) or self._load(stage)
-        made = session.run(wires.outputs, {name: state[place] for name, place in wires.inputs})
+        session, _, inputs, outputs, after = self._stages.get(stage) or self._load(stage)
+        made = session.run(outputs, {name: state[place] for name, place in inputs})
         tensors = (*state, *made)
-        return made[0][:rows], tuple(tensors[place] for place in wires.after)
+        return made[0][:rows], tuple(tensors[place] for place in after)
 
     def buffer(self, stage: FusedStage, size: int) -> State:
         """Return new arrays of zeros for the state that a stage starts from."""
         loaded = self._stages.get(stage) or self._load(stage)
         return tuple(zeros((size, *spec.shape), np.float32) for spec in loaded.before)
-
-    def copy_rows(self, source: State, rows: Rows | None, target: State, at: int) -> None:
-        """Copy rows of a state into a buffer; see `Backend.copy_rows`."""
-        copy_rows(source, rows, target, at)
 
     def _load(self, stage: FusedStage) -> _Loaded:
         graph = self._source.graph(stage)
@@ -87,16 +71,15 @@ class OnnxRuntimeBackend:
             if isinstance(graph.model, Path):
                 raise UserError(f"{graph.model} is not an ONNX graph that can be read; export it again.") from error
             raise
-        self._stages[stage] = _Loaded(session, wiring(graph), graph.before)
+        outputs = graph.outputs
+        places = {name: place for place, name in enumerate([*(spec.name for spec in graph.before), *outputs])}
+        inputs, after = [(name, places[name]) for name in graph.inputs], [places[spec.name] for spec in graph.after]
+        self._stages[stage] = _Loaded(session, graph.before, inputs, outputs, after)
         return self._stages[stage]
 
 
 def session_options(threads: int | None = None) -> Any:
-    """Return the options of sessions (onnxruntime.SessionOptions) that compute beside each other in a process.
-
-    Args:
-        threads: for one operator; None: one for each core that this process may use.
-    """
+    """Return the options of sessions (onnxruntime.SessionOptions) that compute beside each other in a process."""
     onnxruntime = require("onnxruntime", "onnx", "The onnxruntime backend")
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors; they are raised, too

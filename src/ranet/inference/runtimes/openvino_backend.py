@@ -12,9 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ranet.errors import UserError
-from ranet.inference.runtimes.backend import Array, Precision, Rows, State
-from ranet.inference.runtimes.numpy_states import copy_rows, wiring, zeros
-from ranet.inference.runtimes.stage_graph import GraphSource, StageGraph, for_runtime
+from ranet.inference.runtimes.backend import Array, Precision, State
+from ranet.inference.runtimes.stage_graph import GraphSource, StageGraph, copy_rows, for_runtime, zeros
 from ranet.inference.stages.fused_stages import FusedStage
 from ranet.support.extras import require
 from ranet.support.hardware import compute_threads
@@ -32,21 +31,14 @@ class OpenVinoBackend:
     so those maps are uint16 arrays of the same bits. Images (B, 3, H, W), vectors and logits are float32.
 
     A graph of one batch size takes a tenth of a second to compile and runs up to a third faster than one of any size,
-    so each fused stage is compiled for each size when it is first used or prepared.
-
-    Args:
-        source: of the graphs.
-        threads: how many compute; by default one for each core that this process may use.
-        precision: "float32" or "bfloat16".
-        batch_sizes: that are compiled; a batch is padded to the next of them.
-
-    Raises:
-        UserError: if OpenVINO is not installed, the CPU does not compute in bfloat16, or a batch size is below 1.
+    so each fused stage is compiled for each of the batch sizes when it is first used. A UserError says if
+    OpenVINO is not installed, or the CPU does not compute in bfloat16.
     """
 
     name = "openvino"
     device = "cpu"
     fixed_sizes: tuple[int, ...] | None
+    copy_rows = staticmethod(copy_rows)
 
     def __init__(
         self,
@@ -59,8 +51,6 @@ class OpenVinoBackend:
         self._openvino = require("openvino", "openvino", "The openvino backend")
         if precision == "bfloat16" and "BF16" not in self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
             raise UserError("This CPU does not compute in bfloat16; use precision=float32.")
-        if not batch_sizes or min(batch_sizes) < 1:
-            raise UserError(f"batch_sizes={list(batch_sizes)} must be one or more whole numbers of at least 1.")
         self.facts = source.facts
         self.precision: Precision = precision
         self.fixed_sizes = tuple(sorted(set(batch_sizes)))
@@ -68,14 +58,6 @@ class OpenVinoBackend:
         self._options = compile_options(precision, threads)
         self._read: dict[FusedStage, tuple[StageGraph, Any]] = {}
         self._compiled: dict[tuple[FusedStage, int], _CompiledStage] = {}
-
-    def prepare(self, stage: FusedStage, buffer: State) -> None:
-        """Compile the stage for the size of this buffer, and run it once, unless that was done before."""
-        if (stage, len(buffer[0])) in self._compiled:
-            return
-        for array in buffer:
-            array.fill(0)
-        self.run(stage, buffer, len(buffer[0]))
 
     def run(self, stage: FusedStage, state: State, rows: int) -> tuple[npt.NDArray[np.float32], State]:
         """Run a stage; see `Backend.run`. It returns the same arrays each time."""
@@ -91,12 +73,8 @@ class OpenVinoBackend:
         graph = self._graph(stage)[0]
         return tuple(self._zeros(spec, size, spec.name == graph.images) for spec in graph.before)
 
-    def copy_rows(self, source: State, rows: Rows | None, target: State, at: int) -> None:
-        """Copy rows of a state into a buffer; see `Backend.copy_rows`."""
-        copy_rows(source, rows, target, at)
-
     def _zeros(self, spec: TensorSpec, size: int, are_images: bool = False) -> Array:
-        if are_images or not _is_map(spec):
+        if are_images or len(spec.shape) != 3:
             return zeros((size, *spec.shape), np.float32)
         channels, *edges = spec.shape
         return zeros((size, *edges, channels), np.uint16 if self.precision == "bfloat16" else np.float32)
@@ -118,14 +96,14 @@ class OpenVinoBackend:
         graph, model = self._graph(stage)
         model = model.clone()
         model.reshape({spec.name: [size, *spec.shape] for spec in graph.before if spec.name in graph.inputs})
-        maps = {spec.name for spec in (*graph.before, *graph.after) if _is_map(spec)} - {graph.images}
+        maps = {spec.name for spec in (*graph.before, *graph.after) if len(spec.shape) == 3} - {graph.images}
         model = self._channels_last(model, maps)
         request = self._core.compile_model(model, "CPU", self._options).create_infer_request()
         specs = {
             graph.logits: TensorSpec(graph.logits, (self.facts.num_classes,)),
             **{spec.name: spec for spec in graph.after},
         }
-        outputs = {name: self._zeros(specs[name], size) for name in wiring(graph).outputs}
+        outputs = {name: self._zeros(specs[name], size) for name in graph.outputs}
         self._compiled[stage, size] = _CompiledStage(request, graph, outputs, self._tensor)
         return self._compiled[stage, size]
 
@@ -151,13 +129,9 @@ class OpenVinoBackend:
 
 
 class _CompiledStage:
-    """A fused stage compiled for one batch size, with the arrays that it reads and writes.
+    """A fused stage compiled for one batch size, with the arrays that it reads (``state``) and writes.
 
-    Attributes:
-        state: that it reads.
-        logits: (size, C), written by each run.
-        after: the state after the stage: arrays that each run writes, and arrays of ``state`` that pass it by.
-        infer: runs the stage.
+    Each run (``infer``) writes the logits (size, C) and the state after the stage, but for arrays that pass it by.
     """
 
     def __init__(self, request: Any, graph: StageGraph, outputs: dict[str, Array], tensor: Any) -> None:
@@ -166,21 +140,22 @@ class _CompiledStage:
         self.logits = outputs[graph.logits]
         self.infer = request.infer
         self._request = request
+        self._graph = graph
+        self._outputs = outputs
         self._tensor = tensor
-        self._wires = wiring(graph)
-        self._outputs = tuple(outputs[name] for name in self._wires.outputs)
+        self._known: dict[str, Array] = {}
         for name, array in outputs.items():
             request.set_tensor(name, tensor(array))
 
     def read_from(self, state: State) -> None:
         """Read from these arrays from now on."""
-        known = self.state or (None,) * len(state)
-        for name, place in self._wires.inputs:
-            if state[place] is not known[place]:  # telling the runtime takes longer than looking
-                self._request.set_tensor(name, self._tensor(state[place]))
-        tensors = (*state, *self._outputs)
-        self.after = tuple(tensors[place] for place in self._wires.after)
-        self.state = state
+        tensors = {spec.name: array for spec, array in zip(self._graph.before, state, strict=True)}
+        for name in self._graph.inputs:
+            if tensors[name] is not self._known.get(name):  # telling the runtime takes longer than looking
+                self._request.set_tensor(name, self._tensor(tensors[name]))
+        self.state, self._known = state, tensors
+        tensors = {**tensors, **self._outputs}
+        self.after = tuple(tensors[spec.name] for spec in self._graph.after)
 
 
 def openvino_core() -> Any:
@@ -189,9 +164,6 @@ def openvino_core() -> Any:
     The plugin for CPUs gives the thread that loads it another stack for signals, and takes it back with its Core. Of
     two Cores that end in the order in which they were made, the last brings back the stack of the first, which is gone:
     the next signal (a child that ends, Ctrl-C) then kills the process with a segmentation fault (OpenVINO 2026.4).
-
-    Raises:
-        UserError: if OpenVINO is not installed.
     """
     with _one_at_a_time:
         return _core()
@@ -206,19 +178,10 @@ def _core() -> Any:
 
 
 def compile_options(precision: Precision, threads: int | None = None) -> dict[str, str]:
-    """Return how OpenVINO compiles a graph: to answer one batch as soon as possible.
-
-    Args:
-        precision: in which it computes.
-        threads: None: one for each core that this process may use.
-    """
+    """Return how OpenVINO compiles a graph: to answer one batch as soon as possible."""
     return {
         "INFERENCE_PRECISION_HINT": "bf16" if precision == "bfloat16" else "f32",
         "PERFORMANCE_HINT": "LATENCY",
         "NUM_STREAMS": "1",
         "INFERENCE_NUM_THREADS": str(threads or compute_threads()),
     }
-
-
-def _is_map(spec: TensorSpec) -> bool:
-    return len(spec.shape) == 3

@@ -29,8 +29,8 @@ class StepSeconds(NamedTuple):
     """Seconds of a fused stage as one step of the engine.
 
     Attributes:
-        copy: of the state before the stage into the buffer that it starts from; nearly 0 where it is handed on as it
-            is, as the engine does with the state of a single image.
+        copy: of the state into the buffer that the stage starts from; nearly 0 where it is handed on as it is, as the
+            engine does with the state of a single image.
         run: of the stage, state in, logits and state out.
         step: of both and the scores at the exit, by which images leave.
     """
@@ -41,13 +41,9 @@ class StepSeconds(NamedTuple):
 
 
 class Curves(NamedTuple):
-    """Milliseconds of a fused stage for a whole batch, by batch size: medians as in `StepSeconds`, and a percentile.
+    """Milliseconds of a fused stage for a whole batch, by batch size.
 
-    Attributes:
-        copy: median of the copies.
-        run: median of the runs.
-        step: median of the steps.
-        slow: 95th percentile of the steps.
+    These are the medians of `StepSeconds`, and ``slow``, the 95th percentile of the steps.
     """
 
     copy: Floats
@@ -58,12 +54,7 @@ class Curves(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class StageTimes:
-    """How long fused stages take, and what the engine decides by that.
-
-    Attributes:
-        sizes: the batch sizes that were measured, ascending.
-        curves: for each stage its milliseconds at these sizes.
-    """
+    """The milliseconds of fused stages at the measured batch sizes, which ascend, and decisions by them."""
 
     sizes: tuple[int, ...]
     curves: Mapping[FusedStage, Curves]
@@ -87,11 +78,7 @@ class StageTimes:
     def compaction_pays(self, stage: FusedStage, before: int, after: int, backend: Backend) -> bool:
         """Return whether copying the rows that go on into a smaller batch is faster than going on with the whole batch.
 
-        Args:
-            stage: the one that comes next; behind it the question is asked again.
-            before: rows of the batch as it is.
-            after: rows that go on.
-            backend: that runs the stage.
+        The stage is the one that comes next; behind it the question is asked again.
         """
         copy, run, *_ = self.curves[stage]
         compact = self._at(after, copy) + self._at(sized(backend, after), run)
@@ -106,23 +93,16 @@ class StageTimes:
         return float(np.interp(rows, self.sizes, curve))
 
 
-def measure_stages(backend: Backend, chains: Sequence[Chain], sizes: Sequence[int] | None = None) -> StageTimes:
-    """Measure all stages of some chains, quickly.
-
-    Args:
-        backend: that runs them.
-        chains: as in `time_chains`.
-        sizes: batch sizes; by default all of the backend's, or `SIZES`.
-    """
-    chosen = tuple(sizes if sizes is not None else backend.fixed_sizes or SIZES)
+def measure_stages(backend: Backend, chains: Sequence[Chain], sizes: Sequence[int]) -> StageTimes:
+    """Measure all stages of some chains (`time_chains`) at these batch sizes, quickly."""
     found: dict[FusedStage, list[tuple[float, ...]]] = {stage: [] for chain in chains for stage in chain}
-    for size in chosen:
+    for size in sizes:
         passes = time_chains([(backend, chain) for chain in chains], size)
         for stage, by_size in found.items():
             steps = MILLISECONDS * np.array([step for timed in passes for step in timed.get(stage, ())])
             by_size.append((*np.median(steps, axis=0), np.quantile(steps[:, -1], 0.95)))
     # A larger batch never takes less: where it seems so, something else ran.
-    return StageTimes(chosen, {stage: Curves(*np.maximum.accumulate(each).T) for stage, each in found.items()})
+    return StageTimes(tuple(sizes), {stage: Curves(*np.maximum.accumulate(each).T) for stage, each in found.items()})
 
 
 def time_chains(
@@ -137,13 +117,7 @@ def time_chains(
     it handed on, and finds in the cache what it would find there when an engine answers many images, neither more (as
     when it ran alone, over and over) nor less (as when all took turns, whose weights together are several networks').
 
-    Args:
-        chains: each a backend and stages of it, of which the first starts from images, and each later one where the one
-            before it ends.
-        size: of the batch.
-        seconds: about how long all runs take together; each chain runs at least `ROUNDS` times. By default `QUICK` for
-            each stage.
-        progress: called again and again with how much is measured, and of how much.
+    All runs take about ``seconds`` together, by default `QUICK` for each stage. Each chain has at least `ROUNDS` runs.
 
     Returns:
         For each chain the seconds of each run of its stages.
@@ -154,7 +128,6 @@ def time_chains(
             # The engine copies images, and the rows that go on behind an exit, unless it is a single one.
             if (backend, stage) not in buffers and (stage.first == 0 or size > 1):
                 buffers[backend, stage] = backend.buffer(stage, size)
-                backend.prepare(stage, buffers[backend, stage])
     images = [
         np.random.default_rng(0).standard_normal((size, *backend.facts.input_shape), dtype=np.float32)
         for backend, _ in chains

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cached_property
+from typing import NamedTuple
+
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -9,7 +13,6 @@ from torch import Tensor
 
 from ranet.errors import UserError, first_line
 from ranet.inference.runtimes.backend import NetworkFacts, Precision, Rows, State
-from ranet.inference.runtimes.cuda_graphs import GraphedStages
 from ranet.inference.stages.fused_stages import FusedStage
 from ranet.inference.stages.prepared import prepared
 from ranet.models.fingerprint import network_fingerprint
@@ -17,6 +20,7 @@ from ranet.models.staged import StagedNetwork
 
 #: Batch sizes for which a GPU's work is recorded.
 GRAPH_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+_WARM_UPS = 3
 
 
 class TorchBackend:
@@ -25,13 +29,7 @@ class TorchBackend:
     Batch normalisation is folded (`prepared`), maps lie channels last, and a GPU replays CUDA graphs, one for each
     fused stage and batch size, so that small batches do not wait for the launching of operators.
 
-    Args:
-        network: trained; it is copied.
-        device: such as "cpu" or "cuda"; by default where the network's parameters are.
-        precision: "float32" or "bfloat16".
-
-    Raises:
-        UserError: if the device is not there.
+    The network is copied to the device, by default its own; a UserError says if that cannot be done.
     """
 
     name = "torch"
@@ -53,15 +51,8 @@ class TorchBackend:
         self._network = ready
         self._device = next(ready.parameters()).device
         self.device = str(self._device)
-        self._shapes: dict[int, list[torch.Size]] = {}
-        self._graphs = GraphedStages(self._compute) if self._device.type == "cuda" else None
+        self._graphs = _GraphedStages(self._compute) if self._device.type == "cuda" else None
         self.fixed_sizes: tuple[int, ...] | None = GRAPH_SIZES if self._graphs else None
-
-    @torch.inference_mode()
-    def prepare(self, stage: FusedStage, buffer: State) -> None:
-        """Record the stage for the size of this buffer, on a GPU; a processor has nothing to prepare."""
-        if self._graphs:
-            self._graphs.record(stage, buffer)
 
     @torch.inference_mode()
     def run(self, stage: FusedStage, state: State, rows: int) -> tuple[npt.NDArray[np.float32], State]:
@@ -79,7 +70,7 @@ class TorchBackend:
                 device=self._device,
                 memory_format=torch.channels_last if len(shape) == 3 else torch.contiguous_format,
             )
-            for shape in self._shapes_before(stage.first)
+            for shape in self._shapes[stage.first]
         )
 
     @torch.inference_mode()
@@ -103,15 +94,66 @@ class TorchBackend:
             return logits, after[: min(1, len(self.facts.optional_parts))]
         return logits, self._network.carry(stage.last, after, logits)
 
-    def _shapes_before(self, k: int) -> list[torch.Size]:
-        """Return the shapes, without the batch, of the state that stage k starts from."""
-        if not self._shapes:
-            shape = self.facts.input_shape
-            state: State = (torch.zeros(1, *shape, dtype=self._dtype, device=self._device),)
-            for stage in range(self.facts.num_exits):
-                self._shapes[stage] = [tensor.shape[1:] for tensor in state]
-                _, state = self._compute(FusedStage(stage, stage), state)
-        return self._shapes[k]
+    @cached_property
+    def _shapes(self) -> list[list[torch.Size]]:
+        """The shapes, without the batch, of the state that each stage starts from."""
+        state: State = (torch.zeros(1, *self.facts.input_shape, dtype=self._dtype, device=self._device),)
+        shapes = []
+        for k in range(self.facts.num_exits):
+            shapes.append([tensor.shape[1:] for tensor in state])
+            _, state = self._compute(FusedStage(k, k), state)
+        return shapes
+
+
+class _Recording(NamedTuple):
+    graph: torch.cuda.CUDAGraph
+    inputs: State
+    logits: Tensor
+    after: State
+
+
+class _GraphedStages:
+    """CUDA graphs of fused stages: a GPU's work for one batch size, recorded when first needed, replayed by one call.
+
+    A recording reads its own input tensors and writes its own outputs, the same at every replay, and has its own
+    scratch memory: in a common one the replay of one stage could write over the outputs of another.
+    """
+
+    def __init__(self, compute: Callable[[FusedStage, State], tuple[Tensor, State]]) -> None:
+        self._compute = compute
+        self._recordings: dict[tuple[FusedStage, int], _Recording] = {}
+
+    def record(self, stage: FusedStage, like: State) -> _Recording:
+        """Record a stage for the batch size of a state, once.
+
+        It reads memory of its own: were it a caller's, a replay for another caller would write over what waits there.
+        """
+        recorded = self._recordings.get((stage, len(like[0])))
+        if recorded is not None:
+            return recorded
+        inputs = tuple(torch.zeros_like(tensor) for tensor in like)
+        device = inputs[0].device
+        # As PyTorch asks: libraries initialise on a stream of their own before anything is captured.
+        stream = torch.cuda.Stream(device)
+        stream.wait_stream(torch.cuda.current_stream(device))
+        with torch.cuda.stream(stream):
+            for _ in range(_WARM_UPS):
+                self._compute(stage, inputs)
+        torch.cuda.current_stream(device).wait_stream(stream)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            logits, after = self._compute(stage, inputs)
+        recording = _Recording(graph, inputs, logits, after)
+        self._recordings[stage, len(inputs[0])] = recording
+        return recording
+
+    def replay(self, stage: FusedStage, state: State) -> tuple[Tensor, State]:
+        """Run a stage on a state, which is copied into the recording's inputs: microseconds on a GPU."""
+        recording = self.record(stage, state)
+        for tensor, given in zip(recording.inputs, state, strict=True):
+            tensor.copy_(given)
+        recording.graph.replay()
+        return recording.logits, recording.after
 
 
 def network_facts(network: StagedNetwork) -> NetworkFacts:

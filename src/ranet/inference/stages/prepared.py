@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from itertools import pairwise
 from typing import cast
 
 from torch import nn
@@ -41,12 +42,9 @@ def prepared(network: StagedNetwork) -> StagedNetwork:
             module.expand = fuse_linear_bn_eval(module.expand, module.norm)
             module.norm = cast(nn.BatchNorm1d, nn.Identity())
         elif isinstance(module, nn.Sequential) and type(module).forward is nn.Sequential.forward:
-            for i in range(len(module) - 1):
-                before, norm = module[i], module[i + 1]
-                # Subclasses and hooks may do more, as timm's batch normalisation with an activation.
-                if type(before) is not nn.Conv2d or type(norm) is not nn.BatchNorm2d or _hooked(before, norm):
-                    continue
-                if norm.track_running_stats:
+            for i, (before, norm) in enumerate(pairwise(module)):
+                # Subclasses may do more, as timm's batch normalisation with an activation.
+                if type(before) is nn.Conv2d and type(norm) is nn.BatchNorm2d and _can_be_folded(before, norm):
                     module[i], module[i + 1] = _folded(before, norm), nn.Identity()
     return ready
 
@@ -60,15 +58,16 @@ def _fold_backbone(network: BackboneWithExits) -> None:
         of_timm = kind.__name__ == "BatchNormAct2d" and kind.__module__.startswith("timm.")
         if type(before) not in (nn.Conv2d, PointwiseConv2d) or not (kind is nn.BatchNorm2d or of_timm):
             continue
-        if _hooked(before, norm) or not cast(nn.BatchNorm2d, norm).track_running_stats:
+        if not _can_be_folded(before, norm):
             continue
         backbone.set_submodule(first, _folded(cast(nn.Conv2d, before), norm))
         rest = nn.Sequential(norm.get_submodule("drop"), norm.get_submodule("act")) if of_timm else nn.Identity()
         backbone.set_submodule(second, rest)
 
 
-def _hooked(*layers: nn.Module) -> bool:
-    return any(layer._forward_hooks or layer._forward_pre_hooks for layer in layers)
+def _can_be_folded(before: nn.Module, norm: nn.Module) -> bool:
+    hooked = any(layer._forward_hooks or layer._forward_pre_hooks for layer in (before, norm))
+    return not hooked and bool(norm.track_running_stats)
 
 
 def _folded(convolution: nn.Conv2d, norm: nn.Module) -> nn.Conv2d:
