@@ -38,7 +38,7 @@ settings.load_profile("everyday")
 
 @pytest.fixture(scope="session", autouse=True)
 def score_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Commands keep scores and graphs here, all workers in one, and not in the cache of whoever runs the tests."""
+    """Keep the scores and graphs of commands here, in one folder for all workers, and not in the user's own cache."""
     session = tmp_path_factory.getbasetemp()
     folder = (session.parent if "PYTEST_XDIST_WORKER" in os.environ else session) / "cache"
     with pytest.MonkeyPatch.context() as patch:

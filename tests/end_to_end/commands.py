@@ -70,7 +70,7 @@ def ranet(*arguments: str | Path, folder: Path, on_terminal: bool = False) -> Ou
         patch.chdir(folder)
         patch.setattr(sys, "argv", ["ranet", *map(str, arguments)])
         patch.delenv("RANET_DATA", raising=False)
-        # Hydra composes each configuration twice, the first time only to look for hydra.mode, which nobody sets.
+        # Hydra composes each configuration twice, the first time only to look for hydra.mode, which no test sets.
         patch.setattr("hydra._internal.hydra.Hydra.get_mode", lambda *_, **__: None)
         environment = dict(os.environ)
         handlers_of = {number: signal.getsignal(number) for number in SIGNALS}

@@ -1,4 +1,4 @@
-"""Policy files that somebody changed or made up: each is refused in one sentence, or read as it is with a notice."""
+"""Policy files that were changed or made up: each is refused in one sentence, or read as it is with a notice."""
 
 import json
 import logging
@@ -36,7 +36,7 @@ def file(tmp_path: Path) -> Path:
 
 
 def strict(text: bytes) -> Any:
-    """What a reader that knows nothing of ours takes the text for; None if it is no JSON."""
+    """Read the text as any strict JSON reader does; None if it is not JSON."""
 
     def once(pairs: list[tuple[str, Any]]) -> Content:
         assert len({key for key, _ in pairs}) == len(pairs)
@@ -61,7 +61,7 @@ def test_the_file_is_what_the_documentation_says(policy, original):
 
 
 def same(one: Any, other: Any) -> bool:
-    """Whether two contents differ in nothing but the order of keys, which has no meaning."""
+    """Whether two contents are equal apart from the order of keys."""
     return json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True)
 
 

@@ -83,7 +83,7 @@ Outcomes = dict[str, tuple[int, str, str, bool]]
 SCRIPT = f"""
 import contextlib, io, json, sys
 for name in {WITHOUT}:
-    sys.modules[name] = None  # whoever imports it fails
+    sys.modules[name] = None  # an import of it fails
 from ranet.cli.main import main
 outcomes = {{}}
 for line in json.load(sys.stdin):

@@ -50,7 +50,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     return run
 
 
-# The simplest and the one with everything; the others among the slow tests.
+# The simplest technique and the one with all parts; the others are among the slow tests.
 @pytest.mark.parametrize(
     "technique",
     [pytest.param(technique, marks=[] if technique in BOTH else [pytest.mark.slow]) for technique in TECHNIQUES],

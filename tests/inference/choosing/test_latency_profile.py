@@ -118,8 +118,8 @@ def test_no_mutated_file_is_believed(tmp_path: Path) -> None:
                 refused += 1
                 continue
             key = at[-1]
-            # A text may be another text, a spread another spread: nothing else in the file knows better. Nor do the
-            # stages that start behind the first exit say anything about deadlines, nor the threads about anything.
+            # Another string or another spread contradicts no other entry of the file. Neither do the threads, or the
+            # 95th percentiles of stages that start behind the first exit, which deadlines do not need.
             inside = len(at) > 2 and at[0] == "stages" and at[1] > 0 and key == "p95"
             assert key in ("iqr", "threads") or inside or isinstance(good[key], str) or content == good, (at, content)
             assert loaded.to_dict() == content

@@ -37,7 +37,7 @@ PREPROCESSING = Preprocessing(32, 32, (0.5, 0.4, 0.3), (0.2, 0.25, 0.5)).to_dict
 
 
 def state(cut: int) -> tuple[TensorSpec, ...]:
-    """The state behind an exit; behind -1 the images, behind the last nothing."""
+    """The state behind an exit: the images behind -1, and nothing behind the last."""
     if cut == -1:
         return (TensorSpec("images", (3, 32, 32)),)
     return () if cut == EXITS - 1 else (TensorSpec("passes by", (8,)), TensorSpec(f"map_{cut}", (4, 16, 16)))
@@ -60,7 +60,7 @@ def stage_file(stage: FusedStage, content: bytes) -> dict[str, Any]:
 
 
 def write_export(folder: Path) -> dict[str, Any]:
-    """A folder as an export leaves it, with graphs that nobody can run; the entries of its manifest."""
+    """A folder as an export leaves it, with graphs that cannot run; returns the entries of its manifest."""
     folder.mkdir()
     files = [stage_file(stage, content) for stage, content in STAGES.items()]
     for file, content in zip(files, STAGES.values(), strict=True):
@@ -137,7 +137,7 @@ def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
 
 
 class TestReading:
-    def test_everything_comes_back(self, tmp_path: Path) -> None:
+    def test_all_entries_come_back(self, tmp_path: Path) -> None:
         entries = write_export(tmp_path / "export")
         assert plain(read_manifest(tmp_path / "export").model_dump()) == plain(entries)
         export = ExportedFolder(tmp_path / "export")
@@ -425,6 +425,6 @@ class TestChains:
     def test_stages_that_are_there_run_as_they_are(self, folder: Path) -> None:
         export = ExportedFolder(folder)
         assert export.stages_for(used_exits(POLICY)) == fused_stages([0, 2, 4]) == list(STAGES)
-        assert export.stages_for([0, 4]) == list(STAGES), "through exit 3, at which nobody looks"
+        assert export.stages_for([0, 4]) == list(STAGES), "through exit 3, which is not used"
         with pytest.raises(UserError, match="has no graph of stages 1-3: its stages are 1, 2-3, 4-5"):
             export.graph(FusedStage(0, 2))

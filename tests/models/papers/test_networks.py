@@ -1,4 +1,4 @@
-"""Every preset, and networks that nobody published, keep the staged contract."""
+"""Every preset, and networks of other shapes, keep the staged contract."""
 
 import inspect
 
@@ -102,7 +102,7 @@ class TestContract:
         for k in range(network.num_exits):
             state = tuple(tensor.detach().requires_grad_() for tensor in network.advance(k, state))
             assert len({tensor.data_ptr() for tensor in state}) == len(state)
-            # Everything in the state matters for this exit or a later one.
+            # Each tensor of the state matters for this exit or a later one.
             later, logits = state, network.answer(k, state).sum()
             for j in range(k + 1, network.num_exits):
                 later = network.advance(j, later)
