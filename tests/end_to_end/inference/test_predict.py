@@ -252,13 +252,9 @@ def test_a_folder_that_cannot_be_read_is_said_at_the_end(
 
 
 @pytest.mark.skipif(not find_spec("openvino") or not find_spec("onnx"), reason="needs the extra openvino")
+@pytest.mark.slow
 @pytest.mark.parametrize(
-    ("batch_size", "images", "computed"),
-    [
-        (48, "images", 48),
-        pytest.param(100, "images", 100, marks=pytest.mark.slow),
-        pytest.param(100, "pixels.npy", 64, marks=pytest.mark.slow),
-    ],
+    ("batch_size", "images", "computed"), [(48, "images", 48), (100, "images", 100), (100, "pixels.npy", 64)]
 )
 def test_openvino_computes_the_batch_size_that_was_asked_for(
     folder: Path, monkeypatch: pytest.MonkeyPatch, batch_size: int, images: str, computed: int

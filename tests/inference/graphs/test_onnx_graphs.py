@@ -23,7 +23,7 @@ from ranet.inference.stages.fused_stages import FusedStage
 from ranet.models import LinearHeads
 from ranet.models.papers.layers import ExitHead
 from ranet.support.shapes import TensorSpec
-from tests.inference.networks import FLOAT32, make, trained_looking
+from tests.inference.networks import FLOAT32, make_of_three_exits, trained_looking
 
 NAMES = ("msdnet_tiny", "ranet_tiny", "isc_msdnet_tiny")
 WHOLE = FusedStage(0, 1)
@@ -73,7 +73,7 @@ def answer(graph: bytes | Path, inputs: dict[str, np.ndarray], output: str) -> n
 
 @pytest.fixture(scope="module", params=NAMES)
 def network(request: pytest.FixtureRequest) -> StagedNetwork:
-    return make(request.param)
+    return make_of_three_exits(request.param)
 
 
 @pytest.fixture(scope="module")
