@@ -142,7 +142,7 @@ CASES: dict[str, str] = {
     f"{MS} threads=2 latency=latency.json": "The latency profile says its threads; remove threads=",
     f"{MS} device=cpu latency=latency.json": "The latency profile says its device; remove device=",
     f"{MS} latency=old.json": "'old.json' has version 1 and this ranet reads 2: measure it again",
-    f"{MS} latency=latency.json data=digits data.image_size=48 data.eval_copies=1": "images of 32 pixels .*; these have 48",
+    f"{MS} latency=latency.json data=digits data.image_size=48 data.eval_copies=1": "of 32 pixels .*; these have 48",
     "calibrate checkpoint=run budget=1e-6 unit=ms latency=latency.json": "is less than the .* of the first exit",
     f"{MS} latency=nowhere.json": "'nowhere.json' does not exist",
     f"{MS} latency=3": "The latency profile '3' does not exist",

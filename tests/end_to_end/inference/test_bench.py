@@ -151,7 +151,11 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("options", CASES)
+@pytest.mark.parametrize(
+    "options",
+    # Every other one on all days, the others among the slow tests.
+    [pytest.param(options, marks=[pytest.mark.slow] if i % 2 == 0 else []) for i, options in enumerate(CASES)],
+)
 def test_a_mistake_is_one_sentence_and_nothing_is_written(options: str, files: Path) -> None:
     before = content(files)
     outcome = command("bench", *options.split(), "run=out", folder=files)
