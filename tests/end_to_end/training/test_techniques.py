@@ -65,7 +65,7 @@ def test_what_a_technique_trained_is_calibrated_and_evaluated(
 
 @EACH
 def test_a_technique_trains_a_ranet_and_measures_it(technique: str, tmp_path: Path) -> None:
-    train(*SMALL_RANET, f"technique={technique}", "run=run", folder=tmp_path)
+    train(*SMALL_RANET, f"technique={technique}", "trainer.max_epochs=2", "run=run", folder=tmp_path)
     costs = json.loads((tmp_path / "run" / "evaluation" / "costs.json").read_text())
     assert (costs["macs_per_exit_alone"] == costs["macs_per_exit"]) == (technique in COLLABORATING)
     assert costs["macs_per_exit"] == check_what_was_trained(tmp_path / "run", technique, tmp_path)
