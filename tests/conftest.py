@@ -1,5 +1,6 @@
 """Where the reference weights, counts and real data lie, when they lie beside the checkout."""
 
+import gc
 import io
 import os
 import subprocess
@@ -23,6 +24,9 @@ from ranet.cost.profile import Counts
 from ranet.support.console import print_sheets
 from ranet.support.sheet import Sheet
 
+# What is imported stays, so that the garbage collector need not look through it again and again.
+gc.disable()
+
 # Small networks are no faster on several threads, and much slower where the machine has other things to do.
 os.environ["OMP_NUM_THREADS"] = "1"  # for the commands
 torch.set_num_threads(1)
@@ -30,15 +34,20 @@ torch.set_num_threads(1)
 # Every day the same few examples; --hypothesis-profile=thorough draws many others (make test-all). How long one takes
 # depends on what else the machine does. Where one is dear a test takes a third of them.
 settings.register_profile(
-    "everyday", deadline=None, suppress_health_check=[HealthCheck.too_slow], max_examples=25, derandomize=True
+    "everyday", deadline=None, suppress_health_check=[HealthCheck.too_slow], max_examples=12, derandomize=True
 )
 settings.register_profile("thorough", settings.get_profile("everyday"), max_examples=150, derandomize=False)
 settings.load_profile("everyday")
 
 
+def pytest_collection_finish() -> None:
+    gc.freeze()
+    gc.enable()
+
+
 @pytest.fixture(scope="session", autouse=True)
 def score_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Commands keep scores and graphs here, all workers in one, and not in the cache of whoever runs the tests."""
+    """Keep the scores and graphs of commands here, in one folder for all workers, and not in the user's own cache."""
     session = tmp_path_factory.getbasetemp()
     folder = (session.parent if "PYTEST_XDIST_WORKER" in os.environ else session) / "cache"
     with pytest.MonkeyPatch.context() as patch:

@@ -30,7 +30,7 @@ def images_that_leave_at(exits: Sequence[int]) -> npt.NDArray[np.float32]:
 
 
 class Clock:
-    """A clock that nobody else can hold up: it goes on where somebody sleeps, and by a microsecond at each look."""
+    """A clock that does not depend on this machine: it advances by what is slept, and by a microsecond at each look."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -63,7 +63,7 @@ class SleepingBackend:
 
     @contextlib.contextmanager
     def awake(self) -> Iterator[None]:
-        """Without sleeping, where nothing is measured."""
+        """Do not sleep; for runs that are not measured."""
         slept = self.for_row, self.for_cut
         self.for_row = self.for_cut = 0.0
         yield

@@ -101,7 +101,7 @@ def test_what_disturbs_one_round_drops_out() -> None:
     assert Pace.of([*quiet, [0.002, 5.0]], 2).ms == Pace.of(quiet, 2).ms == 3.0
 
 
-def test_everybody_has_a_turn_each_round_and_follows_everybody_else() -> None:
+def test_each_has_a_turn_in_each_round_and_follows_each_other_one() -> None:
     turns: list[str] = []
     ticks: list[int] = []
     contestants = {name: lambda name=name: turns.append(name) or len(turns) for name in "abcd"}
@@ -178,7 +178,7 @@ def test_a_backend_without_overhead_comes_near_the_ideal(size: int, monkeypatch:
     result = measured(monkeypatch, backend, size)
     (policy,) = result.policies
     assert result.images == 32
-    # Two rounds, and the batches of the warm-up; nobody runs a stage that it does not reach, or one twice.
+    # Two rounds, and the batches of the warm-up; each image runs the stages that it reaches, each of them once.
     answered = 2 * EXITS_OF_IMAGES + EXITS_OF_IMAGES[: WARM_UP * size]
     for stage in range(EXITS):
         reached = sum(exit >= stage for exit in answered)

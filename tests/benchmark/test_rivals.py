@@ -20,7 +20,7 @@ from ranet.inference.runtimes.backend import Runtime
 from ranet.models import SingleExit, network_fingerprint
 from ranet.models.adapted import named as named_module
 from tests.inference.graphs.files import write_onnx
-from tests.inference.networks import make
+from tests.inference.networks import make_of_three_exits
 from tests.inference.replay import all_logits
 
 onnx: Any = pytest.importorskip("onnx")
@@ -133,7 +133,7 @@ def test_files_have_no_turn_where_they_cannot_run(tmp_path: Path, monkeypatch: p
 
 @pytest.mark.parametrize("backend", ["torch", *RUNTIMES])
 def test_opponents(backend: str, tmp_path: Path) -> None:
-    network = make("msdnet_tiny")
+    network = make_of_three_exits("msdnet_tiny")
     path = write_onnx(tmp_path / "any.onnx", ("N", 3, 48, 48))
     runtime = Runtime(backend, threads=1, batch_sizes=[3] if backend == "openvino" else None)
     opened = open_rivals(find_rivals([str(path), "squeezenet1_1"], 10, (3, 32, 32)), runtime, [3])

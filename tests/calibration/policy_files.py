@@ -14,7 +14,7 @@ Content = dict[str, Any]
 
 
 def full_policy(scores: ExitScores, costs: list[float]) -> ExitPolicy:
-    """A policy with everything that a file can have."""
+    """A policy with all entries that a file can have."""
     tempered = ExitScores(
         scores.confidence,
         scores.prediction,

@@ -1,4 +1,4 @@
-"""Work on many images: in order, in parallel, and seen only where somebody looks."""
+"""Work on many images: in order, in parallel, and shown only on a terminal."""
 
 import threading
 
@@ -34,9 +34,7 @@ def test_an_error_comes_out_and_ends_the_work(monkeypatch: pytest.MonkeyPatch) -
     assert len(done) < 1000
 
 
-def test_nothing_is_printed_where_nobody_looks(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_nothing_is_printed_through_a_pipe(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(many, "_UNSEEN", -1.0)
     list(for_each(str, range(100), "Reading images"))
     assert capsys.readouterr() == ("", "")

@@ -94,7 +94,7 @@ def test_calibration_never_exceeds_a_budget_that_can_be_reached(scores, fraction
 
 
 @given(data=st.data())
-def test_a_policy_file_keeps_everything(data, tmp_path_factory):
+def test_a_policy_file_keeps_all_entries(data, tmp_path_factory):
     thresholds = data.draw(st.lists(st.floats(width=32, allow_nan=False), max_size=8))
     exits = len(thresholds) + 1
     positive = st.floats(0, exclude_min=True, allow_infinity=False)
@@ -108,4 +108,4 @@ def test_a_policy_file_keeps_everything(data, tmp_path_factory):
     policy.save(path)
     again = load_policy(path)
     assert again == policy
-    assert repr(again) == repr(policy), "whole numbers stay whole, and zeros keep their sign"
+    assert repr(again) == repr(policy), "integers stay whole, and zeros keep their sign"

@@ -64,8 +64,8 @@ def test_equal_and_saturated_scores_never_break_a_budget(scores, family, fractio
     costs = increasing_costs(scores.num_exits, seed=scores.num_images)
     budget = costs[0] + fraction * (costs[-1] - costs[0])
     assert calibrate(scores, costs, budget, policy=family).predicted_cost <= budget
-    everything = calibrate(scores, costs, 100 * budget + 1, policy=family, alternatives=False)
-    assert everything.predicted_cost == costs[-1]
+    large = calibrate(scores, costs, 100 * budget + 1, policy=family, alternatives=False)
+    assert large.predicted_cost == costs[-1]
 
 
 @given(
@@ -94,7 +94,7 @@ def test_more_budget_never_means_less_validation_accuracy_for_the_optimum(scores
 
 
 @given(scores=tied_scores())
-def test_nobody_leaves_at_an_infinite_threshold_and_everybody_below_all_scores(scores):
+def test_no_image_leaves_at_an_infinite_threshold_and_all_at_minus_infinity(scores):
     last = scores.num_exits - 1
     assert (ExitPolicy((inf,) * last).exits(scores) == last).all()
     for exit in range(scores.num_exits):

@@ -45,9 +45,9 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"doors": "2"}, 'doors must be a whole number, not "2"'),
-        ({"doors": True}, "doors must be a whole number, not true"),
-        ({"doors": 2.0}, "doors must be a whole number, not 2.0"),
+        ({"doors": "2"}, 'doors must be an integer, not "2"'),
+        ({"doors": True}, "doors must be an integer, not true"),
+        ({"doors": 2.0}, "doors must be an integer, not 2.0"),
         ({"doors": 0}, "doors must be greater than or equal to 1, not 0"),
         ({"locked": 0}, "locked must be true or false, not 0"),
         ({"owner": None}, "owner must be a string, not null"),

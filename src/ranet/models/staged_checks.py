@@ -131,4 +131,4 @@ def checked_logits(network: StagedNetwork, logits: Any, images: int) -> Tensor:
 
 def _check_count(name: str, attribute: str, value: Any) -> None:
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise UserError(f"{name}.{attribute} must be a whole number of at least 1, not {value!r}; {_HOW}.")
+        raise UserError(f"{name}.{attribute} must be an integer of at least 1, not {value!r}; {_HOW}.")

@@ -22,10 +22,10 @@ def require_count(name: str, value: Any) -> int:
         2
         >>> require_count("threads", True)
         Traceback (most recent call last):
-        ranet.errors.UserError: threads=True must be a whole number of at least 1.
+        ranet.errors.UserError: threads=True must be an integer of at least 1.
     """
     if not is_count(value):
-        raise UserError(f"{name}={value} must be a whole number of at least 1.")
+        raise UserError(f"{name}={value} must be an integer of at least 1.")
     return int(value)
 
 
@@ -36,7 +36,7 @@ def require_counts(name: str, values: Any) -> tuple[int, ...]:
     except TypeError:
         given = []
     if not given or isinstance(values, str):
-        raise UserError(f"{name}={values} must be a list of whole numbers of at least 1.")
+        raise UserError(f"{name}={values} must be a list of integers of at least 1.")
     return tuple(sorted({require_count(name, value) for value in given}))
 
 

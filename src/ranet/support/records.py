@@ -34,7 +34,7 @@ LEFT_OUT: Any = None
 """The default of an entry that may be missing, and that must not be null where it is there."""
 
 _ALLOWED = {
-    "int_type": "a whole number",
+    "int_type": "an integer",
     "float_type": "a number",
     "bool_type": "true or false",
     "string_type": "a string",
@@ -116,7 +116,7 @@ class Record(Part):
         where, content = cls._the(path), cls.content(path)
         version = content.get("version")
         if not isinstance(version, int) or isinstance(version, bool):
-            raise UserError(f'{where} must have a whole number as "version", not {shown(version)}: {cls.AGAIN}.')
+            raise UserError(f'{where} must have an integer as "version", not {shown(version)}: {cls.AGAIN}.')
         if version > cls.VERSION:
             newer = f"was written by a newer ranet (version {shown(version)}; this one reads {cls.VERSION})"
             raise UserError(f"{where} {newer}: update ranet.")

@@ -66,7 +66,7 @@ def test_hoeffding_bentkus_is_the_smaller_of_its_two_bounds():
     bentkus = np.e * binomial(50, 0.2)[:4].sum()
     assert bentkus < hoeffding
     assert hoeffding_bentkus_p_value(3 / 50, 50, 0.2) == pytest.approx(bentkus)
-    # Where losses are not whole, the next whole number counts, and Hoeffding's can be the smaller.
+    # Where losses are not whole, the next integer counts, and Hoeffding's can be the smaller.
     hoeffding = np.exp(-10 * (0.41 * log(0.41 / 0.9) + 0.59 * log(0.59 / 0.1)))
     bentkus = np.e * binomial(10, 0.9)[:6].sum()
     assert hoeffding < bentkus

@@ -271,7 +271,7 @@ def test_in_expectation_there_is_no_p_value(scores, costs):
     assert result.policy.metadata["guarantee"]["delta"] is None
 
 
-def test_where_nothing_passes_everybody_goes_to_the_last_exit_with_a_notice():
+def test_where_no_threshold_passes_all_images_go_to_the_last_exit_with_a_notice():
     """All images are as sure as can be at the first exit, and a quarter of them wrong there."""
     right = np.stack([np.arange(200) < 150, np.ones(200, dtype=bool)])
     result = calibrate_risk(ExitScores(np.ones((2, 200)), correct=right), [1.0, 2.0], eps=0.02)

@@ -40,7 +40,7 @@ def test_counts_along_the_walk_are_those_of_policies_one_by_one(problem):
 
 @pytest.mark.parametrize("score", ["confidence", "margin", "entropy", "patience"])
 @pytest.mark.parametrize("exits", [1, 2, 10])
-def test_the_grid_goes_from_nobody_to_everybody(score, exits):
+def test_the_grid_goes_from_no_image_to_all(score, exits):
     grid = threshold_grid(score, exits)
     assert grid.dtype == np.float32
     assert grid[0] == inf

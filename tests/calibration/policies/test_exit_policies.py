@@ -28,7 +28,7 @@ def test_evaluate_policy_counts_image_by_image(scores, costs):
     np.testing.assert_allclose(outcome.exit_shares, np.array(left) / scores.num_images)
     expected = [r / n if n else nan for r, n in zip(right, left, strict=True)]
     np.testing.assert_allclose(outcome.accuracy_per_exit, expected)
-    assert left[1] == 0, "the case of an exit where nobody leaves is covered"
+    assert left[1] == 0, "the case of an exit where no image leaves is covered"
 
 
 def test_thresholds_compare_in_the_precision_of_the_scores():

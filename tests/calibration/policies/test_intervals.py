@@ -122,7 +122,7 @@ def test_large_crowds_have_the_interval_of_the_normal_distribution() -> None:
 
 
 def test_three_values_of_which_one_is_never_seen_hold_the_interval_of_two() -> None:
-    """A value between the others, seen nowhere, changes nothing: the draws agree with the exact interval."""
+    """A value that no image has changes nothing: the draws agree with the exact interval."""
     drawn = mean_interval([7, 0, 23], [0.0, 0.5, 1.0], draws=200_000)
     assert drawn == pytest.approx(accuracy_interval(23, 30), abs=0.002)
 
@@ -157,7 +157,7 @@ def test_a_few_images_that_are_all_alike_are_not_certain(images: int) -> None:
     difference, (low, high) = accuracy_difference(correct, correct)
     assert difference == 0
     assert -1 <= low < 0 < high <= 1
-    # Where images can leave at one exit alone, the cost is certain, and nothing else is.
+    # Where images can leave at one exit alone, the cost is certain, and the accuracy is not.
     certain = outcome_intervals(exits, correct, ImageCosts(COSTS), np.arange(4) == 2)
     assert (certain.cost, certain.accuracy) == ((4.0, 4.0), found.accuracy)
 

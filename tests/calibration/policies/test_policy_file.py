@@ -1,4 +1,4 @@
-"""Policy files that somebody changed or made up: each is refused in one sentence, or read as it is with a notice."""
+"""Policy files that were changed or made up: each is refused in one sentence, or read as it is with a notice."""
 
 import json
 import logging
@@ -36,7 +36,7 @@ def file(tmp_path: Path) -> Path:
 
 
 def strict(text: bytes) -> Any:
-    """What a reader that knows nothing of ours takes the text for; None if it is no JSON."""
+    """Read the text as any strict JSON reader does; None if it is not JSON."""
 
     def once(pairs: list[tuple[str, Any]]) -> Content:
         assert len({key for key, _ in pairs}) == len(pairs)
@@ -61,7 +61,7 @@ def test_the_file_is_what_the_documentation_says(policy, original):
 
 
 def same(one: Any, other: Any) -> bool:
-    """Whether two contents differ in nothing but the order of keys, which has no meaning."""
+    """Whether two contents are equal apart from the order of keys."""
     return json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True)
 
 
@@ -211,7 +211,7 @@ def test_every_truncation_at_a_line_is_refused_as_cut_off(original, file):
         ('"budget": 3000000.0', "'budget': 3e6", "expecting property name enclosed in double quotes at line"),
         ('"version": 2', '"version": 3', r"was written by a newer ranet \(version 3; this one reads 2\): update ranet"),
         ('"version": 2', '"version": 1', "has version 1 and this ranet reads 2: solve it again"),
-        ('"version": 2', '"version": "2"', 'must have a whole number as "version", not "2"'),
+        ('"version": 2', '"version": "2"', 'must have an integer as "version", not "2"'),
         ('"ranet exit policy"', '"ranet costs"', "is not a ranet exit policy"),
         ('"checksum": "', '"checksum": "0', "checksum must be 64 hexadecimal digits"),
         ('"checksum"', '"check"', "check is an entry that ranet does not know"),

@@ -23,7 +23,7 @@ def test_the_prediction_is_what_the_policy_does_on_validation(scores, costs):
 
 
 @pytest.mark.parametrize("budget", [9.0e6, 1e9])
-def test_a_budget_for_everything_sends_everybody_to_the_last_exit(budget, scores, costs):
+def test_a_budget_for_the_whole_network_sends_all_images_to_the_last_exit(budget, scores, costs):
     result = calibrate(scores, costs, budget, alternatives=False)
     assert result.policy.thresholds == (inf, inf, inf)
     assert result.parameters["ratio"] == inf
@@ -31,7 +31,7 @@ def test_a_budget_for_everything_sends_everybody_to_the_last_exit(budget, scores
     assert result.predicted_cost == 9.0e6
 
 
-def test_the_cost_of_the_first_exit_sends_everybody_there(scores, costs):
+def test_the_cost_of_the_first_exit_sends_all_images_there(scores, costs):
     assert calibrate(scores, costs, budget=costs[0]).exit_shares.tolist() == [1, 0, 0, 0]
 
 

@@ -47,7 +47,7 @@ def test_scores_and_costs_are_those_of_the_network(combine: str) -> None:
             np.testing.assert_allclose(costs.stages, ranet.measure_costs(cascade).table("macs").stages, rtol=1e-3)
 
 
-def test_the_frontier_is_that_of_a_loop_over_everything() -> None:
+def test_the_frontier_is_that_of_a_loop_over_all_candidates() -> None:
     scores, tables = three()
     found = CascadeSearch(scores, tables, most_members=2)
     points = [(float(tables[i].stages[0, 0]), float(scores[i].correct[0].mean())) for i in range(3)]
@@ -75,7 +75,7 @@ def test_the_frontier_is_that_of_a_loop_over_everything() -> None:
 
 
 def test_what_is_held_out_was_not_chosen_on() -> None:
-    """Where nothing can be known, the search finds something, and the images that it did not see do not confirm it."""
+    """On random scores the search finds a gain, and the images that it did not see do not confirm it."""
     labels = np.random.default_rng(0).integers(2, size=600)
     rng = np.random.default_rng(1)
     scores = [

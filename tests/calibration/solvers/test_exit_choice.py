@@ -36,12 +36,12 @@ def test_an_exit_whose_cut_and_head_are_dear_is_not_used():
 @pytest.mark.parametrize("family", FAMILIES)
 def test_where_cuts_are_free_and_all_exits_are_used_it_is_calibrate(family, monkeypatch):
     scores, costs = lifelike(800, 4), [1.0, 2.5, 4.0, 9.0]
-    everything = (0, 1, 2, 3)
-    monkeypatch.setattr(ExitSetJudge, "choose", lambda *_: (everything, None))
+    every_exit = (0, 1, 2, 3)
+    monkeypatch.setattr(ExitSetJudge, "choose", lambda *_: (every_exit, None))
     for budget in (1.3, 3.0, 6.0):
         one = calibrate(scores, free_cuts(costs), budget, policy=family)
-        other = calibrate(scores, free_cuts(costs).cumulative(everything), budget, policy=family)
-        if one.used_exits == everything:
+        other = calibrate(scores, free_cuts(costs).cumulative(every_exit), budget, policy=family)
+        if one.used_exits == every_exit:
             assert decided(one) == decided(other)
             assert one.predicted_cost == other.predicted_cost
             assert one.interval == other.interval
@@ -77,8 +77,8 @@ def test_what_every_choice_keeps(family, exits, images, fraction, seed, tied, da
         scores = ExitScores(rounded, scores.prediction, labels=scores.labels, margin=scores.margin.round(1))
         family = "geometric" if family == "optimal" else family
     costs = data.draw(tables(exits))
-    everything = costs.cumulative(range(exits))
-    least, most = (everything[0], everything[-1]) if family == "patience" else (costs.alone[0], costs.alone[-1])
+    every_exit = costs.cumulative(range(exits))
+    least, most = (every_exit[0], every_exit[-1]) if family == "patience" else (costs.alone[0], costs.alone[-1])
     budget = max(least, least + fraction * (most - least))
     result = calibrate(scores, costs, budget, policy=family, unit="ms")
     checked_costs(result.cost_per_exit, exits)
@@ -127,13 +127,13 @@ def gains_on_other_images(costs: CostTable, seeds: range) -> np.ndarray:
     for seed in seeds:
         scores = lifelike(15_000, 5, seed=seed)
         validation, test = scores.subset(slice(0, 5000)), scores.subset(slice(5000, None))
-        everything = costs.cumulative(range(5))
+        every_exit = costs.cumulative(range(5))
         least, most = costs.alone[[0, -1]]
         budgets = [least + fraction * (most - least) for fraction in (0.15, 0.4, 0.65)]
-        chosen, rule = calibrate_each(validation, costs, budgets), calibrate_each(validation, everything, budgets)
+        chosen, rule = calibrate_each(validation, costs, budgets), calibrate_each(validation, every_exit, budgets)
         for one, other in zip(chosen, rule, strict=True):
             seen = evaluate_policy(one.policy, test, one.cost_per_exit)
-            beside = evaluate_policy(other.policy, test, everything)
+            beside = evaluate_policy(other.policy, test, every_exit)
             assert seen.mean_cost == pytest.approx(other.policy.metadata["budget"], rel=0.03)
             gains.append(seen.accuracy - beside.accuracy)
     return np.array(gains)

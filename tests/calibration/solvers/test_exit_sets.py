@@ -91,10 +91,10 @@ def test_the_choice_is_that_of_all_sets_judged_by_hand(seed, cut):
 def test_where_many_exits_are_one_is_dropped_after_the_other(monkeypatch):
     scores, costs = lifelike(1500, 6), stages_and_heads([1.0] * 6, [0.3, 0.3, 3.0, 0.3, 0.3, 0.3], 0.5)
     judge = ExitSetJudge(scores.confidence, scores.correct, costs)
-    everything = tuple(range(6))
+    every_exit = tuple(range(6))
     for budget in (1.8, 2.5, 4.0):
         verdicts = judge.judge(all_sets(6), budget)
-        left, seen = everything, {everything: 0.0}
+        left, seen = every_exit, {every_exit: 0.0}
         while True:
             fewer = [tuple(k for k in left if k != one) for one in left[:-1]]
             fewer = [used for used in fewer if used in verdicts]

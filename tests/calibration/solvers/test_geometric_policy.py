@@ -20,7 +20,7 @@ def test_extreme_ratios_do_not_overflow(ratio):
     assert quotas.tolist() == ([100, *[0] * 9] if ratio < 1 else [*[0] * 9, 100])
 
 
-def test_shares_on_validation_are_the_quotas_where_nobody_ties(scores):
+def test_shares_on_validation_are_the_quotas_where_no_scores_are_equal(scores):
     policy = geometric_policy(scores, ratio=0.65)
     quotas = geometric_quotas([0.65], 4, scores.num_images)[0]
     left = np.bincount(policy.exits(scores), minlength=4)
@@ -34,7 +34,7 @@ def test_ties_leave_together_and_may_starve_the_next_exit():
     assert geometric_thresholds(confidence, [1.0]).tolist() == [[1.0, inf]]
 
 
-def test_nobody_leaves_where_the_quota_is_below_one_image():
+def test_no_image_leaves_where_the_quota_is_below_one_image():
     confidence = np.random.default_rng(0).uniform(size=(3, 8)).astype(np.float32)
     thresholds = geometric_thresholds(confidence, [20.0])[0]
     assert thresholds.tolist() == [inf, inf]

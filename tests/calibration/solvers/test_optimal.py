@@ -91,7 +91,7 @@ def test_an_exit_that_is_no_better_than_the_one_before_is_left_out():
 
 @pytest.mark.slow
 def test_what_does_not_win_on_other_images_is_not_used():
-    """All exits alike: nothing can be gained, so only chance can accept, at its rate of one in twenty."""
+    """Where all exits are alike, a gain is chance, which is accepted in one case of twenty."""
     accepted = 0
     for seed in range(60):
         rng = np.random.default_rng(seed)

@@ -1,4 +1,4 @@
-"""Copies, against comparing everything with everything."""
+"""Copies are those that a comparison of all pairs finds."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What is found in a data set in which everything is wrong."""
+"""What is found in a data set with every kind of mistake."""
 
 import shutil
 import zlib

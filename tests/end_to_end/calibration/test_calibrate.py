@@ -220,7 +220,7 @@ def test_milliseconds_are_measured_once(
     assert load_policy(tmp_path / "read" / "policy.json") == policy
 
 
-#: Milliseconds for a batch of two: a cut behind the first exit costs much, one behind the second nothing.
+#: Milliseconds for a batch of two: a cut behind the first exit is expensive, one behind the second is free.
 TABLE = [[2.0, 2.8, 4.4], [6.0, 9.0], [1.6]]
 
 
@@ -347,7 +347,7 @@ def test_a_risk_is_guaranteed(
     kind = {"risk": of, "bound": said.get("bound", "binomial"), "score": score}
     expected = calibrate_risk(scores, macs, guarantee["eps"], guarantee["delta"], **kind)
     assert policy.thresholds == expected.policy.thresholds
-    assert 0 < policy.thresholds[0] < 1, "everybody or nobody leaves at the first exit"
+    assert 0 < policy.thresholds[0] < 1, "all images or none leave at the first exit"
     assert policy.score == score
     assert sentence in out
     assert f"({100 * risk:.2f} % on these" in out

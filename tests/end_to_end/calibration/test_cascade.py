@@ -113,7 +113,7 @@ def test_other_images_are_refused_before_anything_is_written(here: Path, tmp_pat
 
 @pytest.fixture(scope="module")
 def networks(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the weights of two networks that nobody trained."""
+    """A folder with the random weights of two networks."""
     folder = tmp_path_factory.mktemp("networks")
     for seed, name in enumerate(("msdnet_tiny", "ranet_tiny")):
         torch.manual_seed(seed)

@@ -41,7 +41,7 @@ CASES: dict[str, tuple[int, str]] = {
     # form
     "calibrate checkpoint=run --budget 50%": (2, "budget=VALUE and not --budget"),
     "train epochs": (2, "which are written NAME=VALUE"),
-    "train seed=1,2": (2, "add -m for a run of each"),
+    "train seed=1,2": (2, r"several values: write seed=\[1,2\] for a list, or add -m for a run of each"),
     # what is missing
     "calibrate": (1, "either checkpoint=RUN or scores=FILE.npz"),
     "calibrate checkpoint=run": (1, "one of budget=, risk.eps= and deadline= is needed"),
@@ -57,7 +57,7 @@ CASES: dict[str, tuple[int, str]] = {
     "train unit=flops": (1, "Unknown unit 'flops'"),
     "train resume=maybe": (1, "resume=maybe must be true or false"),
     "calibrate checkpoint=run budget=50% policy=optimall": (1, "Unknown policy 'optimall'; did you mean optimal"),
-    "calibrate checkpoint=run budget=50% unit=msec": (1, "Unknown unit 'msec'"),
+    "calibrate checkpoint=run budget=50% unit=fractions": (1, "Unknown unit 'fractions'; did you mean fraction"),
     "calibrate checkpoint=run risk.eps=0.1 risk.bound=binomal": (1, "did you mean binomial"),
     "calibrate scores=s.npz budget=1": (1, "add cost="),
     "evaluate checkpoint=run images=new": (1, "needs policy=FILE"),
@@ -83,7 +83,7 @@ Outcomes = dict[str, tuple[int, str, str, bool]]
 SCRIPT = f"""
 import contextlib, io, json, sys
 for name in {WITHOUT}:
-    sys.modules[name] = None  # whoever imports it fails
+    sys.modules[name] = None  # an import of it fails
 from ranet.cli.main import main
 outcomes = {{}}
 for line in json.load(sys.stdin):

@@ -2,6 +2,7 @@
 
 import inspect
 import re
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,7 @@ EXPERIMENTS = sorted(path.stem for path in (ROOT / "experiments" / "experiment")
 CHOICES = sorted(path.relative_to(CONF).with_suffix("").as_posix() for path in CONF.glob("*/*.yaml"))
 
 
+@cache
 def composed(*overrides: str) -> DictConfig:
     """The configuration of ``ranet train``, all of whose interpolations can be resolved."""
     register_model_group()

@@ -95,6 +95,7 @@ def test_the_commands_of_the_readme_work_one_after_the_other(
     assert ranet.load_trained("runs/photos").network.num_classes == len(names["engine"].classes)
 
 
+@pytest.mark.slow
 def test_the_python_of_the_readme_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {}

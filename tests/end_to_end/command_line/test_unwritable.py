@@ -30,6 +30,9 @@ COMMANDS = {
     "check": (["data.root=pictures", "output=OUT/found.csv"], 10, "found.csv"),
 }
 
+#: Those that take least; the others are among the slow tests.
+EVERY_DAY = ("calibrate", "predict", "compare", "costs", "check")
+
 
 @contextmanager
 def files_of_at_most(size: int) -> Iterator[None]:
@@ -71,7 +74,7 @@ def refuses(outcome: Outcome, path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "case", [pytest.param(case, marks=[pytest.mark.slow] if i % 2 else []) for i, case in enumerate(COMMANDS)]
+    "case", [pytest.param(case, marks=[] if case in EVERY_DAY else [pytest.mark.slow]) for case in COMMANDS]
 )
 def test_what_was_there_is_kept(case: str, here: Path, tmp_path: Path) -> None:
     options, size, path = COMMANDS[case]

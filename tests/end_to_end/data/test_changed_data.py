@@ -23,7 +23,7 @@ TRAIN = [
     "optim.schedule.warmup_epochs=0",
     "evaluate=false",
 ]
-#: The colour of the images of each class, to which the network's answers have nothing to add.
+#: The colour of the images of each class; what the network answers does not matter here.
 CLASSES = {"cat": (200, 40, 40), "dog": (40, 200, 40), "eel": (40, 40, 200)}
 
 

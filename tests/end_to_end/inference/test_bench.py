@@ -133,9 +133,9 @@ CASES = {
     "model=msdnet_tiny batch_sizes=[1,0]": "batch_sizes=0 must be an integer of at least 1",
     "model=msdnet_tiny batch_sizes=many": "batch_sizes=many must be an integer of at least 1",
     "model=msdnet_tiny backends=torch batch_sizes=64 images_limit=10": "batch_sizes=64 is more than the 10 images",
-    "model=msdnet_tiny rounds=0": "rounds=0 must be a whole number of at least 1",
-    "model=msdnet_tiny images_limit=1.5": "images_limit=1.5 must be a whole number of at least 1",
-    "model=msdnet_tiny threads=0": "threads=0 must be a whole number of at least 1",
+    "model=msdnet_tiny rounds=0": "rounds=0 must be an integer of at least 1",
+    "model=msdnet_tiny images_limit=1.5": "images_limit=1.5 must be an integer of at least 1",
+    "model=msdnet_tiny threads=0": "threads=0 must be an integer of at least 1",
     "model=msdnet_tiny seed=abc": "seed=abc must be an integer from 0 to 4294967295.",
     "model=msdnet_tiny seed=-1": "seed=-1 must be an integer from 0 to 4294967295.",
     "model=msdnet_tiny images_limit=8 rivals=[null]": "rivals=[null] names no network",
@@ -151,7 +151,11 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("options", CASES)
+@pytest.mark.parametrize(
+    "options",
+    # Every other one on all days, the others among the slow tests.
+    [pytest.param(options, marks=[pytest.mark.slow] if i % 2 == 0 else []) for i, options in enumerate(CASES)],
+)
 def test_a_mistake_is_one_sentence_and_nothing_is_written(options: str, files: Path) -> None:
     before = content(files)
     outcome = command("bench", *options.split(), "run=out", folder=files)

@@ -74,7 +74,7 @@ def predict(*options: str, folder: Path) -> Outcome:
 
 @pytest.fixture(scope="module")
 def whole(made: Path) -> dict[str, tuple[bytes, str]]:
-    """The file and the notices of a run that nobody ends, by the suffix of the file."""
+    """The file and the notices of a run that is not interrupted, by the suffix of the file."""
     found = {}
     for suffix in ("csv", "jsonl"):
         outcome = predict(f"output=whole/a.{suffix}", folder=made)

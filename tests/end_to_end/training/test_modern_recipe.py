@@ -35,7 +35,10 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Tensor:
     return learned(tmp_path_factory.mktemp("plain") / "plain")
 
 
-@pytest.mark.parametrize("part", PARTS)
+# Every other one on all days, the others among the slow tests.
+@pytest.mark.parametrize(
+    "part", [pytest.param(part, marks=[] if i % 2 else [pytest.mark.slow]) for i, part in enumerate(PARTS)]
+)
 def test_each_part_changes_what_is_learned(part: str, plain: Tensor, tmp_path: Path) -> None:
     assert not torch.equal(learned(tmp_path / part, PARTS[part]), plain)
 
@@ -49,7 +52,7 @@ def test_switched_off_it_is_the_plain_training(plain: Tensor, tmp_path: Path) ->
     "technique", ["plain", *(pytest.param(name, marks=pytest.mark.slow) for name in ("ge_isc_ofa", "imta_two_stage"))]
 )
 def test_it_goes_with_the_techniques(technique: str, tmp_path: Path) -> None:
-    options = ["trainer.max_epochs=4", "data.batch_size=16"]
+    options = ["trainer.max_epochs=4", "data.batch_size=32", "evaluate=false"]
     train(*SMALL, "optim=modern", f"technique={technique}", *options, "run=run", folder=tmp_path)
     trained = ranet.load_trained(tmp_path / "run")
     assert isinstance(trained.network, ranet.InlineCollaboration) == (technique != "plain")

@@ -23,7 +23,6 @@ from tests.end_to_end.commands import ranet as command
 TECHNIQUES = sorted(path.stem for path in (CONF / "technique").glob("*.yaml"))
 COLLABORATING = {"isc", "isc_ofa", "ge_isc_ofa", "imta_two_stage"}
 SMALL_RANET = ["model=ranet_tiny", "model.blocks=1", "model.block_step=1"]
-BOTH = ("plain", "ge_isc_ofa")
 TWO_STAGES = [*SMALL, "technique=imta_two_stage", "trainer.max_epochs=3", "evaluate=false", "run=run"]
 FOUR_EPOCHS = [*TWO_STAGES, "technique.first_stage_share=0.5", "trainer.max_epochs=4"]
 
@@ -50,21 +49,21 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     return run
 
 
-# The simplest and the one with everything; the others among the slow tests.
-@pytest.mark.parametrize(
+# The technique with all parts every day; the others are among the slow tests.
+EACH = pytest.mark.parametrize(
     "technique",
-    [pytest.param(technique, marks=[] if technique in BOTH else [pytest.mark.slow]) for technique in TECHNIQUES],
+    [pytest.param(name, marks=[] if name == "ge_isc_ofa" else [pytest.mark.slow]) for name in TECHNIQUES],
 )
+
+
+@EACH
 def test_what_a_technique_trained_is_calibrated_and_evaluated(
     technique: str, trained: Callable[[str], Path], tmp_path: Path
 ) -> None:
     check_what_was_trained(trained(technique), technique, tmp_path)
 
 
-@pytest.mark.parametrize(
-    "technique",
-    ["ge_isc_ofa", *(pytest.param(name, marks=pytest.mark.slow) for name in TECHNIQUES if name != "ge_isc_ofa")],
-)
+@EACH
 def test_a_technique_trains_a_ranet_and_measures_it(technique: str, tmp_path: Path) -> None:
     train(*SMALL_RANET, f"technique={technique}", "trainer.max_epochs=2", "run=run", folder=tmp_path)
     costs = json.loads((tmp_path / "run" / "evaluation" / "costs.json").read_text())
@@ -79,7 +78,9 @@ def check_what_was_trained(run: Path, technique: str, folder: Path) -> list[int]
     costs = ranet.measure_costs(network)
     assert (costs.macs_per_exit_alone == costs.macs_per_exit) == (technique in COLLABORATING)
     outcome = command(
-        *("calibrate", f"checkpoint={run}", "budget=0.9", "unit=fraction", "output=policy.json"), folder=folder
+        *("calibrate", f"checkpoint={run}", "budget=0.9", "unit=fraction", "output=policy.json"),
+        "alternatives=false",
+        folder=folder,
     )
     assert outcome.status == 0, outcome.err
     assert ranet.load_policy(folder / "policy.json").metadata["cost_per_exit"] == costs.lazy_macs_per_exit

@@ -73,7 +73,7 @@ def stopped(logits: Tensor, labels: Tensor, thresholds: list[float | str], costs
     return right / len(labels), spent / len(labels)
 
 
-def test_a_run_folder_holds_everything(run: Path, name: str) -> None:
+def test_a_run_folder_holds_all_files(run: Path, name: str) -> None:
     expected = [
         *("checkpoints/best.ckpt", "checkpoints/last.ckpt", "config.yaml", "environment.json"),
         *(f"evaluation/{file}" for file in [*FIGURES, "anytime.csv", "budgeted.csv", "exits.csv"]),

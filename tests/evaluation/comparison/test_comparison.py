@@ -306,7 +306,7 @@ def test_along_the_budget_equals_a_computation_image_by_image(comparison: Compar
         assert (point.top1.mean, point.top1.std) == pytest.approx((statistics.mean(right), statistics.stdev(right)))
     last = {point.group: point for point in comparison.budgets if point.place == budgets[-1]}
     exits = {point.group: point for point in comparison.exits if point.place == 3}
-    for group in ("plain", "ge"):  # whom this budget lets send everybody to the last exit
+    for group in ("plain", "ge"):  # with this budget all of their images run to the last exit
         assert last[group].top1.mean == pytest.approx(exits[group].top1.mean)
         if group == "ge":
             assert last[group].difference.mean == pytest.approx(exits[group].difference.mean)
@@ -436,7 +436,7 @@ def test_rows_leave_the_baseline_s_difference_empty(comparison: Comparison) -> N
 
 
 def test_equal_differences_have_no_interval(write_run: WriteRun, tmp_path: Path) -> None:
-    """Of two seeds that differ by the same few images nobody knows that the next does."""
+    """Two seeds with the same difference do not show how much another seed differs."""
     for name in ("plain", "ge"):
         for seed in (0, 1):
             folder = write_run(tmp_path / f"{name}_{seed}", seed, **{"technique.name": name})

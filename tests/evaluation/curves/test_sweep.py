@@ -16,7 +16,7 @@ def test_all_39_points_of_the_reference_are_met(reference, reference_csv):
     assert len(rows) == len(curve.ratios) == 39
     np.testing.assert_array_equal(curve.ratios, column["ratio"])
     thresholds = np.stack([column[f"threshold_{k}"] for k in range(1, 5)], axis=1)
-    thresholds[thresholds == 1e8] = np.inf  # the reference's way to say that nobody leaves
+    thresholds[thresholds == 1e8] = np.inf  # the reference writes 1e8 where no image leaves
     np.testing.assert_allclose(curve.thresholds, thresholds, rtol=0, atol=1e-6)
     np.testing.assert_allclose(100 * curve.validation_accuracy, column["val_accuracy_percent"], rtol=0, atol=1e-9)
     np.testing.assert_allclose(100 * curve.accuracy, column["test_accuracy_percent"], rtol=0, atol=1e-9)

@@ -98,7 +98,7 @@ def test_the_choice_of_the_gallery_is_seeded(scored, pictures, policy):
     assert len({first(seed) for seed in range(5)}) > 1
 
 
-def test_an_exit_where_nobody_leaves_has_an_empty_row(scored, pictures):
+def test_an_exit_where_no_image_leaves_has_an_empty_row(scored, pictures):
     figure = gallery_figure(ExitPolicy((np.inf,) * 3), scored.test, pictures, columns=3)
     assert sum(len(axes.images) for axes in figure.axes) == 3
     assert "no images" in figure.axes[0].texts[0].get_text()

@@ -41,7 +41,7 @@ def dear(on: ExitScores = VALIDATION) -> Calibration:
 
 
 def cheap() -> Calibration:
-    """Everybody leaves at the first exit, which is right for half of the eight, and one of the four."""
+    """All images leave at the first exit, which is right for half of the eight, and one of the four."""
     return solved((-inf, -inf))
 
 
@@ -115,7 +115,7 @@ def test_without_test_images_there_are_no_columns_of_them() -> None:
     lines = spaced(report)
     assert "3.000e+06 2.750e+06 87.50 (47.3-99.7) 25 25 50" in lines
     assert "test" not in shown(report)
-    assert "cost in" not in shown(report), "in what, nobody has said"
+    assert "cost in" not in shown(report), "the unit is not known"
     (row,) = policies_sheet(report).rows
     assert not [name for name in row if name.startswith("test_")]
     assert {"budget", "predicted_cost", "predicted_cost_low"} <= set(row)

@@ -161,7 +161,7 @@ def crowd(make_scored):
 
 
 def less_sure(scores: ExitScores, by: float) -> ExitScores:
-    """As `scores`, with confidences nearer to those of who knows nothing, and without labels."""
+    """Move the confidences of `scores` towards chance, and leave out the labels."""
     return ExitScores(0.1 + (scores.confidence - 0.1) * by, scores.prediction)
 
 
@@ -196,7 +196,7 @@ def test_networks_that_become_surer_are_caught(crowd):
 def test_drift_at_one_exit_is_told_from_drift_at_all(crowd):
     policy = calibrate(crowd.validation, crowd.costs, budget=10e6).policy
     confidence = crowd.test.confidence.copy()
-    confidence[3] *= 0.8  # the last exit: nobody leaves elsewhere because of it
+    confidence[3] *= 0.8  # the last exit: all images leave where they left before
     report = measure_drift(policy, ExitScores(confidence, crowd.test.prediction))
     assert report.drifted_exits == (3,)
     assert not report.shares_shifted

@@ -118,8 +118,8 @@ def test_no_mutated_file_is_believed(tmp_path: Path) -> None:
                 refused += 1
                 continue
             key = at[-1]
-            # A text may be another text, a spread another spread: nothing else in the file knows better. Nor do the
-            # stages that start behind the first exit say anything about deadlines, nor the threads about anything.
+            # Another string or another spread contradicts no other entry of the file. Neither do the threads, or the
+            # 95th percentiles of stages that start behind the first exit, which deadlines do not need.
             inside = len(at) > 2 and at[0] == "stages" and at[1] > 0 and key == "p95"
             assert key in ("iqr", "threads") or inside or isinstance(good[key], str) or content == good, (at, content)
             assert loaded.to_dict() == content
@@ -141,7 +141,7 @@ def test_cut_files_are_refused(tmp_path: Path) -> None:
         ({"format": "ranet exit policy"}, "is not a ranet latency profile"),
         ({"version": 1}, "has version 1 and this ranet reads 2"),
         ({"version": 3}, r"was written by a newer ranet \(version 3; this one reads 2\)"),
-        ({"version": True}, 'a whole number as "version"'),
+        ({"version": True}, 'an integer as "version"'),
         ({"unit": "s"}, '"unit"'),
         ({"batch_size": 8}, '"ms_per_image"'),
         ({"backend": "tensorflow"}, 'backend must be one of torch, onnxruntime, openvino, not "tensorflow"'),
@@ -151,7 +151,7 @@ def test_cut_files_are_refused(tmp_path: Path) -> None:
         ({"stages": []}, "stages must have at least 1 item, not 0"),
         ({"note": None}, '"note"'),
         ({"hardware": 3}, "hardware must be a string, not 3"),
-        ({"batch_size": 4.0}, "batch_size must be a whole number, not 4.0"),
+        ({"batch_size": 4.0}, "batch_size must be an integer, not 4.0"),
         ({"stages": PROFILE.to_dict()["stages"][1:]}, '"num_exits"'),
         ({"stages": PROFILE.to_dict()["stages"][:2]}, "each list shorter by one"),
         (

@@ -1,4 +1,4 @@
-"""A network that skips inside goes through everything: costs, scores, calibration, evaluation, engine and export."""
+"""A network that skips inside works everywhere: costs, scores, calibration, evaluation, engine and export."""
 
 from dataclasses import replace
 from importlib.util import find_spec
@@ -176,7 +176,7 @@ def test_what_it_promises_is_compared_with_other_images(
     assert report.seen.mean_cost == pytest.approx(policy.promise.cost) == drift.cost
     assert report.cost_difference is not None
     assert not report.cost_difference.significant
-    # Images that all run everything cost more, although they leave where the others leave.
+    # Images that execute all optional parts cost more, although they leave at the same exits.
     dearer = ExitScores(**{**again._arrays, "executed": np.ones_like(again.executed)})
     assert measure_drift(policy, dearer).cost_shifted
     assert policy_report(policy, dearer).cost_difference.significant  # type: ignore[union-attr]

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ranet import EarlyExitEngine, ExitPolicy
-from tests.inference.networks import FLOAT32, make
+from tests.inference.networks import FLOAT32, make_of_three_exits
 from tests.inference.replay import all_logits, between_scores, replayed
 
 SCORES = ("confidence", "margin", "entropy", "patience")
@@ -19,7 +19,7 @@ SCORES = ("confidence", "margin", "entropy", "patience")
 
 BACKENDS = ("torch", "onnxruntime", "openvino")
 NAMES = ("msdnet_tiny", "ranet_tiny", "isc_msdnet_tiny")
-NETWORKS = {name: make(name) for name in NAMES}
+NETWORKS = {name: make_of_three_exits(name) for name in NAMES}
 IMAGES = np.random.default_rng(0).standard_normal((150, 3, 32, 32), dtype=np.float32)
 LOGITS = {name: all_logits(network, IMAGES) for name, network in NETWORKS.items()}
 

@@ -134,7 +134,7 @@ class TestDeadline:
         with pytest.raises(UserError, match="positive number of milliseconds"):
             engine(IMAGES, deadline=deadline)
 
-    def test_nobody_is_left_without_an_answer_though_the_first_cut_is_not_looked_at(
+    def test_every_image_is_answered_though_the_first_cut_is_not_looked_at(
         self, engine: EarlyExitEngine, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """As in an exported folder that has more stages than the policy looks at."""
@@ -206,7 +206,7 @@ class TestStream:
     def test_memory_is_bounded_though_an_image_waits(
         self, engine: EarlyExitEngine, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """One image that nobody fills the deep queues for is answered once MOST_WAITING images have come behind it."""
+        """An image that waits alone in a deep queue is answered once MOST_WAITING images have come behind it."""
         monkeypatch.setattr(stream_module, "MOST_WAITING", 50)
         scores = torch.softmax(LOGITS[0], dim=1).max(dim=1).values.numpy()
         unsure, sure = int(scores.argmin()), int(scores.argmax())
@@ -347,7 +347,7 @@ class TestBadInput:
             ({"threads": True}, "threads=True must be"),
             ({"batch_sizes": [8]}, "computes batches of any size"),
             ({"batch_sizes": 8, "backend": "openvino"}, "batch_sizes=8 must be a list"),
-            ({"batch_sizes": [2.5], "backend": "openvino"}, "batch_sizes=2.5 must be a whole number"),
+            ({"batch_sizes": [2.5], "backend": "openvino"}, "batch_sizes=2.5 must be an integer"),
             ({"network": None}, "runs a network or an exported folder, not NoneType"),
             ({"policy": []}, "needs a policy"),
             ({"policy": "missing.json"}, "does not exist"),

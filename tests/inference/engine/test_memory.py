@@ -13,12 +13,12 @@ from ranet import EarlyExitEngine, ExitPolicy, create_network
 torch.set_num_threads(1)
 network = create_network("msdnet_small").eval()
 images = np.zeros((1024, 3, 32, 32), dtype=np.float32)
-nobody = ExitPolicy((2.0,) * (network.num_exits - 1))
+to_the_last = ExitPolicy((2.0,) * (network.num_exits - 1))
 if sys.argv[1] == "whole":
     with torch.inference_mode():
         network(torch.from_numpy(images))
 else:
-    engine = EarlyExitEngine(network, nobody, backend=sys.argv[1])
+    engine = EarlyExitEngine(network, to_the_last, backend=sys.argv[1])
     engine(images)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """

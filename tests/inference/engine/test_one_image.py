@@ -66,8 +66,15 @@ def test_the_softmax(logits: list[float], temperature: float) -> None:
     )
 
 
-@pytest.mark.parametrize("backend", ["torch", *(["openvino"] if find_spec("openvino") else [])])
-@pytest.mark.parametrize("score", SCORES)
+@pytest.mark.parametrize(
+    ("score", "backend"),
+    [
+        *((score, "torch") for score in SCORES),
+        # What leaves is decided outside of the runtime: two scores suffice every day.
+        *(pytest.param(score, "openvino", marks=[] if score in ("confidence", "patience") else [pytest.mark.slow])
+          for score in SCORES if find_spec("openvino")),
+    ],
+)  # fmt: skip
 def test_one_by_one_is_the_replay(score: str, backend: str) -> None:
     network = make("msdnet_tiny")
     for head in network.heads:

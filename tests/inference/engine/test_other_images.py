@@ -1,4 +1,4 @@
-"""A network for grey images that are not square goes through everything that one for square RGB images does."""
+"""A network for grey images that are not square works wherever one for square RGB images does."""
 
 from importlib.util import find_spec
 from pathlib import Path

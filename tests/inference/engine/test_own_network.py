@@ -189,13 +189,13 @@ MISTAKES: dict[str, tuple[Callable[[], StagedNetwork], str]] = {
     "no image_size": (with_attribute("image_size"), r"Mine has no attribute image_size: begin its __init__ with "),
     "num_classes": (
         with_attribute("num_classes", 10.0),
-        r"Mine.num_classes must be a whole number of at least 1, not ",
+        r"Mine.num_classes must be an integer of at least 1, not ",
     ),
     "no heads": (with_attribute("heads"), r"Mine has no attribute heads: give it an nn.ModuleList with a module for "),
     "list": (with_attribute("heads", [1]), r"Mine.heads must be an nn.ModuleList, not a list, or its weights are "),
     "no exits": (
         with_attribute("heads", nn.ModuleList()),
-        r"Mine.num_exits must be a whole number of at least 1, not 0",
+        r"Mine.num_exits must be an integer of at least 1, not 0",
     ),
     "stem": (changed("stem", lambda self, x: x), rf"Mine.stem {STATE}it returned a Tensor; "),
     "list of": (

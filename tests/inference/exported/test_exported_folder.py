@@ -36,7 +36,7 @@ PREPROCESSING = Preprocessing(32, 32, (0.5, 0.4, 0.3), (0.2, 0.25, 0.5)).to_dict
 
 
 def state(cut: int) -> tuple[TensorSpec, ...]:
-    """The state behind an exit; behind -1 the images, behind the last nothing."""
+    """The state behind an exit: the images behind -1, and nothing behind the last."""
     if cut == -1:
         return (TensorSpec("images", (3, 32, 32)),)
     return () if cut == EXITS - 1 else (TensorSpec("passes by", (8,)), TensorSpec(f"map_{cut}", (4, 16, 16)))
@@ -59,7 +59,7 @@ def stage_file(stage: FusedStage, content: bytes) -> dict[str, Any]:
 
 
 def write_export(folder: Path) -> dict[str, Any]:
-    """A folder as an export leaves it, with graphs that nobody can run; the entries of its manifest."""
+    """A folder as an export leaves it, with graphs that cannot run; returns the entries of its manifest."""
     folder.mkdir()
     files = [stage_file(stage, content) for stage, content in STAGES.items()]
     for file, content in zip(files, STAGES.values(), strict=True):
@@ -136,7 +136,7 @@ def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
 
 
 class TestReading:
-    def test_everything_comes_back(self, tmp_path: Path) -> None:
+    def test_all_entries_come_back(self, tmp_path: Path) -> None:
         entries = write_export(tmp_path / "export")
         assert plain(Manifest.read(tmp_path / "export" / MANIFEST).model_dump()) == plain(entries)
         export = ExportedFolder(tmp_path / "export")
@@ -236,7 +236,7 @@ class TestDamage:
             (b'{"format": "ranet exit policy"}', "is not a ranet exported engine"),
             (b'{"format": "ranet exported engine", "version": 4}', "was written by a newer ranet"),
             (b'{"format": "ranet exported engine", "version": 1}', "this ranet reads 3"),
-            (b'{"format": "ranet exported engine", "version": true}', "a whole number as"),
+            (b'{"format": "ranet exported engine", "version": true}', "an integer as"),
             (b'{"format": "ranet exported engine", "version": 3}', "it has no checksum"),
         ):
             (folder / "manifest.json").write_bytes(content)
@@ -277,7 +277,7 @@ class TestDamage:
             (("network", "num_exits"), 0, "network.num_exits must be greater than or equal to 1, not 0"),
             (("network", "num_exits"), 4, "stages[2] must run from one of the 4 exits"),
             (("network", "num_exits"), 6, "stages[2].after must be empty after the last exit and nowhere else"),
-            (("network", "num_exits"), True, "network.num_exits must be a whole number, not true"),
+            (("network", "num_exits"), True, "network.num_exits must be an integer, not true"),
             (("network", "num_classes"), 4, "classes must be a name for each of the 4 classes"),
             (("network", "image_size"), 33, "stages[0].before must be the images, [3, 33, 33]"),
             (("network", "image_size"), [32, 0], "image_size=[32, 0] must be an integer of at least 1, or two of them"),
@@ -424,6 +424,6 @@ class TestChains:
     def test_stages_that_are_there_run_as_they_are(self, folder: Path) -> None:
         export = ExportedFolder(folder)
         assert export.stages_for(used_exits(POLICY)) == fused_stages([0, 2, 4]) == list(STAGES)
-        assert export.stages_for([0, 4]) == list(STAGES), "through exit 3, at which nobody looks"
+        assert export.stages_for([0, 4]) == list(STAGES), "through exit 3, which is not used"
         with pytest.raises(UserError, match="has no graph of stages 1-3: its stages are 1, 2-3, 4-5"):
             export.graph(FusedStage(0, 2))

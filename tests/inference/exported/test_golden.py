@@ -18,7 +18,7 @@ from ranet.inference.exported.golden import check_golden, golden_pixels
 
 PREPROCESSING = Preprocessing(32, 37, (0.5, 0.4, 0.3), (0.2, 0.25, 0.5))
 SMALL = {"blocks": 3, "base": 1, "step": 1, "channels": 4, "growth": 4, "num_classes": 7}
-# What somebody writes who knows the manifest and nothing of ranet.
+# A program whose author knows the manifest and not ranet.
 BY_OTHERS = """
 import json, sys
 import numpy as np, onnxruntime
@@ -95,7 +95,7 @@ def test_a_grey_network_has_a_grey_picture(grey: Path) -> None:
     assert check_golden(grey, manifest.golden, GREY) == 0
 
 
-def test_the_picture_is_the_same_for_everybody_and_says_much(folder: Path) -> None:
+def test_the_picture_is_always_the_same_and_says_much(folder: Path) -> None:
     pixels = np.asarray(Image.open(folder / "golden.png"))
     np.testing.assert_array_equal(pixels, golden_pixels(37))
     assert pixels.shape == (50, 63, 3)

@@ -1,4 +1,4 @@
-"""ONNX files of small classifiers, as somebody else may have written them."""
+"""ONNX files of small classifiers, as other programs may have written them."""
 
 from pathlib import Path
 from typing import Any

@@ -23,7 +23,7 @@ from ranet.inference.stages.fused_stages import FusedStage
 from ranet.models import LinearHeads
 from ranet.models.papers.layers import ExitHead
 from ranet.support.shapes import TensorSpec
-from tests.inference.networks import FLOAT32, make, trained_looking
+from tests.inference.networks import FLOAT32, make_of_three_exits, trained_looking
 
 NAMES = ("msdnet_tiny", "ranet_tiny", "isc_msdnet_tiny")
 WHOLE = FusedStage(0, 1)
@@ -73,7 +73,7 @@ def answer(graph: bytes | Path, inputs: dict[str, np.ndarray], output: str) -> n
 
 @pytest.fixture(scope="module", params=NAMES)
 def network(request: pytest.FixtureRequest) -> StagedNetwork:
-    return make(request.param)
+    return make_of_three_exits(request.param)
 
 
 @pytest.fixture(scope="module")
@@ -159,15 +159,15 @@ class TestFusedStages:
                     passing = [any(tensor is other for other in before) for tensor in state]
                     assert [spec in graph.before for spec in graph.after] == passing
 
-    def test_heads_that_nobody_asks_are_not_in_it(self, graphs: NetworkGraphs) -> None:
+    def test_unused_heads_are_not_in_it(self, graphs: NetworkGraphs) -> None:
         exits = graphs.facts.num_exits
-        everything = operators(graphs._whole()._model.SerializeToString())
+        whole = operators(graphs._whole()._model.SerializeToString())
         alone = [operators(graphs.graph(FusedStage(k, k)).model) for k in range(exits)]
         fused = operators(graphs.graph(FusedStage(0, exits - 1)).model)
         # A head has two convolutions.
-        assert sum((each["Conv"] for each in alone), 0) == everything["Conv"]
+        assert sum((each["Conv"] for each in alone), 0) == whole["Conv"]
         skipped = exits - 1 if graphs.facts.heads_can_be_skipped else 0
-        assert fused["Conv"] == everything["Conv"] - 2 * skipped
+        assert fused["Conv"] == whole["Conv"] - 2 * skipped
 
     def test_all_exits_answer_as_the_network(self, graphs: NetworkGraphs, network: StagedNetwork) -> None:
         images = np.random.default_rng(0).standard_normal((3, 3, 32, 32), dtype=np.float32)

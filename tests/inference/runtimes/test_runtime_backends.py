@@ -24,7 +24,7 @@ from ranet.inference.runtimes.torch_backend import TorchBackend
 from ranet.inference.stages.fused_stages import FusedStage, fused_stages
 from ranet.support.shapes import TensorSpec
 from tests.inference.graphs.test_onnx_graphs import make_thrifty as thrifty
-from tests.inference.networks import FLOAT32, make
+from tests.inference.networks import FLOAT32, make_of_three_exits
 
 pytest.importorskip("openvino")
 pytest.importorskip("onnxruntime")
@@ -47,7 +47,7 @@ Logits = npt.NDArray[np.float32]
 
 @cache
 def network(name: str) -> StagedNetwork:
-    return make(name)
+    return make_of_three_exits(name)
 
 
 @cache

@@ -1,6 +1,8 @@
-"""Every preset, and networks that nobody published, keep the staged contract."""
+"""Every preset, and networks of other shapes, keep the staged contract."""
 
+import copy
 import inspect
+from functools import cache
 
 import pytest
 import torch
@@ -28,6 +30,12 @@ def small(name: str) -> StagedNetwork:
     return create_network(name, **(THIN_IMAGENET if "imagenet" in name else {}))
 
 
+@cache
+def evaluated(name: str) -> StagedNetwork:
+    """The same in evaluation mode, for tests that leave it as it is."""
+    return small(name).eval()
+
+
 def images_for(network: StagedNetwork, batch: int = 2) -> torch.Tensor:
     generator = torch.Generator().manual_seed(1)
     return torch.randn(batch, 3, network.image_size, network.image_size, generator=generator)
@@ -42,7 +50,10 @@ def staged_loop(network: StagedNetwork, images: torch.Tensor) -> torch.Tensor:
     return torch.stack(logits)
 
 
-@pytest.mark.parametrize("name", list_networks())
+# Every other preset on all days, the others among the slow tests.
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] if i % 2 else []) for i, name in enumerate(list_networks())]
+)
 def test_every_parameter_of_every_preset_gets_a_gradient(name: str) -> None:
     network = small(name).train()
     logits = network(images_for(network))
@@ -59,13 +70,13 @@ def test_every_parameter_of_every_preset_gets_a_gradient(name: str) -> None:
                                   "msdnet_imagenet_4", "ranet_imagenet_anytime", "resnet20_cifar"])  # fmt: skip
 class TestContract:
     def test_forward_is_the_staged_loop(self, name: str) -> None:
-        network = small(name).eval()
+        network = evaluated(name)
         images = images_for(network)
         with torch.no_grad():
             assert torch.equal(network(images), staged_loop(network, images))
 
     def test_skipping_earlier_heads_changes_nothing_else(self, name: str) -> None:
-        network = small(name).eval()
+        network = evaluated(name)
         images = images_for(network)
         with torch.no_grad():
             logits = network(images)
@@ -73,7 +84,7 @@ class TestContract:
                 assert torch.equal(network.forward_to(images, k), logits[k])
 
     def test_skipped_heads_do_not_run(self, name: str) -> None:
-        network = small(name).eval()
+        network = copy.deepcopy(evaluated(name))
         ran: list[int] = []
         for k, head in enumerate(network.heads):
             head.linear.register_forward_hook(lambda *_, k=k: ran.append(k))
@@ -82,7 +93,7 @@ class TestContract:
         assert ran == [network.num_exits - 1]
 
     def test_images_can_leave_the_batch_between_stages(self, name: str) -> None:
-        network = small(name).double().eval()
+        network = copy.deepcopy(evaluated(name)).double()
         images = images_for(network, batch=5).double()
         alive = torch.tensor([0, 3])
         with torch.no_grad():
@@ -96,13 +107,13 @@ class TestContract:
                 torch.testing.assert_close(network.answer(k, state), expected)
 
     def test_a_state_holds_nothing_twice_and_nothing_dead(self, name: str) -> None:
-        network = small(name).eval()
+        network = evaluated(name)
         images = images_for(network)
         state = network.stem(images)
         for k in range(network.num_exits):
             state = tuple(tensor.detach().requires_grad_() for tensor in network.advance(k, state))
             assert len({tensor.data_ptr() for tensor in state}) == len(state)
-            # Everything in the state matters for this exit or a later one.
+            # Each tensor of the state matters for this exit or a later one.
             later, logits = state, network.answer(k, state).sum()
             for j in range(k + 1, network.num_exits):
                 later = network.advance(j, later)

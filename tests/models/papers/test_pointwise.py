@@ -1,4 +1,4 @@
-"""The 1x1 convolution that trains as a matrix product is PyTorch's convolution in everything that can be seen."""
+"""The 1x1 convolution that trains as a matrix product gives what PyTorch's convolution gives."""
 
 import copy
 from collections.abc import Iterator

@@ -137,7 +137,10 @@ POINTS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("point", POINTS)
+# Every other one on all days, the others among the slow tests.
+@pytest.mark.parametrize(
+    "point", [pytest.param(point, marks=[] if i % 2 else [pytest.mark.slow]) for i, point in enumerate(POINTS)]
+)
 def test_a_killed_run_resumes_exactly(
     point: str, whole: tuple[Path, Witness, pl.LightningModule], tmp_path: Path
 ) -> None:

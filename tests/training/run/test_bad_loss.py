@@ -33,9 +33,11 @@ class Poison(Callback):
             module.network.readouts[1].weight[0, 0] = self.value
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf")])
-@pytest.mark.parametrize("validates", [True, False])
-@pytest.mark.parametrize("step", [6, 8])  # in the midst of epoch 2, and its last
+# Step 6 is in the midst of epoch 2, step 8 its last; each pair of values of two columns is in one of the rows.
+@pytest.mark.parametrize(
+    ("value", "validates", "step"),
+    [(float("nan"), True, 6), (float("nan"), False, 8), (float("inf"), True, 8), (float("inf"), False, 6)],
+)
 def test_training_stops_and_names_the_step(tmp_path: Path, value: float, validates: bool, step: int) -> None:
     poison = Poison(value, before=step)
     with pytest.raises(UserError, match=rf"not a finite number at step {step} \(epoch 2\)"):

@@ -91,7 +91,10 @@ POINTS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("point", POINTS)
+# Every other one on all days, the others among the slow tests.
+@pytest.mark.parametrize(
+    "point", [pytest.param(point, marks=[pytest.mark.slow] if i % 2 else []) for i, point in enumerate(POINTS)]
+)
 def test_a_run_killed_anywhere_resumes_exactly(point: str, whole: Path, tmp_path: Path) -> None:
     callbacks = [POINTS[point]["callback"]] if "callback" in POINTS[point] else []
     with pytest.raises(Killed):

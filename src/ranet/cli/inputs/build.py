@@ -167,7 +167,7 @@ def build_trainer(config: DictConfig, folder: Path, validates: bool, resume_step
     epochs = config.trainer.max_epochs
     if not isinstance(epochs, int) or epochs < 1:
         raise UserError(
-            f"trainer.max_epochs={epochs} must be a whole number of at least 1: the learning-rate schedule is laid "
+            f"trainer.max_epochs={epochs} must be an integer of at least 1: the learning-rate schedule is laid "
             "over all epochs."
         )
     _keep_lightning_quiet()

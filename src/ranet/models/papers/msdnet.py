@@ -299,7 +299,7 @@ def _check_widths(growth: int, growth_factors: Sequence[int], bottleneck_factors
             "for each scale."
         )
     if min(*growth_factors, *bottleneck_factors, growth) < 1:
-        raise UserError("growth, growth_factors and bottleneck_factors must be whole numbers of at least 1.")
+        raise UserError("growth, growth_factors and bottleneck_factors must be integers of at least 1.")
     odd = [growth * factor for factor in growth_factors[1:] if growth * factor % 2]
     if odd:
         raise UserError(

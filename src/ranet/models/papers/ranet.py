@@ -342,7 +342,7 @@ def _check(
     if min(step, blocks, block_step, channels, growth, *scale_list, *growth_factors, *bottleneck_factors) < 1:
         raise UserError(
             "step, blocks, block_step, channels, growth, scale_list, growth_factors and bottleneck_factors must all be "
-            "whole numbers of at least 1."
+            "integers of at least 1."
         )
     rises = [scale_list[i] - scale_list[i - 1] for i in range(1, len(scale_list))]
     if scale_list[0] != 1 or any(rise not in (0, 1) for rise in rises):

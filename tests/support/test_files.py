@@ -67,7 +67,7 @@ def test_a_killed_process_loses_nothing_and_leaves_nothing_for_long(renamings: i
     assert content(tmp_path) == ["engine", "engine/newest"]
 
 
-def test_what_a_living_process_or_nobody_has_made_stays(tmp_path: Path) -> None:
+def test_what_a_living_process_or_no_process_has_made_stays(tmp_path: Path) -> None:
     lives = os.getppid()
     stays = [".engine.earlier", ".engine.x.partial", ".other.0.partial", f".engine.{lives}.partial"]
     for name in (*stays, f".engine.{lives}.earlier"):
