@@ -24,8 +24,9 @@ from ranet.cost.profile import Counts
 from ranet.support.console import print_sheets
 from ranet.support.sheet import Sheet
 
-# What is imported stays, so that the garbage collector need not look through it again and again.
+# What is imported stays, so that the garbage collector need not look through it again and again, nor look so often.
 gc.disable()
+gc.set_threshold(10_000, 10, 20)
 
 # Small networks are no faster on several threads, and much slower where the machine has other things to do.
 os.environ["OMP_NUM_THREADS"] = "1"  # for the commands
