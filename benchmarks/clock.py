@@ -1,6 +1,6 @@
 """Accuracy against measured milliseconds: networks alone, cascades of them, and runs with exits, in every runtime.
 
-    python -m benchmarks.clock FOLDER [OPTION=VALUE ...] [--runs RUN ...] [--alone NAME:TOP1 ...]
+    python -m benchmarks.clock FOLDER [OPTION=VALUE ...] [--runs RUN ...] [--alone NAME:TOP1 ...] [--at TOP1 ...]
 
 The options are those of `ranet cascade` and name the candidates and the data. The test images are halved (even and odd
 ones): everything is chosen and solved on one half and reported on the other, both ways, so accuracies are of all
@@ -9,8 +9,8 @@ are trained networks with exits of their own; their policies are solved for shar
 ranet that are only named, with their published top-1 in percent, run with random weights.
 
 All that is compared takes turns of some images in random order; a time is the median over the turns. It writes
-``clock.csv`` (every point), ``against.csv`` (for the accuracies of the networks alone the time of the cheapest cascade
-and run that reaches it) and ``clock.png``.
+``clock.csv`` (every point), ``against.csv`` (for some accuracies the time of the networks alone, of cascades and of
+runs, between their points) and ``clock.png``.
 """
 
 from __future__ import annotations
@@ -196,17 +196,35 @@ def turn(engine: EarlyExitEngine, half: Half, size: int) -> Callable[[int], floa
     return lambda i: run(images[i * count : (i + 1) * count])
 
 
-def against(rows: Sequence[Row]) -> list[Row]:
-    """Return for each network alone and each other kind the time of the same accuracy, between the kind's points."""
+def against(rows: Sequence[Row], accuracies: Sequence[float]) -> list[Row]:
+    """Return for each accuracy the time that each kind needs for it, and its share of the time of networks alone."""
     found: list[Row] = []
-    for alone in (row for row in rows if row["kind"] == ALONE):
-        same = [row for row in rows if all(row[key] == alone[key] for key in ("runtime", "batch"))]
-        for kind in dict.fromkeys(row["kind"] for row in same if row["kind"] != ALONE):
-            points = sorted((float(row["ms"]), float(row["top1_percent"])) for row in same if row["kind"] == kind)
-            needed = reached(points, float(alone["top1_percent"]))
-            share = None if needed is None else needed / float(alone["ms"])
-            found.append({**alone, "kind": kind, "alone_ms": alone["ms"], "ms": needed, "share": share})
+    for panel in panels_of(rows):
+        for accuracy in accuracies:
+            times = {kind: reached(points_in(rows, panel, kind), accuracy) for kind in kinds_of(rows)}
+            alone = times.pop(ALONE)
+            for kind, needed in times.items():
+                row: Row = {"runtime": panel[0], "batch": panel[1], "top1_percent": accuracy, "kind": kind}
+                share = None if needed is None or alone is None else needed / alone
+                found.append({**row, "ms": needed, "alone_ms": alone, "share": share})
     return found
+
+
+def panels_of(rows: Sequence[Row]) -> list[tuple[Any, Any]]:
+    """Return runtimes and batch sizes, each pair once."""
+    return list(dict.fromkeys((row["runtime"], row["batch"]) for row in rows))
+
+
+def kinds_of(rows: Sequence[Row]) -> list[str]:
+    """Return the kinds of what is compared."""
+    return list(dict.fromkeys(str(row["kind"]) for row in rows))
+
+
+def points_in(rows: Sequence[Row], panel: tuple[Any, Any], kind: str) -> list[tuple[float, float]]:
+    """Return time and accuracy of a kind, in the order of its multiply-adds."""
+    chosen = [row for row in rows if (row["runtime"], row["batch"], row["kind"]) == (*panel, kind)]
+    chosen.sort(key=lambda row: float(row["M_multiply_adds"]))
+    return [(float(row["ms"]), float(row["top1_percent"])) for row in chosen]
 
 
 def reached(points: Sequence[tuple[float, float]], accuracy: float) -> float | None:
@@ -224,22 +242,21 @@ def reached(points: Sequence[tuple[float, float]], accuracy: float) -> float | N
 @styled
 def clock_figure(rows: Sequence[Row]) -> Figure:
     """Draw top-1 accuracy against milliseconds, a panel for each runtime and batch size."""
-    panels = list(dict.fromkeys((row["runtime"], row["batch"]) for row in rows))
+    panels = panels_of(rows)
+    least = min(float(row["top1_percent"]) for row in rows if row["kind"] == ALONE)
+    most = max(float(row["top1_percent"]) for row in rows)
     figure = new_figure(PAGE, 2.3 * -(-len(panels) // 2))
     for axes, panel in zip(figure.subplots(-(-len(panels) // 2), 2).flat, panels, strict=False):
         others = iter(COLOURS)
-        for kind in dict.fromkeys(row["kind"] for row in rows):
-            points = sorted(
-                (float(row["ms"]), float(row["top1_percent"]))
-                for row in rows
-                if (row["runtime"], row["batch"], row["kind"]) == (*panel, kind)
-            )
+        for kind in kinds_of(rows):
+            points = points_in(rows, panel, kind)
             colour = FAINT if kind == ALONE else OURS if kind == CASCADE else next(others)
             axes.plot(*zip(*points, strict=True), "D:" if kind == ALONE else "o-", color=colour, label=kind)
         axes.set_title(f"{panel[0]}, {'one image' if panel[1] == 1 else f'batches of {panel[1]}'}")
         axes.set_xlabel("milliseconds an image")
         axes.set_ylabel("top-1 accuracy [%]")
         axes.set_xlim(left=0)
+        axes.set_ylim(least - 0.5, most + 0.5)
         minor_grid(axes)
     legend_below(figure, 4)
     return figure
@@ -252,6 +269,8 @@ def main() -> None:
     parser.add_argument("options", nargs="*")
     parser.add_argument("--runs", nargs="*", type=Path, default=[])
     parser.add_argument("--alone", nargs="*", default=[])
+    parser.add_argument("--at", nargs="*", type=float, default=[])
+    parser.add_argument("--runtimes", nargs="*", default=[runtime for runtime, _ in RUNTIMES])
     given = parser.parse_intermixed_args()
     with initialize_config_module("ranet.conf", version_base="1.3"):
         config = compose("cascade", [*given.options, "split=test"])
@@ -262,7 +281,7 @@ def main() -> None:
     rows: list[Row] = []
     console = Console(width=150, highlight=False)
     console.print(environment())
-    for backend, precision in RUNTIMES:
+    for backend, precision in (each for each in RUNTIMES if each[0] in given.runtimes):
         for size in IMAGES:
             found = milliseconds(points, backend, precision, size)
             for point, times in zip(points, found, strict=True):
@@ -270,7 +289,10 @@ def main() -> None:
                 row: Row = {"runtime": backend, "batch": size, "kind": point.kind, "name": point.name}
                 row |= {"top1_percent": 100 * point.accuracy, "M_multiply_adds": point.macs / 1e6}
                 rows.append({**row, "ms": middle, "ms_quartile_low": low, "ms_quartile_high": high})
-    sheet = Sheet("Against the networks alone", against(rows))
+    sheet = Sheet(
+        "Against the networks alone",
+        against(rows, given.at or [100 * point.accuracy for point in points if point.kind == ALONE]),
+    )
     given.folder.mkdir(parents=True, exist_ok=True)
     Sheet("Clock", rows).write_csv(given.folder / "clock.csv")
     sheet.write_csv(given.folder / "against.csv")

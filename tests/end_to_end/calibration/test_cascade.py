@@ -9,11 +9,12 @@ import torch
 from hydra import compose, initialize_config_module
 from PIL import Image
 from safetensors.torch import save_file
+from torch import Tensor
 
 import ranet
 from ranet import ExitScores, load_policy
 from ranet.calibration.solvers.cascades import Members, cascade_scores
-from ranet.cli.inputs.candidates import load_candidates, one_network
+from ranet.cli.inputs.candidates import Candidate, load_candidates, one_network
 from ranet.images.canvas import Canvas
 from ranet.images.preprocessing import Preprocessing
 from ranet.models.adapted.named import create_classifier
@@ -171,47 +172,66 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_one_network_at_two_sizes_is_two_members_that_read_one_picture(photos: Path, tmp_path: Path) -> None:
+WANTED = (
+    Preprocessing(32, 37, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    Preprocessing((64, 48), (73, 55), (0.5,) * 3, (0.229, 0.224, 0.225), "bicubic"),
+)
+PICTURE = Image.fromarray(np.random.default_rng(1).integers(0, 256, (100, 150, 3), dtype=np.uint8))
+
+
+@pytest.fixture(scope="module")
+def at_two_sizes(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Candidate], Path]:
+    """One network at two image sizes as two candidates, and the folder of their cascade."""
     classifier = {"network": "shufflenet_v2_x0_5", "weights": str(photos / "weights.safetensors")}
     second = {"image_size": [64, 48], "interpolation": "bicubic", "mean": [0.5, 0.5, 0.5]}
-    wanted = [
-        Preprocessing(32, 37, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
-        Preprocessing((64, 48), (73, 55), (0.5,) * 3, (0.229, 0.224, 0.225), "bicubic"),
-    ]
+    folder = tmp_path_factory.mktemp("cascade")
     overrides = [
         *("data=imagefolder", f"data.root={photos}", "data.validation_from=test", "data.num_workers=0", "split=test"),
-        f"cache={tmp_path / 'cache'}",
+        f"cache={folder / 'cache'}",
     ]
     with initialize_config_module("ranet.conf", version_base="1.3"):
         config = compose("cascade", overrides)
     config.candidates = [{**classifier, "image_size": 32}, {**classifier, **second}]
     members = load_candidates(config)
-    assert [member.name for member in members] == ["shufflenet_v2_x0_5 at 32", "shufflenet_v2_x0_5 at [64, 48]"]
-    assert [member.data.facts.preprocessing for member in members if member.data] == wanted
-    assert members[0].costs.stages[0, 0] < members[1].costs.stages[0, 0]
-
     network, recipe = one_network(members, "mean")
-    save_network(network, recipe, tmp_path / "cascade" / "network.ckpt")
-    loaded = ranet.load_trained(tmp_path / "cascade").network
-    picture = Image.fromarray(np.random.default_rng(1).integers(0, 256, (100, 150, 3), dtype=np.uint8))
-    with torch.no_grad():
-        one, other = (
-            member.trained.network(torch.from_numpy(prepare(picture))[None])[-1]  # type: ignore[union-attr]
-            for member, prepare in zip(members, wanted, strict=True)
-        )
-        given = torch.from_numpy(Canvas(tuple(wanted))(picture))[None]
-        torch.testing.assert_close(loaded(given)[0].softmax(1), one.softmax(1))
-        torch.testing.assert_close(loaded(given)[1].softmax(1), (one.softmax(1) + other.softmax(1)) / 2)
-
-    # The other commands prepare pictures for it, from its checkpoint and from an exported folder.
-    picture.save(tmp_path / "one.png")
-    scores, costs = (
-        cascade_scores([member.scores for member in members], Members((0, 1), "mean")),
-        ranet.measure_costs(network),
-    )
+    save_network(network, recipe, folder / "network.ckpt")
+    scores = cascade_scores([member.scores for member in members], Members((0, 1), "mean"))
+    costs = ranet.measure_costs(network)
     solved = ranet.calibrate(scores, costs.table("macs"), 2 * costs.macs_per_exit[-1], alternatives=False)
-    solved.policy.save(tmp_path / "policy.json")  # for a budget of all images at both members
-    both = [f"checkpoint={tmp_path / 'cascade'}", f"policy={tmp_path / 'policy.json'}"]
+    solved.policy.save(folder / "policy.json")  # for a budget of all images at both members
+    return members, folder
+
+
+def probabilities(members: list[Candidate]) -> list[Tensor]:
+    """Return what each member answers about the picture."""
+    with torch.no_grad():
+        return [
+            member.trained.network(torch.from_numpy(prepare(PICTURE))[None])[-1].softmax(1)  # type: ignore[union-attr]
+            for member, prepare in zip(members, WANTED, strict=True)
+        ]
+
+
+def test_one_network_at_two_sizes_is_two_members_that_read_one_picture(
+    at_two_sizes: tuple[list[Candidate], Path],
+) -> None:
+    members, folder = at_two_sizes
+    assert [member.name for member in members] == ["shufflenet_v2_x0_5 at 32", "shufflenet_v2_x0_5 at [64, 48]"]
+    assert tuple(member.data.facts.preprocessing for member in members if member.data) == WANTED
+    assert members[0].costs.stages[0, 0] < members[1].costs.stages[0, 0]
+    one, other = probabilities(members)
+    with torch.no_grad():
+        answers = ranet.load_trained(folder).network(torch.from_numpy(Canvas(WANTED)(PICTURE))[None])
+    torch.testing.assert_close(answers[0].softmax(1), one)
+    torch.testing.assert_close(answers[1].softmax(1), (one + other) / 2)
+
+
+@pytest.mark.slow
+def test_the_other_commands_prepare_pictures_for_a_cascade_of_two_sizes(
+    at_two_sizes: tuple[list[Candidate], Path], tmp_path: Path
+) -> None:
+    members, folder = at_two_sizes
+    PICTURE.save(tmp_path / "one.png")
+    both = [f"checkpoint={folder}", f"policy={folder / 'policy.json'}"]
     for verb, *options in (
         ["predict", *both, "images=one.png", "output=torch.csv", "backend=torch"],
         ["export", *both, "output=engine"],
@@ -220,7 +240,7 @@ def test_one_network_at_two_sizes_is_two_members_that_read_one_picture(photos: P
     ):
         outcome = command(verb, *options, folder=tmp_path)
         assert outcome.status == 0, outcome.err
-    probability = float(loaded(given)[1].softmax(1).max().detach())
+    probability = float(sum(probabilities(members)).max() / 2)  # type: ignore[union-attr]
     for file in ("torch.csv", "engine.csv"):
         (row,) = table(tmp_path / file)
         assert float(row["probability"]) == pytest.approx(probability, abs=1e-4)

@@ -375,7 +375,7 @@ def test_the_network_stays_as_it_is_and_may_change_afterwards(engine: EarlyExitE
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.zero_()
-    np.testing.assert_array_equal(mine(IMAGES[:5]).logits, expected)
+    np.testing.assert_allclose(mine(IMAGES[:5]).logits, expected, rtol=1e-4)
     assert all(parameter.requires_grad for parameter in network.parameters())
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -103,17 +104,22 @@ def build_network_recipe(config: DictConfig, technique: Technique, data: ImageDa
 
 
 def build_classifier(
-    config: DictConfig, technique: Technique, data: ImageData, first_stage: StagedNetwork | None = None
+    config: DictConfig,
+    technique: Technique,
+    data: ImageData,
+    first_stage: StagedNetwork | None = None,
+    resumed: Mapping[str, Any] | None = None,
 ) -> MultiExitClassifier:
     """Return the Lightning module around a new network, or in the second stage around the network of the first.
 
-    A new network starts from the weights that the configuration names.
+    A new network starts from the weights that the configuration names; one that is to be resumed, whose recipe is
+    given, from its checkpoint.
     """
     recipe = build_network_recipe(config, technique, data)
-    new: list[str] = []
+    new: list[str] = [] if resumed is None else list(resumed.get("new_layers", []))
     if first_stage is None:
         network = build_network(recipe)
-        if config.weights is not None:
+        if config.weights is not None and resumed is None:
             new = start_from_weights(network, config.weights)
         teacher = technique.make_teacher(network)
     else:
@@ -158,7 +164,12 @@ def build_classifier(
         decay_norm_and_bias=optim.decay_norm_and_bias,
         compile=config.compile,
         channels_last=config.channels_last,
-        recipe={"network": recipe, "data": plain(config.data), "record": data.record().to_dict()},
+        recipe={
+            "network": recipe,
+            "data": plain(config.data),
+            "record": data.record().to_dict(),
+            **({"new_layers": new} if new else {}),
+        },
     )
 
 

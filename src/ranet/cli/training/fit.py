@@ -59,7 +59,8 @@ def fit(
     if step is not None:
         require_same_data(last, data, folder)
     rank_zero_only(_describe)(data)
-    classifier = build_classifier(config, technique, data, first_stage)
+    resumed = None if step is None else read_checkpoint(last)["ranet"]
+    classifier = build_classifier(config, technique, data, first_stage, resumed)
     trainer = build_trainer(config, folder, validates=len(data.val_dataloader()) > 0, resume_step=step)
     _refuse_distributed_sweep(trainer)
     limit_threads(trainer.num_devices)

@@ -103,7 +103,7 @@ def _finished(config: DictConfig, technique: Technique) -> StagedNetwork:
             f"The first stage {run} is of another network than model={config.model.name} with its options; say the "
             f"same model, and train it {'with' if first.collaboration else 'without'} collaboration."
         )
-    before, now = (build("data", OmegaConf.create(node)) for node in (trained.recipe["data"], config.data))
+    before, now = build("data", OmegaConf.create(trained.recipe["data"])), build("data", config.data)
     for option in _SPLIT:
         if getattr(before, option) != getattr(now, option):
             raise UserError(
