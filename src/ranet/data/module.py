@@ -153,8 +153,7 @@ class ImageData(SplitReader, pl.LightningDataModule):
             raise UserError(
                 "data.num_workers has no effect on the device loader; remove it or set data.loader=workers."
             )
-        stored = facts.prepares is not None or self.image_size == 32
-        if name.startswith("cifar") and not (stored and facts.channels == 3):
+        if name.startswith("cifar") and (facts.stored_size, facts.channels) != (32, 3):
             raise UserError(
                 f"The images of {name} are 32 pixels a side and RGB; remove data.image_size and data.channels."
             )
@@ -171,7 +170,7 @@ class ImageData(SplitReader, pl.LightningDataModule):
         self.seed = seed
         self.download = download
         self.num_workers = num_workers
-        digits = DigitOptions(self.image_size, facts.channels, **given) if name == "digits" else DigitOptions()
+        digits = DigitOptions(facts.stored_size, facts.channels, **given) if name == "digits" else DigitOptions()
         folder = Path(root or os.environ.get("RANET_DATA") or "data")
         source: Split = "test" if validation_from == "test" else "train"
         held_out = validation_size, source

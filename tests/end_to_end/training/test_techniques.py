@@ -20,7 +20,9 @@ from tests.end_to_end.command_line.test_configuration import CONF
 from tests.end_to_end.commands import SHORT, SMALL, content, train
 from tests.end_to_end.commands import ranet as command
 
-TECHNIQUES = sorted(path.stem for path in (CONF / "technique").glob("*.yaml"))
+#: Those of added exits are tested in test_heads.py.
+OF_BACKBONES = {"heads", "joint", "mixed"}
+TECHNIQUES = sorted({path.stem for path in (CONF / "technique").glob("*.yaml")} - OF_BACKBONES)
 COLLABORATING = {"isc", "isc_ofa", "ge_isc_ofa", "imta_two_stage"}
 SMALL_RANET = ["model=ranet_tiny", "model.blocks=1", "model.block_step=1"]
 TWO_STAGES = [*SMALL, "technique=imta_two_stage", "trainer.max_epochs=3", "evaluate=false", "run=run"]

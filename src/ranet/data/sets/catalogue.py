@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from ranet.errors import UserError
-from ranet.images.canvas import on_one_canvas
+from ranet.images.canvas import Canvas, on_one_canvas
 from ranet.images.preprocessing import Prepares, Preprocessing, per_channel
 from ranet.support.shapes import ImageSize, checked_image_size, sides
 
@@ -54,6 +54,11 @@ class Facts:
             (256, 32)
         """
         return self.prepares or self._prepares()
+
+    @property
+    def stored_size(self) -> ImageSize:
+        """The size of images in memory: that of each input on a canvas, else of the input."""
+        return self.prepares.parts[0].image_size if isinstance(self.prepares, Canvas) else self.image_size
 
     def _prepares(self, **options: Any) -> Preprocessing:
         size = checked_image_size(options.get("image_size", self.image_size), "data.preprocessing.image_size")
