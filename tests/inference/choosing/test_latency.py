@@ -176,7 +176,7 @@ def test_other_runtimes(backend: str, precision: str) -> None:
         pytest.skip(str(error))
     assert (profile.backend, profile.precision, profile.threads) == (backend, precision, 1)
     assert profile.runtime_version == runtime_version(backend)
-    assert profile.table_ms[0, 0] < profile.table_ms[0, -1]
+    assert (profile.table_ms[np.triu_indices(len(profile.table_ms))] > 0).all()
     if backend == "openvino":
         with pytest.raises(UserError, match="batch_size=3 must be one of 1, 2, 4"):
             measure_latency(network, 3, backend=backend, threads=1)
