@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from math import nan
 
 import numpy as np
 import numpy.typing as npt
 
-from ranet.calibration.policies.exit_policy import ExitPolicy, first_exits
+from ranet.calibration.policies.exit_policy import ExitPolicy
 from ranet.calibration.scores.exit_scores import ExitScores
-from ranet.cost.table import CostTable, ImageCosts, checked_costs
+from ranet.cost.table import CostTable, ImageCosts, checked_costs, mean_cost
 from ranet.errors import UserError
 
 Floats = npt.NDArray[np.float64]
@@ -83,9 +83,24 @@ def evaluate_thresholds(
         >>> outcomes.mean_cost, outcomes.accuracy
         (array([2., 1.]), array([1. , 0.5]))
     """
+    policies, exits = len(thresholds), scores.num_exits
     compared, costs = scores.score(score), costs_of_images(cost_per_exit, scores)
-    found = [_outcome(first_exits(compared, row), scores, costs) for row in thresholds]
-    return Outcomes(*(np.array([getattr(one, field.name) for one in found]) for field in fields(Outcomes)))
+    correct = scores.correct if scores.has("correct") else None
+    added = np.zeros(policies)
+    left, right = np.empty((policies, exits)), np.empty((policies, exits))
+    here = np.ones((policies, scores.num_images), dtype=bool)
+    for k in range(exits):  # all policies at once: twice as fast as one after the other
+        leaves = here
+        if k < exits - 1:
+            leaves = here & (compared[k] >= thresholds[:, k, None])
+            here = here & ~leaves
+        left[:, k] = np.count_nonzero(leaves, axis=1)
+        if costs.added is not None:
+            added += leaves @ costs.added[k]
+        right[:, k] = nan if correct is None else np.count_nonzero(leaves & correct[k], axis=1)
+    per_exit = np.divide(right, left, out=np.full_like(right, np.nan), where=left > 0)
+    mean = mean_cost(left, costs.fixed) + added / scores.num_images
+    return Outcomes(right.sum(axis=1) / scores.num_images, mean, left / scores.num_images, per_exit)
 
 
 def evaluate_policy(policy: ExitPolicy, scores: ExitScores, cost_per_exit: Costs) -> PolicyOutcome:
